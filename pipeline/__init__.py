@@ -1,0 +1,1 @@
+"""proofcard: model cards you can prove. See README.md and `quantize --help`."""

@@ -1,0 +1,1 @@
+"""Reading checkpoints: safetensors headers and raw bits, inventories with a digest per tensor."""

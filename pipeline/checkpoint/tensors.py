@@ -1,0 +1,123 @@
+"""Safetensors files as raw bits: headers and memory-mapped tensors, without torch.
+
+Layout (safetensors format): 8 bytes little-endian header length, a JSON header, the tensors' bytes.
+"""
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import Stop
+
+BITS = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "u1",
+}  # fmt: skip
+
+
+class TensorFileError(Stop):
+    """A safetensors file whose header does not describe its bytes."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where a tensor's bytes lie: `start` and `size` in bytes from the beginning of `path`."""
+
+    name: str
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+    def bits(self) -> NDArray[Any]:
+        """The tensor memory-mapped, read-only; BF16 as uint16 and FP8 as uint8 bits."""
+        if self.size == 0:
+            return np.empty(self.shape, BITS[self.dtype])
+        dtype = np.dtype(BITS[self.dtype])
+        if self.start % dtype.itemsize:
+            raw = np.memmap(self.path, np.uint8, "r", self.start, (self.size,))
+            return np.frombuffer(raw.tobytes(), dtype).reshape(self.shape)
+        return np.memmap(self.path, dtype, "r", self.start, self.shape)
+
+    def sha256(self) -> str:
+        """Hex sha256 of the tensor's bytes."""
+        if self.size == 0:
+            return hashlib.sha256().hexdigest()
+        return hashlib.sha256(np.memmap(self.path, np.uint8, "r", self.start, (self.size,))).hexdigest()
+
+
+def read_header(path: Path) -> dict[str, Tensor]:
+    """Every tensor of one file by name.
+
+    Raises:
+        TensorFileError: when the header is no JSON, or its offsets leave a gap, overlap, or miss the end.
+    """
+    length = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(8)
+        header_size = struct.unpack("<Q", head)[0] if len(head) == 8 else length
+        if header_size > length - 8:
+            raise TensorFileError(f"{path.name} is no safetensors file: its header runs past its end")
+        try:
+            header = json.loads(file.read(header_size).decode())
+            header.pop("__metadata__", None)
+            tensors = [_entry(path, 8 + header_size, name, said) for name, said in header.items()]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TensorFileError(f"{path.name} is no safetensors file: bad header ({error})") from None
+    tensors.sort(key=lambda tensor: (tensor.start, tensor.size))
+    end = 8 + header_size
+    for tensor in tensors:
+        if tensor.start != end:
+            raise TensorFileError(f"{path.name}: {tensor.name} starts at byte {tensor.start}, expected {end}")
+        end += tensor.size
+    if end != length:
+        raise TensorFileError(f"{path.name} has {length} bytes, its header describes {end}")
+    return {tensor.name: tensor for tensor in tensors}
+
+
+def _entry(path: Path, base: int, name: str, said: dict[str, Any]) -> Tensor:
+    first, last = said["data_offsets"]
+    shape = tuple(int(extent) for extent in said["shape"])
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(BITS[said["dtype"]]).itemsize
+    if last - first != size:
+        raise ValueError(f"{name} has {last - first} bytes, its shape needs {size}")
+    return Tensor(name, path, said["dtype"], shape, base + first, size)
+
+
+def read_folder(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of every `*.safetensors` file in a folder.
+
+    Raises:
+        TensorFileError: when there is none, or two files hold a tensor of the same name.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise TensorFileError(f"{folder} holds no .safetensors file")
+    tensors: dict[str, Tensor] = {}
+    for path in files:
+        found = read_header(path)
+        if twice := sorted(tensors.keys() & found.keys()):
+            raise TensorFileError(f"{twice[0]} is in {tensors[twice[0]].path.name} and again in {path.name}")
+        tensors |= found
+    return tensors
+
+
+def tensor_table(folder: Path) -> dict[str, dict[str, Any]]:
+    """`{tensor: {"file", "dtype", "shape", "sha256"}}`, sorted by name, for a manifest."""
+    tensors = read_folder(folder)
+    return {
+        name: {
+            "file": tensor.path.name,
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "sha256": tensor.sha256(),
+        }
+        for name, tensor in sorted(tensors.items())
+    }

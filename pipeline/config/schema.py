@@ -1,0 +1,176 @@
+"""What a composed configuration may say: frozen pydantic models, unknown keys forbidden.
+
+A field of type `Path` says where things are, never what they are: it enters no key and no manifest.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Part(BaseModel):
+    """A frozen part of the configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def identity(self) -> dict[str, Any]:
+        """The values that say what is made: everything but `Path` fields, as plain JSON values."""
+        fields = type(self).model_fields.items()
+        what = [name for name, field in fields if Path not in (field.annotation, *get_args(field.annotation))]
+        return {name: _plain(getattr(self, name)) for name in what}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Part):
+        return value.identity()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+class Recipe(Part):
+    """Name and one-line summary of a recipe."""
+
+    name: str
+    summary: str
+
+
+class Model(Part):
+    """The source checkpoint. `remote_code` pins the sha256 of each Python file that may be run."""
+
+    name: str
+    path: Path | None
+    remote_code: dict[str, Sha256]
+    attn_implementation: Literal["eager", "sdpa"]
+
+
+class Dataset(Part):
+    """One calibration dataset: which adapter reads its rows, which file, how many samples."""
+
+    adapter: Literal[
+        "open_code_reasoning",
+        "open_math_reasoning",
+        "magpie_pro_mt",
+        "nemotron_post_training_v2",
+        "llama_nemotron",
+        "text",
+    ]
+    repository: str
+    revision: str | None
+    split: str
+    path: Path | None
+    samples: int = Field(ge=1)
+
+
+class Sampling(Part):
+    """Seeded choice of rows: `datasets`' streaming shuffle with a buffer, as the card patches it in."""
+
+    method: Literal["shuffle_buffer", "first"]
+    seed: int = Field(ge=0)
+    buffer_size: int = Field(ge=1)
+
+
+class Calibration(Part):
+    """Which samples calibrate, and how they become batches. Lengths in tokens."""
+
+    datasets: dict[str, Dataset] = Field(min_length=1)
+    sampling: Sampling
+    sequence_length: int = Field(ge=1)
+    chat_template: bool
+    batch_size: int = Field(ge=1)
+    padding_side: Literal["left", "right"]
+    attention_mask: bool
+
+
+class Quantization(Part):
+    """ModelOpt's configuration by name, its algorithm, and the share of experts forced to see tokens."""
+
+    format: Literal["nvfp4_experts_only", "nvfp4_mlp_only"]
+    algorithm: Literal["max"]
+    moe_calib_experts_ratio: float | None = Field(gt=0, le=1)
+
+
+class KvCache(Part):
+    """KV-cache format: `fp8` scales, `fp8_affine` scales and biases, or `none`."""
+
+    format: Literal["fp8", "fp8_affine", "none"]
+
+
+class Engine(Part):
+    """What runs the calibration. `max_shard_size` in bytes."""
+
+    name: Literal["modelopt"]
+    max_shard_size: int = Field(ge=1 << 20)
+
+
+class Toolchain(Part):
+    """The patch series that ModelOpt runs with."""
+
+    package: Literal["nvidia-modelopt"]
+    series: Literal["fixed", "as_published", "none"]
+
+
+class Hardware(Part):
+    """Where it runs. `threads` 0 means every core this process may use."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: int = Field(ge=0)
+
+
+class Tracking(Part):
+    """MLflow. `uri` null turns tracking off."""
+
+    uri: str | None
+    experiment: str
+
+
+class QuantizeConfig(Part):
+    """The whole of `quantize`'s configuration."""
+
+    recipe: Recipe
+    model: Model
+    calibration: Calibration
+    quantization: Quantization
+    kv_cache: KvCache
+    engine: Engine
+    toolchain: Toolchain
+    hardware: Hardware
+    tracking: Tracking
+    seed: int = Field(ge=0)
+    work_dir: Path
+    output_dir: Path | None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.hardware.device == "cpu" and self.toolchain.series != "fixed":
+            raise ValueError(
+                f"toolchain={self.toolchain.series} cannot export without a GPU driver: "
+                "take toolchain=fixed, or hardware=cuda on a machine that has one"
+            )
+        without_chat = [n for n, d in self.calibration.datasets.items() if d.adapter == "text"]
+        if self.calibration.chat_template and without_chat:
+            raise ValueError(
+                f"calibration.chat_template=true, but dataset {without_chat[0]} has plain text, "
+                "no messages: set calibration.chat_template=false or leave the dataset out"
+            )
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What is made, without where it runs, where it lies and where it is logged."""
+        said = super().identity()
+        return {key: said[key] for key in said if key not in ("hardware", "tracking")}
+
+
+LEVELS = ("integrity", "structure", "weights")
+
+
+class VerifyConfig(Part):
+    """The whole of `verify`'s configuration. `levels` null means every level its inputs allow."""
+
+    checkpoint: Path
+    source: Path | None
+    levels: tuple[Literal["integrity", "structure", "weights"], ...] | None
+    report: Path | None

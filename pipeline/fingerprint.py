@@ -1,0 +1,85 @@
+"""What a run stands on: locked packages, the code that decides bytes, and the numeric platform."""
+
+import os
+import platform
+import tomllib
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pipeline.bundle import bundled
+from pipeline.digest import sha256_file
+from pipeline.errors import Stop
+
+
+def packages(*names: str) -> dict[str, str]:
+    """Installed versions of the packages that decide bytes, each held against `uv.lock`.
+
+    Raises:
+        Stop: when one is missing or not at a locked version.
+    """
+    locked: dict[str, set[str]] = {}
+    for package in tomllib.loads(bundled("uv.lock").read_text())["package"]:
+        locked.setdefault(package["name"], set()).add(package["version"])
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            raise Stop(f"{name} is not installed: run `uv sync --frozen --extra quantize`") from None
+        if found[name] not in locked[name]:
+            wanted = " or ".join(sorted(locked[name]))
+            raise Stop(f"{name} {found[name]} is installed, uv.lock pins {wanted}: run `uv sync --frozen`")
+    return found
+
+
+def lock_digest() -> str:
+    """Hex sha256 of `uv.lock`."""
+    return sha256_file(bundled("uv.lock"))
+
+
+def settle(device: str, threads: int, seed: int) -> str:
+    """Set torch's seeds, threads and determinism; return the device, `cpu` or `cuda`.
+
+    Raises:
+        Stop: when CUDA is asked for and there is none.
+    """
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    if device == "cuda" and not has_gpu:
+        raise Stop("hardware.device=cuda, but torch finds no CUDA device: take hardware=cpu")
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    return "cuda" if has_gpu and device != "cpu" else "cpu"
+
+
+def numeric_platform(device: str) -> dict[str, Any]:
+    """What may change the last bits of a calibration: processor, libraries, threads, settings."""
+    import torch
+
+    said: dict[str, Any] = {
+        "device": device,
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "mkldnn_bf16": torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+        "threads": torch.get_num_threads(),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }
+    if device == "cuda":
+        said |= {
+            "gpu": torch.cuda.get_device_name(),
+            "compute_capability": list(torch.cuda.get_device_capability()),
+            "cuda": torch.version.cuda,
+            "cublas": version("nvidia-cublas"),
+            "cudnn": torch.backends.cudnn.version(),
+            "driver": torch._C._cuda_getDriverVersion(),
+        }
+    return said

@@ -1,0 +1,93 @@
+"""A stage's directory: reused when sealed under the same key, built beside its final name otherwise."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline import manifest
+from pipeline.digest import all_files, file_table
+from pipeline.errors import Stop
+
+
+def find_sealed(directory: Path, key: str) -> dict[str, Any] | None:
+    """The manifest of `directory` if it is sealed under `key` and complete; None if nothing stands there.
+
+    Sizes are compared, not digests: `verify` reads every byte.
+
+    Raises:
+        Stop: when something else stands under that name, so that nothing of anybody's is overwritten.
+    """
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return None
+    try:
+        found = manifest.read(directory)
+    except manifest.ManifestError as error:
+        raise Stop(f"{error}; move {directory} away or choose another output_dir") from None
+    if found["key"] != key:
+        raise Stop(
+            f"{directory} holds the result of another configuration (key {found['key'][:12]}, "
+            f"this run's is {key[:12]}); choose another output_dir or move it away"
+        )
+    sealed = {name: file["size"] for name, file in found["outputs"]["files"].items()}
+    standing = {
+        path.relative_to(directory).as_posix(): path.stat().st_size
+        for path in all_files(directory)
+        if path.is_file() and path != directory / manifest.NAME
+    }
+    if sealed != standing:
+        name = sorted(sealed.items() ^ standing.items())[0][0]
+        raise Stop(f"{directory}/{name} is not what was sealed; run verify on it, or move it away")
+    return found
+
+
+@contextmanager
+def building(final: Path) -> Iterator[Path]:
+    """An empty folder beside `final` to write into; `seal` gives it its final name.
+
+    A failure leaves nothing under the final name; a leftover of an earlier run is cleared away.
+
+    Raises:
+        Stop: when another process is building the same directory.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial = final.parent / f".{final.name}.partial"
+    with (final.parent / f".{final.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Stop(f"another process is writing {final}: wait for it or choose another output_dir") from None
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def seal(partial: Path, final: Path, body: dict[str, Any], tensors: dict[str, Any]) -> dict[str, Any]:
+    """Write the manifest over everything in `partial`, force it to disk and rename it to `final`.
+
+    `body` is the manifest without `schema` and `outputs`; returns the whole, as `manifest.read` does.
+    """
+    outputs = {"files": file_table(partial, all_files(partial)), "tensors": tensors}
+    whole = {"schema": manifest.SCHEMA, "outputs": outputs} | body
+    (partial / manifest.NAME).write_text(manifest.seal(whole), encoding="utf-8")
+    for path in (*all_files(partial), *(p for p in partial.rglob("*") if p.is_dir()), partial):
+        _force_to_disk(path)
+    if final.exists():
+        final.rmdir()  # only an empty folder can stand here: find_sealed refused anything else
+    partial.rename(final)
+    _force_to_disk(final.parent)
+    return whole
+
+
+def _force_to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
