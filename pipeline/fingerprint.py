@@ -80,6 +80,16 @@ def numeric_platform(device: str) -> dict[str, Any]:
             "cuda": torch.version.cuda,
             "cublas": version("nvidia-cublas"),
             "cudnn": torch.backends.cudnn.version(),
-            "driver": torch._C._cuda_getDriverVersion(),
+            "driver": _driver(),
         }
     return said
+
+
+def _driver() -> str:
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    finally:
+        pynvml.nvmlShutdown()

@@ -1,4 +1,4 @@
-"""A stage's directory: reused when sealed under the same key, built beside its final name otherwise."""
+"""A stage's flat directory: reused when sealed under the same key, built beside its final name otherwise."""
 
 import fcntl
 import os
@@ -59,7 +59,7 @@ def building(final: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Stop(f"another process is writing {final}: wait for it or choose another output_dir") from None
+            raise Stop(f"another process is writing {final}: wait, or choose another output_dir") from None
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         try:
@@ -76,8 +76,10 @@ def seal(partial: Path, final: Path, body: dict[str, Any], tensors: dict[str, An
     outputs = {"files": file_table(partial, all_files(partial)), "tensors": tensors}
     whole = {"schema": manifest.SCHEMA, "outputs": outputs} | body
     (partial / manifest.NAME).write_text(manifest.seal(whole), encoding="utf-8")
-    for path in (*all_files(partial), *(p for p in partial.rglob("*") if p.is_dir()), partial):
+    for path in all_files(partial):
+        path.chmod(0o644)  # safetensors writes 0600, which no server under another user could read
         _force_to_disk(path)
+    _force_to_disk(partial)
     if final.exists():
         final.rmdir()  # only an empty folder can stand here: find_sealed refused anything else
     partial.rename(final)

@@ -50,7 +50,7 @@ class Tensor:
         """Hex sha256 of the tensor's bytes."""
         if self.size == 0:
             return hashlib.sha256().hexdigest()
-        return hashlib.sha256(np.memmap(self.path, np.uint8, "r", self.start, (self.size,))).hexdigest()
+        return hashlib.sha256(np.memmap(self.path, np.uint8, "r", self.start, (self.size,)).data).hexdigest()
 
 
 def read_header(path: Path) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ValidationError
 
 from pipeline.bundle import bundled
@@ -49,8 +49,8 @@ def _plain(config_name: str, overrides: list[str]) -> dict[str, Any]:
 def _explain(error: Exception, config_name: str, overrides: list[str]) -> str:
     """Which override is at fault, and the nearest thing that would have worked."""
     text = str(error)
-    if missing := re.search(r"Missing mandatory value: (\S+)", text):
-        return f"{missing[1]} is needed: give {missing[1]}=…"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} is needed: give {error.full_key}=…"
     for override in overrides:
         key = override.split("=", 1)[0].lstrip("+~")
         try:
@@ -86,7 +86,9 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 def _nearest(word: str, known: list[str]) -> str:
     close = get_close_matches(word, known, n=1, cutoff=0.5)
-    return f": did you mean '{close[0]}'?" if close else f": it is one of {', '.join(known)}"
+    if close:
+        return f": did you mean '{close[0]}'?"
+    return f": it is one of {', '.join(dict.fromkeys(key.split('.')[0] for key in known))}"
 
 
 def _first_fault(error: ValidationError, values: dict[str, Any]) -> str:

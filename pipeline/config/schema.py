@@ -100,10 +100,9 @@ class KvCache(Part):
 
 
 class Engine(Part):
-    """What runs the calibration. `max_shard_size` in bytes."""
+    """What runs the calibration."""
 
     name: Literal["modelopt"]
-    max_shard_size: int = Field(ge=1 << 20)
 
 
 class Toolchain(Part):

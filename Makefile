@@ -1,0 +1,35 @@
+# `make help` lists what one can do. Every target sets up what it needs, uv included.
+UV := ./scripts/uv
+SYNC := $(UV) sync --quiet --frozen --extra quantize --group dev
+RUN := $(UV) run --no-sync
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint ui bench lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## the locked environment in .venv
+	@$(SYNC)
+
+demo: setup ## quantize the demo recipe for real, then prove the result
+	@$(RUN) quantize recipe=demo
+	@$(RUN) verify checkpoint=runs/checkpoints/demo source=demo/model
+
+test: setup ## every test
+	@$(RUN) pytest
+
+lint: setup ## ruff, types, and what pre-commit checks
+	@$(RUN) pre-commit run --all-files
+
+ui: setup ## the MLflow pages of the runs made here, on loopback
+	@$(RUN) mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///runs/mlflow.db
+
+bench: setup ## packing speed beside ModelOpt's
+	@$(RUN) python benchmarks/packing.py
+
+lock: ## refresh uv.lock from pyproject.toml
+	@$(UV) lock
+
+clean: ## remove what was made here: runs, caches (keeps .venv)
+	rm -rf runs outputs .pytest_cache .ruff_cache .mypy_cache

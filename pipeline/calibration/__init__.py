@@ -1,0 +1,1 @@
+"""Calibration samples: rows of datasets, chosen by seed, tokenized once and frozen."""

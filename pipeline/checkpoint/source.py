@@ -1,0 +1,80 @@
+"""A Hugging Face checkpoint as a source of weights: its files, its configuration, its tensors in BF16."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.checkpoint.tensors import Tensor, read_folder
+from pipeline.digest import file_table, sha256_file
+from pipeline.errors import Stop
+from pipeline.nvfp4 import fp8_block_to_bf16
+
+SCALE_SUFFIX = "_scale_inv"
+
+
+class Source:
+    """A local checkpoint folder. FP8 weights are read as `bf16(float32(w) * float32(scale_inv))`."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Read configuration and headers. Raises Stop when the folder is no usable checkpoint."""
+        if path is None:
+            raise Stop("model.path is not set: give the folder of a downloaded checkpoint")
+        if not (path / "config.json").is_file():
+            raise Stop(f"model.path={path} is no checkpoint folder: it has no config.json")
+        self.path = path
+        self.config: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        self.tensors: dict[str, Tensor] = read_folder(path)
+        said = self.config.get("quantization_config") or {}
+        if said and said.get("quant_method") != "fp8":
+            raise Stop(
+                f"{path} is already quantized ({said.get('quant_method')}): give an FP8 or BF16 source"
+            )
+        block = said.get("weight_block_size") or [128, 128]
+        self.block: tuple[int, int] = (int(block[0]), int(block[1]))
+
+    def weights(self) -> list[str]:
+        """Names of the model's own tensors: all but the FP8 scales, sorted."""
+        return sorted(name for name in self.tensors if not self._is_scale(name))
+
+    def bits(self, name: str) -> np.ndarray:
+        """Raw bits of a tensor as the model uses it: FP8 dequantized to BF16 (uint16), others as stored."""
+        tensor = self.tensors[name]
+        if tensor.dtype != "F8_E4M3":
+            return tensor.bits()
+        scale = self.tensors.get(name + SCALE_SUFFIX)
+        if scale is None:
+            raise Stop(f"{self.path}: {name} is FP8 without {name}{SCALE_SUFFIX}")
+        return fp8_block_to_bf16(tensor.bits(), scale.bits(), self.block)
+
+    def dtype(self, name: str) -> str:
+        """The safetensors dtype of what `bits` returns."""
+        stored = self.tensors[name].dtype
+        return "BF16" if stored == "F8_E4M3" else stored
+
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Size and sha256 of every file at the top of the folder, hidden ones left out."""
+        return file_table(self.path, [p for p in self.path.iterdir() if p.is_file() and p.name[0] != "."])
+
+    def _is_scale(self, name: str) -> bool:
+        return name.endswith(SCALE_SUFFIX) and name.removesuffix(SCALE_SUFFIX) in self.tensors
+
+
+def check_remote_code(path: Path, config: dict[str, Any], pinned: dict[str, str]) -> bool:
+    """Whether the checkpoint brings code that must run; every Python file of it must be pinned.
+
+    Raises:
+        Stop: for a file whose sha256 is not the pinned one, or is pinned and missing.
+    """
+    needed = bool(config.get("auto_map"))
+    found = {file.name: sha256_file(file) for file in sorted(path.glob("*.py"))}
+    if not needed:
+        return False
+    for name in sorted(found.keys() | pinned.keys()):
+        if found.get(name) != pinned.get(name):
+            raise Stop(
+                f"{path / name} would be run, and its sha256 is {found.get(name, 'absent')}, not the pinned "
+                f"{pinned.get(name, '(nothing)')}: read it, then pin it under model.remote_code"
+            )
+    return True

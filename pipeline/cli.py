@@ -1,0 +1,65 @@
+"""The console commands. Nothing heavy is imported before it is known to be needed."""
+
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+QUANTIZE = """\
+quantize: make a sealed NVFP4 checkpoint from a recipe.
+
+usage: quantize [key=value ...]        Hydra overrides; groups and keys are the files in conf/
+
+  quantize                                          the demo recipe, minutes on two cores
+  quantize kv_cache=none output_dir=/data/nokv      the demo without KV scales, at a place of your own
+  quantize recipe=minimax_m2_7_nvfp4 model.path=/data/MiniMax-M2.7
+                                                    the real one; its datasets are given likewise
+
+The result stands under its name only when complete and sealed; the same command again reuses it.
+Exit status: 0 made or reused, 1 failed, 2 nothing started because something is wrong with the request.
+"""
+
+VERIFY = """\
+verify: prove a checkpoint, or name the first byte that differs.
+
+usage: verify checkpoint=DIR [source=DIR] [levels=[...]] [report=FILE]
+
+  verify checkpoint=runs/checkpoints/demo source=demo/model      every level
+  verify checkpoint=/data/MiniMax-M2.7-NVFP4                     what can be checked without its source
+  verify checkpoint=/data/other source=/data/MiniMax-M2.7 levels=[structure,weights]
+                                                                 a checkpoint that nobody sealed
+
+Levels: integrity (what was sealed is what is there), structure (complete, sane, consistent),
+weights (every packed byte follows from the source). They need no GPU.
+Exit status: 0 every level asked for holds, 1 something differs, 2 it could not be checked.
+"""
+
+
+def quantize() -> None:
+    """Console entry point `quantize`."""
+    _main(QUANTIZE, "pipeline.quantize.command")
+
+
+def verify() -> None:
+    """Console entry point `verify`."""
+    _main(VERIFY, "pipeline.verify.command")
+
+
+def _main(help_text: str, module: str) -> None:
+    overrides = sys.argv[1:]
+    if any(word in ("-h", "--help") for word in overrides):
+        print(help_text, end="")
+        return
+    from pipeline.errors import Stop, Usage
+    from pipeline.redact import redact
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        run: Callable[[list[str]], int] = import_module(module).run
+        sys.exit(run(overrides))
+    except Stop as stop:
+        print(f"{help_text.split(':')[0]}: {redact(str(stop))}", file=sys.stderr)
+        sys.exit(2 if isinstance(stop, Usage) else 1)
+    except KeyboardInterrupt:
+        print("interrupted: nothing half-written was left; the same command starts over", file=sys.stderr)
+        sys.exit(130)

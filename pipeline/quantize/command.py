@@ -1,0 +1,124 @@
+"""`quantize`: the whole pipeline from a recipe's name to a sealed checkpoint.
+
+    uv run quantize                 # recipe=demo
+    uv run quantize recipe=…
+
+Everything that can be wrong with a request is found before the first sample is drawn.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pipeline import manifest, stage, tracking
+from pipeline.calibration import stage as samples_stage
+from pipeline.checkpoint.source import Source, check_remote_code
+from pipeline.config import QuantizeConfig, compose
+from pipeline.digest import readable_json
+from pipeline.errors import Stop, Usage
+from pipeline.progress import console
+from pipeline.quantize import stage as quantize_stage
+from pipeline.quantize.stage import Plan
+from pipeline.redact import redact
+from pipeline.toolchain import materialise
+
+_REAL = "minimax_m2_7_nvfp4"
+
+
+def run(overrides: list[str]) -> int:
+    """Compose, check, draw samples, quantize, seal; print where the result stands. Returns 0.
+
+    Raises:
+        Usage: before any work, when something about the request is wrong.
+        Stop: when the work itself fails.
+    """
+    config = compose(QuantizeConfig, "config", overrides)
+    recipe = config.recipe
+    other = f"; the real one: recipe={_REAL}" if recipe.name == "demo" else ""
+    console.print(f"recipe={recipe.name}: {recipe.summary}{other}", soft_wrap=True)
+    try:
+        plan = _preflight(config)
+    except Stop as stop:
+        raise Usage(str(stop)) from None
+    with tracking.opened(config.tracking, recipe.name, config.work_dir) as tracker:
+        tracker.params(config.identity() | {"hardware": config.hardware.identity()})
+        tracker.text(readable_json(config.model_dump(mode="json")), "config.json")
+        tracker.tags({"key": plan.key})
+        with tracker.stage("samples"):
+            samples = plan.samples or samples_stage.make(config, plan.samples_from, plan.samples_dir)
+            tracker.datasets(samples["inputs"]["datasets"], samples["config"]["datasets"])
+            _track(tracker, samples, reused=plan.samples is not None)
+        with tracker.stage("quantize"):
+            checkpoint = plan.checkpoint or quantize_stage.make(config, plan, samples, tracker)
+            _track(tracker, checkpoint, reused=plan.checkpoint is not None)
+    _name_latest(config, plan)
+    _summary(config, plan, checkpoint)
+    return 0
+
+
+def _preflight(config: QuantizeConfig) -> Plan:
+    """Everything that can be checked before work: sources, code, datasets, toolchain, names, room."""
+    source = Source(config.model.path)
+    check_remote_code(source.path, source.config, config.model.remote_code)
+    tools = materialise(config.toolchain.series, config.work_dir / "toolchains")
+    samples_from = samples_stage.describe(config)
+    samples_key = manifest.key_of("samples", **samples_from)
+    samples_dir = config.work_dir / "samples" / f"{config.recipe.name}-{samples_key[:12]}"
+    checkpoint_from = quantize_stage.describe(config, source, samples_key, tools)
+    key = manifest.key_of("quantize", **checkpoint_from)
+    final = config.output_dir or config.work_dir / "checkpoints" / f"{config.recipe.name}-{key[:12]}"
+    found = stage.find_sealed(final, key)
+    if found is None:
+        _room_for(final, sum(tensor.size for tensor in source.tensors.values()))
+    return Plan(
+        source=source,
+        tools=tools,
+        samples_from=samples_from,
+        samples_dir=samples_dir,
+        samples=stage.find_sealed(samples_dir, samples_key),
+        checkpoint_from=checkpoint_from,
+        key=key,
+        final=final,
+        checkpoint=found,
+    )
+
+
+def _name_latest(config: QuantizeConfig, plan: Plan) -> None:
+    """Let `<work_dir>/checkpoints/<recipe>` point at the checkpoint just made or reused."""
+    if config.output_dir is None:
+        fresh = plan.final.parent / f".{plan.key}.link"
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(plan.final.name)
+        fresh.replace(plan.final.parent / config.recipe.name)
+
+
+def _room_for(target: Path, needed: int) -> None:
+    standing = target.resolve()
+    while not standing.exists():
+        standing = standing.parent
+    free = shutil.disk_usage(standing).free
+    if free < needed:
+        raise Stop(f"{target} has {free / 1e9:.1f} GB free; the checkpoint needs up to {needed / 1e9:.1f} GB")
+
+
+def _track(tracker: tracking.Tracker, sealed: dict[str, Any], reused: bool) -> None:
+    tracker.params({"seeds": sealed["seeds"], "config": sealed["config"]})
+    tracker.tags({"key": sealed["key"], "reused": str(reused).lower()})
+    tracker.text(tracking.manifest_text(sealed), manifest.NAME)
+
+
+def _summary(config: QuantizeConfig, plan: Plan, sealed: dict[str, Any]) -> None:
+    files = sealed["outputs"]["files"]
+    said = sealed["statistics"]
+    lines = {
+        "checkpoint": f"{plan.final} ({'reused' if plan.checkpoint else 'made'})",
+        "key": sealed["key"],
+        "size": f"{sum(file['size'] for file in files.values()) / 1e6:.1f} MB in {len(files)} files",
+        "tensors": f"{said['tensors']}, {said['quantizers']} quantizers calibrated",
+        "samples": f"{said['samples']}, {said['tokens']} tokens: {plan.samples_dir}",
+        "prove it": f"verify checkpoint={plan.final} source={config.model.path}",
+    }
+    if config.tracking.uri is not None:
+        lines["see the run"] = f"mlflow ui --backend-store-uri {redact(config.tracking.uri)}"
+    for label, text in lines.items():
+        print(f"{label:12} {text}")

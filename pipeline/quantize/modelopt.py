@@ -1,0 +1,96 @@
+"""engine=modelopt: NVIDIA's own path, the whole model through `mtq.quantize` and `export_hf_checkpoint`.
+
+The reference that every other engine is held to. ModelOpt is imported here only, after the toolchain
+has put the patched copy first on the import path.
+"""
+
+import copy
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from pipeline.calibration.batches import Batch
+from pipeline.config.schema import KvCache, Quantization
+from pipeline.errors import Stop
+
+# Without a GPU torch's build helper and transformers say things at import that no user can act on.
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+transformers.utils.logging.set_verbosity_error()
+
+_FORMATS = {"nvfp4_experts_only": "NVFP4_EXPERTS_ONLY_CFG", "nvfp4_mlp_only": "NVFP4_MLP_ONLY_CFG"}
+_KV_FORMATS = {"fp8": "FP8_KV_CFG", "fp8_affine": "FP8_AFFINE_KV_CFG"}
+
+Progress = Callable[[int, int, float], None]
+"""Called after each batch with samples, tokens (padding left out) and seconds of that batch."""
+
+
+def calibrate(
+    model: Any,
+    batches: Iterable[Batch],
+    quantization: Quantization,
+    kv_cache: KvCache,
+    attention_mask: bool,
+    progress: Progress,
+) -> Any:
+    """Insert quantizers and run every batch through the model; returns the quantized model."""
+    import modelopt.torch.quantization as mtq
+
+    chosen = copy.deepcopy(getattr(mtq, _FORMATS[quantization.format]))
+    chosen["algorithm"] = {"method": quantization.algorithm}
+    if quantization.moe_calib_experts_ratio is not None:
+        chosen["algorithm"]["moe_calib_experts_ratio"] = quantization.moe_calib_experts_ratio
+    if kv_cache.format != "none":
+        kv = getattr(mtq, _KV_FORMATS[kv_cache.format])["quant_cfg"]
+        chosen = mtq.update_quant_cfg_with_kv_cache_quant(chosen, kv)
+
+    def forward_loop(quantized: Any) -> None:
+        for batch in batches:
+            started = time.perf_counter()
+            _forward(quantized, batch, attention_mask)
+            tokens = int(batch.attention_mask.sum())
+            progress(len(batch.input_ids), tokens, time.perf_counter() - started)
+
+    with torch.no_grad():
+        return mtq.quantize(model, chosen, forward_loop)
+
+
+def _forward(model: Any, batch: Batch, attention_mask: bool) -> None:
+    inputs = {"input_ids": torch.from_numpy(batch.input_ids).to(model.device)}
+    if attention_mask:
+        inputs["attention_mask"] = torch.from_numpy(batch.attention_mask).to(model.device)
+    model(**inputs, use_cache=False)
+
+
+def amaxes(model: Any) -> dict[str, float]:
+    """The calibrated amax of every enabled quantizer that keeps a static one, by quantizer name.
+
+    Raises:
+        Stop: naming the first quantizer that ended without a finite, positive amax.
+    """
+    from modelopt.torch.quantization.nn import TensorQuantizer
+
+    found: dict[str, float] = {}
+    for name, module in model.named_modules():
+        if not isinstance(module, TensorQuantizer) or not module.is_enabled:
+            continue
+        amax = module.amax
+        value = float("nan") if amax is None else float(amax.float().max())
+        if not 0 < value < float("inf"):
+            raise Stop(f"{name} ended with amax {value}: no sample reached it, or its input is not finite")
+        found[name] = value
+    if not found:
+        raise Stop("no quantizer is enabled: the format's patterns match no module of this model")
+    return found
+
+
+def export(model: Any, folder: Path) -> None:
+    """Write the Hugging Face layout: packed shards, config.json, hf_quant_config.json."""
+    from modelopt.torch.export import export_hf_checkpoint
+
+    with torch.no_grad():
+        export_hf_checkpoint(model, export_dir=folder)

@@ -1,0 +1,152 @@
+"""The stage `quantize`: load, calibrate, export, complete, seal."""
+
+import io
+import shutil
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import stage
+from pipeline.calibration.batches import BATCHING, batches, read_samples
+from pipeline.checkpoint.source import Source
+from pipeline.checkpoint.tensors import tensor_table
+from pipeline.config.schema import QuantizeConfig
+from pipeline.digest import code_digest, sha256_json
+from pipeline.fingerprint import lock_digest, numeric_platform, packages, settle
+from pipeline.progress import Bar
+from pipeline.toolchain import Toolchain, activate
+from pipeline.tracking import Tracker
+
+_NOT_COPIED = (".safetensors", ".index.json", ".bin", ".pt", ".pth")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, known before it starts. `samples` and `checkpoint` are manifests to reuse."""
+
+    source: Source
+    tools: Toolchain
+    samples_from: dict[str, Any]
+    samples_dir: Path
+    samples: dict[str, Any] | None
+    checkpoint_from: dict[str, Any]
+    key: str
+    final: Path
+    checkpoint: dict[str, Any] | None
+
+
+def describe(config: QuantizeConfig, source: Source, samples_key: str, tools: Toolchain) -> dict[str, Any]:
+    """What decides the checkpoint: configuration, inputs with their digests, toolchain. Reads the source."""
+    chosen = config.identity()
+    calibration = chosen["calibration"]
+    files = source.files()
+    return {
+        "config": {
+            "attn_implementation": config.model.attn_implementation,
+            "quantization": chosen["quantization"],
+            "kv_cache": chosen["kv_cache"],
+            "engine": chosen["engine"],
+            "batching": {name: calibration[name] for name in BATCHING},
+            "seed": config.seed,
+        },
+        "inputs": {
+            "source": {"digest": sha256_json(files), "files": files},
+            "samples": {"key": samples_key},
+        },
+        "toolchain": {
+            "patches": tools.describe(),
+            "packages": packages("accelerate", "numpy", "safetensors", "tokenizers", "torch", "transformers"),
+            "code": code_digest("quantize", "checkpoint", "nvfp4", "calibration/batches.py"),
+        },
+    }
+
+
+def make(config: QuantizeConfig, plan: Plan, samples: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
+    """Calibrate and write the checkpoint, sealed at `plan.final`; returns its manifest.
+
+    Raises:
+        Stop: when the device is missing, the source does not fit its model, or calibration fails.
+    """
+    activate(plan.tools)
+    device = settle(config.hardware.device, config.hardware.threads, config.seed)
+    from pipeline.quantize import modelopt
+    from pipeline.quantize.model import load
+
+    chatter = io.StringIO()  # ModelOpt prints what it finds; a reader of the run may want it
+    with stage.building(plan.final) as partial, redirect_stdout(chatter):
+        model = load(plan.source, config.model, device, partial / ".modules")
+        tokens = read_samples(plan.samples_dir)
+        calibration = config.calibration
+        pad_id = _pad_id(plan.source)
+        with Bar("calibrating", len(tokens), "samples") as bar:
+
+            def progress(count: int, real: int, seconds: float) -> None:
+                bar.advance(count)
+                rates = {"samples_per_second": count / seconds, "tokens_per_second": real / seconds}
+                tracker.metrics(rates, step=bar.done)
+
+            model = modelopt.calibrate(
+                model,
+                batches(tokens, calibration, pad_id),
+                config.quantization,
+                config.kv_cache,
+                calibration.attention_mask,
+                progress,
+            )
+        amaxes = modelopt.amaxes(model)
+        for layer, values in by_layer(amaxes).items():
+            tracker.metrics(values, step=layer)
+        modelopt.export(model, partial)
+        tracker.text(chatter.getvalue(), "modelopt.log")
+        shutil.rmtree(partial / ".modules", ignore_errors=True)
+        complete(partial, plan.source)
+        tensors = tensor_table(partial)
+        body = {
+            "stage": "quantize",
+            "key": plan.key,
+            "config": config.identity(),
+            "inputs": plan.checkpoint_from["inputs"]
+            | {"samples": {"key": samples["key"], "digest": sha256_json(samples["outputs"])}},
+            "toolchain": plan.checkpoint_from["toolchain"] | {"lock": lock_digest()},
+            "seeds": {"torch": config.seed, "sampling": calibration.sampling.seed},
+            "platform": numeric_platform(device),
+            "statistics": {
+                "samples": len(tokens),
+                "tokens": sum(len(ids) for ids in tokens),
+                "quantizers": len(amaxes),
+                "tensors": len(tensors),
+            },
+        }
+        return stage.seal(partial, plan.final, body, tensors)
+
+
+def complete(folder: Path, source: Source) -> None:
+    """Add what the export leaves out and the model needs: tokenizer, generation settings, remote code."""
+    for path in sorted(source.path.iterdir()):
+        wanted = path.is_file() and path.name[0] != "." and not path.name.endswith(_NOT_COPIED)
+        if wanted and not (folder / path.name).exists():
+            shutil.copyfile(path, folder / path.name)
+
+
+def by_layer(amaxes: dict[str, float]) -> dict[int, dict[str, float]]:
+    """Per layer, the largest amax of each kind of quantizer: `{layer: {"amax/input": …}}`."""
+    layers: dict[int, dict[str, float]] = {}
+    for name, value in amaxes.items():
+        steps = name.split(".")
+        numbers = [int(step) for step in steps if step.isdigit()]
+        if not numbers:
+            continue
+        kind = "amax/" + steps[-1].removesuffix("_quantizer")
+        layer = layers.setdefault(numbers[0], {})
+        layer[kind] = max(layer.get(kind, 0.0), value)
+    return dict(sorted(layers.items()))
+
+
+def _pad_id(source: Source) -> int:
+    """What pads: the tokenizer's padding token, or its end-of-sequence token, as ModelOpt's example does."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source.path, trust_remote_code=False)
+    chosen = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return int(chosen or 0)

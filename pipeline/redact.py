@@ -1,0 +1,28 @@
+"""Secrets stay here: what looks like one is struck out of everything that is logged or tracked."""
+
+import os
+import re
+from pathlib import Path
+
+_NAMES = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|CREDENTIAL", re.IGNORECASE)
+_PATTERNS = re.compile(
+    r"hf_[A-Za-z0-9]{16,}"  # Hugging Face
+    r"|sk-[A-Za-z0-9_-]{16,}"  # OpenAI-style
+    r"|(?<=://)[^/@\s]+(?=@)"  # user:password in an address
+    r"|(?<=[Bb]earer )[A-Za-z0-9._~+/-]{8,}"
+)
+STRUCK = "[redacted]"
+
+
+def secrets() -> list[str]:
+    """Values of environment variables whose names say that they are secret, longest first."""
+    values = {value for name, value in os.environ.items() if _NAMES.search(name) and len(value) >= 8}
+    # A path to a secret is not the secret, and striking it out would hide what a message is about.
+    return sorted((value for value in values if not Path(value).exists()), key=len, reverse=True)
+
+
+def redact(text: str) -> str:
+    """`text` with every secret replaced by `[redacted]`."""
+    for value in secrets():
+        text = text.replace(value, STRUCK)
+    return _PATTERNS.sub(STRUCK, text)

@@ -1,0 +1,159 @@
+"""MLflow: one parent run per pipeline, a nested run per stage. Nothing secret passes."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pipeline.bundle import bundled
+from pipeline.config.compose import flatten
+from pipeline.config.schema import Tracking
+from pipeline.digest import readable_json
+from pipeline.errors import Stop
+from pipeline.fingerprint import lock_digest
+from pipeline.redact import redact
+
+_BATCH = 100  # MLflow's own limit of parameters in one call
+_LONGEST = 6000  # MLflow's limit of a parameter's characters
+
+
+class Tracker:
+    """What a stage tells MLflow; with tracking off, nothing is told."""
+
+    def __init__(self, mlflow: ModuleType | None) -> None:
+        self._mlflow = mlflow
+
+    def params(self, values: dict[str, Any]) -> None:
+        """Parameters, nested ones flattened to dotted names."""
+        if self._mlflow is None:
+            return
+        flat = [(name, redact(str(value))[:_LONGEST]) for name, value in sorted(flatten(values).items())]
+        for first in range(0, len(flat), _BATCH):
+            self._mlflow.log_params(dict(flat[first : first + _BATCH]))
+
+    def metrics(self, values: dict[str, float], step: int = 0) -> None:
+        """Numbers, each at a step."""
+        if self._mlflow is not None:
+            self._mlflow.log_metrics(values, step=step)
+
+    def tags(self, values: dict[str, str]) -> None:
+        """Strings to search runs by."""
+        if self._mlflow is not None:
+            self._mlflow.set_tags({name: redact(value) for name, value in values.items()})
+
+    def text(self, text: str, name: str) -> None:
+        """A text artifact."""
+        if self._mlflow is not None:
+            self._mlflow.log_text(redact(text), name)
+
+    def datasets(self, described: dict[str, Any], config: dict[str, Any]) -> None:
+        """Each calibration dataset as an MLflow input, with its full sha256 as a tag."""
+        if self._mlflow is None:
+            return
+        from mlflow.data.code_dataset_source import CodeDatasetSource
+        from mlflow.data.meta_dataset import MetaDataset
+
+        for name, dataset in described.items():
+            said = config[name]
+            # MLflow cuts its own digest at 36 characters; the full one is a tag and in the manifest.
+            source = CodeDatasetSource(tags={"repository": said["repository"], "split": said["split"]})
+            entry = MetaDataset(  # type: ignore[abstract]  # it is used as it is in MLflow's documentation
+                source, name=name, digest=dataset["digest"][:36]
+            )
+            self._mlflow.log_input(entry, context="calibration", tags={"sha256": dataset["digest"]})
+            self.tags({f"dataset.{name}.sha256": dataset["digest"]})
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """A nested run; a failure ends it as FAILED, an interrupt as KILLED."""
+        if self._mlflow is None:
+            yield
+            return
+        with _run(self._mlflow, name, nested=True):
+            yield
+
+
+@contextmanager
+def opened(tracking: Tracking, recipe: str, work_dir: Path) -> Iterator[Tracker]:
+    """The parent run of a pipeline, in the tracked store.
+
+    Raises:
+        Stop: when the store cannot be reached or written.
+    """
+    if tracking.uri is None:
+        yield Tracker(None)
+        return
+    mlflow = _connect(tracking, work_dir)
+    with _run(mlflow, recipe, nested=False):
+        tracker = Tracker(mlflow)
+        tracker.tags({"recipe": recipe} | _environment())
+        tracker.text(redact(" ".join(sys.argv[1:])) + "\n", "overrides.txt")
+        yield tracker
+
+
+def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
+    assert tracking.uri is not None
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
+    os.environ.setdefault("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    import mlflow
+
+    local = tracking.uri.startswith("sqlite:")
+    if local:
+        Path(tracking.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(tracking.uri)
+    try:
+        if mlflow.get_experiment_by_name(tracking.experiment) is None:
+            artifacts = (work_dir / "mlartifacts").resolve().as_uri() if local else None
+            mlflow.create_experiment(tracking.experiment, artifact_location=artifacts)
+        mlflow.set_experiment(tracking.experiment)
+    except Exception as error:  # every store has its own family of exceptions
+        reason = redact(str(error).splitlines()[0])
+        raise Stop(
+            f"MLflow at {redact(tracking.uri)} does not answer ({reason}): start it, correct "
+            "tracking.uri, or turn tracking off with tracking=off"
+        ) from None
+    return mlflow
+
+
+@contextmanager
+def _run(mlflow: ModuleType, name: str, nested: bool) -> Iterator[None]:
+    mlflow.start_run(run_name=name, nested=nested, log_system_metrics=not nested)
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        mlflow.end_run(status)
+
+
+def _environment() -> dict[str, str]:
+    """Tags on the surroundings: informative, in no key and in no compared field."""
+    found = {"uv.lock.sha256": lock_digest(), "python": platform.python_version(), "os": platform.platform()}
+    root = bundled("conf").parent
+    git = subprocess.run(
+        ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if git.returncode == 0:
+        found["mlflow.source.git.commit"] = git.stdout.strip().removesuffix("-dirty")
+        found["git.dirty"] = str(git.stdout.strip().endswith("-dirty")).lower()
+    return found
+
+
+def manifest_text(body: dict[str, Any]) -> str:
+    """A manifest as an artifact to read, without the per-tensor table (the sealed file has it)."""
+    outputs = {name: value for name, value in body["outputs"].items() if name != "tensors"}
+    return readable_json(body | {"outputs": outputs})

@@ -1,0 +1,174 @@
+"""The same seed gives the same samples, everywhere and for every batch size."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.calibration.adapters import ADAPTERS
+from pipeline.calibration.batches import batches, read_index, read_samples
+from pipeline.calibration.sampling import data_files, draw, sample
+from pipeline.calibration.stage import describe, make
+from pipeline.config import QuantizeConfig, compose
+from pipeline.config.schema import Dataset, Sampling
+from pipeline.errors import Stop
+from pipeline.manifest import key_of
+
+ROWS = {
+    "open_code_reasoning": {"id": "a", "input": "Sort these.", "output": "<think>…</think> sorted()"},
+    "open_math_reasoning": {"problem": "1+1?", "generated_solution": "2", "expected_answer": "2"},
+    "magpie_pro_mt": {
+        "uuid": "u",
+        "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}],
+    },
+    "nemotron_post_training_v2": {
+        "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    },
+    "llama_nemotron": {"input": [{"role": "user", "content": "Hi"}], "output": "Hello", "category": "chat"},
+    "text": {"text": "Once upon a time"},
+}
+
+
+class Words:
+    """A tokenizer of one number per word; its template names each role."""
+
+    def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool) -> str:
+        assert not tokenize
+        return " ".join(f"<{message['role']}> {message['content']}" for message in messages)
+
+    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+        ids = [int(hashlib.sha256(word.encode()).hexdigest()[:4], 16) for word in text.split()]
+        return {"input_ids": [1, *ids] if add_special_tokens else ids}
+
+
+def texts(path: Path, count: int = 50) -> Dataset:
+    path.write_text(
+        "".join(json.dumps({"text": f"sample number {n} " * (n % 7 + 1)}) + "\n" for n in range(count))
+    )
+    return Dataset(adapter="text", repository="local", revision=None, split="train", path=path, samples=9)
+
+
+def recipe(path: Path, *overrides: str) -> QuantizeConfig:
+    said = ["calibration=text", "calibration.chat_template=false", f"calibration.datasets.text.path={path}"]
+    return compose(QuantizeConfig, "config", [*said, "calibration.datasets.text.samples=9", *overrides])
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_each_schema_becomes_messages(name: str) -> None:
+    messages = ADAPTERS[name](ROWS[name])
+    assert [message["role"] for message in messages] == ["user", "assistant"][: len(messages)]
+    assert all(message["content"] for message in messages)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("row", [{}, {"text": None, "messages": [{}]}, {"input": 3, "output": None}])
+def test_a_row_of_another_shape_is_refused(name: str, row: dict[str, Any]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        ADAPTERS[name](row)
+
+
+def test_the_shuffle_is_the_library_s_own(tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    dataset = texts(tmp_path / "t.jsonl")
+    drawn = list(draw("text", dataset, Sampling(method="shuffle_buffer", seed=42, buffer_size=16)))
+    theirs = load_dataset("json", data_files=str(tmp_path / "t.jsonl"), split="train", streaming=True)
+    assert [row["text"] for _, row in drawn] == [
+        row["text"] for row in theirs.shuffle(seed=42, buffer_size=16)
+    ]
+    lines = (tmp_path / "t.jsonl").read_text().splitlines()
+    assert all(json.loads(lines[index]) == row for index, row in drawn)
+    assert [index for index, _ in drawn] != sorted(index for index, _ in drawn)
+
+
+def test_first_takes_the_first(tmp_path: Path) -> None:
+    config = recipe(texts(tmp_path / "t.jsonl").path or Path(), "calibration.sampling.method=first")
+    chosen, _ = sample(config.calibration, Words(), "text")
+    assert [one.row for one in chosen] == list(range(9))
+
+
+def test_the_seed_decides(tmp_path: Path) -> None:
+    texts(tmp_path / "t.jsonl")
+    rows = []
+    for seed in (42, 42, 43):
+        config = recipe(tmp_path / "t.jsonl", f"calibration.sampling.seed={seed}")
+        rows.append([one.record() for one in sample(config.calibration, Words(), "text")[0]])
+    assert rows[0] == rows[1] != rows[2]
+
+
+def test_truncation_is_recorded(tmp_path: Path) -> None:
+    texts(tmp_path / "t.jsonl")
+    config = recipe(tmp_path / "t.jsonl", "calibration.sequence_length=5")
+    chosen, _ = sample(config.calibration, Words(), "text")
+    assert max(len(one.token_ids) for one in chosen) == 5
+    assert {one.truncated for one in chosen} == {True, False}
+
+
+def test_rows_of_another_shape_are_counted_and_too_few_stop(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps({"text": "words" if n % 2 else " "}) + "\n" for n in range(18)))
+    chosen, skipped = sample(recipe(path).calibration, Words(), "text")
+    assert len(chosen) == 9
+    assert 0 < skipped <= 9
+    with pytest.raises(Stop, match="9 usable rows.*9 of another shape.*asks for 10"):
+        sample(recipe(path, "calibration.datasets.text.samples=10").calibration, Words(), "text")
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"), [(None, "is not set"), ("/nowhere", "does not exist"), ("", "holds no .jsonl")]
+)
+def test_a_missing_dataset_says_where_to_put_it(tmp_path: Path, path: str | None, sentence: str) -> None:
+    where = None if path is None else Path(path) if path else tmp_path
+    dataset = texts(tmp_path / "t.jsonl").model_copy(update={"path": where})
+    (tmp_path / "t.jsonl").unlink()
+    with pytest.raises(Stop, match=f"calibration.datasets.text.path.*{sentence}"):
+        data_files("text", dataset)
+
+
+def test_the_demo_s_sample_set_is_the_same_in_two_folders(tmp_path: Path) -> None:
+    sets = []
+    for name in ("a", "b"):
+        config = compose(QuantizeConfig, "config", [f"work_dir={tmp_path / name}"])
+        sets.append(make(config, describe(config), tmp_path / name / "samples"))
+    assert sets[0] == sets[1]
+    for file in ("manifest.json", "samples.jsonl", "tokens.safetensors"):
+        one, other = (tmp_path / name / "samples" / file for name in ("a", "b"))
+        assert one.read_bytes() == other.read_bytes()
+    index = read_index(tmp_path / "a" / "samples")
+    tokens = read_samples(tmp_path / "a" / "samples")
+    assert len(index) == len(tokens) == sets[0]["statistics"]["samples"] == 80
+    for record, ids in zip(index, tokens, strict=True):
+        assert hashlib.sha256(ids.astype("<i4").tobytes()).hexdigest() == record["tokens_sha256"]
+        assert 0 < len(ids) == record["tokens"] <= 256
+
+
+def test_the_key_ignores_batches_and_knows_everything_else() -> None:
+    def key(*overrides: str) -> str:
+        return key_of("samples", **describe(compose(QuantizeConfig, "config", list(overrides))))
+
+    assert key() == key("calibration.batch_size=7", "calibration.padding_side=right")
+    assert key() == key("kv_cache=none", "seed=9", "hardware=cpu")
+    assert key() != key("calibration.sampling.seed=43")
+    assert key() != key("calibration.sequence_length=128")
+    assert key() != key("calibration.datasets.magpie_pro_mt.samples=15")
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_batches_hold_the_samples_whatever_their_size(side: str) -> None:
+    samples = [np.arange(1, n + 2, dtype=np.int32) for n in (3, 1, 5, 2, 4)]
+    for size in (1, 2, 5, 9):
+        config = compose(
+            QuantizeConfig, "config", [f"calibration.batch_size={size}", f"calibration.padding_side={side}"]
+        )
+        made = list(batches(samples, config.calibration, pad_id=0))
+        unpadded = [
+            ids[mask == 1] for b in made for ids, mask in zip(b.input_ids, b.attention_mask, strict=True)
+        ]
+        assert all(np.array_equal(one, other) for one, other in zip(samples, unpadded, strict=True))
+        if size == 2:
+            assert made[0].input_ids.tolist() == (
+                [[1, 2, 3, 4], [0, 0, 1, 2]] if side == "left" else [[1, 2, 3, 4], [1, 2, 0, 0]]
+            )
