@@ -1,5 +1,13 @@
 """MLflow gets the whole story of a run, and no secret."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -102,6 +110,52 @@ def test_a_store_that_does_not_answer_stops_before_work(
     ):
         entered = True
     assert not entered
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """MLflow's own server on loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = Path(sys.executable).parent / "mlflow"
+    store = [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/s.db",
+        "--artifacts-destination",
+        str(tmp_path / "a"),
+    ]
+    process = subprocess.Popen(
+        [program, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *store],
+        stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=2)
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.3)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_server_gets_runs_and_artifacts(server: str, tmp_path: Path) -> None:
+    with tracking.opened(Tracking(uri=server, experiment="test"), "demo", tmp_path) as tracker:
+        tracker.params({"kv_cache": {"format": "fp8"}})
+        with tracker.stage("quantize"):
+            tracker.text("sealed", "manifest.json")
+    client = mlflow.MlflowClient(server)
+    experiment = client.get_experiment_by_name("test")
+    found = {run.data.tags["mlflow.runName"]: run for run in client.search_runs([experiment.experiment_id])}
+    assert found["demo"].data.params == {"kv_cache.format": "fp8"}
+    assert mlflow.artifacts.load_text(f"{found['quantize'].info.artifact_uri}/manifest.json") == "sealed"
+    assert not list(tmp_path.glob("mlartifacts*"))  # the server keeps them, not our folder
 
 
 def test_off_is_off(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A Hugging Face checkpoint as a source of weights: its files, its configuration, its tensors in BF16."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ class Source:
         scale = self.tensors.get(name + SCALE_SUFFIX)
         if scale is None:
             raise Stop(f"{self.path}: {name} is FP8 without {name}{SCALE_SUFFIX}")
-        return fp8_block_to_bf16(tensor.bits(), scale.bits(), self.block)
+        cores = len(os.sched_getaffinity(0))
+        return fp8_block_to_bf16(tensor.bits(), scale.bits(), block=self.block, threads=cores)
 
     def dtype(self, name: str) -> str:
         """The safetensors dtype of what `bits` returns."""

@@ -1,0 +1,22 @@
+"""Checkpoints made by the real command, once per session."""
+
+import json
+from pathlib import Path
+
+import pytest
+from running import WORDS, quantize
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's checkpoint."""
+    return quantize(tmp_path_factory.mktemp("demo"), "hardware.threads=2")
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Plain texts in the vocabulary of the tiny models."""
+    path = tmp_path_factory.mktemp("texts") / "texts.jsonl"
+    rows = [" ".join(f"w{(7 * n + 13 * k * k) % WORDS}" for k in range(5 + n % 30)) for n in range(24)]
+    path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    return path

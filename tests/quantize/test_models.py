@@ -1,0 +1,59 @@
+"""Other architectures and KV formats through the same command, each verified against its source."""
+
+import json
+from pathlib import Path
+
+import pytest
+from running import command, quantize, tiny, tiny_recipe
+
+from pipeline.checkpoint.tensors import read_folder
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kv_cache", "extra"),
+    [
+        ("mixtral", "fp8", ()),
+        ("mixtral", "none", ("quantization.moe_calib_experts_ratio=null",)),
+        ("qwen3_moe", "fp8_affine", ()),
+        ("llama", "fp8", ("quantization=nvfp4_mlp_only", "calibration.padding_side=right")),
+    ],
+)
+def test_it_quantizes_and_verifies(
+    tmp_path: Path, texts: Path, architecture: str, kv_cache: str, extra: tuple[str, ...]
+) -> None:
+    source = tiny(tmp_path / "source", architecture)
+    made = quantize(tmp_path, *tiny_recipe(source, texts), f"kv_cache={kv_cache}", *extra)
+    said = command("verify", f"checkpoint={made}", f"source={source}", cwd=tmp_path)
+    assert said.returncode == 0, said.stdout + said.stderr
+    tensors = read_folder(made)
+    kinds = {name.rsplit(".", 1)[1] for name in tensors if ".self_attn." in name}
+    expected = {"fp8": {"k_scale", "v_scale"}, "fp8_affine": {"k_scale", "v_scale", "k_bias", "v_bias"}}
+    assert kinds & {"k_scale", "v_scale", "k_bias", "v_bias"} == expected.get(kv_cache, set())
+    packed = [name for name in tensors if name.endswith(".weight_scale_2")]
+    assert len(packed) == 2 * 3 * (1 if architecture == "llama" else 4)
+    algorithm = json.loads((made / "hf_quant_config.json").read_text())["quantization"]["kv_cache_quant_algo"]
+    assert algorithm == (None if kv_cache == "none" else "FP8")
+
+
+def test_a_source_that_lacks_a_weight_is_named(tmp_path: Path, texts: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    source = tiny(tmp_path / "source", "mixtral")
+    weights = load_file(source / "model.safetensors")
+    gone = "model.layers.1.block_sparse_moe.experts.2.w3.weight"
+    del weights[gone]
+    save_file(weights, source / "model.safetensors")
+    said = command("quantize", "tracking=off", "output_dir=out", *tiny_recipe(source, texts), cwd=tmp_path)
+    assert said.returncode == 1
+    assert f"lacks {gone}" in said.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_quantized_source_is_refused(tmp_path: Path, texts: Path) -> None:
+    source = tiny(tmp_path / "source", "mixtral")
+    config = json.loads((source / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "modelopt"}
+    (source / "config.json").write_text(json.dumps(config))
+    said = command("quantize", "tracking=off", *tiny_recipe(source, texts), cwd=tmp_path)
+    assert said.returncode == 2
+    assert "already quantized (modelopt)" in said.stderr

@@ -1,0 +1,28 @@
+"""Write `golden/demo_weights.json` anew from a demo checkpoint: python tests/quantize/write_golden.py DIR.
+
+Only tensors that follow from the source alone: what calibration decides differs between numeric platforms.
+"""
+
+import sys
+from pathlib import Path
+
+from pipeline import manifest
+from pipeline.digest import readable_json
+
+CALIBRATED = ("input_scale", "k_scale", "v_scale")
+
+body = manifest.read(Path(sys.argv[1]))
+tensors = {
+    name: entry["sha256"]
+    for name, entry in body["outputs"]["tensors"].items()
+    if not name.endswith(CALIBRATED)
+}
+origin = {
+    "made by": "quantize recipe=demo, engine=modelopt",
+    "source": body["inputs"]["source"]["digest"],
+    "patches": body["toolchain"]["patches"],
+    "packages": body["toolchain"]["packages"],
+}
+target = Path(__file__).parent / "golden" / "demo_weights.json"
+target.parent.mkdir(exist_ok=True)
+target.write_text(readable_json({"origin": origin, "tensors": tensors}))
