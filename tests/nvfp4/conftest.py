@@ -1,0 +1,53 @@
+"""ModelOpt's own packer as the truth, on raw bits."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+Packed = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def qtensor() -> Iterator[type]:
+    pytest.importorskip("modelopt")
+    from modelopt.torch.quantization.qtensor import nvfp4_tensor
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nvfp4_tensor, "fp4_compatible", lambda: False)  # it asks a driver that may be missing
+        yield nvfp4_tensor.NVFP4QTensor
+
+
+@pytest.fixture(scope="session")
+def modelopt(qtensor: type) -> Callable[..., Packed]:
+    """(bf16 bits, scale_2, saturate) -> packed, scale: each step ModelOpt's, or with the cast clamped."""
+    import torch
+
+    def quantize(bits: np.ndarray, scale_2: np.float32, saturate: bool = False) -> Packed:
+        weight = torch.from_numpy(bits.copy()).view(torch.bfloat16)
+        factor = torch.tensor(scale_2)
+        scale = qtensor.get_weights_scaling_factor(weight, 16, factor, keep_high_precision=saturate)[0]
+        if saturate:
+            scale = scale.clamp(max=448.0).to(torch.float8_e4m3fn)
+        packed = qtensor.quantize(weight, 16, scale, factor)[0]._quantized_data
+        return packed.numpy(), scale.view(torch.uint8).numpy()
+
+    return quantize
+
+
+@pytest.fixture(scope="session")
+def modelopt_dequantize(qtensor: type) -> Callable[..., np.ndarray]:
+    import torch
+
+    def dequantize(packed: np.ndarray, scale: np.ndarray, scale_2: np.float32) -> np.ndarray:
+        shape = torch.Size((packed.shape[0], 2 * packed.shape[1]))
+        tensor = qtensor(shape, torch.bfloat16, torch.from_numpy(packed.copy()))
+        weight = tensor.dequantize(
+            torch.bfloat16,
+            scale=torch.from_numpy(scale.copy()).view(torch.float8_e4m3fn),
+            double_scale=torch.tensor(scale_2),
+            block_sizes={-1: 16},
+        )
+        return weight.view(torch.uint16).numpy()
+
+    return dequantize
