@@ -1,6 +1,6 @@
 # `make help` lists what one can do. Every target sets up what it needs, uv included.
 UV := ./scripts/uv
-SYNC := $(UV) sync --quiet --frozen --extra quantize --group dev
+SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --group dev
 RUN := $(UV) run --no-sync
 
 .DEFAULT_GOAL := help

@@ -14,8 +14,9 @@ from pipeline.bundle import bundled
 from pipeline.config.compose import flatten
 from pipeline.config.schema import Tracking
 from pipeline.digest import readable_json
-from pipeline.errors import Stop
+from pipeline.errors import Usage
 from pipeline.fingerprint import lock_digest
+from pipeline.progress import console
 from pipeline.redact import redact
 
 _BATCH = 100  # MLflow's own limit of parameters in one call
@@ -23,33 +24,31 @@ _LONGEST = 6000  # MLflow's limit of a parameter's characters
 
 
 class Tracker:
-    """What a stage tells MLflow; with tracking off, nothing is told."""
+    """What a stage tells MLflow; with tracking off, nothing is told.
+
+    A store that stops answering in the middle of the work costs the rest of the tracking, not the work.
+    """
 
     def __init__(self, mlflow: ModuleType | None) -> None:
         self._mlflow = mlflow
 
     def params(self, values: dict[str, Any]) -> None:
         """Parameters, nested ones flattened to dotted names."""
-        if self._mlflow is None:
-            return
         flat = [(name, redact(str(value))[:_LONGEST]) for name, value in sorted(flatten(values).items())]
         for first in range(0, len(flat), _BATCH):
-            self._mlflow.log_params(dict(flat[first : first + _BATCH]))
+            self._tell("log_params", dict(flat[first : first + _BATCH]))
 
     def metrics(self, values: dict[str, float], step: int = 0) -> None:
         """Numbers, each at a step."""
-        if self._mlflow is not None:
-            self._mlflow.log_metrics(values, step=step)
+        self._tell("log_metrics", values, step=step)
 
     def tags(self, values: dict[str, str]) -> None:
         """Strings to search runs by."""
-        if self._mlflow is not None:
-            self._mlflow.set_tags({name: redact(value) for name, value in values.items()})
+        self._tell("set_tags", {name: redact(value) for name, value in values.items()})
 
     def text(self, text: str, name: str) -> None:
         """A text artifact."""
-        if self._mlflow is not None:
-            self._mlflow.log_text(redact(text), name)
+        self._tell("log_text", redact(text), name)
 
     def datasets(self, described: dict[str, Any], config: dict[str, Any]) -> None:
         """Each calibration dataset as an MLflow input, with its full sha256 as a tag."""
@@ -65,17 +64,38 @@ class Tracker:
             entry = MetaDataset(  # type: ignore[abstract]  # it is used as it is in MLflow's documentation
                 source, name=name, digest=dataset["digest"][:36]
             )
-            self._mlflow.log_input(entry, context="calibration", tags={"sha256": dataset["digest"]})
+            self._tell("log_input", entry, context="calibration", tags={"sha256": dataset["digest"]})
             self.tags({f"dataset.{name}.sha256": dataset["digest"]})
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """A nested run; a failure ends it as FAILED, an interrupt as KILLED."""
+        with self.run(name, nested=True):
+            yield
+
+    @contextmanager
+    def run(self, name: str, nested: bool) -> Iterator[None]:
+        """A run of MLflow around a piece of work, its system metrics sampled if it is the outermost."""
+        self._tell("start_run", run_name=name, nested=nested, log_system_metrics=not nested)
+        status = "FAILED"
+        try:
+            yield
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            self._tell("end_run", status)
+
+    def _tell(self, function: str, *values: Any, **named: Any) -> None:
         if self._mlflow is None:
-            yield
             return
-        with _run(self._mlflow, name, nested=True):
-            yield
+        try:
+            getattr(self._mlflow, function)(*values, **named)
+        except Exception as error:  # every store has its own family of exceptions
+            self._mlflow = None
+            reason = redact(str(error).splitlines()[0])
+            console.print(f"MLflow stopped answering ({reason}): the work goes on, untracked from here")
 
 
 @contextmanager
@@ -83,16 +103,15 @@ def opened(tracking: Tracking, recipe: str, work_dir: Path) -> Iterator[Tracker]
     """The parent run of a pipeline, in the tracked store.
 
     Raises:
-        Stop: when the store cannot be reached or written.
+        Usage: when the store cannot be reached or written.
     """
     if tracking.uri is None:
         yield Tracker(None)
         return
-    mlflow = _connect(tracking, work_dir)
-    with _run(mlflow, recipe, nested=False):
-        tracker = Tracker(mlflow)
+    tracker = Tracker(_connect(tracking, work_dir))
+    with tracker.run(recipe, nested=False):
         tracker.tags({"recipe": recipe} | _environment())
-        tracker.text(redact(" ".join(sys.argv[1:])) + "\n", "overrides.txt")
+        tracker.text(" ".join(sys.argv[1:]) + "\n", "overrides.txt")
         yield tracker
 
 
@@ -118,25 +137,11 @@ def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
         mlflow.set_experiment(tracking.experiment)
     except Exception as error:  # every store has its own family of exceptions
         reason = redact(str(error).splitlines()[0])
-        raise Stop(
+        raise Usage(
             f"MLflow at {redact(tracking.uri)} does not answer ({reason}): start it, correct "
             "tracking.uri, or turn tracking off with tracking=off"
         ) from None
     return mlflow
-
-
-@contextmanager
-def _run(mlflow: ModuleType, name: str, nested: bool) -> Iterator[None]:
-    mlflow.start_run(run_name=name, nested=nested, log_system_metrics=not nested)
-    status = "FAILED"
-    try:
-        yield
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        mlflow.end_run(status)
 
 
 def _environment() -> dict[str, str]:

@@ -16,7 +16,7 @@ from mlflow.entities import Run
 
 from pipeline import tracking
 from pipeline.config.schema import Tracking
-from pipeline.errors import Stop
+from pipeline.errors import Usage
 from pipeline.redact import redact
 
 SECRET = "swordfish-7f3a9c21"
@@ -105,7 +105,9 @@ def test_a_store_that_does_not_answer_stops_before_work(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     entered = False
     with (
-        pytest.raises(Stop, match=r"MLflow at http://\[redacted\]@127.0.0.1:9 does not answer.*tracking=off"),
+        pytest.raises(
+            Usage, match=r"MLflow at http://\[redacted\]@127.0.0.1:9 does not answer.*tracking=off"
+        ),
         tracking.opened(Tracking(uri="http://me:pw@127.0.0.1:9", experiment="e"), "demo", tmp_path),
     ):
         entered = True
@@ -156,6 +158,25 @@ def test_a_server_gets_runs_and_artifacts(server: str, tmp_path: Path) -> None:
     assert found["demo"].data.params == {"kv_cache.format": "fp8"}
     assert mlflow.artifacts.load_text(f"{found['quantize'].info.artifact_uri}/manifest.json") == "sealed"
     assert not list(tmp_path.glob("mlartifacts*"))  # the server keeps them, not our folder
+
+
+def test_a_store_lost_on_the_way_costs_the_tracking_not_the_work(
+    store: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise ConnectionError("server went away")
+
+    with tracking.opened(store, "demo", tmp_path) as tracker:
+        with tracker.stage("quantize"):
+            monkeypatch.setattr(mlflow, "log_metrics", gone)
+            for step in range(3):
+                tracker.metrics({"samples_per_second": 1.0}, step=step)
+        finished = True
+    assert finished
+    assert capsys.readouterr().err.count("MLflow stopped answering (server went away)") == 1
+    monkeypatch.undo()
+    mlflow.end_run()
+    mlflow.end_run()
 
 
 def test_off_is_off(tmp_path: Path) -> None:
