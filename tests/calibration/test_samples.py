@@ -142,7 +142,7 @@ def test_the_demo_s_sample_set_is_the_same_in_two_folders(tmp_path: Path) -> Non
     assert len(index) == len(tokens) == sets[0]["statistics"]["samples"] == 80
     for record, ids in zip(index, tokens, strict=True):
         assert hashlib.sha256(ids.astype("<i4").tobytes()).hexdigest() == record["tokens_sha256"]
-        assert 0 < len(ids) == record["tokens"] <= 256
+        assert 0 < len(ids) == record["tokens"] <= 128
 
 
 def test_the_key_ignores_batches_and_knows_everything_else() -> None:
