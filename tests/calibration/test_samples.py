@@ -113,7 +113,7 @@ def test_rows_of_another_shape_are_counted_and_too_few_stop(tmp_path: Path) -> N
     chosen, skipped = sample(recipe(path).calibration, Words(), "text")
     assert len(chosen) == 9
     assert 0 < skipped <= 9
-    with pytest.raises(Stop, match="9 usable rows.*9 of another shape.*asks for 10"):
+    with pytest.raises(Stop, match=r"9 usable rows.*9 of another shape.*asks for 10"):
         sample(recipe(path, "calibration.datasets.text.samples=10").calibration, Words(), "text")
 
 

@@ -1,0 +1,53 @@
+"""What a checkpoint should hold, computed from the source: thin over `pipeline.nvfp4`."""
+
+import numpy as np
+
+from pipeline import nvfp4
+from pipeline.checkpoint.source import SCALE_SUFFIX, Source
+from pipeline.checkpoint.tensors import Tensor
+
+Packed = dict[str, np.ndarray]
+"""`weight`, `weight_scale` and `weight_scale_2` of one linear, raw bits, the last a float32 scalar."""
+
+
+def amax(source: Source, module: str) -> np.float32:
+    """max |W| of the weight in BF16. Raises ValueError for a dtype that the formulas do not cover."""
+    weight, scale_inv = operands(source, module)
+    if scale_inv is None:
+        return nvfp4.amax(weight)
+    return nvfp4.amax_fp8(weight, scale_inv, block=source.block)
+
+
+def group_scale_2(source: Source, group: tuple[str, ...]) -> np.float32:
+    """weight_scale_2 of linears that share one. Raises ValueError as `amax` does."""
+    return nvfp4.weight_scale_2(max(amax(source, module) for module in group))
+
+
+def quantize(source: Source, module: str, scale_2: np.float32) -> Packed:
+    """What the checkpoint should hold of one linear."""
+    weight, scale_inv = operands(source, module)
+    if scale_inv is None:
+        packed, scale = nvfp4.quantize(weight, scale_2)
+    else:
+        packed, scale = nvfp4.quantize_fp8(weight, scale_inv, scale_2, block=source.block)
+    return {"weight": packed, "weight_scale": scale, "weight_scale_2": np.array(scale_2)}
+
+
+def operands(source: Source, module: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """The source's own bits: a BF16 weight and None, or an FP8 weight and its scale_inv."""
+    tensor = source.tensors[f"{module}.weight"]
+    if tensor.dtype == "F8_E4M3":
+        scale = source.tensors.get(tensor.name + SCALE_SUFFIX)
+        if scale is None:
+            raise ValueError(f"the source has it in FP8 without weight{SCALE_SUFFIX}")
+        return tensor.bits(), scale.bits()
+    if tensor.dtype != "BF16":
+        raise ValueError(f"the source has it in {tensor.dtype}; NVFP4 is recomputed from BF16 and FP8 only")
+    return tensor.bits(), None
+
+
+def bytes_of(tensor: Tensor) -> np.ndarray:
+    """A tensor's bytes, mapped: uint8, one dimension."""
+    if tensor.size == 0:
+        return np.empty(0, np.uint8)
+    return np.memmap(tensor.path, np.uint8, "r", tensor.start, (tensor.size,))
