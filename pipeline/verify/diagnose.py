@@ -33,6 +33,7 @@ TRUNCATED = "the BF16 dequantization was truncated, not rounded to nearest even"
 PLAIN_FP32 = "it holds the FP32 dequantization of the FP8 source, not rounded to BF16"
 FLIPPED = "one flipped bit: damage in storage or transfer"
 ONE_BYTE = "one changed byte: damage, or an edit"
+HOLE = "zeros from the first to the last difference: a hole left by an incomplete copy or download"
 OTHER_SOURCE = "most bytes differ: another source model, or another revision of it"
 
 
@@ -85,7 +86,7 @@ def linear(
     wanted = {
         leaf: np.ascontiguousarray(array).reshape(-1).view(np.uint8) for leaf, array in expected.items()
     }
-    if cause := _small(np.concatenate([raw[leaf] ^ wanted[leaf] for leaf in wanted])):
+    if cause := _damage([(raw[leaf], wanted[leaf]) for leaf in wanted]):
         return cause
     packed: np.ndarray = raw["weight"].reshape(expected["weight"].shape)
     scale = raw["weight_scale"].reshape(expected["weight_scale"].shape)
@@ -134,11 +135,12 @@ def _siblings(case: _Case) -> list[str]:
     """Linears of the same shape with the same last name and layer, and those of the same group."""
     weights = case.source.tensors
     layer, _, rest = case.module.partition(".experts.")
-    leaf, shape = case.module.rpartition(".")[2], weights[f"{case.module}.weight"].shape
+    leaf, own = case.module.rpartition(".")[2], weights[f"{case.module}.weight"]
     same = (name.removesuffix(".weight") for name in weights if rest and name.startswith(f"{layer}.experts."))
     found = {name for name in same if name.rpartition(".")[2] == leaf} | set(case.group) - {case.module}
-    alike = (n for n in found if n != case.module and f"{n}.weight" in weights)
-    return sorted((n for n in alike if weights[f"{n}.weight"].shape == shape), key=natural)
+    others = {n: weights[f"{n}.weight"] for n in found if n != case.module and f"{n}.weight" in weights}
+    alike = (n for n, tensor in others.items() if (tensor.shape, tensor.dtype) == (own.shape, own.dtype))
+    return sorted(alike, key=natural)
 
 
 def plain(source: Source, origin: str, tensor: Tensor, sealed: dict[str, Any] | None) -> str | None:
@@ -148,9 +150,9 @@ def plain(source: Source, origin: str, tensor: Tensor, sealed: dict[str, Any] | 
         return _other_file(source, origin, sealed)
     share = 1.0
     if tensor.dtype == source.dtype(origin):
-        bits = bytes_of(tensor) ^ np.ascontiguousarray(wanted).reshape(-1).view(np.uint8)
-        share = float(np.mean(bits != 0))
-        if cause := _small(bits):
+        pair = bytes_of(tensor), np.ascontiguousarray(wanted).reshape(-1).view(np.uint8)
+        share = float(np.mean(pair[0] != pair[1]))
+        if cause := _damage([pair]):
             return cause
     if source.tensors[origin].dtype == "F8_E4M3":
         scale_inv = source.tensors[origin + SCALE_SUFFIX].bits()
@@ -162,11 +164,16 @@ def plain(source: Source, origin: str, tensor: Tensor, sealed: dict[str, Any] | 
     return _other_file(source, origin, sealed) or (OTHER_SOURCE if share > _MOST else None)
 
 
-def _small(difference: np.ndarray) -> str | None:
-    changed = difference[difference != 0]
-    if changed.size != 1:
+def _damage(pairs: list[tuple[np.ndarray, np.ndarray]]) -> str | None:
+    """Whether storage or transfer did it: tensors as stored and as expected, in bytes."""
+    changed = [(stored, np.flatnonzero(stored != wanted), wanted) for stored, wanted in pairs]
+    changed = [(stored, places, wanted) for stored, places, wanted in changed if places.size]
+    if len(changed) != 1:
         return None
-    return FLIPPED if int(changed[0]).bit_count() == 1 else ONE_BYTE
+    stored, places, wanted = changed[0]
+    if places.size == 1:
+        return FLIPPED if int(stored[places[0]] ^ wanted[places[0]]).bit_count() == 1 else ONE_BYTE
+    return None if stored[places[0] : places[-1] + 1].any() else HOLE
 
 
 def _other_file(source: Source, name: str, sealed: dict[str, Any] | None) -> str | None:

@@ -65,6 +65,14 @@ def read(folder: Path) -> Said:
     return said
 
 
+def other_layout(said: Said) -> str | None:
+    """Why the tensors cannot be judged: the files say that they are not ModelOpt's NVFP4."""
+    if said.algorithm == "NVFP4" and said.method == "modelopt":
+        return None
+    what = f"quant_algo {said.algorithm!r}, quant_method {said.method!r}"
+    return f"only ModelOpt's NVFP4 layout is known; this says {what}"
+
+
 def _json(folder: Path, name: str, findings: list[Finding]) -> dict[str, Any] | None:
     try:
         content = json.loads((folder / name).read_bytes().decode())

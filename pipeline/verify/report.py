@@ -158,6 +158,8 @@ def _show_first(level: Level, console: Console) -> None:
     _say(console, first.message, indent=4)
     if first.cause is not None:
         _say(console, f"likely: {first.cause}", indent=4)
+    elif first.differing_bytes is not None:
+        _say(console, "cause unknown: none of the known ones gives these bytes", indent=4)
 
 
 def _say(console: Console, text: str, indent: int = 0) -> None:

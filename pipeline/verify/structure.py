@@ -45,11 +45,8 @@ def check(folder: Path, source: Source | None) -> Level:
     level.add(*said.findings)
     if not tensors:
         return level
-    if said.algorithm != "NVFP4" or said.method != "modelopt":
-        level.unchecked.append(
-            "only ModelOpt's NVFP4 layout is known; "
-            f"this says quant_algo {said.algorithm!r}, quant_method {said.method!r}"
-        )
+    if other := quantconfig.other_layout(said):
+        level.unchecked.append(other)
         return level
     if said.group_size != BLOCK:
         level.add(
@@ -156,7 +153,7 @@ def _block_scales(scale: Tensor, weight: Tensor, bits: Bits) -> Iterator[Finding
         rows = f"{count} of {codes.size} block scales are not finite and positive"
         yield Finding(
             "mismatched", f"byte {at} is 0x{code:02x} ({what}); {rows}", tensor=scale.name, offset=at,
-            found=f"0x{code:02x}", differing_bytes=count,
+            found=f"0x{code:02x}",
         )  # fmt: skip
 
 

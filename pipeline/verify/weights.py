@@ -53,12 +53,15 @@ def check(folder: Path, source: Source, threads: int, sealed: dict[str, Any] | N
         level.unchecked += [] if broken else ["there is no .safetensors file in it"]
         return level
     inventory = Inventory(tensors)
-    tied = quantconfig.read(folder).tied
-    level.add(*against_source(inventory, source.weights(), tied))
+    said = quantconfig.read(folder)
+    if (said.algorithm or said.method) and (other := quantconfig.other_layout(said)):
+        level.unchecked.append(other)  # where nothing is said at all, the tensors still speak for themselves
+        return level
+    level.add(*against_source(inventory, source.weights(), said.tied))
     quantized = set(inventory.quantized)
     plain = inventory.model - {f"{module}.weight" for module in quantized}
     units: list[tuple[tuple[str, ...], bool]] = [(group, True) for group in _groups(source, quantized)]
-    units += [((name,), False) for name in plain if tied or name in source.tensors]
+    units += [((name,), False) for name in plain if said.tied or name in source.tensors]
     units.sort(key=lambda unit: natural(unit[0][0]))
 
     def compare(unit: tuple[tuple[str, ...], bool]) -> Outcome:
@@ -93,8 +96,8 @@ def check(folder: Path, source: Source, threads: int, sealed: dict[str, Any] | N
         level.add(*(finding for _, finding in found))
     if calibrated := sum(name.endswith(".input_scale") for name in tensors) + len(inventory.cache):
         level.notes.append(f"{calibrated} scales come from calibration, not from the source")
-    if other := level.counts.pop("of another dtype", 0):
-        level.notes.append(f"{other} tensors are of another dtype than expected, equal in value")
+    if widened := level.counts.pop("of another dtype", 0):
+        level.notes.append(f"{widened} tensors are of another dtype than expected, equal in value")
     return level
 
 
@@ -240,9 +243,12 @@ def _explained(
     """The same findings with their likeliest cause, looked for once a module."""
 
     def cause(module: str) -> str | None:
-        if outcome.quantized:
-            return diagnose.linear(source, outcome.modules, module, tensors, sealed)
-        return diagnose.plain(source, _origin(source, module) or module, tensors[module], sealed)
+        try:
+            if outcome.quantized:
+                return diagnose.linear(source, outcome.modules, module, tensors, sealed)
+            return diagnose.plain(source, _origin(source, module) or module, tensors[module], sealed)
+        except (Stop, ValueError, OSError):  # a difference stands, whether or not its cause can be looked for
+            return None
 
     causes = {module: cause(module) for module in {module for module, _ in outcome.findings}}
     return [(module, replace(finding, cause=causes[module])) for module, finding in outcome.findings]

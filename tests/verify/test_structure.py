@@ -212,15 +212,16 @@ def test_either_quantization_config_alone_is_enough(checkpoint: Path, gone: str)
     assert Verified(checkpoint, None, ONLY).status == 0
 
 
-def test_another_layout_is_not_judged(checkpoint: Path) -> None:
+def test_another_layout_is_not_judged(checkpoint: Path, source: Path) -> None:
     (checkpoint / "hf_quant_config.json").unlink()
     edit_json(
         checkpoint / "config.json",
         lambda c: c["quantization_config"].update(quant_method="compressed-tensors"),
     )
-    found = Verified(checkpoint, None, ONLY)
+    found = Verified(checkpoint, source, ("structure", "weights"))
     assert found.status == 2
-    assert "compressed-tensors" in found.level("structure")["unchecked"]["listed"][0]
+    for level in ("structure", "weights"):
+        assert "compressed-tensors" in found.level(level)["unchecked"]["listed"][0]
 
 
 def test_a_tensor_in_two_files(checkpoint: Path) -> None:

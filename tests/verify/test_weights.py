@@ -154,6 +154,12 @@ def full_product(source: Source, name: str = Q_PROJ) -> np.ndarray:
     return nvfp4.e4m3_to_f32(weight) * factor
 
 
+def hole(packed: np.ndarray) -> np.ndarray:
+    flat = packed.reshape(-1).copy()
+    flat[512:1024] = 0
+    return flat.reshape(packed.shape)
+
+
 def some_bytes(count: int) -> Callable[[np.ndarray], np.ndarray]:
     def change(packed: np.ndarray) -> np.ndarray:
         flat = packed.reshape(-1).copy()
@@ -176,6 +182,7 @@ CAUSES: dict[str, tuple[Callable[[Tensors, Source], Any], str, str]] = {
     "attention in FP32": (plain_fp32, Q_PROJ, diagnose.PLAIN_FP32),
     "truncated": (truncated, Q_PROJ, diagnose.TRUNCATED),
     "one byte": (codes(some_bytes(1)), W2, diagnose.ONE_BYTE),
+    "a hole": (codes(hole), W2, diagnose.HOLE),
     "unknown": (codes(some_bytes(9)), W2, ""),
 }  # fmt: skip
 
@@ -193,6 +200,7 @@ def test_the_cause_is_recognised(checkpoint: Path, source: Path, name: str) -> N
         assert any(said.startswith(cause) for said in causes), causes
     else:
         assert found[0]["cause"] is None
+        assert "cause unknown" in verified.screen
 
 
 def test_the_slow_formulas_are_the_fast_ones() -> None:
@@ -231,6 +239,23 @@ def test_missing_and_extra(checkpoint: Path, source: Path) -> None:
     save(checkpoint, tensors, 2)
     found = {(d["kind"], d["tensor"]) for d in Verified(checkpoint, source, ONLY).differences("weights")}
     assert {("missing", f"{W2}.weight"), ("extra", f"{W2}.weight".replace("experts.2", "experts.9"))} <= found
+
+
+def test_a_difference_stands_where_its_cause_cannot_be_looked_for(
+    checkpoint: Path, source: Path, monkeypatch: Any
+) -> None:
+    def refuse(*_: Any) -> str:
+        raise ValueError("not this one")
+
+    monkeypatch.setattr(diagnose, "linear", refuse)
+    (found,) = altered(checkpoint, source, codes(some_bytes(1))).differences("weights")
+    assert (found["offset"], found["cause"]) == (9, None)
+
+
+def test_without_any_configuration_the_tensors_speak(checkpoint: Path, source: Path) -> None:
+    (checkpoint / "config.json").unlink()
+    (checkpoint / "hf_quant_config.json").unlink()
+    assert Verified(checkpoint, source, ONLY).status == 0
 
 
 @pytest.mark.parametrize("leaf", ["weight_scale", "weight_scale_2"])
