@@ -4,6 +4,7 @@ import os
 import platform
 import tomllib
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from pipeline.bundle import bundled
@@ -68,7 +69,7 @@ def numeric_platform(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "mkldnn_bf16": torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+        "instructions": _instructions(),
         "threads": torch.get_num_threads(),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
@@ -83,6 +84,13 @@ def numeric_platform(device: str) -> dict[str, Any]:
             "driver": _driver(),
         }
     return said
+
+
+def _instructions() -> list[str]:
+    """Vector and matrix extensions of the processor: they choose the kernels that BF16 products run in."""
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    flags = next(line for line in cpuinfo.splitlines() if line.startswith("flags")).split()
+    return sorted(flag for flag in flags if flag.startswith(("avx", "amx", "fma")))
 
 
 def _driver() -> str:

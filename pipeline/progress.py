@@ -1,6 +1,7 @@
 """Progress that suits where it is shown: a bar with ETA on a terminal, a line now and then elsewhere."""
 
 import time
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -8,6 +9,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 console = Console(stderr=True, highlight=False)
 _LINE_EVERY = 10.0  # seconds, where there is no terminal
+
+
+def shown(path: Path) -> str:
+    """A path as a person would type it here: relative when it lies below the working folder."""
+    here = Path.cwd()
+    path = here / path  # not resolved: a link keeps its name
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 class Bar:
@@ -41,7 +49,7 @@ class Bar:
             self._bar.advance(self._task, count)
             return
         now = time.monotonic()
-        if now - self._said >= _LINE_EVERY or self.done == self._total:
+        if self.done and (now - self._said >= _LINE_EVERY or self.done == self._total):
             self._said = now
             elapsed = now - self._started
             left = elapsed / self.done * (self._total - self.done)

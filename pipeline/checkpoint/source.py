@@ -23,9 +23,9 @@ class Source:
         if path is None:
             raise Stop("model.path is not set: give the folder of a downloaded checkpoint")
         if not (path / "config.json").is_file():
-            raise Stop(f"model.path={path} is no checkpoint folder: it has no config.json")
+            raise Stop(f"{path} is no checkpoint folder: it has no config.json")
         self.path = path
-        self.config: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        self.config = _read_config(path / "config.json")
         self.tensors: dict[str, Tensor] = read_folder(path)
         said = self.config.get("quantization_config") or {}
         if said and said.get("quant_method") != "fp8":
@@ -61,6 +61,16 @@ class Source:
 
     def _is_scale(self, name: str) -> bool:
         return name.endswith(SCALE_SUFFIX) and name.removesuffix(SCALE_SUFFIX) in self.tensors
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Stop(f"{path} is not JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise Stop(f"{path} is no configuration: it holds no JSON object")
+    return config
 
 
 def check_remote_code(path: Path, config: dict[str, Any], pinned: dict[str, str]) -> bool:

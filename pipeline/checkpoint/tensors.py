@@ -17,7 +17,8 @@ from pipeline.errors import Stop
 
 BITS = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1",
-    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "u1",
+    "F8_E8M0": "u1", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "u1",
 }  # fmt: skip
 
 
@@ -69,7 +70,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
             header = json.loads(file.read(header_size).decode())
             header.pop("__metadata__", None)
             tensors = [_entry(path, 8 + header_size, name, said) for name, said in header.items()]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise TensorFileError(f"{path.name} is no safetensors file: bad header ({error})") from None
     tensors.sort(key=lambda tensor: (tensor.start, tensor.size))
     end = 8 + header_size

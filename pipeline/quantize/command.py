@@ -16,7 +16,7 @@ from pipeline.checkpoint.source import Source, check_remote_code
 from pipeline.config import QuantizeConfig, compose
 from pipeline.digest import readable_json
 from pipeline.errors import Stop, Usage
-from pipeline.progress import console
+from pipeline.progress import console, shown
 from pipeline.quantize import stage as quantize_stage
 from pipeline.quantize.stage import Plan
 from pipeline.redact import redact
@@ -110,13 +110,15 @@ def _track(tracker: tracking.Tracker, sealed: dict[str, Any], reused: bool) -> N
 def _summary(config: QuantizeConfig, plan: Plan, sealed: dict[str, Any]) -> None:
     files = sealed["outputs"]["files"]
     said = sealed["statistics"]
+    assert config.model.path is not None
+    final, source = shown(plan.final), shown(config.model.path)
     lines = {
-        "checkpoint": f"{plan.final} ({'reused' if plan.checkpoint else 'made'})",
+        "checkpoint": f"{final} ({'reused' if plan.checkpoint else 'made'})",
         "key": sealed["key"],
         "size": f"{sum(file['size'] for file in files.values()) / 1e6:.1f} MB in {len(files)} files",
         "tensors": f"{said['tensors']}, {said['quantizers']} quantizers calibrated",
-        "samples": f"{said['samples']}, {said['tokens']} tokens: {plan.samples_dir}",
-        "prove it": f"verify checkpoint={plan.final} source={config.model.path}",
+        "samples": f"{said['samples']}, {said['tokens']} tokens: {shown(plan.samples_dir)}",
+        "prove it": f"verify checkpoint={final} source={source}",
     }
     if config.tracking.uri is not None:
         lines["see the run"] = f"mlflow ui --backend-store-uri {redact(config.tracking.uri)}"

@@ -15,6 +15,7 @@ from rich.console import Console
 from pipeline.checkpoint.source import Source
 from pipeline.config.schema import LEVELS, VerifyConfig
 from pipeline.errors import Stop, Usage
+from pipeline.progress import shown
 from pipeline.verify import integrity, report, structure, weights
 from pipeline.verify.report import Level, one_line
 
@@ -67,7 +68,7 @@ def run(config: VerifyConfig, console: Console) -> int:
     report.write(target, report.document(levels, seal.identity()))
     report.show(levels, console)
     result = report.overall(levels)
-    console.print(f"report: {target}", markup=False, soft_wrap=True)
+    console.print(f"report: {shown(target)}", markup=False, soft_wrap=True)
     console.print(result)
     return report.STATUS[result]
 

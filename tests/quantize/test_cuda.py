@@ -1,0 +1,25 @@
+"""A GPU gives the CPU's bytes wherever calibration does not decide them, and its own bytes twice."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from running import contents, quantize
+
+from pipeline.checkpoint.tensors import read_folder
+
+CALIBRATED = ("input_scale", "k_scale", "v_scale")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT CHECKED HERE: it needs a CUDA device")
+def test_cpu_and_gpu(demo: Path, tmp_path: Path) -> None:
+    once = quantize(tmp_path / "once", "hardware=cuda")
+    again = quantize(tmp_path / "again", "hardware=cuda")
+    assert contents(once) == contents(again)
+    made, expected = read_folder(once), read_folder(demo)
+    assert made.keys() == expected.keys()
+    for name, tensor in expected.items():
+        if name.endswith(CALIBRATED):
+            assert made[name].bits() == pytest.approx(tensor.bits(), rel=0.05)
+        else:
+            assert made[name].sha256() == tensor.sha256(), name
