@@ -1,7 +1,6 @@
 """A stage's flat directory: reused when sealed under the same key, built beside its final name otherwise."""
 
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 
 from pipeline import manifest
 from pipeline.digest import all_files, file_table
+from pipeline.disk import force_to_disk
 from pipeline.errors import Stop
 
 
@@ -78,18 +78,10 @@ def seal(partial: Path, final: Path, body: dict[str, Any], tensors: dict[str, An
     (partial / manifest.NAME).write_text(manifest.seal(whole), encoding="utf-8")
     for path in all_files(partial):
         path.chmod(0o644)  # safetensors writes 0600, which no server under another user could read
-        _force_to_disk(path)
-    _force_to_disk(partial)
+        force_to_disk(path)
+    force_to_disk(partial)
     if final.exists():
         final.rmdir()  # only an empty folder can stand here: find_sealed refused anything else
     partial.rename(final)
-    _force_to_disk(final.parent)
+    force_to_disk(final.parent)
     return whole
-
-
-def _force_to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

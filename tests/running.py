@@ -66,10 +66,8 @@ def tiny(folder: Path, architecture: str) -> Path:
 def tiny_recipe(source: Path, texts: Path) -> list[str]:
     """The overrides that quantize a tiny checkpoint with the texts."""
     return [
-        "model=local",
+        "recipe=local",
         f"model.path={source}",
-        "calibration=text",
-        "calibration.chat_template=false",
         f"calibration.datasets.text.path={texts}",
         "calibration.datasets.text.samples=8",
     ]

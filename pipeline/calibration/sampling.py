@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from pipeline.config.schema import Calibration, Dataset, Sampling
 from pipeline.digest import all_files
 from pipeline.errors import Stop
 
+# Some templates write the day into the system prompt: the same samples on every day need one fixed day.
+_DAY = datetime(2025, 1, 1)
 _BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 
 
@@ -104,7 +107,7 @@ def sample(calibration: Calibration, tokenizer: Any, name: str) -> tuple[list[Sa
 def render(messages: list[Message], tokenizer: Any, chat_template: bool) -> str:
     """The text that is tokenized: through the model's chat template, or the contents line by line."""
     if chat_template:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False))
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, strftime_now=_DAY.strftime))
     return "\n".join(message["content"] for message in messages)
 
 

@@ -103,6 +103,7 @@ def _room_for(target: Path, needed: int) -> None:
 
 def _track(tracker: tracking.Tracker, sealed: dict[str, Any], reused: bool) -> None:
     tracker.params({"seeds": sealed["seeds"], "config": sealed["config"]})
+    tracker.metrics({k: float(v) for k, v in sealed["statistics"].items() if isinstance(v, int)})
     tracker.tags({"key": sealed["key"], "reused": str(reused).lower()})
     tracker.text(tracking.manifest_text(sealed), manifest.NAME)
 

@@ -5,7 +5,6 @@ Whatever stands under the final name is whole: it is built beside it, forced to 
 """
 
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.digest import all_files, readable_json, sha256_file, sha256_json
+from pipeline.disk import force_to_disk
 from pipeline.toolchain import installed as installation
 from pipeline.toolchain.installed import MARKER, Installed
 from pipeline.toolchain.series import (
@@ -175,9 +175,9 @@ def _build(plan: Blueprint) -> None:
             raise ToolchainError(f"{plan.installed.site} changed while it was copied: run again")
         (partial / MARKER).write_text(_seal(plan), encoding="utf-8")
         for path in [*partial.rglob("*"), partial]:
-            _force_to_disk(path)
+            force_to_disk(path)
         partial.rename(final)
-        _force_to_disk(final.parent)
+        force_to_disk(final.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -211,11 +211,3 @@ def _locked(root: Path) -> Iterator[None]:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _force_to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
+from pipeline.bundle import bundled
 from pipeline.calibration.adapters import ADAPTERS
 from pipeline.calibration.batches import batches, read_index, read_samples
-from pipeline.calibration.sampling import data_files, draw, sample
+from pipeline.calibration.sampling import data_files, draw, render, sample
 from pipeline.calibration.stage import describe, make
 from pipeline.config import QuantizeConfig, compose
 from pipeline.config.schema import Dataset, Sampling
@@ -35,7 +37,7 @@ ROWS = {
 class Words:
     """A tokenizer of one number per word; its template names each role."""
 
-    def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool) -> str:
+    def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool, **_: object) -> str:
         assert not tokenize
         return " ".join(f"<{message['role']}> {message['content']}" for message in messages)
 
@@ -152,8 +154,15 @@ def test_the_key_ignores_batches_and_knows_everything_else() -> None:
     assert key() == key("calibration.batch_size=7", "calibration.padding_side=right")
     assert key() == key("kv_cache=none", "seed=9", "hardware=cpu")
     assert key() != key("calibration.sampling.seed=43")
-    assert key() != key("calibration.sequence_length=128")
+    assert key() != key("calibration.sequence_length=64")
     assert key() != key("calibration.datasets.magpie_pro_mt.samples=15")
+
+
+def test_a_template_that_writes_the_day_gives_the_same_text_every_day() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(bundled("demo") / "model")
+    tokenizer.chat_template = "{{ strftime_now('%d %B %Y') }}: {{ messages[0].content }}"
+    messages = [{"role": "user", "content": "Hi"}]
+    assert render(messages, tokenizer, chat_template=True) == "01 January 2025: Hi"
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

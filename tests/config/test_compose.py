@@ -28,15 +28,12 @@ def test_there_is_something_to_compose() -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_recipe_with_every_option(recipe: str, group: str, option: str) -> None:
-    overrides = [f"recipe={recipe}", f"{group}={option}"]
-    if (group, option) == ("model", "local"):
-        overrides.append("model.path=/data/model")
+    overrides = [f"recipe={recipe}", f"{group}={option}", "model.path=/data/model"]
     if (group, option) == ("calibration", "text"):
         # plain texts have no messages: a recipe that asks for the chat template refuses them by name
-        if composed(f"recipe={recipe}").calibration.chat_template:
-            with pytest.raises(Usage, match="chat_template=false") as refused:
-                composed(*overrides, "calibration.chat_template=true")
-            assert "dataset text" in str(refused.value)
+        with pytest.raises(Usage, match="chat_template=false") as refused:
+            composed(*overrides, "calibration.chat_template=true")
+        assert "dataset text" in str(refused.value)
         overrides.append("calibration.chat_template=false")
     config = composed(*overrides)
     assert config.recipe.name == recipe

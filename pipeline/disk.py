@@ -1,0 +1,13 @@
+"""Making sure that what was written outlives a power cut."""
+
+import os
+from pathlib import Path
+
+
+def force_to_disk(path: Path) -> None:
+    """fsync a file or a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
