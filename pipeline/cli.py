@@ -60,6 +60,11 @@ def _main(help_text: str, module: str) -> None:
     except Stop as stop:
         print(f"{help_text.split(':')[0]}: {redact(str(stop))}", file=sys.stderr)
         sys.exit(2 if isinstance(stop, Usage) else 1)
+    except Exception as error:
+        if "No space left on device" not in str(error):  # every library wraps the errno in its own way
+            raise
+        print("the disk is full: nothing half-written was left; make room, run it again", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was left; the same command starts over", file=sys.stderr)
         sys.exit(130)

@@ -20,6 +20,7 @@ from pipeline.progress import console
 from pipeline.redact import redact
 
 _BATCH = 100  # MLflow's own limit of parameters in one call
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the pages for runs, not for prompts
 _LONGEST = 6000  # MLflow's limit of a parameter's characters
 
 
@@ -133,7 +134,7 @@ def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
     try:
         if mlflow.get_experiment_by_name(tracking.experiment) is None:
             artifacts = (work_dir / "mlartifacts").resolve().as_uri() if local else None
-            mlflow.create_experiment(tracking.experiment, artifact_location=artifacts)
+            mlflow.create_experiment(tracking.experiment, artifact_location=artifacts, tags=_KIND)
         mlflow.set_experiment(tracking.experiment)
     except Exception as error:  # every store has its own family of exceptions
         reason = redact(str(error).splitlines()[0])

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
@@ -74,15 +76,40 @@ def test_remote_code_runs_only_when_its_digest_is_pinned(tmp_path: Path) -> None
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
-def test_a_full_disk_is_foreseen(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], check=True)
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=True)
     try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT CHECKED HERE: mounting a tmpfs needs root")
+
+
+@needs_root
+def test_a_full_disk_is_foreseen(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", 1) as small:
         said = command("quantize", f"output_dir={small}/out", "tracking=off", cwd=tmp_path)
         assert said.returncode == 2
         assert "GB free; the checkpoint needs up to" in said.stderr
         assert list(small.iterdir()) == []
-    finally:
-        subprocess.run(["umount", small], check=True)
+
+
+@needs_root
+def test_a_disk_that_fills_up_on_the_way_leaves_nothing_half_written(demo: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", 8) as small:
+        process = started(small, "tracking=off", "hardware.threads=2", f"work_dir={tmp_path}/runs")
+        wait_for_work(process, small)
+        (small / "somebody else's").write_bytes(bytes(5 << 20))
+        _, errors = process.communicate(timeout=180)
+        assert process.returncode == 1, errors
+        assert errors.rstrip().endswith(
+            "the disk is full: nothing half-written was left; make room, run it again"
+        )
+        assert {path.name for path in small.iterdir()} == {"somebody else's", ".checkpoint.lock"}
+        (small / "somebody else's").unlink()
+        again = quantize(small, "hardware.threads=2", f"work_dir={tmp_path}/runs")
+        assert contents(again) == contents(demo)
