@@ -21,22 +21,21 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 PYTHON = ROOT / ".venv-oracle" / "bin" / "python"
 RESULT = HERE / "result.json"
-BUILD = ["uv", "sync", "--frozen", "--no-install-project", "--group", "oracle"]
+BUILD = [str(ROOT / "scripts" / "uv"), "sync", "--frozen", "--no-install-project", "--group", "oracle"]
 sys.path.insert(0, str(ROOT))
 
 
 def oracle_python():
-    """The oracle environment's interpreter; builds it from the lock if it is not there, else fails."""
-    if not PYTHON.exists():
-        built = subprocess.run(
-            BUILD,
-            cwd=ROOT,
-            env={**os.environ, "UV_PROJECT_ENVIRONMENT": ".venv-oracle"},
-            capture_output=True,
-            text=True,
-        )
-        if built.returncode or not PYTHON.exists():
-            pytest.fail(f"no oracle environment, and building it failed:\n{built.stderr}", pytrace=False)
+    """The oracle environment's interpreter; builds it from the lock or brings it up to date, else fails."""
+    built = subprocess.run(
+        BUILD,
+        cwd=ROOT,
+        env={**os.environ, "UV_PROJECT_ENVIRONMENT": ".venv-oracle"},
+        capture_output=True,
+        text=True,
+    )
+    if built.returncode or not PYTHON.exists():
+        pytest.fail(f"no oracle environment, and building it failed:\n{built.stderr}", pytrace=False)
     return str(PYTHON)
 
 

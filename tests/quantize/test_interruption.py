@@ -20,6 +20,8 @@ def started(cwd: Path, *overrides: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [program, "output_dir=checkpoint", *overrides],
         cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell starts background jobs with SIGINT ignored, and these tests may run in one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 

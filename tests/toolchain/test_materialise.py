@@ -177,7 +177,7 @@ def test_killed_while_materialising_then_run_again(tmp_path, start):
     root, flag = tmp_path / "root", tmp_path / "copied"
     program = (
         "import sys, time; from pathlib import Path; from pipeline.toolchain import folder\n"
-        "folder._force_to_disk = lambda path: (Path(sys.argv[2]).touch(), time.sleep(60))\n"
+        "folder.force_to_disk = lambda path: (Path(sys.argv[2]).touch(), time.sleep(60))\n"
         "folder.materialise('fixed', Path(sys.argv[1]))"
     )
     process = start("-c", program, root, flag)
