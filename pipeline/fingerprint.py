@@ -38,25 +38,31 @@ def lock_digest() -> str:
     return sha256_file(bundled("uv.lock"))
 
 
-def settle(device: str, threads: int, seed: int) -> str:
-    """Set torch's seeds, threads and determinism; return the device, `cpu` or `cuda`.
+def choose_device(asked: str) -> str:
+    """`cpu` or `cuda`, from what was asked for and what is there.
 
     Raises:
         Stop: when CUDA is asked for and there is none.
     """
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     import torch
 
     has_gpu = torch.cuda.is_available()
-    if device == "cuda" and not has_gpu:
+    if asked == "cuda" and not has_gpu:
         raise Stop("hardware.device=cuda, but torch finds no CUDA device: take hardware=cpu")
+    return "cuda" if has_gpu and asked != "cpu" else "cpu"
+
+
+def settle(threads: int, seed: int) -> None:
+    """Set torch's seeds, threads and determinism."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    import torch
+
     torch.manual_seed(seed)
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-    return "cuda" if has_gpu and device != "cpu" else "cpu"
 
 
 def numeric_platform(device: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pipeline.checkpoint.source import Source, check_remote_code
 from pipeline.config import QuantizeConfig, compose
 from pipeline.digest import readable_json
 from pipeline.errors import Stop, Usage
+from pipeline.fingerprint import choose_device
 from pipeline.progress import console, shown
 from pipeline.quantize import stage as quantize_stage
 from pipeline.quantize.stage import Plan
@@ -70,6 +71,11 @@ def _preflight(config: QuantizeConfig) -> Plan:
     found = stage.find_sealed(final, key)
     if found is None:
         _room_for(final, sum(tensor.size for tensor in source.tensors.values()))
+        device = choose_device(config.hardware.device)
+        if device == "cpu" and config.toolchain.series != "fixed":
+            raise Stop(
+                f"toolchain={config.toolchain.series} cannot export without a GPU: take toolchain=fixed"
+            )
     return Plan(
         source=source,
         tools=tools,

@@ -13,7 +13,7 @@ from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import tensor_table
 from pipeline.config.schema import QuantizeConfig
 from pipeline.digest import code_digest, sha256_json
-from pipeline.fingerprint import lock_digest, numeric_platform, packages, settle
+from pipeline.fingerprint import choose_device, lock_digest, numeric_platform, packages, settle
 from pipeline.progress import Bar
 from pipeline.toolchain import Toolchain, activate
 from pipeline.tracking import Tracker
@@ -69,7 +69,8 @@ def make(config: QuantizeConfig, plan: Plan, samples: dict[str, Any], tracker: T
         Stop: when the device is missing, the source does not fit its model, or calibration fails.
     """
     activate(plan.tools)
-    device = settle(config.hardware.device, config.hardware.threads, config.seed)
+    device = choose_device(config.hardware.device)
+    settle(config.hardware.threads, config.seed)
     from pipeline.quantize import modelopt
     from pipeline.quantize.model import load
 

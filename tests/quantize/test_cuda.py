@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import contents, quantize
+from running import command, contents, quantize
 
 from pipeline.checkpoint.tensors import read_folder
 
@@ -23,3 +23,21 @@ def test_cpu_and_gpu(demo: Path, tmp_path: Path) -> None:
             assert made[name].bits() == pytest.approx(tensor.bits(), rel=0.05)
         else:
             assert made[name].sha256() == tensor.sha256(), name
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it is about a machine without a CUDA device")
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("hardware=cuda", "torch finds no CUDA device: take hardware=cpu"),
+        (
+            "toolchain=as_published",
+            "as_published cannot export without a GPU: take toolchain=fixed",
+        ),
+    ],
+)
+def test_a_missing_gpu_is_noticed_before_any_work(tmp_path: Path, override: str, sentence: str) -> None:
+    said = command("quantize", override, cwd=tmp_path)
+    assert said.returncode == 2
+    assert sentence in said.stderr
+    assert {path.name for path in tmp_path.glob("runs/*")} <= {"toolchains"}
