@@ -3,6 +3,7 @@
 import os
 import platform
 import tomllib
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,7 @@ def packages(*names: str) -> dict[str, str]:
     Raises:
         Stop: when one is missing or not at a locked version.
     """
-    locked: dict[str, set[str]] = {}
-    for package in tomllib.loads(bundled("uv.lock").read_text())["package"]:
-        locked.setdefault(package["name"], set()).add(package["version"])
+    locked = _locked_versions()
     found = {}
     for name in names:
         try:
@@ -31,6 +30,14 @@ def packages(*names: str) -> dict[str, str]:
             wanted = " or ".join(sorted(locked[name]))
             raise Stop(f"{name} {found[name]} is installed, uv.lock pins {wanted}: run `uv sync --frozen`")
     return found
+
+
+@cache
+def _locked_versions() -> dict[str, set[str]]:
+    locked: dict[str, set[str]] = {}
+    for package in tomllib.loads(bundled("uv.lock").read_text())["package"]:
+        locked.setdefault(package["name"], set()).add(package["version"])
+    return locked
 
 
 def lock_digest() -> str:

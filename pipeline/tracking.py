@@ -5,7 +5,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +14,7 @@ from pipeline.bundle import bundled
 from pipeline.config.compose import flatten
 from pipeline.config.schema import Tracking
 from pipeline.digest import readable_json
-from pipeline.errors import Usage
+from pipeline.errors import Usage, one_line
 from pipeline.fingerprint import lock_digest
 from pipeline.progress import console
 from pipeline.redact import redact
@@ -68,11 +68,9 @@ class Tracker:
             self._tell("log_input", entry, context="calibration", tags={"sha256": dataset["digest"]})
             self.tags({f"dataset.{name}.sha256": dataset["digest"]})
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> AbstractContextManager[None]:
         """A nested run; a failure ends it as FAILED, an interrupt as KILLED."""
-        with self.run(name, nested=True):
-            yield
+        return self.run(name, nested=True)
 
     @contextmanager
     def run(self, name: str, nested: bool) -> Iterator[None]:
@@ -95,7 +93,7 @@ class Tracker:
             getattr(self._mlflow, function)(*values, **named)
         except Exception as error:  # every store has its own family of exceptions
             self._mlflow = None
-            reason = redact(str(error).splitlines()[0])
+            reason = redact(one_line(error))
             console.print(f"MLflow stopped answering ({reason}): the work goes on, untracked from here")
 
 
@@ -137,7 +135,7 @@ def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
             mlflow.create_experiment(tracking.experiment, artifact_location=artifacts, tags=_KIND)
         mlflow.set_experiment(tracking.experiment)
     except Exception as error:  # every store has its own family of exceptions
-        reason = redact(str(error).splitlines()[0])
+        reason = redact(one_line(error))
         raise Usage(
             f"MLflow at {redact(tracking.uri)} does not answer ({reason}): start it, correct "
             "tracking.uri, or turn tracking off with tracking=off"

@@ -43,15 +43,18 @@ class Tensor:
             return np.empty(self.shape, BITS[self.dtype])
         dtype = np.dtype(BITS[self.dtype])
         if self.start % dtype.itemsize:
-            raw = np.memmap(self.path, np.uint8, "r", self.start, (self.size,))
-            return np.frombuffer(raw.tobytes(), dtype).reshape(self.shape)
+            return np.frombuffer(self.raw().tobytes(), dtype).reshape(self.shape)
         return np.memmap(self.path, dtype, "r", self.start, self.shape)
 
     def sha256(self) -> str:
         """Hex sha256 of the tensor's bytes."""
+        return hashlib.sha256(self.raw().data).hexdigest()
+
+    def raw(self) -> NDArray[np.uint8]:
+        """The tensor's bytes memory-mapped, read-only, one dimension."""
         if self.size == 0:
-            return hashlib.sha256().hexdigest()
-        return hashlib.sha256(np.memmap(self.path, np.uint8, "r", self.start, (self.size,)).data).hexdigest()
+            return np.empty(0, np.uint8)
+        return np.memmap(self.path, np.uint8, "r", self.start, (self.size,))
 
 
 def read_header(path: Path) -> dict[str, Tensor]:

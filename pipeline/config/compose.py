@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from pipeline.bundle import bundled
 from pipeline.config.schema import Part
-from pipeline.errors import Usage
+from pipeline.errors import Usage, one_line
 
 Config = TypeVar("Config", bound=Part)
 
@@ -65,7 +65,7 @@ def _explain(error: Exception, config_name: str, overrides: list[str]) -> str:
         elif not override.startswith(("+", "~")) and key in text:
             return f"unknown key '{key}'{_nearest(key, _known_keys(config_name))}"
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) and error.__cause__ else error
-    return f"the configuration cannot be composed: {str(cause).splitlines()[0]}"
+    return f"the configuration cannot be composed: {one_line(cause)}"
 
 
 def _known_keys(config_name: str) -> list[str]:

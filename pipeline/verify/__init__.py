@@ -14,10 +14,10 @@ from rich.console import Console
 
 from pipeline.checkpoint.source import Source
 from pipeline.config.schema import LEVELS, VerifyConfig
-from pipeline.errors import Stop, Usage
+from pipeline.errors import Stop, Usage, one_line
 from pipeline.progress import shown
 from pipeline.verify import integrity, report, structure, weights
-from pipeline.verify.report import Level, one_line
+from pipeline.verify.report import Level
 
 __all__ = ["run"]
 

@@ -18,7 +18,7 @@ from pipeline.checkpoint.tensors import Tensor
 from pipeline.digest import sha256_file
 from pipeline.nvfp4.bits import E4M3_VALUES
 from pipeline.verify.inventory import natural
-from pipeline.verify.recompute import amax, bytes_of, group_scale_2, operands, quantize
+from pipeline.verify.recompute import amax, group_scale_2, operands, quantize
 
 _WINDOW = 1 << 22  # weights recomputed for one hypothesis
 _MOST = 0.5  # share of differing bytes from which it is another model
@@ -82,7 +82,7 @@ def linear(
     stored = {leaf: tensors.get(f"{module}.{leaf}") for leaf in expected}
     if any(tensor is None or tensor.size != expected[leaf].nbytes for leaf, tensor in stored.items()):
         return None
-    raw = {leaf: bytes_of(tensor) for leaf, tensor in stored.items() if tensor is not None}
+    raw = {leaf: tensor.raw() for leaf, tensor in stored.items() if tensor is not None}
     wanted = {
         leaf: np.ascontiguousarray(array).reshape(-1).view(np.uint8) for leaf, array in expected.items()
     }
@@ -150,7 +150,7 @@ def plain(source: Source, origin: str, tensor: Tensor, sealed: dict[str, Any] | 
         return _other_file(source, origin, sealed)
     share = 1.0
     if tensor.dtype == source.dtype(origin):
-        pair = bytes_of(tensor), np.ascontiguousarray(wanted).reshape(-1).view(np.uint8)
+        pair = tensor.raw(), np.ascontiguousarray(wanted).reshape(-1).view(np.uint8)
         share = float(np.mean(pair[0] != pair[1]))
         if cause := _damage([pair]):
             return cause

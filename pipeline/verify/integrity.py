@@ -13,10 +13,10 @@ from typing import Any
 from pipeline import manifest
 from pipeline.checkpoint.tensors import Tensor, read_header
 from pipeline.digest import all_files, sha256_file
-from pipeline.errors import Stop
+from pipeline.errors import Stop, one_line
 from pipeline.progress import Bar
 from pipeline.verify.inventory import natural
-from pipeline.verify.report import Finding, Level, one_line
+from pipeline.verify.report import Finding, Level
 
 _CHUNK = 1 << 20  # hashed twice while it is in the cache
 _MIB = 1 << 20

@@ -4,7 +4,6 @@ import numpy as np
 
 from pipeline import nvfp4
 from pipeline.checkpoint.source import SCALE_SUFFIX, Source
-from pipeline.checkpoint.tensors import Tensor
 
 Packed = dict[str, np.ndarray]
 """`weight`, `weight_scale` and `weight_scale_2` of one linear, raw bits, the last a float32 scalar."""
@@ -44,10 +43,3 @@ def operands(source: Source, module: str) -> tuple[np.ndarray, np.ndarray | None
     if tensor.dtype != "BF16":
         raise ValueError(f"the source has it in {tensor.dtype}; NVFP4 is recomputed from BF16 and FP8 only")
     return tensor.bits(), None
-
-
-def bytes_of(tensor: Tensor) -> np.ndarray:
-    """A tensor's bytes, mapped: uint8, one dimension."""
-    if tensor.size == 0:
-        return np.empty(0, np.uint8)
-    return np.memmap(tensor.path, np.uint8, "r", tensor.start, (tensor.size,))

@@ -169,11 +169,3 @@ def _say(console: Console, text: str, indent: int = 0) -> None:
 def printable(text: str) -> str:
     """Control characters and undecodable bytes escaped: no file's name may print `verified` on a line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def one_line(error: BaseException, **places: Path) -> str:
-    """An error's message on one line, each named folder's path replaced by its name."""
-    text = str(error)
-    for name, path in sorted(places.items(), key=lambda place: -len(str(place[1]))):
-        text = text.replace(f"{path}/", "").replace(str(path), name)
-    return " ".join(text.split()) or type(error).__name__

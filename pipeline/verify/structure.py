@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import Tensor, read_header
 from pipeline.errors import Stop
-from pipeline.nvfp4 import BLOCK
+from pipeline.nvfp4 import BLOCK, bf16_to_f32
 from pipeline.progress import Bar
 from pipeline.verify import quantconfig
 from pipeline.verify.inventory import (
@@ -164,7 +164,7 @@ def _finite(tensor: Tensor, bits: Bits, positive: bool) -> Iterator[Finding]:
     raw = bits(tensor).tobytes()
     values = np.frombuffer(raw, "<f4")
     if tensor.dtype == "BF16":
-        values = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
+        values = bf16_to_f32(np.frombuffer(raw, "<u2"))
     good = np.isfinite(values) & (values > 0) if positive else np.isfinite(values)
     if not good.all():
         at = int(np.argmin(good))

@@ -18,12 +18,12 @@ import numpy as np
 from pipeline import nvfp4
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import Tensor
-from pipeline.errors import Stop
+from pipeline.errors import Stop, one_line
 from pipeline.progress import Bar
 from pipeline.verify import diagnose, quantconfig
 from pipeline.verify.inventory import SCALES, Inventory, against_source, fused_groups, natural, tied_partner
-from pipeline.verify.recompute import bytes_of, group_scale_2, quantize
-from pipeline.verify.report import Finding, Level, one_line
+from pipeline.verify.recompute import group_scale_2, quantize
+from pipeline.verify.report import Finding, Level
 from pipeline.verify.structure import read_tensors
 
 _DIAGNOSED = 8  # differing modules whose cause is looked for: it takes far longer than to compare them
@@ -136,7 +136,7 @@ def _compare_group(
                 continue
             outcome.counts.update(tensors=1, bytes=tensor.size)
             dtype = "U8" if leaf == "weight" else SCALES[leaf]
-            found = bytes_of(tensor)
+            found = tensor.raw()
             if tensor.dtype != dtype or found.size != wanted.nbytes or not _same_shape(tensor, wanted):
                 message = f"it is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(wanted.shape)}"
                 outcome.findings.append((module, Finding("mismatched", message, tensor=name)))
@@ -163,7 +163,7 @@ def _compare_plain(source: Source, name: str, tensors: dict[str, Tensor]) -> Out
         message = f"it has shape {list(tensor.shape)}, the source {list(wanted.shape)}"
         outcome.findings.append((name, Finding("mismatched", message, tensor=name)))
     elif tensor.dtype == dtype:
-        found = _compare_bytes(name, bytes_of(tensor), wanted)
+        found = _compare_bytes(name, tensor.raw(), wanted)
         outcome.findings += [(name, found)] if found else []
     elif tensor.dtype in _FLOATS and dtype in _FLOATS:
         outcome.counts["of another dtype"] += 1
