@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import manifest
-from pipeline.digest import all_files, file_table
+from pipeline.checkpoint.tensors import output_tables
+from pipeline.digest import all_files
 from pipeline.disk import force_to_disk
 from pipeline.errors import Stop
 
@@ -68,13 +69,13 @@ def building(final: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def seal(partial: Path, final: Path, body: dict[str, Any], tensors: dict[str, Any]) -> dict[str, Any]:
+def seal(partial: Path, final: Path, body: dict[str, Any]) -> dict[str, Any]:
     """Write the manifest over everything in `partial`, force it to disk and rename it to `final`.
 
     `body` is the manifest without `schema` and `outputs`; returns the whole, as `manifest.read` does.
     """
-    outputs = {"files": file_table(partial, all_files(partial)), "tensors": tensors}
-    whole = {"schema": manifest.SCHEMA, "outputs": outputs} | body
+    files, tensors = output_tables(partial)
+    whole = {"schema": manifest.SCHEMA, "outputs": {"files": files, "tensors": tensors}} | body
     (partial / manifest.NAME).write_text(manifest.seal(whole), encoding="utf-8")
     for path in all_files(partial):
         path.chmod(0o644)  # safetensors writes 0600, which no server under another user could read

@@ -19,7 +19,7 @@ def sealed(final: Path, **files: str) -> dict[str, Any]:
             "stage": "test", "key": KEY, "config": {}, "seeds": {}, "inputs": {}, "toolchain": {},
             "platform": {}, "statistics": {},
         }  # fmt: skip
-        return stage.seal(partial, final, body, {})
+        return stage.seal(partial, final, body)
 
 
 def test_sealed_then_found(tmp_path: Path) -> None:

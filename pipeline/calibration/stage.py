@@ -13,7 +13,6 @@ from safetensors.numpy import save_file
 from pipeline import manifest, stage
 from pipeline.calibration.batches import BATCHING, INDEX, TOKENS
 from pipeline.calibration.sampling import Sample, data_files, sample
-from pipeline.checkpoint.tensors import tensor_table
 from pipeline.config.schema import QuantizeConfig
 from pipeline.digest import canonical_json, code_digest, file_table, sha256_json
 from pipeline.errors import Stop
@@ -87,4 +86,4 @@ def make(config: QuantizeConfig, described: dict[str, Any], final: Path) -> dict
                 "rows_skipped": skipped,
             },
         }
-        return stage.seal(partial, final, body, tensor_table(partial))
+        return stage.seal(partial, final, body)

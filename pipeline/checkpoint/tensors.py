@@ -6,6 +6,7 @@ Layout (safetensors format): 8 bytes little-endian header length, a JSON header,
 import hashlib
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.digest import all_files
 from pipeline.errors import Stop
+
+_CHUNK = 1 << 20  # hashed twice while it is in the cache
 
 BITS = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1",
@@ -113,15 +117,55 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def tensor_table(folder: Path) -> dict[str, dict[str, Any]]:
-    """`{tensor: {"file", "dtype", "shape", "sha256"}}`, sorted by name, for a manifest."""
-    tensors = read_folder(folder)
-    return {
-        name: {
-            "file": tensor.path.name,
-            "dtype": tensor.dtype,
-            "shape": list(tensor.shape),
-            "sha256": tensor.sha256(),
-        }
-        for name, tensor in sorted(tensors.items())
-    }
+def digests(
+    path: Path, tensors: list[Tensor], tick: Callable[[int], None] = lambda _: None
+) -> tuple[str, dict[str, str]]:
+    """Hex sha256 of the file, and of each tensor; every byte is read once, and `tick` told how many.
+
+    `tensors` are `read_header`'s, in the order of their bytes, without gaps. Reads instead of a mapping: a
+    file cut short meanwhile is then a difference, not a dead process.
+    """
+    whole = hashlib.sha256()
+    inside: dict[str, str] = {}
+    with path.open("rb", buffering=_CHUNK) as file:
+
+        def through(end: int | None, digest: Any = None) -> None:
+            while end is None or file.tell() < end:
+                chunk = file.read(_CHUNK if end is None else min(_CHUNK, end - file.tell()))
+                if not chunk:
+                    return
+                whole.update(chunk)
+                if digest is not None:
+                    digest.update(chunk)
+                tick(len(chunk))
+
+        for tensor in tensors:
+            through(tensor.start)
+            digest = hashlib.sha256()
+            through(tensor.start + tensor.size, digest)
+            inside[tensor.name] = digest.hexdigest()
+        through(None)
+    return whole.hexdigest(), inside
+
+
+def output_tables(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A manifest's `files`, `{name: {"size", "sha256"}}`, and `tensors`, `{name: {"file", "dtype", …}}`.
+
+    Both sorted by name, over everything below `folder`; every byte is read once.
+    """
+    inside: dict[Path, list[Tensor]] = {}
+    for tensor in read_folder(folder).values() if any(folder.glob("*.safetensors")) else ():
+        inside.setdefault(tensor.path, []).append(tensor)
+    files: dict[str, Any] = {}
+    tensors: dict[str, Any] = {}
+    for path in all_files(folder):
+        whole, each = digests(path, inside.get(path, []))
+        files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": whole}
+        for tensor in inside.get(path, []):
+            tensors[tensor.name] = {
+                "file": path.name,
+                "dtype": tensor.dtype,
+                "shape": list(tensor.shape),
+                "sha256": each[tensor.name],
+            }
+    return files, dict(sorted(tensors.items()))

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline import stage
 from pipeline.calibration.batches import BATCHING, batches, read_samples
 from pipeline.checkpoint.source import Source
-from pipeline.checkpoint.tensors import tensor_table
+from pipeline.checkpoint.tensors import read_folder
 from pipeline.config.schema import QuantizeConfig
 from pipeline.digest import code_digest, sha256_json
 from pipeline.fingerprint import choose_device, lock_digest, numeric_platform, packages, settle
@@ -102,7 +102,6 @@ def make(config: QuantizeConfig, plan: Plan, samples: dict[str, Any], tracker: T
         tracker.text(chatter.getvalue(), "modelopt.log")
         shutil.rmtree(partial / ".modules", ignore_errors=True)
         complete(partial, plan.source)
-        tensors = tensor_table(partial)
         body = {
             "stage": "quantize",
             "key": plan.key,
@@ -116,10 +115,10 @@ def make(config: QuantizeConfig, plan: Plan, samples: dict[str, Any], tracker: T
                 "samples": len(tokens),
                 "tokens": sum(len(ids) for ids in tokens),
                 "quantizers": len(amaxes),
-                "tensors": len(tensors),
+                "tensors": len(read_folder(partial)),
             },
         }
-        return stage.seal(partial, plan.final, body, tensors)
+        return stage.seal(partial, plan.final, body)
 
 
 def complete(folder: Path, source: Source) -> None:

@@ -4,7 +4,6 @@ Three levels, each in a file of its own, told in one table and one report. Neith
 imported: what is checked is not checked with the program that made it.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -97,11 +96,7 @@ def _source(path: Path | None) -> tuple[Source | None, str | None]:
         return None, None
     path = _absolute(path)
     try:
-        if not (path / "config.json").is_file():
-            return None, "source holds no config.json: it is no checkpoint folder"
         return Source(path), None
-    except json.JSONDecodeError as error:
-        return None, f"source: its config.json is not JSON: {error}"
     except (Stop, OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         return None, f"source: {one_line(error, source=path)}"
 

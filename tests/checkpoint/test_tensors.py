@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.checkpoint.tensors import TensorFileError, read_folder, read_header, tensor_table
+from pipeline.checkpoint.tensors import TensorFileError, output_tables, read_folder, read_header
 
 
 def test_every_dtype_reads_as_its_bits(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_stub_of_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_the_table_is_sorted_and_digests_bytes(tmp_path: Path) -> None:
     save_file({"b": torch.ones(2, 2), "a": torch.zeros(1, dtype=torch.bfloat16)}, tmp_path / "m.safetensors")
-    table = tensor_table(tmp_path)
+    _, table = output_tables(tmp_path)
     assert list(table) == ["a", "b"]
     assert table["b"] == {
         "file": "m.safetensors",

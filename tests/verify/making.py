@@ -12,9 +12,9 @@ from safetensors import TensorSpec, serialize_file
 
 from pipeline import manifest, nvfp4
 from pipeline.checkpoint.source import Source
-from pipeline.checkpoint.tensors import read_folder, tensor_table
+from pipeline.checkpoint.tensors import output_tables, read_folder
 from pipeline.config.schema import VerifyConfig
-from pipeline.digest import all_files, file_table
+from pipeline.digest import file_table
 from pipeline.verify import run
 
 Tensors = dict[str, tuple[str, np.ndarray]]
@@ -198,7 +198,7 @@ def reseal(folder: Path, source: Path | None = None) -> None:
         "schema": manifest.SCHEMA, "stage": "quantize", "key": "0" * 64, "config": {}, "seeds": {},
         "inputs": {"source": {"files": files}} if source else {}, "toolchain": {}, "platform": {},
         "statistics": {},
-        "outputs": {"files": file_table(folder, all_files(folder)), "tensors": tensor_table(folder)},
+        "outputs": dict(zip(("files", "tensors"), output_tables(folder), strict=True)),
     }  # fmt: skip
     (folder / manifest.NAME).write_text(manifest.seal(body), encoding="utf-8")
 
