@@ -27,13 +27,17 @@ _REAL = "minimax_m2_7_nvfp4"
 
 
 def run(overrides: list[str]) -> int:
-    """Compose, check, draw samples, quantize, seal; print where the result stands. Returns 0.
+    """Compose the overrides and `execute` what they ask for. Returns 0."""
+    return execute(compose(QuantizeConfig, "config", overrides))
+
+
+def execute(config: QuantizeConfig) -> int:
+    """Check, draw samples, quantize, seal; print where the result stands. Returns 0.
 
     Raises:
         Usage: before any work, when something about the request is wrong.
         Stop: when the work itself fails.
     """
-    config = compose(QuantizeConfig, "config", overrides)
     recipe = config.recipe
     other = f"; the real one: recipe={_REAL}" if recipe.name == "demo" else ""
     console.print(f"recipe={recipe.name}: {recipe.summary}{other}", soft_wrap=True)
