@@ -1,5 +1,7 @@
 """Progress that suits where it is shown: a bar with ETA on a terminal, a line now and then elsewhere."""
 
+import resource
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -54,3 +56,68 @@ class Bar:
             elapsed = now - self._started
             left = elapsed / self.done * (self._total - self.done)
             console.print(f"{self._what}: {self.done}/{self._total} {self._unit}, {left:.0f} s left")
+
+
+class Layers:
+    """A context that shows layers and, within one, batches; on a pipe, a line for every layer."""
+
+    def __init__(self, total: int, done: int, shows: bool) -> None:
+        self._total, self._done, self._first, self._shows = total, done, done, shows
+        self._started = time.monotonic()
+        self._bars: Progress | None = None
+        if shows and console.is_terminal:
+            columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn())
+            self._bars = Progress(*columns, TextColumn("{task.fields[note]}"), console=console)
+            self._layers = self._bars.add_task("layers", total=total, completed=done, note="")
+            self._batches = self._bars.add_task("batches", total=None, note="")
+
+    def __enter__(self) -> "Layers":
+        if self._shows and self._first:
+            console.print(f"going on after layer {self._first} of {self._total}")
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def begin(self, batches: int) -> None:
+        """A layer begins; so many batches go through it here."""
+        self._layer_started, self._tokens = time.monotonic(), 0
+        if self._bars is not None:
+            self._bars.reset(self._batches, total=batches)
+
+    def advance(self, tokens: int) -> None:
+        """A batch of so many positions is through."""
+        self._tokens += tokens
+        if self._bars is not None:
+            self._bars.update(self._batches, advance=1, note=self._rate())
+
+    def end(self) -> None:
+        """The layer is done and on disk."""
+        self._done += 1
+        if self._bars is not None:
+            self._bars.update(self._layers, advance=1, note=f"{self._left()}, {peak_memory()}")
+        elif self._shows:
+            said = f"layer {self._done}/{self._total}: {time.monotonic() - self._layer_started:.1f} s"
+            console.print(f"{said}, {self._rate()}, {self._left()}, {peak_memory()}")
+
+    def _rate(self) -> str:
+        return f"{self._tokens / max(1e-9, time.monotonic() - self._layer_started):,.0f} tokens/s"
+
+    def _left(self) -> str:
+        each = (time.monotonic() - self._started) / (self._done - self._first)
+        seconds = each * (self._total - self._done)
+        return f"{seconds / 3600:.1f} h left" if seconds >= 3600 else f"{seconds:.0f} s left"
+
+
+def peak_memory() -> str:
+    """The most memory that this process has had so far, and what it has had of its GPU."""
+    said = f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        said += f", GPU {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+    return said

@@ -13,7 +13,6 @@ from pipeline.digest import all_files
 from pipeline.disk import force_to_disk
 from pipeline.errors import Stop
 
-
 def find_sealed(directory: Path, key: str) -> dict[str, Any] | None:
     """The manifest of `directory` if it is sealed under `key` and complete; None if nothing stands there.
 
@@ -46,27 +45,50 @@ def find_sealed(directory: Path, key: str) -> dict[str, Any] | None:
 
 
 @contextmanager
-def building(final: Path) -> Iterator[Path]:
-    """An empty folder beside `final` to write into; `seal` gives it its final name.
+def building(final: Path, keep_for: str | None = None) -> Iterator[Path]:
+    """A folder beside `final` to write into; `seal` gives it its final name.
 
-    A failure leaves nothing under the final name; a leftover of an earlier run is cleared away.
+    A failure leaves nothing under the final name. Without `keep_for` the folder is empty at first and gone
+    at last. With it, a key, it stays until it is sealed, and another run of the same key finds it again.
 
     Raises:
         Stop: when another process is building the same directory.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.parent / f".{final.name}.partial"
+    partial = partial_of(final)
     with (final.parent / f".{final.name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Stop(f"another process is writing {final}: wait, or choose another output_dir") from None
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        state = state_of(final)
+        mark = state / "key"
+        if keep_for is None or not mark.exists() or mark.read_text() != keep_for:
+            shutil.rmtree(state, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(exist_ok=True)
+        if keep_for is not None and not mark.exists():
+            state.mkdir()
+            fresh = mark.with_suffix(".new")
+            fresh.write_text(keep_for)
+            fresh.rename(mark)
         try:
             yield partial
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            if keep_for is None:
+                shutil.rmtree(partial, ignore_errors=True)
+            elif not partial.exists():
+                shutil.rmtree(state, ignore_errors=True)
+
+
+def partial_of(final: Path) -> Path:
+    """Where a directory is built before it has its final name."""
+    return final.parent / f".{final.name}.partial"
+
+
+def state_of(final: Path) -> Path:
+    """Where a stage that can go on keeps what it needs for that, until its directory is sealed."""
+    return final.parent / f".{final.name}.state"
 
 
 def seal(partial: Path, final: Path, body: dict[str, Any]) -> dict[str, Any]:

@@ -98,13 +98,13 @@ class Tracker:
 
 
 @contextmanager
-def opened(tracking: Tracking, recipe: str, work_dir: Path) -> Iterator[Tracker]:
-    """The parent run of a pipeline, in the tracked store.
+def opened(tracking: Tracking, recipe: str, work_dir: Path, leads: bool = True) -> Iterator[Tracker]:
+    """The parent run of a pipeline, in the tracked store; of several processes only the leading one tells.
 
     Raises:
         Usage: when the store cannot be reached or written.
     """
-    if tracking.uri is None:
+    if tracking.uri is None or not leads:
         yield Tracker(None)
         return
     tracker = Tracker(_connect(tracking, work_dir))

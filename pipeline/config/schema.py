@@ -86,11 +86,17 @@ class Calibration(Part):
 
 
 class Quantization(Part):
-    """ModelOpt's configuration by name, its algorithm, and the share of experts forced to see tokens."""
+    """ModelOpt's configuration by name, and its algorithm."""
 
     format: Literal["nvfp4_experts_only", "nvfp4_mlp_only"]
     algorithm: Literal["max"]
-    moe_calib_experts_ratio: float | None = Field(gt=0, le=1)
+
+
+class Coverage(Part):
+    """Which tokens calibrate an expert. `minimum_tokens` is for `top_up` alone."""
+
+    name: Literal["natural", "all_experts", "top_up"]
+    minimum_tokens: int | None = Field(ge=1)
 
 
 class KvCache(Part):
@@ -102,7 +108,7 @@ class KvCache(Part):
 class Engine(Part):
     """What runs the calibration."""
 
-    name: Literal["modelopt"]
+    name: Literal["layerwise", "modelopt"]
 
 
 class Toolchain(Part):
@@ -117,6 +123,7 @@ class Hardware(Part):
 
     device: Literal["auto", "cpu", "cuda"]
     threads: int = Field(ge=0)
+    activation_memory_gib: float = Field(ge=0)
 
 
 class Tracking(Part):
@@ -133,6 +140,7 @@ class QuantizeConfig(Part):
     model: Model
     calibration: Calibration
     quantization: Quantization
+    coverage: Coverage
     kv_cache: KvCache
     engine: Engine
     toolchain: Toolchain
@@ -149,6 +157,14 @@ class QuantizeConfig(Part):
                 f"toolchain={self.toolchain.series} cannot export without a GPU driver: "
                 "take toolchain=fixed, or hardware=cuda on a machine that has one"
             )
+        if self.engine.name == "layerwise" and self.toolchain.series != "fixed":
+            raise ValueError(
+                f"engine=layerwise makes the bytes of toolchain=fixed: for {self.toolchain.series} take engine=modelopt"
+            )
+        if (self.coverage.name == "top_up") != (self.coverage.minimum_tokens is not None):
+            raise ValueError("coverage.minimum_tokens goes with coverage=top_up, and only with it")
+        if self.coverage.name == "top_up" and self.engine.name == "modelopt":
+            raise ValueError("ModelOpt has no coverage=top_up: take engine=layerwise")
         without_chat = [n for n, d in self.calibration.datasets.items() if d.adapter == "text"]
         if self.calibration.chat_template and without_chat:
             raise ValueError(

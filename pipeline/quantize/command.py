@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline import manifest, stage, tracking
+from pipeline import manifest, ranks, stage, tracking
 from pipeline.calibration import stage as samples_stage
 from pipeline.checkpoint.source import Source, check_remote_code
 from pipeline.config import QuantizeConfig, compose
@@ -20,6 +20,7 @@ from pipeline.fingerprint import choose_device
 from pipeline.progress import console, shown
 from pipeline.quantize import stage as quantize_stage
 from pipeline.quantize.stage import Plan
+from pipeline.ranks import Ranks
 from pipeline.redact import redact
 from pipeline.toolchain import materialise
 
@@ -38,27 +39,46 @@ def execute(config: QuantizeConfig) -> int:
         Usage: before any work, when something about the request is wrong.
         Stop: when the work itself fails.
     """
+    with ranks.joined(config.hardware.device) as team:
+        return _execute(config, team)
+
+
+def _execute(config: QuantizeConfig, team: Ranks) -> int:
     recipe = config.recipe
     other = f"; the real one: recipe={_REAL}" if recipe.name == "demo" else ""
-    console.print(f"recipe={recipe.name}: {recipe.summary}{other}", soft_wrap=True)
+    if team.leads:
+        console.print(f"recipe={recipe.name}: {recipe.summary}{other}", soft_wrap=True)
     try:
         plan = _preflight(config)
     except Stop as stop:
         raise Usage(str(stop)) from None
-    with tracking.opened(config.tracking, recipe.name, config.work_dir) as tracker:
+    team.wait()  # what stands is seen by all before anybody changes it
+    with tracking.opened(config.tracking, recipe.name, config.work_dir, team.leads) as tracker:
         tracker.params(config.identity() | {"hardware": config.hardware.identity()})
         tracker.text(readable_json(config.model_dump(mode="json")), "config.json")
         tracker.tags({"key": plan.key})
         with tracker.stage("samples"):
-            samples = plan.samples or samples_stage.make(config, plan.samples_from, plan.samples_dir)
+            samples = plan.samples or _samples(config, plan, team)
             tracker.datasets(samples["inputs"]["datasets"], samples["config"]["datasets"])
             _track(tracker, samples, reused=plan.samples is not None)
         with tracker.stage("quantize"):
-            checkpoint = plan.checkpoint or quantize_stage.make(config, plan, samples, tracker)
+            checkpoint = plan.checkpoint or quantize_stage.make(config, plan, samples, tracker, team)
+            if checkpoint is None:
+                return 0
             _track(tracker, checkpoint, reused=plan.checkpoint is not None)
     _name_latest(config, plan)
     _summary(config, plan, checkpoint)
     return 0
+
+
+def _samples(config: QuantizeConfig, plan: Plan, team: Ranks) -> dict[str, Any]:
+    """The sample set, drawn by the leading rank for all."""
+    if team.leads:
+        made = samples_stage.make(config, plan.samples_from, plan.samples_dir)
+        team.wait()
+        return made
+    team.wait()
+    return manifest.read(plan.samples_dir)
 
 
 def _preflight(config: QuantizeConfig) -> Plan:

@@ -23,6 +23,48 @@ def load(source: Source, model: Model, device: str, modules_cache: Path) -> Any:
     Raises:
         Stop: when code is not pinned, or the source lacks a weight or holds one the model does not know.
     """
+    built = _from_config(source, model, modules_cache)
+    check_whole(source, built)
+    weights = {name: tensor(source, name) for name in source.weights()}
+    built.load_state_dict(weights, strict=False, assign=True)
+    if built.config.tie_word_embeddings:
+        built.tie_weights()
+    return built.requires_grad_(False).eval().to(device)
+
+
+def skeleton(source: Source, model: Model, modules_cache: Path) -> Any:
+    """The model without its weights: parameters on the meta device, computed buffers real, on the CPU.
+
+    Raises as `load` does.
+    """
+    from accelerate import init_empty_weights
+    from transformers.modeling_utils import no_init_weights
+
+    with no_init_weights(), init_empty_weights(include_buffers=False):
+        built = _from_config(source, model, modules_cache)
+    check_whole(source, built)
+    return built.requires_grad_(False).eval()
+
+
+def check_whole(source: Source, model: Any) -> None:
+    """Hold the names of the source against those of its model.
+
+    Raises:
+        Stop: naming the first weight that is missing or unknown.
+    """
+    known, found = set(model.state_dict()), set(source.weights())
+    if absent := sorted(known - found - tied(model)):
+        raise Stop(f"{source.path} lacks {absent[0]} ({len(absent)} weights in all): it is not whole")
+    if unknown := sorted(found - known):
+        raise Stop(f"{source.path} holds {unknown[0]} ({len(unknown)} in all), which its model does not know")
+
+
+def tied(model: Any) -> set[str]:
+    """Names of the weights that the model declares to be another one's."""
+    return set(getattr(model, "_tied_weights_keys", None) or ()) if model.config.tie_word_embeddings else set()
+
+
+def _from_config(source: Source, model: Model, modules_cache: Path) -> Any:
     remote = check_remote_code(source.path, source.config, model.remote_code)
     _keep_remote_code_in(modules_cache)
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -30,26 +72,22 @@ def load(source: Source, model: Model, device: str, modules_cache: Path) -> Any:
     config = AutoConfig.from_pretrained(source.path, trust_remote_code=remote)
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # its weights arrive dequantized
-    built = AutoModelForCausalLM.from_config(
+    return AutoModelForCausalLM.from_config(
         config, trust_remote_code=remote, dtype=torch.bfloat16, attn_implementation=model.attn_implementation
     )
-    tied = set(getattr(built, "_tied_weights_keys", None) or ()) if config.tie_word_embeddings else set()
-    weights = {name: _tensor(source, name) for name in source.weights()}
-    missing, unknown = built.load_state_dict(weights, strict=False, assign=True)
-    if absent := [name for name in missing if name not in tied]:
-        raise Stop(f"{source.path} lacks {absent[0]} ({len(absent)} weights in all): it is not whole")
-    if unknown:
-        raise Stop(f"{source.path} holds {unknown[0]} ({len(unknown)} in all), which its model does not know")
-    if config.tie_word_embeddings:
-        built.tie_weights()
-    return built.requires_grad_(False).eval().to(device)
 
 
-def _tensor(source: Source, name: str) -> torch.Tensor:
+def dtype(source: Source, name: str) -> torch.dtype:
+    """The dtype of a weight as the model uses it."""
+    return _DTYPES[source.dtype(name)]
+
+
+def tensor(source: Source, name: str) -> torch.Tensor:
+    """A weight as the model uses it, on the CPU, in memory of its own."""
     bits = np.array(source.bits(name))  # a copy: the model outlives the mapping and owns its weights
-    tensor = torch.from_numpy(bits)
-    dtype = _DTYPES[source.dtype(name)]
-    return tensor if tensor.dtype == dtype else tensor.view(dtype)
+    made = torch.from_numpy(bits)
+    wanted = dtype(source, name)
+    return made if made.dtype == wanted else made.view(wanted)
 
 
 def _keep_remote_code_in(folder: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from pipeline.calibration.batches import Batch
-from pipeline.config.schema import KvCache, Quantization
+from pipeline.config.schema import QuantizeConfig
 from pipeline.errors import Stop
 
 # Without a GPU torch's build helper and transformers say things at import that no user can act on.
@@ -29,34 +29,33 @@ Progress = Callable[[int, int, float], None]
 """Called after each batch with samples, tokens (padding left out) and seconds of that batch."""
 
 
-def calibrate(
-    model: Any,
-    batches: Iterable[Batch],
-    quantization: Quantization,
-    kv_cache: KvCache,
-    attention_mask: bool,
-    progress: Progress,
-) -> Any:
-    """Insert quantizers and run every batch through the model; returns the quantized model."""
+def chosen(config: QuantizeConfig) -> dict[str, Any]:
+    """ModelOpt's own configuration for what the recipe names: quantizers and the calibration algorithm."""
     import modelopt.torch.quantization as mtq
 
-    chosen = copy.deepcopy(getattr(mtq, _FORMATS[quantization.format]))
-    chosen["algorithm"] = {"method": quantization.algorithm}
-    if quantization.moe_calib_experts_ratio is not None:
-        chosen["algorithm"]["moe_calib_experts_ratio"] = quantization.moe_calib_experts_ratio
-    if kv_cache.format != "none":
-        kv = getattr(mtq, _KV_FORMATS[kv_cache.format])["quant_cfg"]
-        chosen = mtq.update_quant_cfg_with_kv_cache_quant(chosen, kv)
+    said: dict[str, Any] = copy.deepcopy(getattr(mtq, _FORMATS[config.quantization.format]))
+    said["algorithm"] = {"method": config.quantization.algorithm}
+    if config.coverage.name == "all_experts":
+        said["algorithm"]["moe_calib_experts_ratio"] = 1.0
+    if config.kv_cache.format != "none":
+        kv = getattr(mtq, _KV_FORMATS[config.kv_cache.format])["quant_cfg"]
+        said = mtq.update_quant_cfg_with_kv_cache_quant(said, kv)
+    return said
+
+
+def calibrate(model: Any, batches: Iterable[Batch], config: QuantizeConfig, progress: Progress) -> Any:
+    """Insert quantizers and run every batch through the model; returns the quantized model."""
+    import modelopt.torch.quantization as mtq
 
     def forward_loop(quantized: Any) -> None:
         for batch in batches:
             started = time.perf_counter()
-            _forward(quantized, batch, attention_mask)
+            _forward(quantized, batch, config.calibration.attention_mask)
             tokens = int(batch.attention_mask.sum())
             progress(len(batch.input_ids), tokens, time.perf_counter() - started)
 
     with torch.no_grad():
-        return mtq.quantize(model, chosen, forward_loop)
+        return mtq.quantize(model, chosen(config), forward_loop)
 
 
 def _forward(model: Any, batch: Batch, attention_mask: bool) -> None:

@@ -2,19 +2,21 @@
 
 import io
 import shutil
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline import stage
-from pipeline.calibration.batches import BATCHING, batches, read_samples
+from pipeline.calibration.batches import BATCHING, Batch, batches, read_samples
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import read_folder
 from pipeline.config.schema import QuantizeConfig
 from pipeline.digest import code_digest, sha256_json
 from pipeline.fingerprint import choose_device, lock_digest, numeric_platform, packages, settle
+from pipeline.errors import Stop
 from pipeline.progress import Bar
+from pipeline.ranks import Ranks
 from pipeline.toolchain import Toolchain, activate
 from pipeline.tracking import Tracker
 
@@ -45,6 +47,7 @@ def describe(config: QuantizeConfig, source: Source, samples_key: str, tools: To
         "config": {
             "attn_implementation": config.model.attn_implementation,
             "quantization": chosen["quantization"],
+            "coverage": chosen["coverage"],
             "kv_cache": chosen["kv_cache"],
             "engine": chosen["engine"],
             "batching": {name: calibration[name] for name in BATCHING},
@@ -62,8 +65,12 @@ def describe(config: QuantizeConfig, source: Source, samples_key: str, tools: To
     }
 
 
-def make(config: QuantizeConfig, plan: Plan, samples: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
-    """Calibrate and write the checkpoint, sealed at `plan.final`; returns its manifest.
+def make(
+    config: QuantizeConfig, plan: Plan, samples: dict[str, Any], tracker: Tracker, ranks: Ranks
+) -> dict[str, Any] | None:
+    """Calibrate and write the checkpoint, sealed at `plan.final`.
+
+    Returns its manifest, which only the leading rank writes.
 
     Raises:
         Stop: when the device is missing, the source does not fit its model, or calibration fails.
@@ -71,36 +78,19 @@ def make(config: QuantizeConfig, plan: Plan, samples: dict[str, Any], tracker: T
     activate(plan.tools)
     device = choose_device(config.hardware.device)
     settle(config.hardware.threads, config.seed)
-    from pipeline.quantize import modelopt
-    from pipeline.quantize.model import load
-
+    tokens = read_samples(plan.samples_dir)
+    groups = list(batches(tokens, config.calibration, _pad_id(plan.source)))
     chatter = io.StringIO()  # ModelOpt prints what it finds; a reader of the run may want it
-    with stage.building(plan.final) as partial, redirect_stdout(chatter):
-        model = load(plan.source, config.model, device, partial / ".modules")
-        tokens = read_samples(plan.samples_dir)
-        calibration = config.calibration
-        pad_id = _pad_id(plan.source)
-        with Bar("calibrating", len(tokens), "samples") as bar:
-
-            def progress(count: int, real: int, seconds: float) -> None:
-                bar.advance(count)
-                rates = {"samples_per_second": count / seconds, "tokens_per_second": real / seconds}
-                tracker.metrics(rates, step=bar.done)
-
-            model = modelopt.calibrate(
-                model,
-                batches(tokens, calibration, pad_id),
-                config.quantization,
-                config.kv_cache,
-                calibration.attention_mask,
-                progress,
-            )
-        amaxes = modelopt.amaxes(model)
-        for layer, values in by_layer(amaxes).items():
-            tracker.metrics(values, step=layer)
-        modelopt.export(model, partial)
+    layerwise = config.engine.name == "layerwise"
+    lead = stage.building(plan.final, plan.key if layerwise else None)
+    with lead if ranks.leads else nullcontext(stage.partial_of(plan.final)) as partial:
+        ranks.wait()
+        engine = _layerwise if layerwise else _modelopt
+        with redirect_stdout(chatter):
+            found = engine(config, plan, groups, device, partial, tracker, ranks)
+        if not ranks.leads:
+            return None
         tracker.text(chatter.getvalue(), "modelopt.log")
-        shutil.rmtree(partial / ".modules", ignore_errors=True)
         complete(partial, plan.source)
         body = {
             "stage": "quantize",
@@ -109,16 +99,79 @@ def make(config: QuantizeConfig, plan: Plan, samples: dict[str, Any], tracker: T
             "inputs": plan.checkpoint_from["inputs"]
             | {"samples": {"key": samples["key"], "digest": sha256_json(samples["outputs"])}},
             "toolchain": plan.checkpoint_from["toolchain"] | {"lock": lock_digest()},
-            "seeds": {"torch": config.seed, "sampling": calibration.sampling.seed},
+            "seeds": {"torch": config.seed, "sampling": config.calibration.sampling.seed},
             "platform": numeric_platform(device),
-            "statistics": {
+            "statistics": found
+            | {
                 "samples": len(tokens),
                 "tokens": sum(len(ids) for ids in tokens),
-                "quantizers": len(amaxes),
                 "tensors": len(read_folder(partial)),
             },
         }
         return stage.seal(partial, plan.final, body)
+
+
+def _modelopt(
+    config: QuantizeConfig,
+    plan: Plan,
+    groups: list[Batch],
+    device: str,
+    folder: Path,
+    tracker: Tracker,
+    ranks: Ranks,
+) -> dict[str, Any]:
+    """engine=modelopt: the whole model at once."""
+    from pipeline.quantize import modelopt
+    from pipeline.quantize.model import load
+
+    if ranks.count > 1:
+        raise Stop("engine=modelopt runs as one process: take engine=layerwise for several")
+    model = load(plan.source, config.model, device, folder / ".modules")
+    with Bar("calibrating", sum(len(batch.input_ids) for batch in groups), "samples") as bar:
+
+        def progress(count: int, real: int, seconds: float) -> None:
+            bar.advance(count)
+            rates = {"samples_per_second": count / seconds, "tokens_per_second": real / seconds}
+            tracker.metrics(rates, step=bar.done)
+
+        model = modelopt.calibrate(model, groups, config, progress)
+    amaxes = modelopt.amaxes(model)
+    for layer, values in by_layer(amaxes).items():
+        tracker.metrics(values, step=layer)
+    modelopt.export(model, folder)
+    shutil.rmtree(folder / ".modules", ignore_errors=True)
+    return {"quantizers": len(amaxes)}
+
+
+def _layerwise(
+    config: QuantizeConfig,
+    plan: Plan,
+    groups: list[Batch],
+    device: str,
+    folder: Path,
+    tracker: Tracker,
+    ranks: Ranks,
+) -> dict[str, Any]:
+    """engine=layerwise: one layer at a time; what a former run of the same key finished is kept."""
+    from pipeline.quantize.layerwise.run import Run
+
+    run = Run(config, plan.source, groups, device, folder, stage.state_of(plan.final), ranks)
+    records: list[dict[str, Any]] = []
+
+    def report(index: int, record: dict[str, Any]) -> None:
+        for values in by_layer(_quantizers(record["amax"])).values():
+            tracker.metrics(values, step=index)
+
+    try:
+        records = run.layers(report)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted: the same command goes on after the last complete layer") from None
+    return {"quantizers": sum(2 - name.endswith("_bmm_quantizer") for r in records for name in r["amax"])}
+
+
+def _quantizers(amax: dict[str, float]) -> dict[str, float]:
+    """Amaxes by the quantizer's own name; those of weights are not among them."""
+    return {name if name.endswith("_bmm_quantizer") else f"{name}.input_quantizer": v for name, v in amax.items()}
 
 
 def complete(folder: Path, source: Source) -> None:

@@ -1,0 +1,1 @@
+"""engine=layerwise: one decoder layer in memory at a time, the bytes of engine=modelopt."""

@@ -1,0 +1,82 @@
+"""One layer's weights and statistics to the tensors of the checkpoint."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline import nvfp4
+from pipeline.errors import Stop
+
+Tensors = Iterator[tuple[str, np.ndarray]]
+
+
+def shared_amaxes(amax: dict[str, float], groups: list[tuple[str, ...]]) -> dict[str, float]:
+    """Every member of a group takes the group's largest value."""
+    shared = dict(amax)
+    for names in groups:
+        largest = max(shared[name] for name in names)
+        shared |= dict.fromkeys(names, largest)
+    return shared
+
+
+def weight_amaxes(weights: dict[str, torch.Tensor], linears: Iterable[str], threads: int) -> dict[str, float]:
+    """max |W| of each linear's weight.
+
+    Raises:
+        Stop: naming a weight that is not BF16 or not finite.
+    """
+    found = {}
+    for name in linears:
+        weight = weights[f"{name}.weight"]
+        if weight.dtype != torch.bfloat16:
+            raise Stop(f"{name}.weight is {weight.dtype}: engine=layerwise packs BF16 and FP8 sources, take modelopt")
+        if weight.is_cuda:
+            from pipeline.nvfp4 import gpu
+
+            found[name] = gpu.amax(weight)
+        else:
+            found[name] = _named(name, lambda: nvfp4.amax(_bits(weight), threads=threads))
+    return {name: float(value) for name, value in found.items()}
+
+
+def packed(
+    name: str, weight: torch.Tensor, weight_amax: float, input_amax: float, threads: int
+) -> Tensors:
+    """The four tensors of a linear. Raises Stop, naming it, when an amax gives no scale."""
+    scale_2 = _named(name, lambda: nvfp4.weight_scale_2(weight_amax))
+    if weight.is_cuda:
+        from pipeline.nvfp4 import gpu
+
+        codes, scale = (tensor.cpu().view(torch.uint8).numpy() for tensor in gpu.quantize(weight, float(scale_2)))
+    else:
+        codes, scale = _named(name, lambda: nvfp4.quantize(_bits(weight), scale_2, threads=threads))
+    yield f"{name}.weight", codes
+    yield f"{name}.weight_scale", scale
+    yield f"{name}.weight_scale_2", scale_2
+    yield f"{name}.input_scale", _named(name, lambda: nvfp4.input_scale(input_amax))
+
+
+def kv(attention: str, amaxes: tuple[float, float], biases: dict[str, torch.Tensor]) -> Tensors:
+    """Scales of keys and values, and their affine biases when there are any."""
+    for kind, amax in zip(("k", "v"), amaxes, strict=True):
+        yield f"{attention}.{kind}_proj.{kind}_scale", _named(attention, lambda amax=amax: nvfp4.kv_scale(amax))
+        if kind in biases:
+            yield f"{attention}.{kind}_proj.{kind}_bias", raw(biases[kind])
+
+
+def raw(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor's bytes, from any device, one dimension."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def _bits(weight: torch.Tensor) -> np.ndarray:
+    return weight.view(torch.uint16).numpy()
+
+
+def _named(name: str, work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except ValueError as error:
+        raise Stop(f"{name}: {error}") from None

@@ -1,0 +1,196 @@
+"""The loop over layers: read, calibrate, pack, write, free. After each, a kill costs nothing that was done."""
+
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.calibration.batches import Batch
+from pipeline.checkpoint.source import Source
+from pipeline.checkpoint.writer import Writer, layout
+from pipeline.config.schema import QuantizeConfig
+from pipeline.digest import canonical_json
+from pipeline.disk import force_to_disk
+from pipeline.errors import Stop
+from pipeline.progress import Layers
+from pipeline.quantize.layerwise import pack
+from pipeline.quantize.layerwise.calibrate import LayerCalibration, Statistics
+from pipeline.quantize.layerwise.hidden import Hidden
+from pipeline.quantize.layerwise.stepper import Stepper
+from pipeline.quantize.layerwise.structure import Structure
+from pipeline.quantize.model import dtype, skeleton, tensor
+from pipeline.ranks import Ranks
+
+class Run:
+    """One run of engine=layerwise into `folder`, which may hold the beginning of it."""
+
+    def __init__(
+        self,
+        config: QuantizeConfig,
+        source: Source,
+        batches: list[Batch],
+        device: str,
+        folder: Path,
+        state: Path,
+        ranks: Ranks,
+    ) -> None:
+        """`folder` takes the shards, `state` what a later run needs to go on after the last complete layer.
+
+        Raises:
+            Stop: when the model cannot be run layer by layer, or not by several ranks.
+        """
+        self._config, self._source, self._batches = config, source, batches
+        self._folder, self._state, self._ranks = folder, state, ranks
+        self._threads = config.hardware.threads or len(os.sched_getaffinity(0))
+        if ranks.count > 1 and config.kv_cache.format == "fp8_affine":
+            raise Stop(
+                "kv_cache=fp8_affine averages over batches in their order, which several ranks do not keep: "
+                "run it as one process, or take kv_cache=fp8"
+            )
+        modules = self._state / f"modules-{ranks.rank}"
+        self._structure = Structure(source, config, skeleton(source, config.model, modules))
+        bare = skeleton(source, config.model, modules)
+        where = torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
+        self._stepper = Stepper(source, bare, self._structure.prefix, where)
+        words = f"{self._stepper.embedding}.weight"
+        shapes = [tuple(batch.input_ids.shape) for batch in batches]
+        width = source.tensors[words].shape[1]
+        memory = int(config.hardware.activation_memory_gib * 2**30)
+        self._hidden = Hidden(self._state, shapes, width, dtype(source, words), memory)  # type: ignore[arg-type]
+
+    def layers(self, report: Callable[[int, dict[str, Any]], None]) -> list[dict[str, Any]]:
+        """Make every layer that is not made yet and tell `report` of each; returns the records of all.
+
+        Raises:
+            Stop: when the source, a statistic or a rank fails.
+            OSError: when the disk is full, which is before any work: all room is taken first.
+        """
+        structure, ranks = self._structure, self._ranks
+        records = self._read_records()
+        kv_shapes = self._kv_shapes()
+        if ranks.leads:
+            structure.write_settings(self._folder)
+        entries, parameters = structure.describe_export(kv_shapes)
+        total = len(structure.layers)
+        with Writer(self._folder, layout(entries, parameters)) as writer:
+            if ranks.leads:
+                writer.allocate()
+                self._hidden.allocate()
+            ranks.wait()
+            outside = [entry.name for entry in entries if not entry.name.startswith(structure.prefix + ".")]
+            for i in ranks.share(len(outside)):
+                writer.write(outside[i], pack.raw(tensor(self._source, outside[i])))
+            with Layers(total, len(records), ranks.leads) as bars, ThreadPoolExecutor(1) as ahead:
+                calibration = LayerCalibration(
+                    self._config, structure, self._stepper, self._batches, ranks, lambda batch: bars.advance(batch.input_ids.size)
+                )
+                coming = self._coming(ahead, len(records))
+                for index in range(len(records), total):
+                    bars.begin(len(ranks.share(len(self._batches))))
+                    self._stepper.clear()
+                    self._stepper.stand(index, coming())
+                    coming = self._coming(ahead, index + 1)
+                    found = calibration.run(index, self._hidden)
+                    amax = self._settled(index, found)
+                    self._write(writer, index, amax, found)
+                    self._complete(writer, index, found)
+                    records.append(_record(found))
+                    report(index, records[-1])
+                    bars.end()
+            self._stepper.clear()
+            writer.sync()
+            ranks.wait()
+        if ranks.leads:
+            self._hidden.remove()
+        return records
+
+    def _coming(self, ahead: ThreadPoolExecutor, index: int) -> Callable[[], dict[str, torch.Tensor]]:
+        """How to get a layer's weights: read from now on, behind the work of a GPU, or when they are asked for.
+
+        Without a GPU, reading ahead would take memory for a second layer, and cores from the first.
+        """
+        if self._stepper.device.type == "cuda" and index < len(self._structure.layers):
+            return ahead.submit(self._stepper.read, index).result
+        return lambda: self._stepper.read(index)
+
+    def _kv_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of affine biases are in no configuration: two tokens through the first layer tell them."""
+        if self._config.kv_cache.format != "fp8_affine":
+            return {}
+        self._stepper.stand(0, self._stepper.read(0))
+        calibration = LayerCalibration(
+            self._config, self._structure, self._stepper, self._batches, self._ranks, lambda _: None
+        )
+        return calibration.kv_shapes(0)
+
+    def _settled(self, index: int, found: Statistics) -> dict[str, float]:
+        """The amax that each quantizer is exported with.
+
+        Raises:
+            Stop: naming the first quantizer that ended without a finite, positive one.
+        """
+        amax = found.amax
+        if self._config.coverage.name == "natural":
+            for block in self._structure.layers[index].blocks:
+                parts = {name.removeprefix(block.experts[0]) for name in amax if name.startswith(block.experts[0] + ".")}
+                amax = pack.shared_amaxes(amax, [tuple(e + part for e in block.experts) for part in sorted(parts)])
+        for name, value in amax.items():
+            if not 0 < value < float("inf"):
+                quantizer = name if name.endswith("_bmm_quantizer") else f"{name}.input_quantizer"
+                raise Stop(f"{quantizer} ended with amax {value}: no sample reached it, or its input is not finite")
+        return pack.shared_amaxes(amax, found.groups)
+
+    def _write(self, writer: Writer, index: int, amax: dict[str, float], found: Statistics) -> None:
+        """This rank's part of the layer's tensors."""
+        layer = self._structure.layers[index]
+        weights = self._stepper.weights()
+        grouped = {name for names in found.groups for name in names}
+        units = [*found.groups, *((name,) for name in layer.linears if name not in grouped)]
+        for i in self._ranks.share(len(units)):
+            largest = pack.shared_amaxes(pack.weight_amaxes(weights, units[i], self._threads), [units[i]])
+            for name in units[i]:
+                weight = weights[f"{name}.weight"]
+                for tensor_name, value in pack.packed(name, weight, largest[name], amax[name], self._threads):
+                    writer.write(tensor_name, value)
+        packed = {f"{name}.weight" for name in layer.linears}
+        others = [name for name in weights if name not in packed]
+        for i in self._ranks.share(len(others)):
+            writer.write(others[i], pack.raw(weights[others[i]]))
+        if self._ranks.leads:
+            for name in layer.attentions:
+                both = (amax[f"{name}.k_bmm_quantizer"], amax[f"{name}.v_bmm_quantizer"])
+                for tensor_name, value in pack.kv(name, both, found.biases[name]):
+                    writer.write(tensor_name, value)
+
+    def _complete(self, writer: Writer, index: int, found: Statistics) -> None:
+        """From here on the layer is done, whatever happens: its bytes are on disk before its record is."""
+        self._hidden.turn(index + 1)
+        writer.sync()
+        self._ranks.wait()
+        if self._ranks.leads:
+            path = self._state / f"layer-{index:05}.json"
+            fresh = path.with_suffix(".new")
+            fresh.write_text(canonical_json(_record(found)), encoding="utf-8")
+            force_to_disk(fresh)
+            fresh.rename(path)
+            force_to_disk(self._state)
+        self._ranks.wait()
+
+    def _read_records(self) -> list[dict[str, Any]]:
+        """The records of the layers that are complete, the first ones without a gap."""
+        records = []
+        for index in range(len(self._structure.layers)):
+            path = self._state / f"layer-{index:05}.json"
+            if not path.exists():
+                break
+            records.append(json.loads(path.read_text(encoding="utf-8")))
+        self._ranks.wait()  # nobody adds a record before everybody has counted
+        return records
+
+
+def _record(found: Statistics) -> dict[str, Any]:
+    return {"amax": found.amax, "curve": found.curve, "routed": found.routed, "forced": found.forced}
