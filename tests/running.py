@@ -50,6 +50,15 @@ def tiny(folder: Path, architecture: str) -> Path:
         "qwen3_moe": lambda: transformers.Qwen3MoeConfig(
             **shared, **moe, intermediate_size=96, head_dim=16, decoder_sparse_step=1
         ),
+        "deepseek_v2": lambda: transformers.DeepseekV2Config(
+            **shared | {"num_key_value_heads": 4}, intermediate_size=96, moe_intermediate_size=48, n_routed_experts=4, n_shared_experts=1,
+            num_experts_per_tok=2, first_k_dense_replace=1, kv_lora_rank=32, q_lora_rank=None,
+            qk_rope_head_dim=16, qk_nope_head_dim=16, v_head_dim=16, topk_method="greedy", n_group=1,
+            topk_group=1,
+        ),
+        "olmoe": lambda: transformers.OlmoeConfig(
+            **shared, intermediate_size=96, num_experts=4, num_experts_per_tok=2
+        ),
         "llama": lambda: transformers.LlamaConfig(**shared, intermediate_size=96, tie_word_embeddings=True),
     }[architecture]()
     torch.manual_seed(7)

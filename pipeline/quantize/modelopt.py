@@ -16,7 +16,7 @@ import transformers
 
 from pipeline.calibration.batches import Batch
 from pipeline.config.schema import QuantizeConfig
-from pipeline.errors import Stop
+from pipeline.errors import Stop, one_line
 
 # Without a GPU torch's build helper and transformers say things at import that no user can act on.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
@@ -43,9 +43,52 @@ def chosen(config: QuantizeConfig) -> dict[str, Any]:
     return said
 
 
-def calibrate(model: Any, batches: Iterable[Batch], config: QuantizeConfig, progress: Progress) -> Any:
-    """Insert quantizers and run every batch through the model; returns the quantized model."""
+def with_quantizers(model: Any, config: QuantizeConfig) -> Any:
+    """The model with ModelOpt's quantizers inserted, none of them calibrated.
+
+    Raises:
+        Stop: when ModelOpt cannot insert them, or could not export this model afterwards.
+    """
     import modelopt.torch.quantization as mtq
+
+    check_exportable(model)
+    try:
+        return mtq.quantize(model, chosen(config) | {"algorithm": None})
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise Stop(_cannot(model, error)) from None
+
+
+def check_exportable(model: Any) -> None:
+    """ModelOpt's export finds the linears of an expert by a list of names; not every model's are in it.
+
+    Raises:
+        Stop: naming the model and the linears that its experts do not have.
+    """
+    from modelopt.torch.export.layer_utils import get_expert_linear_names, is_moe
+
+    for module in model.modules():
+        if is_moe(module) and isinstance(getattr(module, "experts", None), torch.nn.ModuleList):
+            wanted = get_expert_linear_names(module)
+            if missing := [name for name in wanted if not hasattr(module.experts[0], name)]:
+                raise Stop(
+                    f"ModelOpt 0.43.0 cannot export {type(model).__name__}: it looks for {', '.join(missing)} in "
+                    f"every expert of {type(module).__name__}, and there is no such linear"
+                )
+
+
+def _cannot(model: Any, error: Exception) -> str:
+    return f"ModelOpt 0.43.0 cannot quantize {type(model).__name__}: {one_line(error)[:200]}"
+
+
+def calibrate(model: Any, batches: Iterable[Batch], config: QuantizeConfig, progress: Progress) -> Any:
+    """Insert quantizers and run every batch through the model; returns the quantized model.
+
+    Raises:
+        Stop: when ModelOpt cannot insert them, or could not export this model afterwards.
+    """
+    import modelopt.torch.quantization as mtq
+
+    check_exportable(model)
 
     def forward_loop(quantized: Any) -> None:
         for batch in batches:

@@ -60,14 +60,11 @@ class Structure:
         Raises:
             Stop: when the format selects nothing, or something that is not in a decoder layer.
         """
-        import modelopt.torch.quantization as mtq
-
         self._source = source
-        self.model = mtq.quantize(bare, modelopt.chosen(config) | {"algorithm": None})
         self.prefix = layers_name(bare)
+        self.model = modelopt.with_quantizers(bare, config)
         self._by_name = dict(self.model.named_modules())
         self.layers = self._read_layers()
-        self.experts_share_amax = config.coverage.name == "natural"
 
     def kv_quantizers(self, attention: str) -> tuple[Any, Any]:
         """ModelOpt's quantizers of an attention's keys and values."""
