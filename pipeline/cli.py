@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from collections.abc import Callable
 from importlib import import_module
 
@@ -14,6 +15,9 @@ usage: quantize [key=value ...]        Hydra overrides; groups and keys are the 
   quantize kv_cache=none output_dir=/data/nokv      the demo without KV scales, at a place of your own
   quantize recipe=minimax_m2_7_nvfp4 model.path=/data/MiniMax-M2.7
                                                     the real one; its datasets are given likewise
+
+Several GPUs: torchrun --nproc-per-node=8 --no-python quantize …, or quantize hydra/launcher=slurm …
+Several configurations: quantize -m kv_cache=fp8,none
 
 The result stands under its name only when complete and sealed; the same command again reuses it.
 Exit status: 0 made or reused, 1 failed, 2 nothing started because something is wrong with the request.
@@ -35,9 +39,13 @@ Exit status: 0 every level asked for holds, 1 something differs, 2 it could not 
 """
 
 
+_LAUNCHER = "hydra/launcher="
+
+
 def quantize() -> None:
     """Console entry point `quantize`."""
-    _main(QUANTIZE, "pipeline.quantize.command")
+    through_hydra = any(word in ("-m", "--multirun") or word.startswith(_LAUNCHER) for word in sys.argv[1:])
+    _main(QUANTIZE, "pipeline.launched" if through_hydra else "pipeline.quantize.command")
 
 
 def verify() -> None:
@@ -51,6 +59,7 @@ def _main(help_text: str, module: str) -> None:
         print(help_text, end="")
         return
     from pipeline.errors import Stop, Usage
+    from pipeline.ranks import started
     from pipeline.redact import redact
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -58,6 +67,8 @@ def _main(help_text: str, module: str) -> None:
         run: Callable[[list[str]], int] = import_module(module).run
         sys.exit(run(overrides))
     except Stop as stop:
+        if isinstance(stop, Usage) and not started().leads:
+            time.sleep(5)  # every rank has found the same: let the leading one say it, and its end be ours
         print(f"{help_text.split(':')[0]}: {redact(str(stop))}", file=sys.stderr)
         sys.exit(2 if isinstance(stop, Usage) else 1)
     except Exception as error:

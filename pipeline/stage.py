@@ -13,6 +13,7 @@ from pipeline.digest import all_files
 from pipeline.disk import force_to_disk
 from pipeline.errors import Stop
 
+
 def find_sealed(directory: Path, key: str) -> dict[str, Any] | None:
     """The manifest of `directory` if it is sealed under `key` and complete; None if nothing stands there.
 
@@ -77,7 +78,8 @@ def building(final: Path, keep_for: str | None = None) -> Iterator[Path]:
         finally:
             if keep_for is None:
                 shutil.rmtree(partial, ignore_errors=True)
-            elif not partial.exists():
+            elif not partial.exists() or not any(partial.iterdir()):  # sealed, or stopped before any work
+                shutil.rmtree(partial, ignore_errors=True)
                 shutil.rmtree(state, ignore_errors=True)
 
 

@@ -4,7 +4,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -50,6 +50,15 @@ class Tracker:
     def text(self, text: str, name: str) -> None:
         """A text artifact."""
         self._tell("log_text", redact(text), name)
+
+    def file(self, path: Path, folder: str) -> None:
+        """A file as it stands, as an artifact in a folder."""
+        self._tell("log_artifact", str(path), folder)
+
+    def figure(self, draw: Callable[[], Any], name: str) -> None:
+        """What `draw` makes with matplotlib, as an artifact; with tracking off it is not called."""
+        if self._mlflow is not None:
+            self._tell("log_figure", draw(), name)
 
     def datasets(self, described: dict[str, Any], config: dict[str, Any]) -> None:
         """Each calibration dataset as an MLflow input, with its full sha256 as a tag."""

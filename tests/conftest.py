@@ -4,13 +4,23 @@ import json
 from pathlib import Path
 
 import pytest
-from running import WORDS, quantize
+from running import WORDS, contents, quantize
+from several import run, small
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's checkpoint."""
     return quantize(tmp_path_factory.mktemp("demo"), "hardware.threads=2")
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files that one process makes of the demo with fewer samples."""
+    cwd = tmp_path_factory.mktemp("alone")
+    status, _, errors = run(small(), cwd)
+    assert status == 0, errors
+    return contents(cwd / "checkpoint")
 
 
 @pytest.fixture(scope="session")

@@ -32,44 +32,67 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def tiny(folder: Path, architecture: str) -> Path:
-    """A tiny random checkpoint of an architecture that transformers itself knows, with a tokenizer."""
+def tiny(folder: Path, architecture: str, **settings: Any) -> Path:
+    """A tiny random checkpoint of an architecture that transformers itself knows, with a tokenizer.
+
+    Norms and biases are random too: no two tensors of it are alike, wherever they end up.
+    """
     import torch
+    import transformers
+
+    torch.manual_seed(7)
+    model = transformers.AutoModelForCausalLM.from_config(
+        tiny_config(architecture, **settings), dtype=torch.bfloat16
+    )
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:  # small biases: larger ones would send every token to the same experts
+                parameter.add_((0.2 if "norm" in name else 0.02) * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    add_tokenizer(folder)
+    return folder
+
+
+def tiny_config(architecture: str, **settings: Any) -> Any:
+    """Its configuration, `settings` over the defaults: three layers of width 64, four experts."""
+    import transformers
+
+    shared: dict[str, Any] = {
+        "vocab_size": WORDS, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "bos_token_id": 0, "eos_token_id": 0, "intermediate_size": 96,
+    }  # fmt: skip
+    two_of_four: dict[str, Any] = {"num_experts_per_tok": 2, "num_local_experts": 4, "num_experts": 4}
+    kind, own = {
+        "mixtral": (transformers.MixtralConfig, {}),
+        "qwen3_moe": (
+            transformers.Qwen3MoeConfig,
+            {"moe_intermediate_size": 48, "head_dim": 16, "decoder_sparse_step": 1, "attention_bias": True},
+        ),
+        "deepseek_v2": (
+            transformers.DeepseekV2Config,
+            {
+                "num_key_value_heads": 4, "moe_intermediate_size": 48, "n_routed_experts": 4,
+                "n_shared_experts": 1, "first_k_dense_replace": 1, "kv_lora_rank": 32, "q_lora_rank": None,
+                "qk_rope_head_dim": 16, "qk_nope_head_dim": 16, "v_head_dim": 16, "topk_method": "greedy",
+                "n_group": 1, "topk_group": 1,
+            },
+        ),
+        "olmoe": (transformers.OlmoeConfig, {}),
+        "llama": (transformers.LlamaConfig, {"tie_word_embeddings": True, "mlp_bias": True}),
+    }[architecture]  # fmt: skip
+    return kind(**shared | two_of_four | own | settings)
+
+
+def add_tokenizer(folder: Path) -> None:
+    """Words `w0` to `w299`, one token each."""
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    shared: dict[str, Any] = {
-        "vocab_size": WORDS, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "bos_token_id": 0, "eos_token_id": 0,
-    }  # fmt: skip
-    moe: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
-    made = {
-        "mixtral": lambda: transformers.MixtralConfig(
-            **shared, intermediate_size=96, num_local_experts=4, num_experts_per_tok=2
-        ),
-        "qwen3_moe": lambda: transformers.Qwen3MoeConfig(
-            **shared, **moe, intermediate_size=96, head_dim=16, decoder_sparse_step=1
-        ),
-        "deepseek_v2": lambda: transformers.DeepseekV2Config(
-            **shared | {"num_key_value_heads": 4}, intermediate_size=96, moe_intermediate_size=48, n_routed_experts=4, n_shared_experts=1,
-            num_experts_per_tok=2, first_k_dense_replace=1, kv_lora_rank=32, q_lora_rank=None,
-            qk_rope_head_dim=16, qk_nope_head_dim=16, v_head_dim=16, topk_method="greedy", n_group=1,
-            topk_group=1,
-        ),
-        "olmoe": lambda: transformers.OlmoeConfig(
-            **shared, intermediate_size=96, num_experts=4, num_experts_per_tok=2
-        ),
-        "llama": lambda: transformers.LlamaConfig(**shared, intermediate_size=96, tie_word_embeddings=True),
-    }[architecture]()
-    torch.manual_seed(7)
-    model = transformers.AutoModelForCausalLM.from_config(made, dtype=torch.bfloat16)
-    model.save_pretrained(folder)
     words = Tokenizer(models.WordLevel({f"w{n}": n for n in range(WORDS)}, unk_token="w0"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=words, eos_token="w0", pad_token="w0"
     ).save_pretrained(folder)
-    return folder
 
 
 def tiny_recipe(source: Path, texts: Path) -> list[str]:

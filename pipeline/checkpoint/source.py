@@ -44,11 +44,16 @@ class Source:
         tensor = self.tensors[name]
         if tensor.dtype != "F8_E4M3":
             return tensor.bits()
+        scale = self.fp8_scale(name)
+        cores = len(os.sched_getaffinity(0))
+        return fp8_block_to_bf16(tensor.bits(), scale.bits(), block=self.block, threads=cores)
+
+    def fp8_scale(self, name: str) -> Tensor:
+        """The scales of an FP8 tensor's blocks. Raises Stop when they are missing."""
         scale = self.tensors.get(name + SCALE_SUFFIX)
         if scale is None:
             raise Stop(f"{self.path}: {name} is FP8 without {name}{SCALE_SUFFIX}")
-        cores = len(os.sched_getaffinity(0))
-        return fp8_block_to_bf16(tensor.bits(), scale.bits(), block=self.block, threads=cores)
+        return scale
 
     def dtype(self, name: str) -> str:
         """The safetensors dtype of what `bits` returns."""

@@ -82,7 +82,9 @@ def layout(entries: Sequence[Entry], total_parameters: int, max_shard_size: int 
     names = ["model.safetensors"]
     if len(shards) > 1:
         names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
-    headers, sizes, places = {}, {}, {}
+    headers: dict[str, bytes] = {}
+    sizes: dict[str, int] = {}
+    places: dict[str, Place] = {}
     for file, shard in zip(names, shards, strict=True):
         headers[file], inside = _header(shard)
         sizes[file] = len(headers[file]) + sum(entry.size for entry in shard)
@@ -163,7 +165,7 @@ class Writer:
             ValueError: when the bytes are not as many as the tensor's shape needs.
         """
         place = self._layout.places[name]
-        view = memoryview(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
+        view = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
         if len(view) != place.size:
             raise ValueError(f"{name} has {len(view)} bytes, its place takes {place.size}")
         handle, at = self._handle(place.file), place.start

@@ -8,7 +8,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ValidationError
 
@@ -30,20 +30,25 @@ def compose(schema: type[Config], config_name: str, overrides: list[str]) -> Con
     """
     with initialize_config_dir(config_dir=str(bundled("conf")), version_base="1.3"):
         try:
-            values = _plain(config_name, overrides)
+            return checked(schema, hydra_compose(config_name=config_name, overrides=overrides))
         except (HydraException, OmegaConfBaseException) as error:
             raise Usage(_explain(error, config_name, overrides)) from None
-        try:
-            return schema.model_validate(values)
-        except ValidationError as error:
-            raise Usage(_first_fault(error, values)) from None
 
 
-def _plain(config_name: str, overrides: list[str]) -> dict[str, Any]:
-    composed = hydra_compose(config_name=config_name, overrides=overrides)
-    values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+def checked(schema: type[Config], composed: DictConfig) -> Config:
+    """A configuration that Hydra has composed, as a `schema`.
+
+    Raises:
+        Usage: for an unknown key, a bad value, or a combination that cannot work.
+        MissingMandatoryValue: when a value is missing.
+    """
+    plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    values = {str(key): value for key, value in plain.items()}
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise Usage(_first_fault(error, values)) from None
 
 
 def _explain(error: Exception, config_name: str, overrides: list[str]) -> str:

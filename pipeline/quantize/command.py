@@ -48,11 +48,7 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
     other = f"; the real one: recipe={_REAL}" if recipe.name == "demo" else ""
     if team.leads:
         console.print(f"recipe={recipe.name}: {recipe.summary}{other}", soft_wrap=True)
-    try:
-        plan = _preflight(config)
-    except Stop as stop:
-        raise Usage(str(stop)) from None
-    team.wait()  # what stands is seen by all before anybody changes it
+    plan = _agreed(config, team)
     with tracking.opened(config.tracking, recipe.name, config.work_dir, team.leads) as tracker:
         tracker.params(config.identity() | {"hardware": config.hardware.identity()})
         tracker.text(readable_json(config.model_dump(mode="json")), "config.json")
@@ -63,11 +59,13 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
             _track(tracker, samples, reused=plan.samples is not None)
         with tracker.stage("quantize"):
             checkpoint = plan.checkpoint or quantize_stage.make(config, plan, samples, tracker, team)
-            if checkpoint is None:
-                return 0
-            _track(tracker, checkpoint, reused=plan.checkpoint is not None)
-    _name_latest(config, plan)
-    _summary(config, plan, checkpoint)
+            if checkpoint is not None:
+                _track(tracker, checkpoint, reused=plan.checkpoint is not None)
+    if team.leads:
+        assert checkpoint is not None
+        _name_latest(config, plan)
+        _summary(config, plan, checkpoint)
+    team.wait()  # the first rank to end would have some launchers end the others
     return 0
 
 
@@ -81,8 +79,28 @@ def _samples(config: QuantizeConfig, plan: Plan, team: Ranks) -> dict[str, Any]:
     return manifest.read(plan.samples_dir)
 
 
-def _preflight(config: QuantizeConfig) -> Plan:
+def _agreed(config: QuantizeConfig, team: Ranks) -> Plan:
+    """The plan, once every rank has seen what stands, and found nothing wrong, before anybody changes it."""
+    fault = None
+    try:
+        plan = _preflight(config, team)
+    except Stop as stop:
+        fault = str(stop)
+    fault = team.first_fault(fault)
+    if fault is not None:
+        raise Usage(fault)
+    return plan
+
+
+def _preflight(config: QuantizeConfig, team: Ranks) -> Plan:
     """Everything that can be checked before work: sources, code, datasets, toolchain, names, room."""
+    if team.count > 1 and config.engine.name == "modelopt":
+        raise Stop("engine=modelopt runs as one process: take engine=layerwise for several")
+    if team.count > 1 and config.kv_cache.format == "fp8_affine":
+        raise Stop(
+            "kv_cache=fp8_affine averages over batches in their order, which several ranks do not keep: "
+            "run it as one process, or take kv_cache=fp8"
+        )
     source = Source(config.model.path)
     check_remote_code(source.path, source.config, config.model.remote_code)
     tools = materialise(config.toolchain.series, config.work_dir / "toolchains")
@@ -149,9 +167,21 @@ def _summary(config: QuantizeConfig, plan: Plan, sealed: dict[str, Any]) -> None
         "size": f"{sum(file['size'] for file in files.values()) / 1e6:.1f} MB in {len(files)} files",
         "tensors": f"{said['tensors']}, {said['quantizers']} quantizers calibrated",
         "samples": f"{said['samples']}, {said['tokens']} tokens: {shown(plan.samples_dir)}",
+        "coverage": _coverage(said),
         "prove it": f"verify checkpoint={final} source={source}",
     }
     if config.tracking.uri is not None:
         lines["see the run"] = f"mlflow ui --backend-store-uri {redact(config.tracking.uri)}"
     for label, text in lines.items():
-        print(f"{label:12} {text}")
+        if text:
+            print(f"{label:12} {text}")
+
+
+def _coverage(said: dict[str, Any]) -> str:
+    """How the routers spread the samples, where the engine counted it and there are experts."""
+    if "experts" not in said:
+        return ""
+    spread = f"{said['routed_positions_smallest']}..{said['routed_positions_largest']}"
+    return (
+        f"{spread} positions an expert and layer as routed, {said['experts_cold']} of {said['experts']} cold"
+    )

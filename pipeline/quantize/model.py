@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from pipeline.checkpoint.source import Source, check_remote_code
 from pipeline.config.schema import Model
@@ -40,10 +41,23 @@ def skeleton(source: Source, model: Model, modules_cache: Path) -> Any:
     from accelerate import init_empty_weights
     from transformers.modeling_utils import no_init_weights
 
-    with no_init_weights(), init_empty_weights(include_buffers=False):
+    with no_init_weights(), init_empty_weights(include_buffers=False), _NoMemory():
         built = _from_config(source, model, modules_cache)
     check_whole(source, built)
     return built.requires_grad_(False).eval()
+
+
+class _NoMemory(TorchFunctionMode):
+    """`torch.empty`, which makes every large parameter, on the meta device at once.
+
+    Moved there after it was made, each would leave a hole in the heap into which the next does not fit, and
+    deterministic torch fills what is empty: together the memory of the whole model.
+    """
+
+    def __torch_function__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.empty:
+            kwargs = {**(kwargs or {}), "device": "meta"}
+        return function(*args, **(kwargs or {}))
 
 
 def check_whole(source: Source, model: Any) -> None:
@@ -61,7 +75,9 @@ def check_whole(source: Source, model: Any) -> None:
 
 def tied(model: Any) -> set[str]:
     """Names of the weights that the model declares to be another one's."""
-    return set(getattr(model, "_tied_weights_keys", None) or ()) if model.config.tie_word_embeddings else set()
+    return (
+        set(getattr(model, "_tied_weights_keys", None) or ()) if model.config.tie_word_embeddings else set()
+    )
 
 
 def _from_config(source: Source, model: Model, modules_cache: Path) -> Any:

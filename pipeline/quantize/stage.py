@@ -4,6 +4,7 @@ import io
 import shutil
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from pipeline.checkpoint.tensors import read_folder
 from pipeline.config.schema import QuantizeConfig
 from pipeline.digest import code_digest, sha256_json
 from pipeline.fingerprint import choose_device, lock_digest, numeric_platform, packages, settle
-from pipeline.errors import Stop
 from pipeline.progress import Bar
+from pipeline.quantize import plots, statistics
 from pipeline.ranks import Ranks
 from pipeline.toolchain import Toolchain, activate
 from pipeline.tracking import Tracker
@@ -124,8 +125,6 @@ def _modelopt(
     from pipeline.quantize import modelopt
     from pipeline.quantize.model import load
 
-    if ranks.count > 1:
-        raise Stop("engine=modelopt runs as one process: take engine=layerwise for several")
     model = load(plan.source, config.model, device, folder / ".modules")
     with Bar("calibrating", sum(len(batch.input_ids) for batch in groups), "samples") as bar:
 
@@ -153,25 +152,36 @@ def _layerwise(
     ranks: Ranks,
 ) -> dict[str, Any]:
     """engine=layerwise: one layer at a time; what a former run of the same key finished is kept."""
+    from pipeline.quantize.layerwise.calibrate import marks
     from pipeline.quantize.layerwise.run import Run
 
     run = Run(config, plan.source, groups, device, folder, stage.state_of(plan.final), ranks)
     records: list[dict[str, Any]] = []
 
     def report(index: int, record: dict[str, Any]) -> None:
-        for values in by_layer(_quantizers(record["amax"])).values():
-            tracker.metrics(values, step=index)
+        tracker.metrics(statistics.layer_metrics(record), step=index)
 
     try:
         records = run.layers(report)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("interrupted: the same command goes on after the last complete layer") from None
-    return {"quantizers": sum(2 - name.endswith("_bmm_quantizer") for r in records for name in r["amax"])}
+        raise KeyboardInterrupt(
+            "interrupted: the same command goes on after the last complete layer"
+        ) from None
+    found = statistics.gather(records, groups, [count for _, count in marks(groups)])
+    weights = sum(name.endswith(".input_quantizer") for name in found.names)
+    if ranks.leads:
+        _tell(found, statistics.write(folder, found), tracker)
+    return {"quantizers": len(found.names) + weights} | statistics.totals(found)
 
 
-def _quantizers(amax: dict[str, float]) -> dict[str, float]:
-    """Amaxes by the quantizer's own name; those of weights are not among them."""
-    return {name if name.endswith("_bmm_quantizer") else f"{name}.input_quantizer": v for name, v in amax.items()}
+def _tell(found: statistics.Found, tables: list[Path], tracker: Tracker) -> None:
+    """Tables, figures and how the amaxes converged, once they are known."""
+    for count, values in statistics.convergence(found):
+        tracker.metrics(values, step=count)
+    for table in tables:
+        tracker.file(table, "tables")
+    for name, draw in plots.figures(found).items():
+        tracker.figure(partial(draw, found), f"plots/{name}.png")
 
 
 def complete(folder: Path, source: Source) -> None:

@@ -2,25 +2,86 @@
 
     python tests/quantize/both_engines.py FOLDER NAME=OVERRIDE,OVERRIDE… -- SHARED OVERRIDES…
 
-Writes FOLDER/NAME-ENGINE, or FOLDER/NAME-ENGINE.txt with the sentence that stopped it.
+Writes FOLDER/NAME-ENGINE, or FOLDER/NAME-ENGINE.txt with the sentence that stopped it. A name FAULT@ANYTHING
+runs engine=layerwise alone and with that fault: what holds the engines together must see it.
 """
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 from pipeline.config import QuantizeConfig, compose
 from pipeline.errors import Stop
+from pipeline.quantize import model, stage
 from pipeline.quantize.command import execute
 
 
+@contextmanager
+def other_batches(change: Callable[[list[Any]], list[Any]]) -> Iterator[None]:
+    """Calibrate with changed batches."""
+    drawn = stage.batches
+    with patch.object(stage, "batches", lambda *said: change(list(drawn(*said)))):
+        yield
+
+
+@contextmanager
+def other_statistics(change: Callable[[Any], None]) -> Iterator[None]:
+    """Change what was found in the last layer: a `Statistics` whose `amax` lists linears in their order."""
+    from pipeline.quantize.layerwise.calibrate import LayerCalibration
+
+    run = LayerCalibration.run
+
+    def wrong(self: Any, index: int, hidden: Any) -> Any:
+        found = run(self, index, hidden)
+        if index == len(self._structure.layers) - 1:
+            change(found)
+        return found
+
+    with patch.object(LayerCalibration, "run", wrong):
+        yield
+
+
+def last_expert_a_step_up(found: Any) -> None:
+    """The amax of the last expert's w2 grows by half of a BF16 step or more."""
+    name = [name for name in found.amax if name.endswith(".w2")][-1]
+    found.amax[name] *= 1 + 2**-8
+
+
+def last_bias_a_step_up(found: Any) -> None:
+    """One number of one affine bias becomes its BF16 neighbour."""
+    import torch
+
+    bias = list(found.biases.values())[-1]["v"].view(torch.int16)
+    bias.view(-1)[-1] += 1
+
+
+FAULTS: dict[str, Callable[[], Any]] = {
+    "last_batch_missing": lambda: other_batches(lambda drawn: drawn[:-1]),
+    "batches_backwards": lambda: other_batches(lambda drawn: drawn[::-1]),
+    "amax_a_step_up": lambda: other_statistics(last_expert_a_step_up),
+    "bias_a_step_up": lambda: other_statistics(last_bias_a_step_up),
+}
+
+
 def main(folder: Path, combinations: list[str], shared: list[str]) -> None:
+    modules = folder / "runs" / "modules"  # a process imports a model's code once: one copy for all its runs
+    keep = model._keep_remote_code_in
+    model._keep_remote_code_in = lambda _: keep(modules)
     for combination in combinations:
         name, _, said = combination.partition("=")
-        for engine in ("layerwise", "modelopt"):
+        fault, _, is_fault = name.partition("@")
+        for engine in ("layerwise",) if is_fault else ("layerwise", "modelopt"):
             where = folder / f"{name}-{engine}"
             overrides = [*shared, *filter(None, said.split(",")), f"engine={engine}", f"output_dir={where}"]
+            config = compose(
+                QuantizeConfig, "config", [*overrides, "tracking=off", f"work_dir={folder}/runs"]
+            )
             try:
-                execute(compose(QuantizeConfig, "config", [*overrides, "tracking=off", f"work_dir={folder}/runs"]))
+                with FAULTS[fault]() if is_fault else nullcontext():
+                    execute(config)
             except Stop as stop:
                 where.with_suffix(".txt").write_text(str(stop))
 

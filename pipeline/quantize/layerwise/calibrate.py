@@ -15,6 +15,7 @@ from pipeline.quantize.layerwise.hidden import Hidden
 from pipeline.quantize.layerwise.observe import Observer, collecting_kv, intercepted, watching
 from pipeline.quantize.layerwise.stepper import Stepper
 from pipeline.quantize.layerwise.structure import Layer, Structure
+from pipeline.quantize.layerwise.traffic import Traffic
 from pipeline.ranks import Ranks
 
 KV = ("k_bmm_quantizer", "v_bmm_quantizer")
@@ -69,7 +70,9 @@ class LayerCalibration:
         shapes: dict[str, tuple[int, ...]] = {}
         with ExitStack() as stack:
             for name in self._structure.layers[index].attentions:
-                seen = [lambda x, kind=kind: shapes.update({kind: (1, x.shape[1], 1, x.shape[3])}) for kind in KV]
+                seen = [
+                    lambda x, kind=kind: shapes.update({kind: (1, x.shape[1], 1, x.shape[3])}) for kind in KV
+                ]
                 stack.enter_context(intercepted(self._stepper.modules[name], *seen))
             self._stepper.run(None, _TWO_TOKENS, attention_mask=False)
         return shapes
@@ -101,7 +104,8 @@ class LayerCalibration:
             curve=curve.tolist(),
             routed={b.name: [rows[expert] for expert in b.experts] for b in layer.blocks},
             forced={
-                b.name: [self._positions * (expert in chosen[b.name]) for expert in b.experts] for b in layer.blocks
+                b.name: [self._positions * (expert in chosen[b.name]) for expert in b.experts]
+                for b in layer.blocks
             },
             groups=probe.groups(),
             biases={name: _biases(pair) for name, pair in quantizers.items()},
@@ -124,6 +128,10 @@ class LayerCalibration:
         modules = self._stepper.modules
         observer = Observer(layer, self._stepper.device)
         owners = _owners(layer)
+        within = {
+            block: {name for name, expert in owners.items() if expert in experts}
+            for block, experts in chosen.items()
+        }
         rows = dict.fromkeys([expert for block in layer.blocks for expert in block.experts], 0)
         inputs: dict[str, torch.Tensor] = {}
         curve: list[torch.Tensor] = []
@@ -141,22 +149,25 @@ class LayerCalibration:
             stack.enter_context(watching(modules, layer.linears, observer.see))
             stack.enter_context(watching(modules, rows, count))
             stack.enter_context(watching(modules, [block.name for block in layer.blocks], inputs.__setitem__))
-            for number in self._ranks.share(len(self._batches)):
+            traffic = stack.enter_context(Traffic(hidden, index, self._stepper.device))
+            for number, states in traffic.inputs(self._ranks.share(len(self._batches))):
                 note(number)
-                states = hidden.read(index, number) if index else None
                 observer.only = _open(layer, forced, chosen) if routed else frozenset()
                 counting = True
-                output = self._stepper.run(states, self._batches[number], self._config.calibration.attention_mask)
+                output = self._stepper.run(
+                    states, self._batches[number], self._config.calibration.attention_mask
+                )
                 counting = False
                 if routed and index < len(self._structure.layers) - 1:
-                    hidden.write(index + 1, number, output)
+                    traffic.send(number, output)
                 observer.flush()
                 for force in forced:
                     if experts := chosen[force.block.name]:
-                        observer.only = {name for name, expert in owners.items() if expert in set(experts)}
+                        observer.only = within[force.block.name]
                         force.run(inputs[force.block.name], experts)
                         observer.flush()
                 self._progress(self._batches[number])
+            traffic.finish()
         note(len(self._batches))
         return self._over_ranks(curve, rows)
 

@@ -55,7 +55,9 @@ class Forced:
         natural = owner.top_k
         with ExitStack() as stack:
             for name in self.block.experts:
-                hook = self._modules[name].register_forward_pre_hook(lambda _, args, name=name: look(name, args))
+                hook = self._modules[name].register_forward_pre_hook(
+                    lambda _, args, name=name: look(name, args)
+                )
                 stack.callback(hook.remove)
             owner.top_k = len(self.block.experts)
             try:

@@ -46,7 +46,9 @@ class Observer:
 
 
 @contextmanager
-def watching(modules: dict[str, Any], names: Iterable[str], see: Callable[[str, Any], None]) -> Iterator[None]:
+def watching(
+    modules: dict[str, Any], names: Iterable[str], see: Callable[[str, Any], None]
+) -> Iterator[None]:
     """Call `see(name, input)` before each named module runs."""
     with ExitStack() as stack:
         for name in names:
@@ -93,7 +95,11 @@ def intercepted(
             see_value(value)
         return original(module, query, key, value, *args, **named)
 
-    put = partial(setattr, home, "eager_attention_forward") if chosen == "eager" else partial(_put, functions, chosen)
+    put = (
+        partial(setattr, home, "eager_attention_forward")
+        if chosen == "eager"
+        else partial(_put, functions, chosen)
+    )
     put(collect)
     try:
         yield

@@ -1,6 +1,7 @@
 """One layer's weights and statistics to the tensors of the checkpoint."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,29 +28,29 @@ def weight_amaxes(weights: dict[str, torch.Tensor], linears: Iterable[str], thre
     Raises:
         Stop: naming a weight that is not BF16 or not finite.
     """
-    found = {}
-    for name in linears:
-        weight = weights[f"{name}.weight"]
+    chosen = {name: weights[f"{name}.weight"] for name in linears}
+    for name, weight in chosen.items():
         if weight.dtype != torch.bfloat16:
-            raise Stop(f"{name}.weight is {weight.dtype}: engine=layerwise packs BF16 and FP8 sources, take modelopt")
-        if weight.is_cuda:
-            from pipeline.nvfp4 import gpu
+            raise Stop(
+                f"{name}.weight is {weight.dtype}: engine=layerwise packs BF16 and FP8 sources, take modelopt"
+            )
+    if any(weight.is_cuda for weight in chosen.values()):
+        from pipeline.nvfp4 import gpu
 
-            found[name] = gpu.amax(weight)
-        else:
-            found[name] = _named(name, lambda: nvfp4.amax(_bits(weight), threads=threads))
-    return {name: float(value) for name, value in found.items()}
+        return dict(zip(chosen, gpu.amaxes(list(chosen.values())), strict=True))
+    return {
+        name: float(_named(name, partial(nvfp4.amax, _bits(weight), threads=threads)))
+        for name, weight in chosen.items()
+    }
 
 
-def packed(
-    name: str, weight: torch.Tensor, weight_amax: float, input_amax: float, threads: int
-) -> Tensors:
+def packed(name: str, weight: torch.Tensor, weight_amax: float, input_amax: float, threads: int) -> Tensors:
     """The four tensors of a linear. Raises Stop, naming it, when an amax gives no scale."""
     scale_2 = _named(name, lambda: nvfp4.weight_scale_2(weight_amax))
     if weight.is_cuda:
         from pipeline.nvfp4 import gpu
 
-        codes, scale = (tensor.cpu().view(torch.uint8).numpy() for tensor in gpu.quantize(weight, float(scale_2)))
+        codes, scale = (made.cpu().numpy() for made in gpu.quantize(weight, scale_2))
     else:
         codes, scale = _named(name, lambda: nvfp4.quantize(_bits(weight), scale_2, threads=threads))
     yield f"{name}.weight", codes
@@ -61,7 +62,8 @@ def packed(
 def kv(attention: str, amaxes: tuple[float, float], biases: dict[str, torch.Tensor]) -> Tensors:
     """Scales of keys and values, and their affine biases when there are any."""
     for kind, amax in zip(("k", "v"), amaxes, strict=True):
-        yield f"{attention}.{kind}_proj.{kind}_scale", _named(attention, lambda amax=amax: nvfp4.kv_scale(amax))
+        scale = _named(attention, partial(nvfp4.kv_scale, amax))
+        yield f"{attention}.{kind}_proj.{kind}_scale", scale
         if kind in biases:
             yield f"{attention}.{kind}_proj.{kind}_bias", raw(biases[kind])
 

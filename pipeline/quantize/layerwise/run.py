@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pipeline.quantize.layerwise.structure import Structure
 from pipeline.quantize.model import dtype, skeleton, tensor
 from pipeline.ranks import Ranks
 
+
 class Run:
     """One run of engine=layerwise into `folder`, which may hold the beginning of it."""
 
@@ -41,29 +43,26 @@ class Run:
         """`folder` takes the shards, `state` what a later run needs to go on after the last complete layer.
 
         Raises:
-            Stop: when the model cannot be run layer by layer, or not by several ranks.
+            Stop: when the model cannot be run layer by layer.
         """
         self._config, self._source, self._batches = config, source, batches
         self._folder, self._state, self._ranks = folder, state, ranks
         self._threads = config.hardware.threads or len(os.sched_getaffinity(0))
-        if ranks.count > 1 and config.kv_cache.format == "fp8_affine":
-            raise Stop(
-                "kv_cache=fp8_affine averages over batches in their order, which several ranks do not keep: "
-                "run it as one process, or take kv_cache=fp8"
-            )
         modules = self._state / f"modules-{ranks.rank}"
         self._structure = Structure(source, config, skeleton(source, config.model, modules))
         bare = skeleton(source, config.model, modules)
-        where = torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
+        where = (
+            torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
+        )
         self._stepper = Stepper(source, bare, self._structure.prefix, where)
         words = f"{self._stepper.embedding}.weight"
         shapes = [tuple(batch.input_ids.shape) for batch in batches]
         width = source.tensors[words].shape[1]
         memory = int(config.hardware.activation_memory_gib * 2**30)
-        self._hidden = Hidden(self._state, shapes, width, dtype(source, words), memory)  # type: ignore[arg-type]
+        self._hidden = Hidden(self._state, shapes, width, dtype(source, words), memory)
 
     def layers(self, report: Callable[[int, dict[str, Any]], None]) -> list[dict[str, Any]]:
-        """Make every layer that is not made yet and tell `report` of each; returns the records of all.
+        """Make every layer that is not made yet; tell `report` of each, made before or now, and return all.
 
         Raises:
             Stop: when the source, a statistic or a rank fails.
@@ -71,6 +70,8 @@ class Run:
         """
         structure, ranks = self._structure, self._ranks
         records = self._read_records()
+        for index, record in enumerate(records):
+            report(index, record)
         kv_shapes = self._kv_shapes()
         if ranks.leads:
             structure.write_settings(self._folder)
@@ -86,7 +87,12 @@ class Run:
                 writer.write(outside[i], pack.raw(tensor(self._source, outside[i])))
             with Layers(total, len(records), ranks.leads) as bars, ThreadPoolExecutor(1) as ahead:
                 calibration = LayerCalibration(
-                    self._config, structure, self._stepper, self._batches, ranks, lambda batch: bars.advance(batch.input_ids.size)
+                    self._config,
+                    structure,
+                    self._stepper,
+                    self._batches,
+                    ranks,
+                    lambda batch: bars.advance(batch.input_ids.size),
                 )
                 coming = self._coming(ahead, len(records))
                 for index in range(len(records), total):
@@ -97,8 +103,8 @@ class Run:
                     found = calibration.run(index, self._hidden)
                     amax = self._settled(index, found)
                     self._write(writer, index, amax, found)
-                    self._complete(writer, index, found)
-                    records.append(_record(found))
+                    records.append(_record(found, amax))
+                    self._complete(writer, index, records[-1])
                     report(index, records[-1])
                     bars.end()
             self._stepper.clear()
@@ -133,15 +139,23 @@ class Run:
         Raises:
             Stop: naming the first quantizer that ended without a finite, positive one.
         """
+        for name, value in found.amax.items():
+            if not isfinite(value):  # before sharing: no maximum with another may hide it
+                raise Stop(f"{_quantizer(name)} ended with amax {value}: its input is not finite")
         amax = found.amax
         if self._config.coverage.name == "natural":
             for block in self._structure.layers[index].blocks:
-                parts = {name.removeprefix(block.experts[0]) for name in amax if name.startswith(block.experts[0] + ".")}
-                amax = pack.shared_amaxes(amax, [tuple(e + part for e in block.experts) for part in sorted(parts)])
+                parts = {
+                    name.removeprefix(block.experts[0])
+                    for name in amax
+                    if name.startswith(block.experts[0] + ".")
+                }
+                amax = pack.shared_amaxes(
+                    amax, [tuple(e + part for e in block.experts) for part in sorted(parts)]
+                )
         for name, value in amax.items():
-            if not 0 < value < float("inf"):
-                quantizer = name if name.endswith("_bmm_quantizer") else f"{name}.input_quantizer"
-                raise Stop(f"{quantizer} ended with amax {value}: no sample reached it, or its input is not finite")
+            if value <= 0:
+                raise Stop(f"{_quantizer(name)} ended with amax {value}: no sample reached it, or only zeros")
         return pack.shared_amaxes(amax, found.groups)
 
     def _write(self, writer: Writer, index: int, amax: dict[str, float], found: Statistics) -> None:
@@ -150,12 +164,13 @@ class Run:
         weights = self._stepper.weights()
         grouped = {name for names in found.groups for name in names}
         units = [*found.groups, *((name,) for name in layer.linears if name not in grouped)]
-        for i in self._ranks.share(len(units)):
-            largest = pack.shared_amaxes(pack.weight_amaxes(weights, units[i], self._threads), [units[i]])
-            for name in units[i]:
-                weight = weights[f"{name}.weight"]
-                for tensor_name, value in pack.packed(name, weight, largest[name], amax[name], self._threads):
-                    writer.write(tensor_name, value)
+        mine = [units[i] for i in self._ranks.share(len(units))]
+        names = [name for unit in mine for name in unit]
+        largest = pack.shared_amaxes(pack.weight_amaxes(weights, names, self._threads), mine)
+        for name in names:
+            weight = weights[f"{name}.weight"]
+            for tensor_name, value in pack.packed(name, weight, largest[name], amax[name], self._threads):
+                writer.write(tensor_name, value)
         packed = {f"{name}.weight" for name in layer.linears}
         others = [name for name in weights if name not in packed]
         for i in self._ranks.share(len(others)):
@@ -166,7 +181,7 @@ class Run:
                 for tensor_name, value in pack.kv(name, both, found.biases[name]):
                     writer.write(tensor_name, value)
 
-    def _complete(self, writer: Writer, index: int, found: Statistics) -> None:
+    def _complete(self, writer: Writer, index: int, record: dict[str, Any]) -> None:
         """From here on the layer is done, whatever happens: its bytes are on disk before its record is."""
         self._hidden.turn(index + 1)
         writer.sync()
@@ -174,7 +189,7 @@ class Run:
         if self._ranks.leads:
             path = self._state / f"layer-{index:05}.json"
             fresh = path.with_suffix(".new")
-            fresh.write_text(canonical_json(_record(found)), encoding="utf-8")
+            fresh.write_text(canonical_json(record), encoding="utf-8")
             force_to_disk(fresh)
             fresh.rename(path)
             force_to_disk(self._state)
@@ -192,5 +207,17 @@ class Run:
         return records
 
 
-def _record(found: Statistics) -> dict[str, Any]:
-    return {"amax": found.amax, "curve": found.curve, "routed": found.routed, "forced": found.forced}
+def _record(found: Statistics, amax: dict[str, float]) -> dict[str, Any]:
+    """What stays of a layer: `amax` as exported, `curve` [marks, quantizers] as measured, counts by block."""
+    return {
+        "quantizers": [_quantizer(name) for name in amax],
+        "amax": list(amax.values()),
+        "curve": found.curve,
+        "routed": found.routed,
+        "forced": found.forced,
+    }
+
+
+def _quantizer(name: str) -> str:
+    """A quantizer's own name: that of a KV quantizer, or of the input quantizer of a linear."""
+    return name if name.endswith("_bmm_quantizer") else f"{name}.input_quantizer"

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
-from pipeline.checkpoint.source import Source
 from pipeline.calibration.batches import Batch
+from pipeline.checkpoint.source import Source
+from pipeline.quantize.layerwise.intake import Intake
 from pipeline.quantize.model import tensor
 
 
@@ -30,21 +31,18 @@ class Stepper:
         self._embedding = bare.get_input_embeddings()
         self.embedding = next(n for n, module in self.modules.items() if module is self._embedding)
         self._standing: int | None = None
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._intake = Intake(source, device) if device.type == "cuda" else None
         outside = [module for name, module in self.modules.items() if not name.startswith(prefix + ".")]
         for module in outside:
             _move_buffers(module, device)
 
     def read(self, index: int) -> dict[str, torch.Tensor]:
-        """The weights of a layer on the device, FP8 dequantized; a GPU takes them in on a stream of their own."""
+        """The weights of a layer on the device, FP8 dequantized."""
         start = f"{self._prefix}.{index}."
         names = [name for name in self._source.weights() if name.startswith(start)]
-        if self._stream is None:
-            return {name: tensor(self._source, name) for name in names}
-        with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
-            weights = {n: tensor(self._source, n).pin_memory().to(self.device, non_blocking=True) for n in names}
-        self._stream.synchronize()
-        return weights
+        if self._intake is not None:
+            return self._intake.read(names)
+        return {name: tensor(self._source, name) for name in names}
 
     def stand(self, index: int, weights: dict[str, torch.Tensor]) -> None:
         """Give layer `index` its weights; the layer that had some before has none now."""
@@ -70,8 +68,9 @@ class Stepper:
     def clear(self) -> None:
         """Free the weights that stand, when all that was asked of them is done."""
         if self._standing is not None:
-            if self._stream is not None:
-                torch.cuda.current_stream(self.device).synchronize()  # the next layer comes in on another stream
+            if self._intake is not None:
+                # The next layer comes in on another stream.
+                torch.cuda.current_stream(self.device).synchronize()
             for part in (self._layers[self._standing], self._embedding):
                 for module in part.modules():
                     for name, parameter in module._parameters.items():
@@ -100,7 +99,7 @@ class Stepper:
         if states is None:
             inputs["input_ids"] = torch.from_numpy(batch.input_ids).to(self.device)
         else:
-            on_device = states.to(self.device, non_blocking=True)
+            on_device = states.to(self.device)
             inputs["inputs_embeds"] = on_device
         if attention_mask:
             inputs["attention_mask"] = torch.from_numpy(batch.attention_mask).to(self.device)

@@ -176,12 +176,13 @@ def _pack_on_meta(linear: Any) -> None:
     rows, cols = linear.weight.shape
     if cols % BLOCK:
         raise Stop(f"{cols} input channels are no multiple of {BLOCK}: NVFP4 cannot pack such a weight")
-    empty = {"device": "meta"}
-    linear.register_buffer("weight_scale", torch.empty((rows, cols // BLOCK), dtype=torch.float8_e4m3fn, **empty))
-    linear.register_buffer("input_scale", torch.empty((), dtype=torch.float32, **empty))
-    linear.register_buffer("weight_scale_2", torch.empty((), dtype=torch.float32, **empty))
-    packed = torch.empty((rows, cols // 2), dtype=torch.uint8, **empty)
-    linear.weight = torch.nn.Parameter(packed, requires_grad=False)
+    with torch.device("meta"):
+        scale = torch.empty((rows, cols // BLOCK), dtype=torch.float8_e4m3fn)
+        linear.register_buffer("weight_scale", scale)
+        linear.register_buffer("input_scale", torch.empty((), dtype=torch.float32))
+        linear.register_buffer("weight_scale_2", torch.empty((), dtype=torch.float32))
+        packed = torch.empty((rows, cols // 2), dtype=torch.uint8)
+        linear.weight = torch.nn.Parameter(packed, requires_grad=False)
 
 
 def _exported(name: str) -> str:

@@ -1,0 +1,257 @@
+"""python benchmarks/layer.py [--device cpu] [--layers 2] [--experts 256] [--batch 4] [--tokens 4096] [--steps 4]
+
+Real-size MiniMax-M2.7 layers (hidden 3072, 256 experts of 1536, FP8, random weights) through engine=layerwise:
+seconds for each part of a layer, the forced pass beside the bare product rate of the machine, peak memory,
+and the projected hours of the whole recipe. Then engine=modelopt on the same layers and batches, its time for
+a step, and whether both wrote the same bytes. `--modelopt no` leaves it out; `--dir` says where the weights go
+(3.8 GB a layer). On a CPU take few tokens: --device cpu --layers 1 --batch 1 --tokens 64 --steps 1.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS, STEPS = 62, 1250  # the card's model, and 5,000 samples of 4,096 tokens in batches of 4
+HIDDEN, EXPERT = 3072, 1536
+SIZES = {
+    "hidden_size": HIDDEN, "intermediate_size": EXPERT, "num_attention_heads": 48, "num_key_value_heads": 8,
+    "head_dim": 128, "rotary_dim": 64, "num_experts_per_tok": 8, "max_position_embeddings": 196608,
+}  # fmt: skip
+
+
+def make_source(folder: Path, layers: int, experts: int) -> None:
+    """A checkpoint of the demo's architecture in the sizes of MiniMax-M2.7, with a small vocabulary."""
+    from pipeline.checkpoint.writer import Entry, Writer, layout
+
+    folder.mkdir()
+    for path in (ROOT / "demo/model").iterdir():
+        if path.suffix in (".py", ".json", ".jinja") and "index" not in path.name:
+            shutil.copyfile(path, folder / path.name)
+    config = json.loads((folder / "config.json").read_text())
+    config |= SIZES | {
+        "num_hidden_layers": layers,
+        "num_local_experts": experts,
+        "attn_type_list": [1] * layers,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    matrices, plain = {}, {"model.norm.weight": (HIDDEN,)}
+    plain |= dict.fromkeys(("model.embed_tokens.weight", "lm_head.weight"), (config["vocab_size"], HIDDEN))
+    for layer in (f"model.layers.{i}" for i in range(layers)):
+        for name, shape in {
+            "q": (6144, HIDDEN),
+            "k": (1024, HIDDEN),
+            "v": (1024, HIDDEN),
+            "o": (HIDDEN, 6144),
+        }.items():
+            matrices[f"{layer}.self_attn.{name}_proj"] = shape
+        for expert in (f"{layer}.block_sparse_moe.experts.{e}" for e in range(experts)):
+            matrices |= {f"{expert}.{w}": (EXPERT, HIDDEN) for w in ("w1", "w3")} | {
+                f"{expert}.w2": (HIDDEN, EXPERT)
+            }
+        plain |= {f"{layer}.self_attn.q_norm.weight": (6144,), f"{layer}.self_attn.k_norm.weight": (1024,)}
+        plain |= {f"{layer}.{norm}_layernorm.weight": (HIDDEN,) for norm in ("input", "post_attention")}
+        plain[f"{layer}.block_sparse_moe.gate.weight"] = (experts, HIDDEN)
+    biases = [f"model.layers.{i}.block_sparse_moe.e_score_correction_bias" for i in range(layers)]
+    entries = [Entry(name, "BF16", shape) for name, shape in plain.items()]
+    entries += [Entry(name, "F32", (experts,)) for name in biases]
+    for name, (rows, cols) in matrices.items():
+        entries += [Entry(f"{name}.weight", "F8_E4M3", (rows, cols))]
+        entries += [Entry(f"{name}.weight_scale_inv", "F32", (-(-rows // 128), -(-cols // 128)))]
+    random = np.random.default_rng(0)
+    codes = random.integers(0, 0x50, 48 << 20, np.uint8) | (random.integers(0, 2, 48 << 20, np.uint8) << 7)
+    with Writer(folder, layout(entries, 0)) as writer:
+        writer.allocate()
+        for entry in entries:
+            if entry.dtype == "F8_E4M3":
+                start = random.integers(0, codes.size - entry.size)
+                writer.write(entry.name, codes[start : start + entry.size])
+            elif entry.dtype == "BF16":
+                values = (
+                    np.ones(entry.shape) if len(entry.shape) == 1 else random.normal(0, 0.02, entry.shape)
+                )
+                writer.write(entry.name, (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16))
+            else:
+                scale = 0.0 if "bias" in entry.name else 0.005
+                writer.write(entry.name, np.full(entry.shape, scale, np.float32))
+
+
+class Clock:
+    """Seconds spent in named parts, the device's work included."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def part(self, name: str, waits: bool = True) -> Iterator[None]:
+        import torch
+
+        wait = torch.cuda.synchronize if waits and torch.cuda.is_available() else lambda: None
+        wait()
+        start = time.perf_counter()
+        yield
+        wait()
+        self.seconds[name].append(time.perf_counter() - start)
+
+    def around(self, owner: type, method: str, name: str, waits: bool = True) -> None:
+        """Time every call of a method; what runs beside the device's other work must not wait for that."""
+        original = getattr(owner, method)
+
+        def timed(*values: object, **named: object) -> object:
+            with self.part(name, waits):
+                return original(*values, **named)
+
+        setattr(owner, method, timed)
+
+    def best(self, name: str) -> float:
+        """The least seconds of a call, the first left out when there are others: it warms up."""
+        found = self.seconds[name]
+        return min(found[1:] or found)
+
+
+def product_rate(device: str) -> float:
+    """FLOP a second of a large BF16 product."""
+    import torch
+
+    size = 8192 if device == "cuda" else 1024
+    a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
+    b = torch.randn(size, size, device=device, dtype=torch.bfloat16)
+    clock = Clock()
+    for _ in range(10):
+        with clock.part("product"):
+            for _ in range(5):
+                a @ b
+    return 5 * 2 * size**3 / clock.best("product")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, value in {"layers": 2, "experts": 256, "batch": 4, "tokens": 4096, "steps": 4}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--modelopt", choices=("yes", "no"), default="yes")
+    parser.add_argument("--dir", type=Path)
+    said = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=said.dir) as folder:
+        measure(said, Path(folder))
+
+
+def measure(said: argparse.Namespace, folder: Path) -> None:
+    from pipeline.calibration.batches import Batch
+    from pipeline.checkpoint.source import Source
+    from pipeline.config import QuantizeConfig, compose
+    from pipeline.fingerprint import settle
+    from pipeline.ranks import Ranks
+    from pipeline.toolchain import activate, materialise
+
+    make_source(folder / "source", said.layers, said.experts)
+    overrides = [f"model.path={folder}/source", "model.attn_implementation=sdpa", f"hardware={said.device}"]
+    config = compose(QuantizeConfig, "config", [*overrides, "hardware.threads=0"])
+    activate(materialise("fixed", folder / "tools"))
+    settle(0, 0)
+    from pipeline.quantize.layerwise.experts import Forced
+    from pipeline.quantize.layerwise.run import Run
+    from pipeline.quantize.layerwise.stepper import Stepper
+
+    source = Source(folder / "source")
+    random = np.random.default_rng(1)
+    shape = (said.batch, said.tokens)
+    ones = np.ones(shape, np.int64)
+    batches = [Batch(random.integers(0, 1024, shape), ones) for _ in range(said.steps)]
+    clock = Clock()
+    for owner, method in (
+        (Stepper, "run"),
+        (Stepper, "read"),
+        (Forced, "run"),
+        (Run, "_write"),
+        (Run, "_complete"),
+    ):
+        clock.around(owner, method, f"{owner.__name__}.{method}", waits=method != "read")
+    ours, state = folder / "ours", folder / "state"
+    ours.mkdir()
+    state.mkdir()
+    with clock.part("all"):
+        Run(config, source, batches, said.device, ours, state, Ranks()).layers(lambda *_: None)
+    report(said, clock)
+    if said.modelopt == "yes":
+        beside(said, clock, config, source, batches, folder)
+
+
+def report(said: argparse.Namespace, clock: Clock) -> None:
+    import torch
+
+    rate = product_rate(said.device)
+    tokens = said.batch * said.tokens
+    forced, routed = clock.best("Forced.run"), clock.best("Stepper.run")
+    flop = 2 * tokens * said.experts * 2 * HIDDEN * EXPERT
+    fixed = {name: clock.best(name) for name in ("Stepper.read", "Run._write", "Run._complete")}
+    print(
+        f"{said.layers} layers, {said.experts} experts, {said.batch} x {said.tokens} tokens, {said.steps} steps"
+    )
+    print(f"product rate       {rate / 1e12:8.1f} TFLOP/s (BF16)")
+    print(
+        f"forced pass        {forced:8.4f} s a step, {flop / forced / 1e12:.1f} TFLOP/s, {flop / forced / rate:.0%} of it"
+    )
+    print(f"routed pass        {routed:8.4f} s a step, attention included")
+    for name, label in (
+        ("Stepper.read", "read, dequantize"),
+        ("Run._write", "pack, write"),
+        ("Run._complete", "to disk"),
+    ):
+        print(f"{label:18} {fixed[name]:8.2f} s a layer")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    gpu = torch.cuda.max_memory_allocated() / 2**30 if said.device == "cuda" else 0.0
+    print(f"peak memory        {peak:8.1f} GiB host, {gpu:.1f} GiB GPU")
+    alone = fixed["Run._write"] + fixed["Run._complete"]
+    print(
+        f"whole recipe, if every step and layer were like these ({LAYERS} layers of {STEPS} steps, reading hidden):"
+    )
+    for gpus in (1, 2, 8):
+        hours = LAYERS * (STEPS / gpus * (forced + routed) + alone) / 3600
+        print(f"  {gpus} x this        {hours:8.2f} h")
+
+
+def beside(
+    said: argparse.Namespace, clock: Clock, config: object, source: object, batches: list, folder: Path
+) -> None:
+    """engine=modelopt on the same layers, whole in memory and in BF16, which spares it dequantization."""
+    import torch
+
+    from pipeline.quantize import modelopt
+    from pipeline.quantize.model import load
+
+    if said.device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    model = load(source, config.model, said.device, folder / "modules")  # type: ignore[arg-type, attr-defined]
+    seconds: list[float] = []
+    model = modelopt.calibrate(model, batches, config, lambda _samples, _tokens, took: seconds.append(took))  # type: ignore[arg-type]
+    theirs = min(seconds[1:] or seconds) / said.layers
+    mine = clock.best("Forced.run") + clock.best("Stepper.run")
+    print(
+        f"engine=modelopt    {theirs:8.4f} s a step and layer, weights in BF16; ours {mine:.4f} s: {theirs / mine:.1f} times"
+    )
+    with clock.part("export"):
+        modelopt.export(model, folder / "theirs")
+    print(f"its export         {clock.best('export') / said.layers:8.2f} s a layer")
+    names = sorted(path.name for path in (folder / "theirs").iterdir())
+    differing = [
+        n for n in names if (folder / "ours" / n).read_bytes() != (folder / "theirs" / n).read_bytes()
+    ]
+    print(f"bytes              {'equal' if not differing else 'DIFFERENT: ' + ', '.join(differing)}")
+    raise SystemExit(bool(differing))
+
+
+if __name__ == "__main__":
+    main()

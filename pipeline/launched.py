@@ -1,0 +1,51 @@
+"""`quantize` through Hydra's own main: its launchers (`hydra/launcher=slurm`) and its sweeps (`-m`)."""
+
+import os
+import sys
+
+import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from submitit.core.utils import FailedJobError, UncompletedJobError
+
+from pipeline.bundle import bundled
+from pipeline.config import QuantizeConfig, checked, compose
+from pipeline.errors import Stop, Usage, one_line
+
+
+def run(arguments: list[str]) -> int:
+    """Check what each job would be asked for, then let Hydra start them and wait. Returns 0.
+
+    Raises:
+        Usage: before anything is started, when something about the request is wrong.
+        Stop: when a job has failed.
+    """
+    asked = get_args_parser().parse_args(arguments)
+    try:
+        parsed = OverridesParser.create().parse_overrides(asked.overrides)
+        jobs = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+    except HydraException as error:
+        raise Usage(one_line(error)) from None
+    for job in jobs:
+        compose(QuantizeConfig, "config", job)
+    if not asked.multirun:
+        sys.argv.append("--multirun")  # the only mode in which Hydra asks a launcher
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing their traces
+    try:
+        hydra.main(config_path=str(bundled("conf")), config_name="config", version_base="1.3")(job_of)()
+    except (FailedJobError, UncompletedJobError) as error:
+        said = " ".join(str(error).splitlines()[:2])
+        raise Stop(
+            f"{said}: look at its log; the same command goes on after the last complete layer"
+        ) from None
+    return 0
+
+
+def job_of(composed: DictConfig) -> None:
+    """One job, in whatever process the launcher has made for it."""
+    from pipeline.quantize.command import execute
+
+    execute(checked(QuantizeConfig, composed))

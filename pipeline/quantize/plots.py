@@ -1,0 +1,181 @@
+"""Figures of what calibration saw, for a person to look at. No byte of a checkpoint depends on them.
+
+matplotlib is imported when the first figure is drawn. The colours are Okabe and Ito's and the map cividis:
+both can be told apart by every kind of eye, and in grey.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pipeline.quantize.statistics import Found, kind
+
+_BLUE, _ORANGE, _GREY, _COLD = "#0072B2", "#E69F00", "#666666", "#D55E00"
+_TITLES = {"input": "input", "k_bmm": "keys", "v_bmm": "values"}
+
+
+def coverage(found: Found) -> Any:
+    """Positions that the router sent to each expert: a map of layers and experts, and its spread by layer."""
+    from matplotlib.colors import LogNorm
+
+    routed = _padded([block.routed for block in found.experts])
+    rows, columns = routed.shape
+    figure = _figure(14, max(3.6, min(9.0, 2.4 + 0.16 * rows)))
+    chart, spread = figure.subplots(1, 2, width_ratios=(4, 1), sharey=True)
+    largest = max(float(np.nanmax(routed)), 1.0)
+    smallest = float(np.nanmin(np.where(routed > 0, routed, largest)))
+    map_ = chart.imshow(
+        np.ma.masked_where(np.isnan(routed) | (routed == 0), routed),
+        cmap="cividis", norm=LogNorm(smallest, max(largest, smallest * 1.01)), aspect="auto",
+        interpolation="nearest",
+    )  # fmt: skip
+    cold = routed == 0
+    chart.imshow(np.ma.masked_where(~cold, cold), cmap=_only(_COLD), aspect="auto", interpolation="nearest")
+    chart.set(xlabel="expert", ylabel="layer", title="positions routed to each expert")
+    chart.set_yticks(*_layer_ticks([block.layer for block in found.experts]))
+    bar = figure.colorbar(map_, ax=chart, pad=0.01)
+    bar.set_label("positions, log scale")
+    _plain_numbers(bar.ax.yaxis)
+    heights = np.arange(rows)
+    low, middle, high = (f(routed, axis=1) for f in (np.nanmin, np.nanmedian, np.nanmax))
+    spread.hlines(heights, np.maximum(low, 0.5), high, color=_BLUE, alpha=0.35, linewidth=3)
+    spread.plot(np.maximum(middle, 0.5), heights, "o", color=_BLUE, markersize=3, label="median")
+    spread.plot([], [], color=_BLUE, alpha=0.35, linewidth=3, label="smallest to largest")
+    if cold.any():
+        where = heights[cold.any(axis=1)]
+        spread.plot(np.full(len(where), 0.5), where, "<", color=_COLD, markersize=5, label="has cold experts")
+    spread.set(xscale="log", xlabel="positions an expert", title="spread over experts")
+    _plain_numbers(spread.xaxis)
+    spread.grid(axis="x", color="0.9")
+    spread.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16 * 5 / figure.get_figheight()), frameon=False)
+    many = int(cold.sum())
+    total = int((~np.isnan(routed)).sum())
+    said = f"{many} of {total} experts cold" + (" (vermilion)" if many else "")
+    forced = int(sum((block.forced > 0).sum() for block in found.experts))
+    told = f"{forced} also forced to see every position" if forced else "none forced to see more"
+    figure.suptitle(f"Expert coverage: {found.positions:,} positions through each layer; {said}, {told}")
+    return figure
+
+
+def convergence(found: Found) -> Any:
+    """How amaxes grew with the samples: how much of its last value each kind had, and how many had it all."""
+    groups = _groups(found)
+    settled, reached = found.settled(), found.reached()
+    figure = _figure(3.2 * max(len(groups), 2) + 1, 6.4)
+    charts = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
+    for column, (title, chosen) in enumerate(groups):
+        known = chosen & ~np.isnan(reached[:, -1])
+        part, done = 100 * reached[known], 100 * settled[known].mean(axis=0)
+        top, bottom = charts[0][column], charts[1][column]
+        low, middle, worst = np.percentile(part, 5, axis=0), np.median(part, axis=0), part.min(axis=0)
+        top.fill_between(found.samples, low, 100, color=_BLUE, alpha=0.18, linewidth=0, label="95% are above")
+        top.plot(found.samples, middle, "o-", color=_BLUE, markersize=4, label="median")
+        top.plot(found.samples, worst, "v--", color=_COLD, markersize=4, label="worst")
+        top.set(title=f"{title}\n{known.sum():,} quantizers", xscale="log", ylim=(-3, 105))
+        bottom.plot(found.samples, done, "s-", color=_GREY, markersize=4)
+        bottom.set(xlabel="calibration samples", ylim=(-3, 105))
+        _sample_ticks(bottom, found.samples)
+        for chart in (top, bottom):
+            chart.grid(color="0.9")
+    charts[0][0].set_ylabel("amax so far, % of the last one")
+    charts[1][0].set_ylabel("quantizers at their last amax, %")
+    charts[0][-1].legend(loc="lower right")
+    figure.suptitle(f"Convergence of amax over {found.samples[-1]:,} samples")
+    return figure
+
+
+def amax(found: Found) -> Any:
+    """The amax that each scale was made from, by layer: median, and smallest to largest of the layer."""
+    groups = _groups(found)
+    figure = _figure(3.4 * max(len(groups), 2) + 1, 4.2)
+    charts = figure.subplots(1, len(groups), squeeze=False)[0]
+    for chart, (title, chosen) in zip(charts, groups, strict=True):
+        layers = np.unique(found.layers[chosen])
+        of_layer = [found.exported[chosen & (found.layers == layer)] for layer in layers]
+        low, middle, high = (np.array([f(v) for v in of_layer]) for f in (np.min, np.median, np.max))
+        if any(values.size > 1 for values in of_layer):
+            chart.fill_between(
+                layers, low, high, color=_BLUE, alpha=0.18, linewidth=0, label="smallest to largest"
+            )
+            chart.plot(layers, high, color=_BLUE, linewidth=0.6)
+        chart.plot(layers, middle, "o-", color=_BLUE, markersize=3, label="median")
+        chart.set(title=f"{title}\n{chosen.sum():,} quantizers", xlabel="layer", yscale="log")
+        chart.xaxis.get_major_locator().set_params(integer=True)
+        _plain_numbers(chart.yaxis)
+        chart.grid(color="0.9")
+    charts[0].set_ylabel("amax, in units of the tensor, log scale")
+    charts[0].legend(loc="best")
+    figure.suptitle("Exported amax by layer")
+    return figure
+
+
+def figures(found: Found) -> dict[str, Callable[[Found], Any]]:
+    """The figures by name; that of experts only where there are any."""
+    of_experts = {"coverage": coverage} if found.experts else {}
+    return of_experts | {"convergence": convergence, "amax": amax}
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=130, layout="constrained")
+
+
+def _groups(found: Found) -> list[tuple[str, np.ndarray]]:
+    """Quantizers by what they quantize, with a title: inputs by the linear's own name, keys, values.
+
+    Linears that always get the same input, as gate and up do, come as one.
+    """
+    parts = [name.split(".") for name in found.names]
+    labels = np.array(
+        [part[-2] if kind(name) == "input" else "" for name, part in zip(found.names, parts, strict=True)]
+    )
+    groups: dict[bytes, tuple[str, np.ndarray]] = {}
+    for kind_, chosen in found.kinds().items():
+        for label in dict.fromkeys(labels[chosen].tolist()):
+            mine = chosen & (labels == label)
+            same = found.measured[mine].tobytes() + found.exported[mine].tobytes()
+            if same in groups:
+                title, first = groups[same]
+                groups[same] = (f"{title}, {label}", first | mine)
+            else:
+                groups[same] = (f"{_TITLES[kind_]} {label}".strip(), mine)
+    return list(groups.values())
+
+
+def _padded(counts: list[np.ndarray]) -> np.ndarray:
+    """Rows of different lengths as one float array, NaN behind the shorter ones."""
+    table = np.full((len(counts), max(map(len, counts))), np.nan)
+    for row, values in zip(table, counts, strict=True):
+        row[: len(values)] = values
+    return table
+
+
+def _layer_ticks(layers: list[int]) -> tuple[list[int], list[int]]:
+    """At which rows to write which layer: all of a few, every fifth of many."""
+    every = 1 if len(layers) <= 20 else 5
+    rows = [row for row, layer in enumerate(layers) if layer % every == 0]
+    return rows, [layers[row] for row in rows]
+
+
+def _sample_ticks(chart: Any, samples: list[int]) -> None:
+    """The marks themselves on the axis, fewer of them where they are many."""
+    shown = samples[:: -(-len(samples) // 6)]
+    chart.set_xticks(shown, [f"{count:,}" for count in shown])
+    chart.minorticks_off()
+
+
+def _plain_numbers(axis: Any) -> None:
+    """1, 2, 5, 10 instead of powers, on an axis that is logarithmic."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _only(colour: str) -> Any:
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap([colour])

@@ -1,0 +1,169 @@
+"""Several ranks give the bytes of one; a lost one ends the work, not what is done."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from running import ROOT, contents
+from several import run, small, start, torchrun
+from slurm import free_port
+
+from pipeline import ranks
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_any_number_of_ranks_gives_the_same_bytes(
+    alone: dict[str, bytes], tmp_path: Path, count: int
+) -> None:
+    status, said, errors = run([*torchrun(count), *small()], tmp_path)
+    assert status == 0, errors
+    assert contents(tmp_path / "checkpoint") == alone  # the manifest too: it says nothing of ranks
+    assert said.count("checkpoint (made)") == 1
+    assert errors.count("layer 3/3") == 1  # only the leading rank speaks
+    status, said, _ = run([*torchrun(count), *small()], tmp_path)
+    assert (status, said.count("checkpoint (reused)")) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("kv_cache=fp8_affine", "quantize: kv_cache=fp8_affine averages over batches in their order"),
+        ("engine=modelopt", "quantize: engine=modelopt runs as one process"),
+        ("seed=x", "quantize: seed='x': should be a valid integer"),
+        ("model.path=/nowhere", "quantize: /nowhere is no checkpoint folder"),
+    ],
+)
+def test_what_several_ranks_cannot_do_is_refused_before_any_work(
+    tmp_path: Path, override: str, sentence: str
+) -> None:
+    status, said, errors = run([*torchrun(2), *small(override)], tmp_path)
+    assert status == 1  # torchrun's own; the rank's is in its table
+    assert "exitcode  : 2" in errors
+    assert errors.count(sentence) == 1
+    assert said == ""
+    assert not list(tmp_path.glob("*/samples"))
+    assert not list(tmp_path.glob(".checkpoint*"))
+
+
+def test_what_is_wrong_for_one_rank_alone_is_said_too(tmp_path: Path) -> None:
+    """The second machine does not see the model."""
+    (tmp_path / "model").symlink_to(ROOT / "demo" / "model")
+    port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    places = [f"model.path={tmp_path}/model", "model.path=/nowhere"]
+    both = [start(small(place), tmp_path, port | {"RANK": str(n)}) for n, place in enumerate(places)]
+    ended = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [2, 2]
+    for errors in ended:
+        assert errors.rstrip().splitlines()[-1].startswith("quantize: /nowhere is no checkpoint folder")
+
+
+def wait_for_a_layer(process: subprocess.Popen[str], cwd: Path) -> None:
+    deadline = time.monotonic() + 300
+    while not (cwd / ".checkpoint.state" / "layer-00000.json").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_killed_rank_ends_the_other_and_three_go_on_to_the_same_bytes(
+    alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Nobody watches over these two, as under srun: the one that is left notices by itself."""
+    port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    left, lost = (start(small(), tmp_path, port | {"RANK": rank}) for rank in "01")
+    wait_for_a_layer(left, tmp_path)
+    lost.kill()
+    _, errors = left.communicate(timeout=60)
+    lost.communicate()
+    assert left.returncode == 1
+    assert "quantize: rank 0 of 2 lost another rank" in errors
+    assert "the same command goes on after the last complete layer" in errors
+    assert not (tmp_path / "checkpoint").exists()
+    status, _, errors = run([*torchrun(3), *small()], tmp_path)
+    assert status == 0, errors
+    assert "going on after layer" in errors
+    assert contents(tmp_path / "checkpoint") == alone
+
+
+def test_torchrun_ends_all_when_the_leading_rank_is_killed_and_one_process_goes_on(
+    alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    process = start([*torchrun(2), *small()], tmp_path)
+    wait_for_a_layer(process, tmp_path)
+    os.kill(worker(process.pid, rank=0), signal.SIGKILL)
+    _, errors = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert "SIGKILL" in errors
+    assert not (tmp_path / "checkpoint").exists()
+    status, _, errors = run(small(), tmp_path)
+    assert status == 0, errors
+    assert "going on after layer" in errors
+    assert contents(tmp_path / "checkpoint") == alone
+
+
+def worker(parent: int, rank: int) -> int:
+    """The process of a rank below torchrun."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    mark = f"\0RANK={rank}\0".encode()
+    return next(int(pid) for pid in children if mark in Path(f"/proc/{pid}/environ").read_bytes())
+
+
+def test_a_rank_that_falls_silent_is_missed(tmp_path: Path) -> None:
+    """Its machine is gone: no connection breaks, and no signal comes."""
+    script = (
+        "import sys, pipeline.ranks as ranks; ranks._PULSE, ranks._MISSED = 0.2, 10\n"
+        "with ranks.joined('cpu') as team:\n"
+        "    team.wait(); print('together', flush=True)\n"
+        "    if team.leads: team.wait()\n"
+        "    else: sys.stdin.read()\n"
+    )
+    port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    waiting, silent = (start([sys.executable, "-c", script], tmp_path, port | {"RANK": r}) for r in "01")
+    assert silent.stdout is not None
+    assert silent.stdout.readline() == "together\n"
+    silent.send_signal(signal.SIGSTOP)
+    _, errors = waiting.communicate(timeout=60)
+    silent.kill()
+    silent.communicate()
+    assert waiting.returncode == 1
+    assert errors.startswith("rank 0 of 2 has not heard rank 1 for 2 s: its machine or the network is lost")
+
+
+NOTHING = dict.fromkeys([*ranks._TORCH, *ranks._SUBMITIT, *ranks._SLURM, "SLURM_STEP_NODELIST"])
+
+
+@pytest.mark.parametrize(
+    ("environment", "rank", "host"),
+    [
+        ({}, (0, 1, 0), "127.0.0.1"),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "SLURM_STEP_NUM_TASKS": "2"}, (3, 4, 1), None),
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, (0, 1, 0), "127.0.0.1"),  # a shell in an allocation
+        (
+            {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1",
+             "SLURM_STEP_NODELIST": "gpu[003-004,007]-ib,login1"},
+            (5, 8, 1), "gpu003-ib",
+        ),
+        ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "a7,b[1-2]"}, (0, 2, 0), "a7"),
+        (
+            {"SUBMITIT_LOCAL_NTASKS": "2", "SUBMITIT_LOCAL_GLOBALID": "1", "SUBMITIT_LOCAL_LOCALID": "1",
+             "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NODELIST": "a7"},
+            (1, 2, 1), "127.0.0.1",
+        ),
+    ],
+)  # fmt: skip
+def test_who_a_process_is(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], rank: tuple[int, ...], host: str | None
+) -> None:
+    for name in NOTHING:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = ranks.started()
+    assert (found.rank, found.count, found.local) == rank
+    if host is not None:
+        assert ranks._first_host() == host
+        assert 20000 <= ranks._port() < 30000

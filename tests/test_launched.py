@@ -1,0 +1,122 @@
+"""Hydra's launchers and sweeps, Slurm, Kubernetes' and SkyPilot's files: each runs on this machine."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import slurm
+import yaml
+from running import ROOT, command, contents
+from several import SMALL, run, small, start
+
+
+def test_hydra_s_local_launcher_gives_the_same_bytes(alone: dict[str, bytes], tmp_path: Path) -> None:
+    two = ["hydra/launcher=local", "hydra.launcher.tasks_per_node=2"]
+    status, _, errors = run(small(*two), tmp_path)
+    assert status == 0, errors
+    assert contents(tmp_path / "checkpoint") == alone
+    status, _, errors = run(small(*two, "output_dir=other", "engine=modelopt"), tmp_path)
+    assert status == 2
+    assert errors.rstrip().splitlines()[-1].startswith("quantize: engine=modelopt runs as one process")
+
+
+def test_a_sweep_makes_every_configuration(alone: dict[str, bytes], tmp_path: Path) -> None:
+    status, said, errors = run(["quantize", "-m", "kv_cache=fp8,none", *SMALL], tmp_path)
+    assert status == 0, errors
+    assert said.count("(made)") == 2
+    made = [path for path in (tmp_path / "runs/checkpoints").glob("demo-*") if path.is_dir()]
+    assert len(made) == 2
+    assert any(contents(path) == alone for path in made)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["hydra/launcher=slum"], "hydra/launcher=slum does not exist: did you mean 'slurm'?"),
+        (["hydra/launcher=slurm", "kv_cache=fp9"], "kv_cache=fp9 does not exist: did you mean 'fp8'?"),
+        (["-m", "kv_cache=none,fp9"], "kv_cache=fp9 does not exist: did you mean 'fp8'?"),
+        (["-m", "seed=1,x"], "seed='x': should be a valid integer"),
+    ],
+)
+def test_a_bad_request_is_not_handed_to_a_launcher(tmp_path: Path, words: list[str], sentence: str) -> None:
+    said = command("quantize", *words, cwd=tmp_path)
+    assert said.returncode == 2
+    assert said.stderr.splitlines()[-1].startswith(f"quantize: {sentence}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    if why := slurm.missing():
+        pytest.skip(f"NOT CHECKED HERE: {why}")
+    with slurm.slurm(tmp_path_factory.mktemp("slurm")) as environment:
+        yield environment
+
+
+def test_slurm_through_hydra_gives_the_same_bytes(
+    cluster: dict[str, str], alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    words = ["tasks_per_node=2", "gpus_per_node=null", "cpus_per_task=1"]
+    words = ["hydra/launcher=slurm", *(f"hydra.launcher.{word}" for word in words)]
+    status, _, errors = run(small(*words), tmp_path, cluster)
+    assert status == 0, errors
+    assert contents(tmp_path / "checkpoint") == alone
+    assert len(list((tmp_path / "runs/hydra").rglob("*_[01]_result.pkl"))) == 2
+
+
+def test_srun_starts_ranks_and_an_allocation_alone_does_not(cluster: dict[str, str], tmp_path: Path) -> None:
+    script = (
+        "from pipeline import ranks\n"
+        "with ranks.joined('cpu') as team: team.wait(); print(team.rank, team.count, team.first_fault(None))"
+    )
+    python = [sys.executable, "-c", script]
+    status, said, errors = run(["srun", "--quiet", "--ntasks=2", *python], tmp_path, cluster)
+    assert (status, sorted(said.splitlines())) == (0, ["0 2 None", "1 2 None"]), errors
+    status, said, errors = run(["salloc", "--quiet", "--ntasks=2", *python], tmp_path, cluster)
+    assert (status, said) == (0, "0 1 None\n"), errors
+
+
+def kubernetes() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((ROOT / "launch" / "kubernetes.yaml").read_text()))
+
+
+def test_the_kubernetes_file_is_what_its_schema_and_its_own_numbers_say() -> None:
+    for document in kubernetes():
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+    service, job = kubernetes()
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    given = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert job["spec"]["completions"] == job["spec"]["parallelism"] == int(given["NODES"])
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == int(given["GPUS"])
+    name, subdomain = job["metadata"]["name"], job["spec"]["template"]["spec"]["subdomain"]
+    assert given["MASTER_ADDR"] == f"{name}-0.{service['metadata']['name']}"
+    assert service["metadata"]["name"] == subdomain
+    assert service["spec"]["selector"] == {"job-name": name}
+
+
+@pytest.mark.parametrize("system", ["kubernetes", "skypilot"])
+def test_its_script_runs_on_two_nodes_and_gives_the_same_bytes(
+    alone: dict[str, bytes], tmp_path: Path, system: str
+) -> None:
+    here = {
+        "OVERRIDES": " ".join([*SMALL, f"work_dir={tmp_path}/runs", f"output_dir={tmp_path}/checkpoint"]),
+        "MASTER_PORT": str(slurm.free_port()),
+    }
+    if system == "kubernetes":
+        words = kubernetes()[1]["spec"]["template"]["spec"]["containers"][0]["command"]
+        here |= {"NODES": "2", "GPUS": "1", "MASTER_ADDR": "127.0.0.1"}
+        index = "JOB_COMPLETION_INDEX"
+    else:
+        said = yaml.safe_load((ROOT / "launch" / "skypilot.yaml").read_text())
+        assert said["num_nodes"] == 2
+        words = ["bash", "-e", "-c", said["run"]]
+        here |= {"SKYPILOT_NUM_NODES": "2", "SKYPILOT_NUM_GPUS_PER_NODE": "1"}
+        here |= {"SKYPILOT_NODE_IPS": "127.0.0.1\n127.0.0.1"}
+        index = "SKYPILOT_NODE_RANK"
+    nodes = [start(words, ROOT, here | {index: str(number)}) for number in range(2)]
+    ended = [node.communicate(timeout=600) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], ended
+    assert contents(tmp_path / "checkpoint") == alone
