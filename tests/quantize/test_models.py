@@ -13,7 +13,7 @@ from pipeline.checkpoint.tensors import read_folder
     ("architecture", "kv_cache", "extra"),
     [
         ("mixtral", "fp8", ()),
-        ("mixtral", "none", ("quantization.moe_calib_experts_ratio=null",)),
+        ("mixtral", "none", ("coverage=natural",)),
         ("qwen3_moe", "fp8_affine", ()),
         ("llama", "fp8", ("quantization=nvfp4_mlp_only", "calibration.padding_side=right")),
     ],
