@@ -12,6 +12,9 @@ from pipeline.checkpoint.tensors import output_tables
 from pipeline.digest import all_files
 from pipeline.disk import force_to_disk
 from pipeline.errors import Stop
+from pipeline.progress import console, shown
+
+_MARK = "key"
 
 
 def find_sealed(directory: Path, key: str) -> dict[str, Any] | None:
@@ -49,38 +52,77 @@ def find_sealed(directory: Path, key: str) -> dict[str, Any] | None:
 def building(final: Path, keep_for: str | None = None) -> Iterator[Path]:
     """A folder beside `final` to write into; `seal` gives it its final name.
 
-    A failure leaves nothing under the final name. Without `keep_for` the folder is empty at first and gone
-    at last. With it, a key, it stays until it is sealed, and another run of the same key finds it again.
+    A failure leaves nothing under the final name, and nothing at all without `keep_for`. With it, a key, the
+    folder and its state stay when the state holds a record (`<what>-<number from 00000>.json`) of something
+    complete, and a run of the same key finds both again; a note on the exception tells so.
 
     Raises:
         Stop: when another process is building the same directory.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_of(final)
+    partial, state = partial_of(final), state_of(final)
     with (final.parent / f".{final.name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Stop(f"another process is writing {final}: wait, or choose another output_dir") from None
-        state = state_of(final)
-        mark = state / "key"
-        if keep_for is None or not mark.exists() or mark.read_text() != keep_for:
-            shutil.rmtree(state, ignore_errors=True)
-            shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(exist_ok=True)
-        if keep_for is not None and not mark.exists():
-            state.mkdir()
-            fresh = mark.with_suffix(".new")
-            fresh.write_text(keep_for)
-            fresh.rename(mark)
+        if keep_for is None or not partial.exists() or _mark(state) != keep_for:
+            if partial.exists() and (done := _done(state)):
+                console.print(
+                    f"what {state} kept, up to {done}, was made with another configuration, machine or number "
+                    "of threads: it is thrown away"
+                )
+            _discard(final)
+            partial.mkdir()
+            if keep_for is not None:
+                _begin(state, keep_for)
         try:
             yield partial
-        finally:
-            if keep_for is None:
-                shutil.rmtree(partial, ignore_errors=True)
-            elif not partial.exists() or not any(partial.iterdir()):  # sealed, or stopped before any work
-                shutil.rmtree(partial, ignore_errors=True)
-                shutil.rmtree(state, ignore_errors=True)
+        except BaseException as error:
+            if partial.exists() and (done := _done(state)):
+                error.add_note(
+                    f"after {done}: the same command goes on from there (to start over, remove {shown(state)})"
+                )
+            else:
+                _discard(final)
+            raise
+        _discard(final)  # what was sealed has another name by now
+
+
+def _begin(state: Path, key: str) -> None:
+    """An empty state for `key`. The mark outlives a power cut before anything relies on it."""
+    state.mkdir()
+    fresh = state / f"{_MARK}.new"
+    fresh.write_text(key)
+    force_to_disk(fresh)
+    fresh.rename(state / _MARK)
+    force_to_disk(state)
+    force_to_disk(state.parent)
+
+
+def _discard(final: Path) -> None:
+    """Remove the folder and its state, the mark first: half a state must not be taken for a whole one."""
+    state = state_of(final)
+    if state.exists():
+        (state / _MARK).unlink(missing_ok=True)
+        force_to_disk(state)
+    for folder in (partial_of(final), state):
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+def _mark(state: Path) -> str | None:
+    mark = state / _MARK
+    return mark.read_text() if mark.exists() else None
+
+
+def _done(state: Path) -> str | None:
+    """The last thing that is complete, as `layer 2`, if there is any."""
+    records = sorted(state.glob("*-?????.json"))
+    if not records:
+        return None
+    what, _, number = records[-1].stem.rpartition("-")
+    return f"{what} {int(number) + 1}"
 
 
 def partial_of(final: Path) -> Path:
@@ -93,11 +135,18 @@ def state_of(final: Path) -> Path:
     return final.parent / f".{final.name}.state"
 
 
+def taken(final: Path) -> int:
+    """Bytes on disk that an unfinished run of this directory has taken: the next one uses or frees them."""
+    files = [path for folder in (partial_of(final), state_of(final)) for path in all_files(folder)]
+    return sum(512 * path.lstat().st_blocks for path in files)
+
+
 def seal(partial: Path, final: Path, body: dict[str, Any]) -> dict[str, Any]:
     """Write the manifest over everything in `partial`, force it to disk and rename it to `final`.
 
     `body` is the manifest without `schema` and `outputs`; returns the whole, as `manifest.read` does.
     """
+    (partial / manifest.NAME).unlink(missing_ok=True)  # of a run that ended while it sealed
     files, tensors = output_tables(partial)
     whole = {"schema": manifest.SCHEMA, "outputs": {"files": files, "tensors": tensors}} | body
     (partial / manifest.NAME).write_text(manifest.seal(whole), encoding="utf-8")

@@ -136,6 +136,11 @@ class Writer:
             os.close(handle)
         self._open = {}
 
+    def allocated(self) -> bool:
+        """Whether every file stands, at its full size."""
+        paths = {self._folder / file: size for file, size in self._layout.sizes.items()}
+        return all(path.exists() and path.stat().st_size == size for path, size in paths.items())
+
     def allocate(self) -> None:
         """Take the room of every file and write headers and index. A file that stands keeps its bytes.
 
@@ -151,6 +156,7 @@ class Writer:
                 with fresh.open("wb") as opened:
                     os.posix_fallocate(opened.fileno(), 0, size)
                     opened.write(self._layout.headers[file])
+                force_to_disk(fresh)
                 fresh.rename(path)
             finally:
                 fresh.unlink(missing_ok=True)

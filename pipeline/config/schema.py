@@ -159,7 +159,8 @@ class QuantizeConfig(Part):
             )
         if self.engine.name == "layerwise" and self.toolchain.series != "fixed":
             raise ValueError(
-                f"engine=layerwise makes the bytes of toolchain=fixed: for {self.toolchain.series} take engine=modelopt"
+                "engine=layerwise makes the bytes of toolchain=fixed: "
+                f"for {self.toolchain.series} take engine=modelopt"
             )
         if (self.coverage.name == "top_up") != (self.coverage.minimum_tokens is not None):
             raise ValueError("coverage.minimum_tokens goes with coverage=top_up, and only with it")

@@ -112,7 +112,7 @@ def _preflight(config: QuantizeConfig, team: Ranks) -> Plan:
     final = config.output_dir or config.work_dir / "checkpoints" / f"{config.recipe.name}-{key[:12]}"
     found = stage.find_sealed(final, key)
     if found is None:
-        _room_for(final, sum(tensor.size for tensor in source.tensors.values()))
+        _room_for(final, sum(tensor.size for tensor in source.tensors.values()) - stage.taken(final))
         device = choose_device(config.hardware.device)
         if device == "cpu" and config.toolchain.series != "fixed":
             raise Stop(

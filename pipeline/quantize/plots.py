@@ -11,8 +11,8 @@ import numpy as np
 
 from pipeline.quantize.statistics import Found, kind
 
-_BLUE, _ORANGE, _GREY, _COLD = "#0072B2", "#E69F00", "#666666", "#D55E00"
-_TITLES = {"input": "input", "k_bmm": "keys", "v_bmm": "values"}
+_BLUE, _GREY, _COLD = "#0072B2", "#666666", "#D55E00"
+_TITLES = {"input": "inputs of", "k_bmm": "keys", "v_bmm": "values"}
 
 
 def coverage(found: Found) -> Any:
@@ -20,41 +20,57 @@ def coverage(found: Found) -> Any:
     from matplotlib.colors import LogNorm
 
     routed = _padded([block.routed for block in found.experts])
-    rows, columns = routed.shape
-    figure = _figure(14, max(3.6, min(9.0, 2.4 + 0.16 * rows)))
+    cold, rows = routed == 0, np.arange(len(routed))
+    seen = np.where(cold, np.nan, routed)
+    figure = _figure(14, max(3.6, min(9.0, 2.4 + 0.16 * len(rows))))
     chart, spread = figure.subplots(1, 2, width_ratios=(4, 1), sharey=True)
-    largest = max(float(np.nanmax(routed)), 1.0)
-    smallest = float(np.nanmin(np.where(routed > 0, routed, largest)))
-    map_ = chart.imshow(
-        np.ma.masked_where(np.isnan(routed) | (routed == 0), routed),
-        cmap="cividis", norm=LogNorm(smallest, max(largest, smallest * 1.01)), aspect="auto",
+    least, most = np.nanpercentile(seen, (0.5, 99.5))  # a few extremes shall not take all the colours
+    picture = chart.imshow(
+        seen,
+        cmap="cividis",
+        norm=LogNorm(least, max(most, 2 * least)),
+        aspect="auto",
         interpolation="nearest",
-    )  # fmt: skip
-    cold = routed == 0
-    chart.imshow(np.ma.masked_where(~cold, cold), cmap=_only(_COLD), aspect="auto", interpolation="nearest")
+    )
     chart.set(xlabel="expert", ylabel="layer", title="positions routed to each expert")
     chart.set_yticks(*_layer_ticks([block.layer for block in found.experts]))
-    bar = figure.colorbar(map_, ax=chart, pad=0.01)
+    bar = figure.colorbar(picture, ax=chart, pad=0.01, extend="both")
     bar.set_label("positions, log scale")
-    _plain_numbers(bar.ax.yaxis)
-    heights = np.arange(rows)
+    _plain_ticks(bar.ax.yaxis)
+
     low, middle, high = (f(routed, axis=1) for f in (np.nanmin, np.nanmedian, np.nanmax))
-    spread.hlines(heights, np.maximum(low, 0.5), high, color=_BLUE, alpha=0.35, linewidth=3)
-    spread.plot(np.maximum(middle, 0.5), heights, "o", color=_BLUE, markersize=3, label="median")
-    spread.plot([], [], color=_BLUE, alpha=0.35, linewidth=3, label="smallest to largest")
+    nothing = 0.5  # where a logarithmic axis shows 0
+    spread.hlines(
+        rows,
+        np.maximum(low, nothing),
+        high,
+        color=_BLUE,
+        alpha=0.35,
+        linewidth=3,
+        label="smallest to largest",
+    )
+    spread.plot(
+        np.maximum(middle, nothing), rows, "o", color=_BLUE, markersize=3, label="median of the layer"
+    )
     if cold.any():
-        where = heights[cold.any(axis=1)]
-        spread.plot(np.full(len(where), 0.5), where, "<", color=_COLD, markersize=5, label="has cold experts")
-    spread.set(xscale="log", xlabel="positions an expert", title="spread over experts")
-    _plain_numbers(spread.xaxis)
+        where = rows[cold.any(axis=1)]
+        spread.plot(np.full(len(where), nothing), where, "s", color=_COLD, markersize=5)
+        across, down = np.nonzero(cold)[::-1]
+        chart.scatter(
+            across, down, 26, _COLD, "s", edgecolors="white", linewidths=0.6, label="cold: none at all"
+        )
+    spread.set(xscale="log", xlabel="positions, log scale", title="spread over experts")
+    _plain_ticks(spread.xaxis)
     spread.grid(axis="x", color="0.9")
-    spread.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16 * 5 / figure.get_figheight()), frameon=False)
-    many = int(cold.sum())
+    figure.legend(loc="outside lower right", ncols=3, frameon=False)
+
+    forced = sum(int((block.forced > 0).sum()) for block in found.experts)
+    told = f"{forced:,} also forced to see every position" if forced else "none forced to see more"
     total = int((~np.isnan(routed)).sum())
-    said = f"{many} of {total} experts cold" + (" (vermilion)" if many else "")
-    forced = int(sum((block.forced > 0).sum() for block in found.experts))
-    told = f"{forced} also forced to see every position" if forced else "none forced to see more"
-    figure.suptitle(f"Expert coverage: {found.positions:,} positions through each layer; {said}, {told}")
+    figure.suptitle(
+        f"Expert coverage: {found.positions:,} positions through each layer; "
+        f"of {total:,} experts {int(cold.sum()):,} cold, {told}"
+    )
     return figure
 
 
@@ -98,13 +114,14 @@ def amax(found: Found) -> Any:
             chart.fill_between(
                 layers, low, high, color=_BLUE, alpha=0.18, linewidth=0, label="smallest to largest"
             )
-            chart.plot(layers, high, color=_BLUE, linewidth=0.6)
         chart.plot(layers, middle, "o-", color=_BLUE, markersize=3, label="median")
         chart.set(title=f"{title}\n{chosen.sum():,} quantizers", xlabel="layer", yscale="log")
+        middle_of = float(np.sqrt(low.min() * high.max()))
+        chart.set_ylim(min(low.min() / 1.3, middle_of / 3), max(high.max() * 1.3, middle_of * 3))
         chart.xaxis.get_major_locator().set_params(integer=True)
-        _plain_numbers(chart.yaxis)
+        _plain_ticks(chart.yaxis)
         chart.grid(color="0.9")
-    charts[0].set_ylabel("amax, in units of the tensor, log scale")
+    charts[0].set_ylabel("amax, log scale")
     charts[0].legend(loc="best")
     figure.suptitle("Exported amax by layer")
     return figure
@@ -160,22 +177,21 @@ def _layer_ticks(layers: list[int]) -> tuple[list[int], list[int]]:
 
 
 def _sample_ticks(chart: Any, samples: list[int]) -> None:
-    """The marks themselves on the axis, fewer of them where they are many."""
-    shown = samples[:: -(-len(samples) // 6)]
+    """The marks themselves on the axis, the last one always, fewer where they are many."""
+    shown = samples[:: -(len(samples) // 6 + 1)]
     chart.set_xticks(shown, [f"{count:,}" for count in shown])
     chart.minorticks_off()
 
 
-def _plain_numbers(axis: Any) -> None:
-    """1, 2, 5, 10 instead of powers, on an axis that is logarithmic."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def _plain_ticks(axis: Any) -> None:
+    """1, 2, 5, 10 instead of powers on a logarithmic axis whose limits are known; decades if that is much."""
+    low, high = sorted(axis.get_view_interval())
+    steps = (1, 2, 5) if high / low < 500 else (1,)
+    ticks = [digit * 10.0**power for power in range(-12, 15) for digit in steps]
+    shown = [tick for tick in ticks if low <= tick <= high]
+    axis.set_ticks(shown, [f"{tick:g}" if tick < 1000 else _thousands(tick) for tick in shown])
+    axis.set_ticks([], minor=True)
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axis.set_minor_formatter(NullFormatter())
 
-
-def _only(colour: str) -> Any:
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap([colour])
+def _thousands(value: float) -> str:
+    return f"{value / 1e3:g}k" if value < 1e6 else f"{value / 1e6:g}M"

@@ -49,10 +49,10 @@ class Found:
 
     def settled(self) -> np.ndarray:
         """Whether a quantizer had its last measured amax already, bool [quantizers, marks]."""
-        return self.measured == self.measured[:, -1:]
+        return (self.measured == self.measured[:, -1:]) & (self.measured > 0)
 
     def reached(self) -> np.ndarray:
-        """The part of its last measured amax that a quantizer had, [quantizers, marks]; NaN where that is 0."""
+        """The part of its last measured amax that a quantizer had, [quantizers, marks]; NaN if that is 0."""
         last = self.measured[:, -1:]
         return np.divide(self.measured, last, out=np.full_like(self.measured, np.nan), where=last > 0)
 

@@ -1,4 +1,4 @@
-"""The Triton kernels against the CPU's, byte for byte: on a GPU where there is one, else in Triton's interpreter."""
+"""The Triton kernels against the CPU's, byte for byte: on a GPU, or in Triton's interpreter without one."""
 
 import numpy as np
 import pytest

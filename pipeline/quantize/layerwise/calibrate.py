@@ -39,7 +39,7 @@ class Statistics:
 
 
 def marks(batches: list[Batch]) -> list[tuple[int, int]]:
-    """After which batches the running amax is noted, and after how many samples: each doubling, and the end."""
+    """After which batches the running amax is noted, and after how many samples: doublings, and the end."""
     noted, samples, due = [], 0, 1
     for index, batch in enumerate(batches):
         samples += len(batch.input_ids)

@@ -32,6 +32,10 @@ class Hidden:
         self._now: dict[int, torch.Tensor] = {}
         self._next: dict[int, torch.Tensor] = {}
 
+    def allocated(self) -> bool:
+        """Whether both files stand, at their full size."""
+        return all(path.exists() and path.stat().st_size == self.bytes for path in self._paths)
+
     def allocate(self) -> None:
         """Take the room on disk for both files. Raises OSError when there is not enough."""
         for path in self._paths:

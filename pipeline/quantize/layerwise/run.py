@@ -1,4 +1,4 @@
-"""The loop over layers: read, calibrate, pack, write, free. After each, a kill costs nothing that was done."""
+"""The loop over layers: read, calibrate, pack, write, free. After each, a kill costs nothing done."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Running one decoder layer as its own model runs it: the model's forward around it, everything else left out."""
+"""Running one decoder layer as its own model runs it: the model's forward around it, the rest left out."""
 
 from typing import Any
 

@@ -29,7 +29,7 @@ class Traffic:
             self._pool.shutdown(cancel_futures=True)
 
     def inputs(self, numbers: range) -> Iterator[tuple[int, torch.Tensor | None]]:
-        """Batch numbers and what goes into the layer, on the device; None before layer 0, which takes words."""
+        """Batch numbers and what goes into the layer, on the device; None for layer 0, which takes words."""
         if self._layer == 0:
             yield from ((number, None) for number in numbers)
         elif self._pool is None:
