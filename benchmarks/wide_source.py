@@ -20,7 +20,7 @@ BLOCK = 128  # rows and columns of an FP8 scale
 def make_source(
     folder: Path, layers: int, experts: int, hidden: int, inner: int, head_dim: int = 64, top_k: int = 8
 ) -> None:
-    """Write it. `inner` is the width of an expert; query channels are twice `hidden`, keys a sixth of that."""
+    """Write it. `inner` is the width of an expert; query channels are twice `hidden`, keys a sixth."""
     folder.mkdir(parents=True)
     for path in (ROOT / "demo/model").iterdir():
         if path.suffix in (".py", ".json", ".jinja") and "index" not in path.name:

@@ -50,7 +50,7 @@ def marks(batches: list[Batch]) -> list[tuple[int, int]]:
 
 
 class LayerCalibration:
-    """Runs batches through the layer that stands in `stepper`; `progress` is told samples after each batch."""
+    """Runs batches through the layer that stands in `stepper`; `progress` is told of each batch."""
 
     def __init__(
         self,

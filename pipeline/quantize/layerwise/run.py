@@ -115,7 +115,7 @@ class Run:
         return records
 
     def _coming(self, ahead: ThreadPoolExecutor, index: int) -> Callable[[], dict[str, torch.Tensor]]:
-        """How to get a layer's weights: read from now on, behind the work of a GPU, or when they are asked for.
+        """How to get a layer's weights: read from now on, behind the work of a GPU, or when asked for.
 
         Without a GPU, reading ahead would take memory for a second layer, and cores from the first.
         """

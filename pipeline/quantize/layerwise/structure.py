@@ -92,8 +92,8 @@ class Structure:
         understood = sum(2 * len(layer.linears) + 2 * len(layer.attentions) for layer in layers)
         if understood != enabled:
             raise Stop(
-                f"ModelOpt enables {enabled} quantizers here, {enabled - understood} of them outside the linear "
-                "layers and attentions of the decoder: take engine=modelopt"
+                f"ModelOpt enables {enabled} quantizers here, {enabled - understood} of them outside the "
+                "linear layers and attentions of the decoder: take engine=modelopt"
             )
         if not any(layer.linears for layer in layers):
             raise Stop("no quantizer is enabled: the format's patterns match no module of this model")
