@@ -71,7 +71,7 @@ def check_exportable(model: Any) -> None:
             wanted = get_expert_linear_names(module)
             if missing := [name for name in wanted if not hasattr(module.experts[0], name)]:
                 raise Stop(
-                    f"ModelOpt 0.43.0 cannot export {type(model).__name__}: it looks for {', '.join(missing)} "
+                    f"ModelOpt 0.43.0 cannot export {type(model).__name__}: it wants {', '.join(missing)} "
                     f"in every expert of {type(module).__name__}, and there is no such linear"
                 )
 
