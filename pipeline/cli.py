@@ -62,7 +62,7 @@ def _main(help_text: str, module: str) -> None:
     from pipeline.ranks import started
     from pipeline.redact import redact
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         run: Callable[[list[str]], int] = import_module(module).run
         sys.exit(run(overrides))
@@ -72,10 +72,17 @@ def _main(help_text: str, module: str) -> None:
         print(f"{help_text.split(':')[0]}: {redact(str(stop))}", file=sys.stderr)
         sys.exit(2 if isinstance(stop, Usage) else 1)
     except Exception as error:
-        if "No space left on device" not in str(error):  # every library wraps the errno in its own way
+        if not any(full in str(error) for full in _FULL):  # every library wraps the errno in its own way
             raise
-        print("the disk is full: nothing half-written was left; make room, run it again", file=sys.stderr)
+        left = _left(error) or ": nothing half-written was left; make room, run it again"
+        print(
+            f"the disk is full{left.replace(': ', ': make room, and ', 1) if _left(error) else left}",
+            file=sys.stderr,
+        )
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted: nothing half-written was left; the same command starts over", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        print(
+            f"interrupted{_left(stop) or ': nothing half-written was left; the same command starts over'}",
+            file=sys.stderr,
+        )
+        sys.exit(143 if isinstance(stop, _Terminated) else 130)

@@ -1,8 +1,8 @@
 """NVFP4 on a CUDA device: the bytes of `pipeline.nvfp4`'s loops on a CPU, from tensors that are there.
 
 Every operation is one that IEEE 754 leaves no choice in (a division rounded to nearest, comparisons,
-Every operation is one that IEEE 754 leaves no choice in (a division to nearest, comparisons,
-so it does not occur here.
+integer arithmetic on the bits), in the order of `kernels.py`. Triton's own `/` on float32 is an
+approximation, so it does not occur here.
 """
 
 # mypy: disallow-untyped-defs=False

@@ -83,7 +83,8 @@ def make(
     groups = list(batches(tokens, config.calibration, _pad_id(plan.source)))
     chatter = io.StringIO()  # ModelOpt prints what it finds; a reader of the run may want it
     layerwise = config.engine.name == "layerwise"
-    lead = stage.building(plan.final, plan.key if layerwise else None)
+    alike = sha256_json({"key": plan.key, "platform": numeric_platform(device)})  # layers may go together
+    lead = stage.building(plan.final, alike if layerwise else None)
     with lead if ranks.leads else nullcontext(stage.partial_of(plan.final)) as partial:
         ranks.wait()
         engine = _layerwise if layerwise else _modelopt
@@ -161,12 +162,7 @@ def _layerwise(
     def report(index: int, record: dict[str, Any]) -> None:
         tracker.metrics(statistics.layer_metrics(record), step=index)
 
-    try:
-        records = run.layers(report)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            "interrupted: the same command goes on after the last complete layer"
-        ) from None
+    records = run.layers(report)
     found = statistics.gather(records, groups, [count for _, count in marks(groups)])
     weights = sum(name.endswith(".input_quantizer") for name in found.names)
     if ranks.leads:

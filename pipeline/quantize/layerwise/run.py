@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from math import isfinite
@@ -17,7 +18,7 @@ from pipeline.config.schema import QuantizeConfig
 from pipeline.digest import canonical_json
 from pipeline.disk import force_to_disk
 from pipeline.errors import Stop
-from pipeline.progress import Layers
+from pipeline.progress import Layers, shown
 from pipeline.quantize.layerwise import pack
 from pipeline.quantize.layerwise.calibrate import LayerCalibration, Statistics
 from pipeline.quantize.layerwise.hidden import Hidden
@@ -65,8 +66,9 @@ class Run:
         """Make every layer that is not made yet; tell `report` of each, made before or now, and return all.
 
         Raises:
-            Stop: when the source, a statistic or a rank fails.
-            OSError: when the disk is full, which is before any work: all room is taken first.
+            Stop: when the source, a statistic or a rank fails, or files of complete layers are missing.
+            OSError: when the disk is full, for tensors and hidden states before any work: their room is taken
+                first.
         """
         structure, ranks = self._structure, self._ranks
         records = self._read_records()
@@ -74,13 +76,12 @@ class Run:
             report(index, record)
         kv_shapes = self._kv_shapes()
         if ranks.leads:
-            structure.write_settings(self._folder)
+            self._write_settings()
         entries, parameters = structure.describe_export(kv_shapes)
         total = len(structure.layers)
         with Writer(self._folder, layout(entries, parameters)) as writer:
             if ranks.leads:
-                writer.allocate()
-                self._hidden.allocate()
+                self._take_room(writer, len(records))
             ranks.wait()
             outside = [entry.name for entry in entries if not entry.name.startswith(structure.prefix + ".")]
             for i in ranks.share(len(outside)):
@@ -113,6 +114,34 @@ class Run:
         if ranks.leads:
             self._hidden.remove()
         return records
+
+    def _write_settings(self) -> None:
+        """Everything beside the shards, anew: a run may have ended in the middle of any of it.
+
+        Not where the shards are: save_pretrained removes those that it finds and has not written.
+        """
+        for path in self._folder.iterdir():
+            if path.suffix != ".safetensors":
+                path.unlink()
+        aside = self._state / "settings"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        self._structure.write_settings(aside)
+        shutil.copytree(
+            aside, self._folder, ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True
+        )
+
+    def _take_room(self, writer: Writer, done: int) -> None:
+        """The room for everything to come; what `done` layers rely on must be there."""
+        to_come = done < len(self._structure.layers)
+        if done and not (writer.allocated() and (self._hidden.allocated() or not to_come)):
+            raise Stop(
+                f"{done} layers are complete, and files that they are in are missing: remove "
+                f"{shown(self._state)} to start over"
+            )
+        writer.allocate()
+        if to_come:
+            self._hidden.allocate()
 
     def _coming(self, ahead: ThreadPoolExecutor, index: int) -> Callable[[], dict[str, torch.Tensor]]:
         """How to get a layer's weights: read from now on, behind the work of a GPU, or when asked for.
@@ -209,13 +238,15 @@ class Run:
 
 def _record(found: Statistics, amax: dict[str, float]) -> dict[str, Any]:
     """What stays of a layer: `amax` as exported, `curve` [marks, quantizers] as measured, counts by block."""
-    return {
+    record = {
         "quantizers": [_quantizer(name) for name in amax],
         "amax": list(amax.values()),
         "curve": found.curve,
         "routed": found.routed,
         "forced": found.forced,
     }
+    read: dict[str, Any] = json.loads(canonical_json(record))  # as a later run finds it, its order included
+    return read
 
 
 def _quantizer(name: str) -> str:
