@@ -25,8 +25,9 @@ lint: setup ## ruff, types, and what pre-commit checks
 ui: setup ## the MLflow pages of the runs made here, on loopback
 	@$(RUN) mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///runs/mlflow.db
 
-bench: setup ## packing speed beside ModelOpt's
+bench: setup ## packing and both engines beside ModelOpt's
 	@$(RUN) python benchmarks/packing.py
+	@$(RUN) python benchmarks/engines.py
 
 lock: ## refresh uv.lock from pyproject.toml
 	@$(UV) lock

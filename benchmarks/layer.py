@@ -8,9 +8,7 @@ a step, and whether both wrote the same bytes. `--modelopt no` leaves it out; `-
 """
 
 import argparse
-import json
 import resource
-import shutil
 import tempfile
 import time
 from collections import defaultdict
@@ -19,70 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from wide_source import make_source
 
-ROOT = Path(__file__).resolve().parents[1]
 LAYERS, STEPS = 62, 1250  # the card's model, and 5,000 samples of 4,096 tokens in batches of 4
 HIDDEN, EXPERT = 3072, 1536
-SIZES = {
-    "hidden_size": HIDDEN, "intermediate_size": EXPERT, "num_attention_heads": 48, "num_key_value_heads": 8,
-    "head_dim": 128, "rotary_dim": 64, "num_experts_per_tok": 8, "max_position_embeddings": 196608,
-}  # fmt: skip
-
-
-def make_source(folder: Path, layers: int, experts: int) -> None:
-    """A checkpoint of the demo's architecture in the sizes of MiniMax-M2.7, with a small vocabulary."""
-    from pipeline.checkpoint.writer import Entry, Writer, layout
-
-    folder.mkdir()
-    for path in (ROOT / "demo/model").iterdir():
-        if path.suffix in (".py", ".json", ".jinja") and "index" not in path.name:
-            shutil.copyfile(path, folder / path.name)
-    config = json.loads((folder / "config.json").read_text())
-    config |= SIZES | {
-        "num_hidden_layers": layers,
-        "num_local_experts": experts,
-        "attn_type_list": [1] * layers,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    matrices, plain = {}, {"model.norm.weight": (HIDDEN,)}
-    plain |= dict.fromkeys(("model.embed_tokens.weight", "lm_head.weight"), (config["vocab_size"], HIDDEN))
-    for layer in (f"model.layers.{i}" for i in range(layers)):
-        for name, shape in {
-            "q": (6144, HIDDEN),
-            "k": (1024, HIDDEN),
-            "v": (1024, HIDDEN),
-            "o": (HIDDEN, 6144),
-        }.items():
-            matrices[f"{layer}.self_attn.{name}_proj"] = shape
-        for expert in (f"{layer}.block_sparse_moe.experts.{e}" for e in range(experts)):
-            matrices |= {f"{expert}.{w}": (EXPERT, HIDDEN) for w in ("w1", "w3")} | {
-                f"{expert}.w2": (HIDDEN, EXPERT)
-            }
-        plain |= {f"{layer}.self_attn.q_norm.weight": (6144,), f"{layer}.self_attn.k_norm.weight": (1024,)}
-        plain |= {f"{layer}.{norm}_layernorm.weight": (HIDDEN,) for norm in ("input", "post_attention")}
-        plain[f"{layer}.block_sparse_moe.gate.weight"] = (experts, HIDDEN)
-    biases = [f"model.layers.{i}.block_sparse_moe.e_score_correction_bias" for i in range(layers)]
-    entries = [Entry(name, "BF16", shape) for name, shape in plain.items()]
-    entries += [Entry(name, "F32", (experts,)) for name in biases]
-    for name, (rows, cols) in matrices.items():
-        entries += [Entry(f"{name}.weight", "F8_E4M3", (rows, cols))]
-        entries += [Entry(f"{name}.weight_scale_inv", "F32", (-(-rows // 128), -(-cols // 128)))]
-    random = np.random.default_rng(0)
-    codes = random.integers(0, 0x50, 48 << 20, np.uint8) | (random.integers(0, 2, 48 << 20, np.uint8) << 7)
-    with Writer(folder, layout(entries, 0)) as writer:
-        writer.allocate()
-        for entry in entries:
-            if entry.dtype == "F8_E4M3":
-                start = random.integers(0, codes.size - entry.size)
-                writer.write(entry.name, codes[start : start + entry.size])
-            elif entry.dtype == "BF16":
-                values = (
-                    np.ones(entry.shape) if len(entry.shape) == 1 else random.normal(0, 0.02, entry.shape)
-                )
-                writer.write(entry.name, (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16))
-            else:
-                scale = 0.0 if "bias" in entry.name else 0.005
-                writer.write(entry.name, np.full(entry.shape, scale, np.float32))
 
 
 class Clock:
@@ -155,7 +93,7 @@ def measure(said: argparse.Namespace, folder: Path) -> None:
     from pipeline.ranks import Ranks
     from pipeline.toolchain import activate, materialise
 
-    make_source(folder / "source", said.layers, said.experts)
+    make_source(folder / "source", said.layers, said.experts, HIDDEN, EXPERT, head_dim=128)
     overrides = [f"model.path={folder}/source", "model.attn_implementation=sdpa", f"hardware={said.device}"]
     config = compose(QuantizeConfig, "config", [*overrides, "hardware.threads=0"])
     activate(materialise("fixed", folder / "tools"))

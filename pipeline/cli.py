@@ -68,21 +68,36 @@ def _main(help_text: str, module: str) -> None:
         sys.exit(run(overrides))
     except Stop as stop:
         if isinstance(stop, Usage) and not started().leads:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(5)  # every rank has found the same: let the leading one say it, and its end be ours
         print(f"{help_text.split(':')[0]}: {redact(str(stop))}", file=sys.stderr)
         sys.exit(2 if isinstance(stop, Usage) else 1)
     except Exception as error:
         if not any(full in str(error) for full in _FULL):  # every library wraps the errno in its own way
             raise
-        left = _left(error) or ": nothing half-written was left; make room, run it again"
-        print(
-            f"the disk is full{left.replace(': ', ': make room, and ', 1) if _left(error) else left}",
-            file=sys.stderr,
-        )
+        print(f"the disk is full: make room; {_standing(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt as stop:
-        print(
-            f"interrupted{_left(stop) or ': nothing half-written was left; the same command starts over'}",
-            file=sys.stderr,
-        )
+        print(f"interrupted: {_standing(stop)}", file=sys.stderr)
         sys.exit(143 if isinstance(stop, _Terminated) else 130)
+
+
+_FULL = ("No space left on device", "Disk quota exceeded")
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM ends the work as Ctrl-C does."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
+
+def _standing(error: BaseException) -> str:
+    """What is left of the work, as the stage has noted on the error that ended it."""
+    from pipeline.ranks import started
+
+    if not started().leads:
+        return "the leading rank says what is kept"
+    notes: list[str] = getattr(error, "__notes__", [])
+    return notes[-1] if notes else "nothing half-written was left; the same command starts over"

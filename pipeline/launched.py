@@ -1,11 +1,14 @@
 """`quantize` through Hydra's own main: its launchers (`hydra/launcher=slurm`) and its sweeps (`-m`)."""
 
 import os
+import signal
+import subprocess
 import sys
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -14,6 +17,7 @@ from submitit.core.utils import FailedJobError, UncompletedJobError
 from pipeline.bundle import bundled
 from pipeline.config import QuantizeConfig, checked, compose
 from pipeline.errors import Stop, Usage, one_line
+from pipeline.ranks import started
 
 
 def run(arguments: list[str]) -> int:
@@ -23,6 +27,10 @@ def run(arguments: list[str]) -> int:
         Usage: before anything is started, when something about the request is wrong.
         Stop: when a job has failed.
     """
+    if started().count > 1:
+        raise Usage(
+            "-m and hydra/launcher start processes of their own: give them to one process, not to ranks"
+        )
     asked = get_args_parser().parse_args(arguments)
     try:
         parsed = OverridesParser.create().parse_overrides(asked.overrides)
@@ -45,7 +53,24 @@ def run(arguments: list[str]) -> int:
 
 
 def job_of(composed: DictConfig) -> None:
-    """One job, in whatever process the launcher has made for it."""
-    from pipeline.quantize.command import execute
+    """One job: in the process that the launcher has made for it, or in a new one where it made none.
 
-    execute(checked(QuantizeConfig, composed))
+    Raises:
+        Stop: when it has failed; Usage when there was something wrong with it.
+    """
+    hydra_s = HydraConfig.get()
+    if hydra_s.runtime.choices["hydra/launcher"] != "basic":
+        from pipeline.quantize.command import execute
+
+        execute(checked(QuantizeConfig, composed))
+        return
+    words = list(hydra_s.overrides.task)
+    program = [sys.executable, "-c", "from pipeline.cli import quantize; quantize()"]
+    with subprocess.Popen([*program, *words], start_new_session=True) as job:
+        try:
+            status = job.wait()
+        except KeyboardInterrupt:
+            job.send_signal(signal.SIGINT)
+            raise
+    if status:
+        raise (Usage if status == 2 else Stop)(f"the job {' '.join(words)} ended with exit status {status}")

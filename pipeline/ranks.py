@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import count as counter
 from threading import Event, Thread
 from typing import Any
 
@@ -157,16 +156,13 @@ def joined(device: str) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-_joins = counter()
-
-
 def _store(ranks: Ranks) -> Any:
     """What all ranks can reach before there is a group: torchrun's own, or one that rank 0 serves."""
     import torch.distributed as dist
 
     url = "env://" if _TORCH[1] in os.environ else f"tcp://{_first_host()}:{_port()}"
     store, _, _ = next(dist.rendezvous(url, ranks.rank, ranks.count, timeout=_MEETING))
-    return dist.PrefixStore(f"proofcard-{next(_joins)}", store)
+    return store
 
 
 def _first_host() -> str:

@@ -69,8 +69,8 @@ def building(final: Path, keep_for: str | None = None) -> Iterator[Path]:
         if keep_for is None or not partial.exists() or _mark(state) != keep_for:
             if partial.exists() and (done := _done(state)):
                 console.print(
-                    f"what {state} kept, up to {done}, was made with another configuration, machine or number "
-                    "of threads: it is thrown away"
+                    f"{shown(state)} was kept after {done} of another configuration, machine or number of threads: "
+                    "it is thrown away"
                 )
             _discard(final)
             partial.mkdir()
@@ -81,7 +81,7 @@ def building(final: Path, keep_for: str | None = None) -> Iterator[Path]:
         except BaseException as error:
             if partial.exists() and (done := _done(state)):
                 error.add_note(
-                    f"after {done}: the same command goes on from there (to start over, remove {shown(state)})"
+                    f"the same command goes on after {done} (to start over instead, remove {shown(state)})"
                 )
             else:
                 _discard(final)

@@ -77,6 +77,18 @@ def tiny_config(architecture: str, **settings: Any) -> Any:
                 "n_group": 1, "topk_group": 1,
             },
         ),
+        "qwen3_next": (
+            transformers.Qwen3NextConfig,
+            {
+                "moe_intermediate_size": 48, "head_dim": 16, "shared_expert_intermediate_size": 48,
+                "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16,
+                "linear_value_head_dim": 16,
+                "layer_types": ["linear_attention", "full_attention", "full_attention"],
+            },
+        ),
+        "qwen2_moe": (
+            transformers.Qwen2MoeConfig, {"moe_intermediate_size": 48, "shared_expert_intermediate_size": 48}
+        ),
         "olmoe": (transformers.OlmoeConfig, {}),
         "llama": (transformers.LlamaConfig, {"tie_word_embeddings": True, "mlp_bias": True}),
     }[architecture]  # fmt: skip

@@ -1,6 +1,7 @@
 """Hydra's launchers and sweeps, Slurm, Kubernetes' and SkyPilot's files: each runs on this machine."""
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,29 @@ def test_a_sweep_makes_every_configuration(alone: dict[str, bytes], tmp_path: Pa
     made = [path for path in (tmp_path / "runs/checkpoints").glob("demo-*") if path.is_dir()]
     assert len(made) == 2
     assert any(contents(path) == alone for path in made)
+    status, said, errors = run(["quantize", "-m", "model.path=/nowhere,/there", *SMALL], tmp_path)
+    assert (status, said.count("(made)")) == (2, 0)
+    assert "quantize: /nowhere is no checkpoint folder" in errors
+    assert "quantize: the job model.path=/nowhere" in errors.rstrip().splitlines()[-1]
+
+
+def test_an_interrupted_sweep_leaves_no_job_behind(tmp_path: Path) -> None:
+    process = start(["quantize", "-m", "kv_cache=fp8,none", *SMALL], tmp_path)
+    while not list(tmp_path.glob("runs/checkpoints/.demo-*.partial")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.terminate()
+    _, errors = process.communicate(timeout=120)  # at once: no job holds the pipe open
+    assert process.returncode == 143
+    assert errors.count("interrupted") == 2  # the job, which says what is kept, and the sweep
+    assert "Traceback" not in errors
+
+
+def test_a_sweep_is_not_for_ranks(tmp_path: Path) -> None:
+    status, _, errors = run(
+        ["quantize", "-m", "kv_cache=fp8,none"], tmp_path, {"RANK": "0", "WORLD_SIZE": "2"}
+    )
+    assert (status, errors.count("give them to one process, not to ranks")) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A stage's directory is whole and sealed, or not there."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,61 @@ def test_a_harmed_result_is_not_reused(tmp_path: Path, harm: str) -> None:
         (final / "extra").write_text("")
     with pytest.raises(Stop, match=f"result/{'extra' if harm == 'extra' else 'one'} is not what was sealed"):
         stage.find_sealed(final, KEY)
+
+
+def ended(final: Path, key: str, record: bool) -> str:
+    """A run with a state that ends in the middle; returns what it notes on the error."""
+    with pytest.raises(KeyboardInterrupt) as error, stage.building(final, key) as partial:
+        (partial / "half").write_text("written")
+        if record:
+            (stage.state_of(final) / "layer-00001.json").write_text("{}")
+        raise KeyboardInterrupt
+    return "".join(getattr(error.value, "__notes__", []))
+
+
+def found_again(final: Path, key: str) -> bool:
+    with stage.building(final, key) as partial:
+        found = (partial / "half").exists()
+        assert found == (stage.state_of(final) / "layer-00001.json").exists()
+        return found
+
+
+def test_what_has_a_record_is_found_again_under_its_key_and_said_to_be(tmp_path: Path) -> None:
+    final = tmp_path / "result"
+    assert ended(final, "one", record=True) == (
+        f"the same command goes on after layer 2 (to start over instead, remove {tmp_path}/.result.state)"
+    )
+    assert stage.taken(final) > 0
+    assert found_again(final, "one")
+    assert stage.taken(final) == 0  # as after sealing
+
+
+def test_without_a_record_nothing_stays(tmp_path: Path) -> None:
+    assert ended(tmp_path / "result", "one", record=False) == ""
+    assert {path.name for path in tmp_path.iterdir()} == {".result.lock"}
+
+
+def test_another_key_finds_nothing_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ended(tmp_path / "result", "one", record=True)
+    assert not found_again(tmp_path / "result", "another")
+    assert "it is thrown away" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("gone", [".result.partial", ".result.state", ".result.state/key"])
+def test_half_of_what_was_kept_is_not_taken_for_the_whole(tmp_path: Path, gone: str) -> None:
+    ended(tmp_path / "result", "one", record=True)
+    lost = tmp_path / gone
+    shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+    assert not found_again(tmp_path / "result", "one")
+
+
+def test_the_manifest_of_an_interrupted_seal_is_no_output(tmp_path: Path) -> None:
+    with stage.building(tmp_path / "result") as partial:
+        (partial / manifest.NAME).write_text("half")
+        (partial / "one").write_text("1")
+        body = {
+            "stage": "test", "key": KEY, "config": {}, "seeds": {}, "inputs": {}, "toolchain": {},
+            "platform": {}, "statistics": {},
+        }  # fmt: skip
+        assert stage.seal(partial, tmp_path / "result", body)["outputs"]["files"].keys() == {"one"}
+    assert stage.find_sealed(tmp_path / "result", KEY)

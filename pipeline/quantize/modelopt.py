@@ -88,8 +88,6 @@ def calibrate(model: Any, batches: Iterable[Batch], config: QuantizeConfig, prog
     """
     import modelopt.torch.quantization as mtq
 
-    check_exportable(model)
-
     def forward_loop(quantized: Any) -> None:
         for batch in batches:
             started = time.perf_counter()
@@ -98,7 +96,8 @@ def calibrate(model: Any, batches: Iterable[Batch], config: QuantizeConfig, prog
             progress(len(batch.input_ids), tokens, time.perf_counter() - started)
 
     with torch.no_grad():
-        return mtq.quantize(model, chosen(config), forward_loop)
+        quantized = with_quantizers(model, config)
+        return mtq.calibrate(quantized, chosen(config)["algorithm"], forward_loop)  # as mtq.quantize does
 
 
 def _forward(model: Any, batch: Batch, attention_mask: bool) -> None:

@@ -57,7 +57,7 @@ def coverage(found: Found) -> Any:
         spread.plot(np.full(len(where), nothing), where, "s", color=_COLD, markersize=5)
         across, down = np.nonzero(cold)[::-1]
         chart.scatter(
-            across, down, 26, _COLD, "s", edgecolors="white", linewidths=0.6, label="cold: none at all"
+            across, down, 26, _COLD, marker="s", edgecolors="white", linewidths=0.6, label="cold: none at all"
         )
     spread.set(xscale="log", xlabel="positions, log scale", title="spread over experts")
     _plain_ticks(spread.xaxis)

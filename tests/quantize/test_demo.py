@@ -1,15 +1,29 @@
-"""The demo, made by the real ModelOpt: the same bytes everywhere, verified, and the golden ones."""
+"""The demo, made by both engines: the same bytes everywhere, verified, and the golden ones."""
 
 import json
 import shutil
 from pathlib import Path
 
+import pytest
 from running import ROOT, command, contents, quantize
 
 from pipeline import manifest
 from pipeline.checkpoint.tensors import read_folder
 
 GOLDEN = Path(__file__).parent / "golden" / "demo_weights.json"
+
+
+@pytest.fixture(scope="module")
+def by_modelopt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's checkpoint as NVIDIA's own path makes it, in a process of its own."""
+    return quantize(tmp_path_factory.mktemp("modelopt"), "hardware.threads=2", "engine=modelopt")
+
+
+def test_modelopt_gives_the_same_bytes(demo: Path, by_modelopt: Path) -> None:
+    ours, theirs = contents(demo), contents(by_modelopt)
+    own = {name for name in ours if name.startswith("calibration_")}
+    assert ours.keys() - theirs.keys() == own
+    assert [name for name in theirs if theirs[name] != ours[name]] == [manifest.NAME]  # it tells the engine
 
 
 def test_two_folders_give_the_same_bytes(demo: Path, tmp_path: Path) -> None:
@@ -31,13 +45,15 @@ def test_verify_says_verified(demo: Path, tmp_path: Path) -> None:
     assert said.stdout.rstrip().endswith("verified")
 
 
-def test_the_weights_are_the_golden_ones(demo: Path) -> None:
+@pytest.mark.parametrize("made_by", ["demo", "by_modelopt"])
+def test_the_weights_are_the_golden_ones(made_by: str, request: pytest.FixtureRequest) -> None:
     """Weights and block scales follow from the source alone: every machine must reproduce them.
 
     The file's `origin` says what made it; `tests/quantize/write_golden.py` writes it anew.
     """
     golden = json.loads(GOLDEN.read_text())
-    made = {name: entry["sha256"] for name, entry in manifest.read(demo)["outputs"]["tensors"].items()}
+    checkpoint = request.getfixturevalue(made_by)
+    made = {name: entry["sha256"] for name, entry in manifest.read(checkpoint)["outputs"]["tensors"].items()}
     assert golden["tensors"]
     assert {name: made.get(name) for name in golden["tensors"]} == golden["tensors"]
     calibrated = made.keys() - golden["tensors"].keys()

@@ -32,6 +32,7 @@ WAYS = {
         "files": "hardware.activation_memory_gib=0,kv_cache=fp8_affine,coverage=natural",
         "cold": "coverage=natural,model.path={cold}",
         "cold_forced": "coverage=all_experts,model.path={cold}",
+        "hybrid": "coverage=natural,kv_cache=fp8_affine,model.path={hybrid}",
     },
     "qwen3_moe": {"unmasked": "calibration.attention_mask=false,kv_cache=fp8_affine"},
     "deepseek_v2": {"right": "calibration.padding_side=right,coverage=natural"},
@@ -83,7 +84,8 @@ def engines(tmp_path_factory: pytest.TempPathFactory, texts: Path) -> Engines:
             own = tiny_recipe(tiny(folder / "source", architecture), texts)
         if architecture == "mixtral":
             cold = two_cold_experts(folder / "cold")
-            said = {name: overrides.format(cold=cold) for name, overrides in said.items()}
+            hybrid = tiny(folder / "hybrid", "qwen3_next")  # its first layer has no attention
+            said = {name: overrides.format(cold=cold, hybrid=hybrid) for name, overrides in said.items()}
         return both_engines(folder, said, *own, UNEVEN, *OWN[architecture])
 
     return of
@@ -229,16 +231,20 @@ def test_a_model_without_experts_has_nothing_to_force(engines: Engines) -> None:
     assert "lm_head.weight" not in names  # tied to the embedding
 
 
-def test_olmoe_is_refused_by_both_with_the_same_sentence_and_nothing_is_left(
+def test_what_modelopt_cannot_do_is_refused_by_both_in_one_sentence_and_nothing_is_left(
     tmp_path: Path, texts: Path
 ) -> None:
-    source = tiny(tmp_path / "source", "olmoe")
-    made = both_engines(tmp_path / "made", {"olmoe": ""}, *tiny_recipe(source, texts))
-    for engine in ("layerwise", "modelopt"):
-        assert (made / f"olmoe-{engine}.txt").read_text() == (
-            "ModelOpt 0.43.0 cannot export OlmoeForCausalLM: it looks for w1, w2, w3 in every expert of "
-            "OlmoeSparseMoeBlock, and there is no such linear"
-        )
-    sentences = {f"olmoe-{engine}.txt" for engine in ("layerwise", "modelopt")}
-    locks = {f".olmoe-{engine}.lock" for engine in ("layerwise", "modelopt")}
-    assert {path.name for path in made.iterdir()} == {"runs"} | sentences | locks
+    sentences = {
+        "olmoe": "ModelOpt 0.43.0 cannot export OlmoeForCausalLM: it looks for w1, w2, w3 in every expert of "
+        "OlmoeSparseMoeBlock, and there is no such linear",
+        "qwen2_moe": "ModelOpt 0.43.0 cannot quantize Qwen2MoeForCausalLM: "  # with eager attention alone
+        "Actual method must have closure for freevars",
+    }
+    said = {name: f"model.path={tiny(tmp_path / name, name)}" for name in sentences}
+    made = both_engines(tmp_path / "made", said, *tiny_recipe(tmp_path / "olmoe", texts))
+    names = [f"{name}-{engine}" for name in sentences for engine in ("layerwise", "modelopt")]
+    assert {name: (made / f"{name}.txt").read_text() for name in names} == {
+        name: sentences[name.split("-")[0]] for name in names
+    }
+    left = {path.name for path in made.iterdir() if not path.name.endswith(".lock")}
+    assert left == {"runs"} | {f"{name}.txt" for name in names}

@@ -1,13 +1,18 @@
-"""Kill, interrupt, changed code, busy output: nothing half-written, nothing lost, one clear sentence."""
+"""Kill, interrupt, changed code, full disk: nothing half-written, nothing lost, one true sentence.
+
+engine=modelopt starts over; engine=layerwise goes on after the last complete layer. `test_resume.py` ends it
+at every moment; here the real command is ended at a few.
+"""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import mlflow
@@ -34,35 +39,101 @@ def wait_for_work(process: subprocess.Popen[str], cwd: Path) -> None:
         time.sleep(0.05)
 
 
+def wait_for_a_layer(process: subprocess.Popen[str], cwd: Path) -> None:
+    """Until the first layer of engine=layerwise is complete."""
+    deadline = time.monotonic() + 180
+    while not (cwd / ".checkpoint.state" / "layer-00000.json").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def goes_on(cwd: Path, *overrides: str) -> dict[str, bytes]:
+    """What the same command makes after an end on the way; it must say that it goes on."""
+    said = command("quantize", "output_dir=checkpoint", *overrides, cwd=cwd)
+    assert said.returncode == 0, said.stderr
+    assert re.search(r"going on after layer [123] of 3", said.stderr)
+    return contents(cwd / "checkpoint")
+
+
+def statuses(cwd: Path) -> dict[str, str]:
+    """Status by name of the runs that MLflow knows."""
+    mlflow.set_tracking_uri(f"sqlite:///{cwd}/runs/mlflow.db")
+    runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    return {run.data.tags["mlflow.runName"]: run.info.status for run in runs}
+
+
+KILLED = {"demo": "KILLED", "samples": "FINISHED", "quantize": "KILLED"}
+STARTS_OVER = "nothing half-written was left; the same command starts over"
+GOES_ON = r"the same command goes on after layer [123] \(to start over instead, remove \.checkpoint\.state\)"
+
+
 def test_kill_leaves_nothing_under_the_name_and_the_next_run_gives_the_same_bytes(
     demo: Path, tmp_path: Path
 ) -> None:
-    process = started(tmp_path, "tracking=off", "hardware.threads=2")
+    process = started(tmp_path, "tracking=off", "hardware.threads=2", "engine=modelopt")
     wait_for_work(process, tmp_path)
     time.sleep(3)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "checkpoint").exists()
-    assert contents(quantize(tmp_path, "hardware.threads=2")) == contents(demo)
+    made = contents(quantize(tmp_path, "hardware.threads=2", "engine=modelopt"))
+    layerwise = contents(demo)
+    assert {name for name in made if made[name] != layerwise[name]} == {
+        "manifest.json"
+    }  # it names the engine
     assert not (tmp_path / ".checkpoint.partial").exists()
 
 
-def test_interrupt_stops_cleanly_and_the_run_says_killed(tmp_path: Path) -> None:
-    process = started(tmp_path)
+def test_after_a_kill_the_same_command_goes_on_to_the_same_bytes(demo: Path, tmp_path: Path) -> None:
+    overrides = ("tracking=off", "hardware.threads=2")
+    process = started(tmp_path, *overrides)
+    wait_for_a_layer(process, tmp_path)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "checkpoint").exists()
+    assert goes_on(tmp_path, *overrides) == contents(demo)  # the manifest too
+    assert not list(tmp_path.glob(".checkpoint.[ps]*"))
+
+
+@pytest.mark.parametrize("engine", ["modelopt", "layerwise"])
+def test_interrupt_before_anything_is_complete_leaves_nothing(tmp_path: Path, engine: str) -> None:
+    process = started(tmp_path, f"engine={engine}")
     wait_for_work(process, tmp_path)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    assert "interrupted" in errors
+    assert errors.rstrip().endswith(f"interrupted: {STARTS_OVER}")
     assert not (tmp_path / "checkpoint").exists()
-    assert not (tmp_path / ".checkpoint.partial").exists()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/runs/mlflow.db")
-    runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
-    assert {run.data.tags["mlflow.runName"]: run.info.status for run in runs} == {
-        "demo": "KILLED",
-        "samples": "FINISHED",
-        "quantize": "KILLED",
+    assert not list(tmp_path.glob(".checkpoint.[ps]*"))
+    assert statuses(tmp_path) == KILLED
+
+
+def test_after_an_interrupt_the_same_command_goes_on_and_was_told_so(demo: Path, tmp_path: Path) -> None:
+    process = started(tmp_path, "hardware.threads=2")
+    wait_for_a_layer(process, tmp_path)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert re.search(f"interrupted: {GOES_ON}$", errors.rstrip()), errors
+    assert not (tmp_path / "checkpoint").exists()
+    assert statuses(tmp_path) == KILLED
+    assert goes_on(tmp_path, "tracking=off", "hardware.threads=2") == contents(demo)
+
+
+def test_termination_ends_as_an_interrupt_does(tmp_path: Path) -> None:
+    process = started(tmp_path, "tracking=off")
+    wait_for_a_layer(process, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "Traceback" not in errors
+    assert re.search(f"interrupted: {GOES_ON}$", errors.rstrip()), errors
+    assert {path.name for path in tmp_path.glob(".checkpoint.[ps]*")} == {
+        ".checkpoint.partial",
+        ".checkpoint.state",
     }
 
 
@@ -101,17 +172,28 @@ def test_a_full_disk_is_foreseen(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_a_disk_that_fills_up_on_the_way_leaves_nothing_half_written(demo: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_on_the_way_leaves_nothing_half_written(tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", 8) as small:
-        process = started(small, "tracking=off", "hardware.threads=2", f"work_dir={tmp_path}/runs")
+        process = started(small, "tracking=off", f"work_dir={tmp_path}/runs", "engine=modelopt")
         wait_for_work(process, small)
         (small / "somebody else's").write_bytes(bytes(5 << 20))
         _, errors = process.communicate(timeout=180)
         assert process.returncode == 1, errors
-        assert errors.rstrip().endswith(
-            "the disk is full: nothing half-written was left; make room, run it again"
-        )
+        assert errors.rstrip().endswith(f"the disk is full: make room; {STARTS_OVER}")
         assert {path.name for path in small.iterdir()} == {"somebody else's", ".checkpoint.lock"}
+
+
+@needs_root
+def test_a_disk_that_others_fill_up_on_the_way_costs_no_complete_layer(demo: Path, tmp_path: Path) -> None:
+    overrides = ("tracking=off", "hardware.threads=2", f"work_dir={tmp_path}/runs")
+    with small_disk(tmp_path / "small", 24) as small:
+        process = started(small, *overrides)
+        wait_for_a_layer(process, small)
+        with suppress(OSError), (small / "somebody else's").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 12))
+        _, errors = process.communicate(timeout=180)
+        assert process.returncode == 1, errors
+        assert re.search(f"the disk is full: make room; {GOES_ON}$", errors.rstrip()), errors
         (small / "somebody else's").unlink()
-        again = quantize(small, "hardware.threads=2", f"work_dir={tmp_path}/runs")
-        assert contents(again) == contents(demo)
+        assert goes_on(small, *overrides) == contents(demo)

@@ -74,7 +74,9 @@ class LayerCalibration:
                     lambda x, kind=kind: shapes.update({kind: (1, x.shape[1], 1, x.shape[3])}) for kind in KV
                 ]
                 stack.enter_context(intercepted(self._stepper.modules[name], *seen))
-            self._stepper.run(None, _TWO_TOKENS, attention_mask=False)
+            words = self._stepper.modules[self._stepper.embedding].weight
+            states = torch.zeros((1, 2, words.shape[1]), dtype=words.dtype) if index else None
+            self._stepper.run(states, _TWO_TOKENS, attention_mask=False)
         return shapes
 
     def run(self, index: int, hidden: Hidden) -> Statistics:

@@ -32,9 +32,10 @@ class Hidden:
         self._now: dict[int, torch.Tensor] = {}
         self._next: dict[int, torch.Tensor] = {}
 
-    def allocated(self) -> bool:
-        """Whether both files stand, at their full size."""
-        return all(path.exists() and path.stat().st_size == self.bytes for path in self._paths)
+    def holds(self, layer: int) -> bool:
+        """Whether the file stands that what goes into `layer` is in, when the layer before is complete."""
+        path = self._paths[layer % 2]
+        return path.exists() and path.stat().st_size == self.bytes
 
     def allocate(self) -> None:
         """Take the room on disk for both files. Raises OSError when there is not enough."""

@@ -134,11 +134,8 @@ class Run:
     def _take_room(self, writer: Writer, done: int) -> None:
         """The room for everything to come; what `done` layers rely on must be there."""
         to_come = done < len(self._structure.layers)
-        if done and not (writer.allocated() and (self._hidden.allocated() or not to_come)):
-            raise Stop(
-                f"{done} layers are complete, and files that they are in are missing: remove "
-                f"{shown(self._state)} to start over"
-            )
+        if done and not (writer.allocated() and (self._hidden.holds(done) or not to_come)):
+            raise Stop(f"files of complete layers are missing: remove {shown(self._state)} to start over")
         writer.allocate()
         if to_come:
             self._hidden.allocate()
@@ -153,14 +150,15 @@ class Run:
         return lambda: self._stepper.read(index)
 
     def _kv_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of affine biases are in no configuration: two tokens through the first layer tell them."""
-        if self._config.kv_cache.format != "fp8_affine":
+        """Shapes of affine biases are in no configuration: two tokens through an attention tell them."""
+        first = next((i for i, layer in enumerate(self._structure.layers) if layer.attentions), None)
+        if self._config.kv_cache.format != "fp8_affine" or first is None:
             return {}
-        self._stepper.stand(0, self._stepper.read(0))
+        self._stepper.stand(first, self._stepper.read(first))
         calibration = LayerCalibration(
             self._config, self._structure, self._stepper, self._batches, self._ranks, lambda _: None
         )
-        return calibration.kv_shapes(0)
+        return calibration.kv_shapes(first)
 
     def _settled(self, index: int, found: Statistics) -> dict[str, float]:
         """The amax that each quantizer is exported with.

@@ -1,0 +1,263 @@
+"""kill -9, a power cut or a full disk: the same command goes on after the last complete layer, to the same bytes."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from running import ROOT, contents, tiny, tiny_recipe
+
+LAYERS = 3
+MOMENTS = 50
+FULL_EVERY = 4  # of the moments, one in so many is a full disk
+
+
+class Attempts:
+    """The server of attempts.py, and what an undisturbed run of it made."""
+
+    def __init__(self, folder: Path, texts: Path) -> None:
+        self.log = folder / "log"
+        source = tiny(folder / "source", "mixtral", num_hidden_layers=LAYERS)
+        overrides = [
+            *tiny_recipe(source, texts), f"output_dir={folder}/undisturbed", f"work_dir={folder}/runs",
+            "tracking=off", "hardware.threads=1", "kv_cache=fp8_affine", "coverage=top_up",
+            "coverage.minimum_tokens=90",
+        ]  # fmt: skip
+        self._server = subprocess.Popen(
+            [sys.executable, ROOT / "tests" / "quantize" / "attempts.py", *overrides],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
+        )  # fmt: skip
+        assert self._answer() == "made"
+        self.undisturbed = contents(folder / "undisturbed")
+
+    def begin(
+        self, folder: Path, die_at: int | None = None, power_cut: bool = False, threads: int = 1
+    ) -> int:
+        """Start an attempt at `folder/checkpoint`; returns its process id."""
+        request = {
+            "output_dir": str(folder / "checkpoint"), "threads": threads, "log": str(self.log),
+            "die_at": die_at, "power_cut": power_cut,
+        }  # fmt: skip
+        assert self._server.stdin is not None
+        self.log.unlink(missing_ok=True)
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return int(self._answer())
+
+    def end(self) -> int:
+        """The exit status of what was begun, when it has one."""
+        return int(self._answer())
+
+    def run(
+        self,
+        folder: Path,
+        die_at: int | None = None,
+        power_cut: bool = False,
+        threads: int = 1,
+        anew: bool = False,
+    ) -> int:
+        """An attempt from its beginning to its end; returns its exit status.
+
+        Checks that it ran the layers after those that were complete, all of them if `anew`, and no others.
+        """
+        before = 0 if anew else complete(folder)
+        self.begin(folder, die_at, power_cut, threads)
+        status = self.end()
+        self.check(before)
+        return status
+
+    def check(self, before: int) -> None:
+        """What the last attempt said of its layers, when so many were complete before it."""
+        said = self.log.read_text() if self.log.exists() else ""
+        ran = [int(number) for number in re.findall(rf"layer (\d+)/{LAYERS}:", said)]
+        assert ran == list(range(before + 1, before + 1 + len(ran))), said
+        assert (f"going on after layer {before} of {LAYERS}" in said) or not ran or not before
+
+    def stop(self) -> None:
+        """End the server."""
+        self._server.communicate()
+
+    def _answer(self) -> str:
+        assert self._server.stdout is not None
+        answer = self._server.stdout.readline().strip()
+        assert answer, self._server.communicate()[1]
+        return answer
+
+
+@pytest.fixture(scope="module")
+def attempts(tmp_path_factory: pytest.TempPathFactory, texts: Path) -> Iterator[Attempts]:
+    server = Attempts(tmp_path_factory.mktemp("attempts"), texts)
+    yield server
+    server.stop()
+
+
+def complete(folder: Path) -> int:
+    """How many layers are complete, as far as a next run will see."""
+    return len(list((folder / ".checkpoint.state").glob("layer-?????.json")))
+
+
+def nothing_is_left(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == {"checkpoint", ".checkpoint.lock"}
+
+
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def fill(path: Path) -> None:
+    """Take all the room that is left."""
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT CHECKED HERE: mounting a tmpfs needs root")
+
+
+def test_a_power_cut_before_every_single_order_to_the_disk(attempts: Attempts, tmp_path: Path) -> None:
+    """Each attempt gets one order further than the last; from a complete layer on they are counted anew."""
+    seen: dict[int, int] = {}
+    number, standing = 0, 0
+    while True:
+        number += 1
+        status = attempts.run(tmp_path, die_at=number, power_cut=True)
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL, attempts.log.read_text()
+        assert complete(tmp_path) >= standing or (tmp_path / "checkpoint").exists()
+        seen[standing] = number
+        if complete(tmp_path) > standing:
+            standing, number = complete(tmp_path), 0
+    assert contents(tmp_path / "checkpoint") == attempts.undisturbed
+    assert seen.keys() == set(range(LAYERS + 1))
+    assert min(seen.values()) > 5, seen
+    assert seen[LAYERS] > len(attempts.undisturbed), "sealing forces every file to disk"
+    # It was killed right after sealing too: a state stands beside the checkpoint, and must not outlive it.
+    assert complete(tmp_path) == LAYERS
+    shutil.rmtree(tmp_path / "checkpoint")
+    assert attempts.run(tmp_path, anew=True) == 0
+    assert contents(tmp_path / "checkpoint") == attempts.undisturbed
+    nothing_is_left(tmp_path)
+
+
+@needs_root
+def test_killed_at_random_moments(attempts: Attempts, tmp_path: Path) -> None:
+    """kill -9, or another program takes all the room that is left and gives it back when the run has ended."""
+    chosen = random.Random(3)
+    found: list[int] = []
+    left: list[int] = []
+    full = 0
+    with small_disk(tmp_path / "small", 8) as small:
+        others = small / "somebody else's"
+        started = time.monotonic()
+        assert attempts.run(small) == 0
+        undisturbed = time.monotonic() - started
+        shutil.rmtree(small / "checkpoint")
+        while len(left) < MOMENTS:
+            before = complete(small)
+            pid = attempts.begin(small)
+            wanted = chosen.randint(before, LAYERS)
+            while complete(small) < wanted and alive(pid):
+                time.sleep(0.002)
+            time.sleep(chosen.uniform(0, undisturbed / 2))
+            fills = len(left) % FULL_EVERY == 0
+            if fills:
+                fill(others)
+            elif alive(pid):
+                os.kill(pid, signal.SIGKILL)
+            status = attempts.end()
+            attempts.check(before)
+            others.unlink(missing_ok=True)
+            if status == 0:
+                assert contents(small / "checkpoint") == attempts.undisturbed
+                nothing_is_left(small)
+                shutil.rmtree(small / "checkpoint")
+                continue
+            said = attempts.log.read_text()
+            assert "Traceback" not in said
+            if fills:
+                full += 1
+                assert "No space left on device" in said or "GB free; the checkpoint needs" in said
+                assert (
+                    (f"goes on after layer {complete(small)} " in said)
+                    or not complete(small)
+                    or "free;" in said
+                )
+            found.append(before)
+            left.append(complete(small))
+            if (small / "checkpoint").exists():  # killed between the seal and the end
+                assert contents(small / "checkpoint") == attempts.undisturbed
+                shutil.rmtree(small / "checkpoint")
+                shutil.rmtree(small / ".checkpoint.state", ignore_errors=True)
+        assert attempts.run(small) == 0
+        assert contents(small / "checkpoint") == attempts.undisturbed
+        nothing_is_left(small)
+    assert set(left) == {0, 1, 2, 3}, left
+    assert {1, 2} <= set(found), "no run found much to go on from"
+    assert full > 0
+
+
+def dies_after_a_layer(attempts: Attempts, folder: Path) -> None:
+    """Until a layer is complete, kill it again, later."""
+    folder.mkdir(exist_ok=True)
+    number = 12
+    while not complete(folder):
+        number += 1
+        assert attempts.run(folder, die_at=number) == -signal.SIGKILL
+    assert complete(folder) == 1
+
+
+def test_layers_of_another_number_of_threads_are_thrown_away_in_so_many_words(
+    attempts: Attempts, tmp_path: Path
+) -> None:
+    """The last bits of a product depend on it, and the manifest names one number."""
+    dies_after_a_layer(attempts, tmp_path)
+    assert attempts.run(tmp_path, threads=2, anew=True) == 0
+    said = " ".join(attempts.log.read_text().split())
+    assert (
+        "was kept after layer 1 of another configuration, machine or number of threads: it is thrown" in said
+    )
+    made = contents(tmp_path / "checkpoint")
+    assert {name for name in made if made[name] != attempts.undisturbed[name]} == {"manifest.json"}
+
+
+@pytest.mark.parametrize("gone", [".checkpoint.partial/model-00001", ".checkpoint.state/hidden-1"])
+def test_what_is_complete_is_not_made_up_when_its_files_are_gone(
+    attempts: Attempts, tmp_path: Path, gone: str
+) -> None:
+    dies_after_a_layer(attempts, tmp_path)
+    (lost,) = tmp_path.glob(f"{gone}*")
+    lost.unlink()
+    assert attempts.run(tmp_path) == 1
+    said = attempts.log.read_text()
+    assert "files of complete layers are missing: remove" in said
+    shutil.rmtree(tmp_path / ".checkpoint.state")
+    assert attempts.run(tmp_path) == 0
+    assert contents(tmp_path / "checkpoint") == attempts.undisturbed
+
+
+def test_a_folder_that_was_removed_by_hand_is_made_anew(attempts: Attempts, tmp_path: Path) -> None:
+    dies_after_a_layer(attempts, tmp_path)
+    shutil.rmtree(tmp_path / ".checkpoint.partial")
+    assert attempts.run(tmp_path, anew=True) == 0
+    assert contents(tmp_path / "checkpoint") == attempts.undisturbed
