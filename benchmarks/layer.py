@@ -1,10 +1,10 @@
-"""python benchmarks/layer.py [--device cpu] [--layers 2] [--experts 256] [--batch 4] [--tokens 4096] [--steps 4]
+"""python benchmarks/layer.py [--device cpu] [--layers 2] [--batch 4] [--tokens 4096] [--steps 4]
 
-Real-size MiniMax-M2.7 layers (hidden 3072, 256 experts of 1536, FP8, random weights) through engine=layerwise:
-seconds for each part of a layer, the forced pass beside the bare product rate of the machine, peak memory,
-and the projected hours of the whole recipe. Then engine=modelopt on the same layers and batches, its time for
-a step, and whether both wrote the same bytes. `--modelopt no` leaves it out; `--dir` says where the weights go
-(3.8 GB a layer). On a CPU take few tokens: --device cpu --layers 1 --batch 1 --tokens 64 --steps 1.
+Real-size MiniMax-M2.7 layers (hidden 3072, 256 experts of 1536, FP8, random weights) through
+engine=layerwise: seconds for each part of a layer, the forced pass beside the bare product rate of the
+machine, peak memory, and the projected hours of the whole recipe. Then engine=modelopt on the same layers
+and batches, its time for a step, and whether both wrote the same bytes. `--modelopt no` leaves it out;
+`--experts` takes fewer; `--dir` says where the weights go (3.8 GB a layer). On a CPU take few tokens: --device cpu --layers 1 --batch 1 --tokens 64 --steps 1.
 """
 
 import argparse
@@ -134,13 +134,11 @@ def report(said: argparse.Namespace, clock: Clock) -> None:
     forced, routed = clock.best("Forced.run"), clock.best("Stepper.run")
     flop = 2 * tokens * said.experts * 2 * HIDDEN * EXPERT
     fixed = {name: clock.best(name) for name in ("Stepper.read", "Run._write", "Run._complete")}
-    print(
-        f"{said.layers} layers, {said.experts} experts, {said.batch} x {said.tokens} tokens, {said.steps} steps"
-    )
+    shape = f"{said.experts} experts, {said.batch} x {said.tokens} tokens"
+    print(f"{said.layers} layers, {shape}, {said.steps} steps")
     print(f"product rate       {rate / 1e12:8.1f} TFLOP/s (BF16)")
-    print(
-        f"forced pass        {forced:8.4f} s a step, {flop / forced / 1e12:.1f} TFLOP/s, {flop / forced / rate:.0%} of it"
-    )
+    reached = f"{flop / forced / 1e12:.1f} TFLOP/s, {flop / forced / rate:.0%} of it"
+    print(f"forced pass        {forced:8.4f} s a step, {reached}")
     print(f"routed pass        {routed:8.4f} s a step, attention included")
     for name, label in (
         ("Stepper.read", "read, dequantize"),
@@ -152,9 +150,7 @@ def report(said: argparse.Namespace, clock: Clock) -> None:
     gpu = torch.cuda.max_memory_allocated() / 2**30 if said.device == "cuda" else 0.0
     print(f"peak memory        {peak:8.1f} GiB host, {gpu:.1f} GiB GPU")
     alone = fixed["Run._write"] + fixed["Run._complete"]
-    print(
-        f"whole recipe, if every step and layer were like these ({LAYERS} layers of {STEPS} steps, reading hidden):"
-    )
+    print(f"whole recipe, if every step and layer were like these ({LAYERS} layers of {STEPS} steps):")
     for gpus in (1, 2, 8):
         hours = LAYERS * (STEPS / gpus * (forced + routed) + alone) / 3600
         print(f"  {gpus} x this        {hours:8.2f} h")
@@ -178,7 +174,8 @@ def beside(
     theirs = min(seconds[1:] or seconds) / said.layers
     mine = clock.best("Forced.run") + clock.best("Stepper.run")
     print(
-        f"engine=modelopt    {theirs:8.4f} s a step and layer, weights in BF16; ours {mine:.4f} s: {theirs / mine:.1f} times"
+        f"engine=modelopt    {theirs:8.4f} s a step and layer, weights in BF16; "
+        f"ours {mine:.4f} s: {theirs / mine:.1f} times"
     )
     with clock.part("export"):
         modelopt.export(model, folder / "theirs")

@@ -69,8 +69,8 @@ def building(final: Path, keep_for: str | None = None) -> Iterator[Path]:
         if keep_for is None or not partial.exists() or _mark(state) != keep_for:
             if partial.exists() and (done := _done(state)):
                 console.print(
-                    f"{shown(state)} was kept after {done} of another configuration, machine or number of threads: "
-                    "it is thrown away"
+                    f"{shown(state)} was kept after {done} of another configuration, machine or number of "
+                    "threads: it is thrown away"
                 )
             _discard(final)
             partial.mkdir()

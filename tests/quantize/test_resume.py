@@ -1,4 +1,4 @@
-"""kill -9, a power cut or a full disk: the same command goes on after the last complete layer, to the same bytes."""
+"""kill -9, a power cut, a full disk: the same command goes on after the last complete layer; same bytes."""
 
 import json
 import os
@@ -162,7 +162,7 @@ def test_a_power_cut_before_every_single_order_to_the_disk(attempts: Attempts, t
 
 @needs_root
 def test_killed_at_random_moments(attempts: Attempts, tmp_path: Path) -> None:
-    """kill -9, or another program takes all the room that is left and gives it back when the run has ended."""
+    """kill -9, or another program takes all the room left and gives it back when the run has ended."""
     chosen = random.Random(3)
     found: list[int] = []
     left: list[int] = []
