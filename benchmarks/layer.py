@@ -4,7 +4,8 @@ Real-size MiniMax-M2.7 layers (hidden 3072, 256 experts of 1536, FP8, random wei
 engine=layerwise: seconds for each part of a layer, the forced pass beside the bare product rate of the
 machine, peak memory, and the projected hours of the whole recipe. Then engine=modelopt on the same layers
 and batches, its time for a step, and whether both wrote the same bytes. `--modelopt no` leaves it out;
-`--experts` takes fewer; `--dir` says where the weights go (3.8 GB a layer). On a CPU take few tokens: --device cpu --layers 1 --batch 1 --tokens 64 --steps 1.
+`--experts` takes fewer; `--dir` says where the weights go (3.8 GB a layer). On a CPU take few tokens:
+--device cpu --layers 1 --batch 1 --tokens 64 --steps 1.
 """
 
 import argparse
