@@ -35,6 +35,10 @@ def test_every_recipe_with_every_option(recipe: str, group: str, option: str) ->
             composed(*overrides, "calibration.chat_template=true")
         assert "dataset text" in str(refused.value)
         overrides.append("calibration.chat_template=false")
+    if group == "toolchain" and option != "fixed":
+        with pytest.raises(Usage, match=f"for {option} take engine=modelopt"):
+            composed(*overrides)
+        overrides.append("engine=modelopt")
     config = composed(*overrides)
     assert config.recipe.name == recipe
     chosen = getattr(config, group)
@@ -53,7 +57,7 @@ def test_the_card_s_table_is_in_its_recipe() -> None:
     assert (calibration.sampling.seed, calibration.sampling.buffer_size) == (42, 10000)
     assert (calibration.sequence_length, calibration.batch_size) == (4096, 4)
     assert calibration.chat_template
-    assert config.quantization.moe_calib_experts_ratio == 1.0
+    assert config.coverage.name == "all_experts"
     assert config.kv_cache.format == "fp8_affine"
 
 
