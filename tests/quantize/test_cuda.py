@@ -31,13 +31,13 @@ def test_cpu_and_gpu(demo: Path, tmp_path: Path) -> None:
     [
         ("hardware=cuda", "torch finds no CUDA device: take hardware=cpu"),
         (
-            "toolchain=as_published",
+            "toolchain=as_published engine=modelopt",
             "as_published cannot export without a GPU: take toolchain=fixed",
         ),
     ],
 )
 def test_a_missing_gpu_is_noticed_before_any_work(tmp_path: Path, override: str, sentence: str) -> None:
-    said = command("quantize", override, cwd=tmp_path)
+    said = command("quantize", *override.split(), cwd=tmp_path)
     assert said.returncode == 2
     assert sentence in said.stderr
     assert {path.name for path in tmp_path.glob("runs/*")} <= {"toolchains"}

@@ -6,13 +6,14 @@ come from calling the experts one by one, without sorting, weighing or adding up
 on the first batch. The last product of an expert decides no statistic there and is left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 
 from pipeline.errors import Stop
+from pipeline.quantize.layerwise.stacked import Stack, stacks
 from pipeline.quantize.layerwise.structure import Block, Layer
 
 
@@ -25,6 +26,7 @@ class Forced:
         self._modules = modules
         self._last = probe.last(block)
         self._direct: bool | None = None
+        self._stacks: list[tuple[list[str], Stack]] | None = None
 
     @property
     def direct(self) -> bool:
@@ -37,11 +39,23 @@ class Forced:
             if self._direct is None:
                 self._direct = self._through_block(states)
             elif self._direct:
-                rows = states.reshape(-1, states.shape[-1])
-                for name in experts:
-                    self._modules[name](rows)
+                self._one_by_one(states.reshape(-1, states.shape[-1]), set(experts))
             else:
                 self._through_block(states)
+
+    def _one_by_one(self, rows: torch.Tensor, experts: Set[str]) -> None:
+        """Call the experts themselves, the first products of a group of them at once where that is exact."""
+        if self._stacks is None:
+            self._stacks = stacks(self.block.experts, self.whole, self._modules)
+        left = dict.fromkeys(name for name in self.block.experts if name in experts)
+        for group, stack in self._stacks:
+            if left.keys() >= set(group) and stack.serves(rows):
+                with stack.answering(rows):
+                    for name in group:
+                        self._modules[name](rows)
+                        del left[name]
+        for name in left:
+            self._modules[name](rows)
 
     def _through_block(self, states: torch.Tensor) -> bool:
         """One forward with every expert chosen; whether each got all rows, once, in order."""
