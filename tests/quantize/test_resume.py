@@ -183,9 +183,8 @@ def test_killed_at_random_moments(attempts: Attempts, tmp_path: Path) -> None:
             wanted = chosen.randint(before, LAYERS)
             while complete(small) < wanted and alive(pid):
                 time.sleep(0.002)
-            # Once the last layer is complete, only tables and the seal are to come, in no time.
-            at_the_seal = before < wanted == LAYERS
-            time.sleep(chosen.uniform(0, 0.03 if at_the_seal else undisturbed / 2))
+            # A layer this small, or the seal, takes no longer; the way to the first much longer.
+            time.sleep(chosen.uniform(0, 0.03 if wanted > before else undisturbed))
             fills = len(left) % FULL_EVERY == 0
             if fills:
                 fill(others)
