@@ -49,6 +49,8 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
     if team.leads:
         console.print(f"recipe={recipe.name}: {recipe.summary}{other}", soft_wrap=True)
     plan = _agreed(config, team)
+    if team.leads and plan.checkpoint is None:
+        console.print(disk(config, plan.source), soft_wrap=True)
     with tracking.opened(config.tracking, recipe.name, config.work_dir, team.leads) as tracker:
         tracker.params(config.identity() | {"hardware": config.hardware.identity()})
         tracker.text(readable_json(config.model_dump(mode="json")), "config.json")
@@ -138,6 +140,21 @@ def _name_latest(config: QuantizeConfig, plan: Plan) -> None:
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(plan.final.name)
         fresh.replace(plan.final.parent / config.recipe.name)
+
+
+def disk(config: QuantizeConfig, source: Source) -> str:
+    """What the work takes on disk, at most, in one sentence.
+
+    Hidden states lie in two files, every sample at its full length, in the two bytes of BF16.
+    """
+    weights = sum(tensor.size for tensor in source.tensors.values())
+    said = f"disk: up to {weights / 1e9:.2f} GB for the checkpoint"
+    if config.engine.name == "layerwise":
+        samples = sum(dataset.samples for dataset in config.calibration.datasets.values())
+        positions = samples * config.calibration.sequence_length
+        hidden = 2 * positions * int(source.config.get("hidden_size", 0)) * 2
+        said += f", and until it is sealed up to {hidden / 1e9:.2f} GB for hidden states"
+    return said
 
 
 def _room_for(target: Path, needed: int) -> None:

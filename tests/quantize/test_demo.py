@@ -8,7 +8,10 @@ import pytest
 from running import ROOT, command, contents, quantize
 
 from pipeline import manifest
+from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import read_folder
+from pipeline.config import QuantizeConfig, compose
+from pipeline.quantize.command import disk
 
 GOLDEN = Path(__file__).parent / "golden" / "demo_weights.json"
 
@@ -101,6 +104,18 @@ def test_another_recipe_does_not_overwrite_it(demo: Path) -> None:
     said = command("quantize", "output_dir=checkpoint", "tracking=off", "kv_cache=none", cwd=demo.parent)
     assert said.returncode == 2
     assert "holds the result of another configuration" in said.stderr
+
+
+def test_what_it_takes_on_disk_is_said_beforehand() -> None:
+    source = Source(ROOT / "demo" / "model")
+    weights = sum(path.stat().st_size for path in source.path.glob("*.safetensors"))
+    said = disk(compose(QuantizeConfig, "config", []), source)
+    hidden = 2 * 80 * 128 * 256 * 2
+    assert said == (
+        f"disk: up to {weights / 1e9:.2f} GB for the checkpoint, and until it is sealed up to "
+        f"{hidden / 1e9:.2f} GB for hidden states"
+    )
+    assert disk(compose(QuantizeConfig, "config", ["engine=modelopt"]), source).endswith("the checkpoint")
 
 
 def test_a_flipped_bit_is_found_by_the_command(demo: Path, tmp_path: Path) -> None:
