@@ -70,7 +70,9 @@ class Tracker:
         for name, dataset in described.items():
             said = config[name]
             # MLflow cuts its own digest at 36 characters; the full one is a tag and in the manifest.
-            source = CodeDatasetSource(tags={"repository": said["repository"], "split": said["split"]})
+            source = CodeDatasetSource(
+                tags={"repository": said["repository"], "split": ",".join(said["splits"])}
+            )
             entry = MetaDataset(  # type: ignore[abstract]  # it is used as it is in MLflow's documentation
                 source, name=name, digest=dataset["digest"][:36]
             )

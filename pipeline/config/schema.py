@@ -39,16 +39,27 @@ class Recipe(Part):
 
 
 class Model(Part):
-    """The source checkpoint. `remote_code` pins the sha256 of each Python file that may be run."""
+    """The source checkpoint: a local folder, or a repository of the hub at a commit.
+
+    `config` is a copy of its config.json, for `plan`. `remote_code` pins the sha256 of each Python file that
+    may be run.
+    """
 
     name: str
+    repository: str | None
+    revision: str | None
     path: Path | None
+    config: Path | None
     remote_code: dict[str, Sha256]
     attn_implementation: Literal["eager", "sdpa"]
 
 
 class Dataset(Part):
-    """One calibration dataset: which adapter reads its rows, which file, how many samples."""
+    """One calibration dataset: which adapter reads its rows, where they are, how many samples.
+
+    The samples are shared out over the splits, the remainder to the last. `subset` is what the hub calls a
+    dataset's configuration.
+    """
 
     adapter: Literal[
         "open_code_reasoning",
@@ -56,25 +67,32 @@ class Dataset(Part):
         "magpie_pro_mt",
         "nemotron_post_training_v2",
         "llama_nemotron",
+        "cnn_dailymail",
         "text",
     ]
     repository: str
     revision: str | None
-    split: str
+    subset: str | None
+    splits: tuple[str, ...] = Field(min_length=1)
     path: Path | None
     samples: int = Field(ge=1)
 
 
 class Sampling(Part):
-    """Seeded choice of rows: `datasets`' streaming shuffle with a buffer, as the card patches it in."""
+    """Choice of rows: `datasets`' streaming shuffle with a buffer, as the card patches it in; the first ones;
+    or `uniform`, every row of the split equally likely.
+    """
 
-    method: Literal["shuffle_buffer", "first"]
+    method: Literal["shuffle_buffer", "uniform", "first"]
     seed: int = Field(ge=0)
     buffer_size: int = Field(ge=1)
 
 
 class Calibration(Part):
-    """Which samples calibrate, and how they become batches. Lengths in tokens."""
+    """Which samples calibrate, and how they become batches. Lengths in tokens.
+
+    Samples are padded to the longest of their `batch`, or of the whole `set` as ModelOpt's data loader does.
+    """
 
     datasets: dict[str, Dataset] = Field(min_length=1)
     sampling: Sampling
@@ -82,14 +100,20 @@ class Calibration(Part):
     chat_template: bool
     batch_size: int = Field(ge=1)
     padding_side: Literal["left", "right"]
+    pad_to: Literal["batch", "set"]
     attention_mask: bool
 
 
 class Quantization(Part):
-    """ModelOpt's configuration by name, and its algorithm."""
+    """ModelOpt's configuration by name, and its algorithm.
+
+    `dequantize_to` is the dtype that FP8 source weights take on the way to the checkpoint: what is not
+    quantized is written in it, and block scales and codes are computed from it.
+    """
 
     format: Literal["nvfp4_experts_only", "nvfp4_mlp_only"]
     algorithm: Literal["max"]
+    dequantize_to: Literal["bfloat16", "float32"]
 
 
 class Coverage(Part):
@@ -100,9 +124,9 @@ class Coverage(Part):
 
 
 class KvCache(Part):
-    """KV-cache format: `fp8` scales, `fp8_affine` scales and biases, or `none`."""
+    """KV-cache format: calibrated `fp8` scales, `fp8_affine` with biases, `fp8_cast` scales of 1, or `none`."""
 
-    format: Literal["fp8", "fp8_affine", "none"]
+    format: Literal["fp8", "fp8_affine", "fp8_cast", "none"]
 
 
 class Engine(Part):

@@ -50,7 +50,15 @@ def texts(path: Path, count: int = 50) -> Dataset:
     path.write_text(
         "".join(json.dumps({"text": f"sample number {n} " * (n % 7 + 1)}) + "\n" for n in range(count))
     )
-    return Dataset(adapter="text", repository="local", revision=None, split="train", path=path, samples=9)
+    return Dataset(
+        adapter="text",
+        repository="local",
+        revision=None,
+        subset=None,
+        splits=("train",),
+        path=path,
+        samples=9,
+    )
 
 
 def recipe(path: Path, *overrides: str) -> QuantizeConfig:
