@@ -72,7 +72,7 @@ def test_the_card_s_table_is_in_its_recipe() -> None:
         ("+foo=3", "unknown key 'foo': it is one of model, calibration, "),
         ("seed=x", "seed='x': should be a valid integer"),
         ("calibration.batch_size=0", "calibration.batch_size=0: should be greater than or equal to 1"),
-        ("kv_cache.format=fp9", "kv_cache.format='fp9': should be 'fp8', 'fp8_affine' or 'none'"),
+        ("kv_cache.format=fp9", "kv_cache.format='fp9': should be 'fp8', 'fp8_affine', 'fp8_cast' or 'none'"),
         ("demo", "'demo' is not an override: write key=value"),
         ("model=local", "model.path is needed: give model.path="),
     ],
