@@ -124,7 +124,7 @@ class Coverage(Part):
 
 
 class KvCache(Part):
-    """KV-cache format: calibrated `fp8` scales, `fp8_affine` with biases, `fp8_cast` scales of 1, or `none`."""
+    """KV-cache format: calibrated `fp8` scales, `fp8_affine` with biases, `fp8_cast` ones, or `none`."""
 
     format: Literal["fp8", "fp8_affine", "fp8_cast", "none"]
 
