@@ -37,11 +37,12 @@ def read_index(directory: Path) -> list[dict[str, object]]:
 
 
 def batches(samples: list[np.ndarray], calibration: Calibration, pad_id: int) -> Iterator[Batch]:
-    """Consecutive samples, padded to the longest of their batch on the recipe's side."""
+    """Consecutive samples, padded on the recipe's side to the longest of their batch or of the whole set."""
     size = calibration.batch_size
+    longest_of_all = max((len(ids) for ids in samples), default=0)
     for first in range(0, len(samples), size):
         group = samples[first : first + size]
-        longest = max(len(ids) for ids in group)
+        longest = longest_of_all if calibration.pad_to == "set" else max(len(ids) for ids in group)
         input_ids = np.full((len(group), longest), pad_id, np.int64)
         mask = np.zeros_like(input_ids)
         for row, ids in enumerate(group):

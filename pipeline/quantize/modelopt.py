@@ -23,7 +23,9 @@ logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 transformers.utils.logging.set_verbosity_error()
 
 _FORMATS = {"nvfp4_experts_only": "NVFP4_EXPERTS_ONLY_CFG", "nvfp4_mlp_only": "NVFP4_MLP_ONLY_CFG"}
-_KV_FORMATS = {"fp8": "FP8_KV_CFG", "fp8_affine": "FP8_AFFINE_KV_CFG"}
+_KV_FORMATS = {"fp8": "FP8_KV_CFG", "fp8_affine": "FP8_AFFINE_KV_CFG", "fp8_cast": "FP8_KV_CFG"}
+CONSTANT_AMAX = 448.0
+"""ModelOpt's amax of a quantizer that is not calibrated: the largest E4M3 number, hence a scale of 1."""
 
 Progress = Callable[[int, int, float], None]
 """Called after each batch with samples, tokens (padding left out) and seconds of that batch."""
@@ -38,7 +40,9 @@ def chosen(config: QuantizeConfig) -> dict[str, Any]:
     if config.coverage.name == "all_experts":
         said["algorithm"]["moe_calib_experts_ratio"] = 1.0
     if config.kv_cache.format != "none":
-        kv = getattr(mtq, _KV_FORMATS[config.kv_cache.format])["quant_cfg"]
+        kv = copy.deepcopy(getattr(mtq, _KV_FORMATS[config.kv_cache.format])["quant_cfg"])
+        if config.kv_cache.format == "fp8_cast":
+            kv["*[kv]_bmm_quantizer"]["use_constant_amax"] = True
         said = mtq.update_quant_cfg_with_kv_cache_quant(said, kv)
     return said
 
@@ -97,7 +101,18 @@ def calibrate(model: Any, batches: Iterable[Batch], config: QuantizeConfig, prog
 
     with torch.no_grad():
         quantized = with_quantizers(model, config)
-        return mtq.calibrate(quantized, chosen(config)["algorithm"], forward_loop)  # as mtq.quantize does
+        mtq.calibrate(quantized, chosen(config)["algorithm"], forward_loop)  # as mtq.quantize does
+    _note_constants(quantized)
+    return quantized
+
+
+def _note_constants(model: Any) -> None:
+    """Let a quantizer with ModelOpt's constant amax say it: 0.43.0 computes with it and exports no scale."""
+    from modelopt.torch.quantization.nn import TensorQuantizer
+
+    for module in model.modules():
+        if isinstance(module, TensorQuantizer) and module.is_enabled and module._use_constant_amax:
+            module.amax = CONSTANT_AMAX
 
 
 def _forward(model: Any, batch: Batch, attention_mask: bool) -> None:
