@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -65,18 +64,24 @@ def run(*words: str) -> Ran:
         while process.poll() is None:
             try:
                 family = [process, *process.children(recursive=True)]
-                peak = max(peak, sum(member.memory_info().rss for member in family))
+                peak = max(peak, sum(most(member.pid) for member in family))
                 counters = process.io_counters()
                 disk = {name: getattr(counters, name) for name in disk}
-            except psutil.NoSuchProcess:
+            except (psutil.NoSuchProcess, FileNotFoundError):
                 pass
             time.sleep(1)
         said = process.stdout.read()
     if process.returncode:
         raise SystemExit(f"{' '.join(words)}\n{said}")
     seconds = time.perf_counter() - started
-    largest = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of one process, but exact
-    return Ran(seconds, max(peak, largest) / 2**30, disk["read_bytes"], disk["write_bytes"], said)
+    return Ran(seconds, peak / 2**30, disk["read_bytes"], disk["write_bytes"], said)
+
+
+def most(pid: int) -> int:
+    """The most memory that a process has had so far, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return 1024 * int(found[1]) if found else 0
 
 
 def disk_rates(folder: Path) -> dict[str, float]:

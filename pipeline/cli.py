@@ -45,6 +45,7 @@ usage: analyse checkpoint=DIR [against=DIR] [report=DIR] [tracking=off]
 
   analyse checkpoint=runs/checkpoints/demo
   analyse checkpoint=/data/all-experts against=/data/natural     two checkpoints of one model, scale by scale
+  analyse checkpoint=/data/mine report=/data/report tracking=off
 
 Tells how many bytes depend on calibration at all, how each amax converged with the samples, what each
 dataset adds, how the routers spread the tokens, and what forcing every expert changes. Tables on the

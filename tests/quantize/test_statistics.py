@@ -128,22 +128,6 @@ def test_the_natural_amax_of_a_forced_run_is_that_of_a_run_that_forces_nothing(
     assert amaxes(topped_up, "natural_amax") == alone
 
 
-def test_a_dataset_s_amax_and_counts_are_those_of_a_run_with_it_alone(demo: Path, tmp_path: Path) -> None:
-    *others, last = DATASETS
-    alone = quantize(tmp_path, "hardware.threads=2", *(f"~calibration.datasets.{name}" for name in others))
-    of_each = rows(demo, "calibration_datasets.csv")
-    assert {row["quantizer"]: float(row[f"amax@{last}"]) for row in of_each} == amaxes(alone, "amax@16")
-    first = {row["quantizer"]: float(row[f"amax@{DATASETS[0]}"]) for row in of_each}
-    assert first == amaxes(demo, "amax@16")  # its samples come first
-    of_experts = rows(demo, "calibration_coverage.csv")
-    counted = [row[f"routed@{last}"] for row in of_experts]
-    assert counted == [row["routed_positions"] for row in rows(alone, "calibration_coverage.csv")]
-    assert all(
-        int(row["routed_positions"]) == sum(int(row[f"routed@{name}"]) for name in DATASETS)
-        for row in of_experts
-    )
-
-
 def test_a_batch_with_samples_of_two_datasets_tells_of_both(natural: Path) -> None:
     header = rows(natural, "calibration_datasets.csv")[0].keys()
     mixed = ["+".join(DATASETS[:2]), "+".join(DATASETS[2:4]), DATASETS[4]]
