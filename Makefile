@@ -4,7 +4,7 @@ SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --group 
 RUN := $(UV) run --no-sync
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint ui bench lock clean
+.PHONY: help setup demo test lint ui bench rehearsal lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ ui: setup ## the MLflow pages of the runs made here, on loopback
 bench: setup ## packing and both engines beside ModelOpt's
 	@$(RUN) python benchmarks/packing.py
 	@$(RUN) python benchmarks/engines.py
+
+rehearsal: setup ## two layers of MiniMax-M2.7's real width, quantized and verified here (13 GB of disk)
+	@$(RUN) python benchmarks/rehearsal.py
 
 lock: ## refresh uv.lock from pyproject.toml
 	@$(UV) lock

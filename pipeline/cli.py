@@ -38,6 +38,20 @@ weights (every packed byte follows from the source). They need no GPU.
 Exit status: 0 every level asked for holds, 1 something differs, 2 it could not be checked.
 """
 
+ANALYSE = """\
+analyse: what the calibration of a sealed checkpoint was worth, measured.
+
+usage: analyse checkpoint=DIR [against=DIR] [report=DIR] [tracking=off]
+
+  analyse checkpoint=runs/checkpoints/demo
+  analyse checkpoint=/data/all-experts against=/data/natural     two checkpoints of one model, scale by scale
+  analyse checkpoint=/data/mine report=/data/report tracking=off
+
+Tells how many bytes depend on calibration at all, how each amax converged with the samples, what each
+dataset adds, how the routers spread the tokens, and what forcing every expert changes. Tables on the
+screen; report.md, analysis.json and figures in <checkpoint>.analysis. It needs neither source nor GPU.
+Exit status: 0 told, 2 nothing could be told, and why.
+"""
 
 _LAUNCHER = "hydra/launcher="
 
@@ -51,6 +65,11 @@ def quantize() -> None:
 def verify() -> None:
     """Console entry point `verify`."""
     _main(VERIFY, "pipeline.verify.command")
+
+
+def analyse() -> None:
+    """Console entry point `analyse`."""
+    _main(ANALYSE, "pipeline.analyse.command")
 
 
 def _main(help_text: str, module: str) -> None:

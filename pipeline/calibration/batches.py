@@ -18,10 +18,14 @@ BATCHING = ("batch_size", "padding_side", "pad_to", "attention_mask")
 
 @dataclass(frozen=True)
 class Batch:
-    """`input_ids` int64 [samples, tokens], `attention_mask` int64 of the same shape, 0 where padded."""
+    """`input_ids` int64 [samples, tokens], `attention_mask` int64 of the same shape, 0 where padded.
+
+    `dataset` is where its samples are from: two names with a + between them where it holds some of both.
+    """
 
     input_ids: np.ndarray
     attention_mask: np.ndarray
+    dataset: str = ""
 
 
 def read_samples(directory: Path) -> list[np.ndarray]:
@@ -40,6 +44,7 @@ def batches(samples: list[np.ndarray], calibration: Calibration, pad_id: int) ->
     """Consecutive samples, padded on the recipe's side to the longest of their batch or of the whole set."""
     size = calibration.batch_size
     longest_of_all = max((len(ids) for ids in samples), default=0)
+    origins = [name for name, dataset in calibration.datasets.items() for _ in range(dataset.samples)]
     for first in range(0, len(samples), size):
         group = samples[first : first + size]
         longest = longest_of_all if calibration.pad_to == "set" else max(len(ids) for ids in group)
@@ -49,4 +54,9 @@ def batches(samples: list[np.ndarray], calibration: Calibration, pad_id: int) ->
             start = longest - len(ids) if calibration.padding_side == "left" else 0
             input_ids[row, start : start + len(ids)] = ids
             mask[row, start : start + len(ids)] = 1
-        yield Batch(input_ids, mask)
+        yield Batch(input_ids, mask, "+".join(dict.fromkeys(origins[first : first + size])))
+
+
+def dataset_names(batches: list[Batch]) -> list[str]:
+    """Where samples are from, each once, in the order of the batches."""
+    return list(dict.fromkeys(batch.dataset for batch in batches))

@@ -214,3 +214,13 @@ class VerifyConfig(Part):
     source: Path | None
     levels: tuple[Literal["integrity", "structure", "weights"], ...] | None
     report: Path | None
+
+
+class AnalyseConfig(Part):
+    """The whole of `analyse`'s configuration."""
+
+    checkpoint: Path
+    against: Path | None
+    report: Path | None
+    tracking: Tracking
+    work_dir: Path

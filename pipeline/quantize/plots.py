@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.quantize.statistics import Found, kind
 
-_BLUE, _GREY, _COLD = "#0072B2", "#666666", "#D55E00"
+_BLUE, GREY, COLD = "#0072B2", "#666666", "#D55E00"
 _TITLES = {"input": "inputs of", "k_bmm": "keys", "v_bmm": "values"}
 
 
@@ -22,7 +22,7 @@ def coverage(found: Found) -> Any:
     routed = _padded([block.routed for block in found.experts])
     cold, rows = routed == 0, np.arange(len(routed))
     seen = np.where(cold, np.nan, routed)
-    figure = _figure(14, max(3.6, min(9.0, 2.4 + 0.16 * len(rows))))
+    figure = figure_of(14, max(3.6, min(9.0, 2.4 + 0.16 * len(rows))))
     chart, spread = figure.subplots(1, 2, width_ratios=(4, 1), sharey=True)
     least, most = np.nanpercentile(seen, (0.5, 99.5))  # a few extremes shall not take all the colours
     picture = chart.imshow(
@@ -33,10 +33,10 @@ def coverage(found: Found) -> Any:
         interpolation="nearest",
     )
     chart.set(xlabel="expert", ylabel="layer", title="positions routed to each expert")
-    chart.set_yticks(*_layer_ticks([block.layer for block in found.experts]))
+    chart.set_yticks(*layer_ticks([block.layer for block in found.experts]))
     bar = figure.colorbar(picture, ax=chart, pad=0.01, extend="both")
     bar.set_label("positions, log scale")
-    _plain_ticks(bar.ax.yaxis)
+    plain_ticks(bar.ax.yaxis)
 
     low, middle, high = (f(routed, axis=1) for f in (np.nanmin, np.nanmedian, np.nanmax))
     nothing = 0.5  # where a logarithmic axis shows 0
@@ -54,13 +54,13 @@ def coverage(found: Found) -> Any:
     )
     if cold.any():
         where = rows[cold.any(axis=1)]
-        spread.plot(np.full(len(where), nothing), where, "s", color=_COLD, markersize=5)
+        spread.plot(np.full(len(where), nothing), where, "s", color=COLD, markersize=5)
         across, down = np.nonzero(cold)[::-1]
         chart.scatter(
-            across, down, 26, _COLD, marker="s", edgecolors="white", linewidths=0.6, label="cold: none at all"
+            across, down, 26, COLD, marker="s", edgecolors="white", linewidths=0.6, label="cold: none at all"
         )
     spread.set(xscale="log", xlabel="positions, log scale", title="spread over experts")
-    _plain_ticks(spread.xaxis)
+    plain_ticks(spread.xaxis)
     spread.grid(axis="x", color="0.9")
     figure.legend(loc="outside lower right", ncols=3, frameon=False)
 
@@ -76,9 +76,9 @@ def coverage(found: Found) -> Any:
 
 def convergence(found: Found) -> Any:
     """How amaxes grew with the samples: how much of its last value each kind had, and how many had it all."""
-    groups = _groups(found)
+    groups = quantizer_groups(found)
     settled, reached = found.settled(), found.reached()
-    figure = _figure(3.2 * max(len(groups), 2) + 1, 6.4)
+    figure = figure_of(3.2 * max(len(groups), 2) + 1, 6.4)
     charts = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
     for column, (title, chosen) in enumerate(groups):
         known = chosen & ~np.isnan(reached[:, -1])
@@ -87,9 +87,9 @@ def convergence(found: Found) -> Any:
         low, middle, worst = np.percentile(part, 5, axis=0), np.median(part, axis=0), part.min(axis=0)
         top.fill_between(found.samples, low, 100, color=_BLUE, alpha=0.18, linewidth=0, label="95% are above")
         top.plot(found.samples, middle, "o-", color=_BLUE, markersize=4, label="median")
-        top.plot(found.samples, worst, "v--", color=_COLD, markersize=4, label="worst")
+        top.plot(found.samples, worst, "v--", color=COLD, markersize=4, label="worst")
         top.set(title=f"{title}\n{known.sum():,} quantizers", xscale="log", ylim=(-3, 105))
-        bottom.plot(found.samples, done, "s-", color=_GREY, markersize=4)
+        bottom.plot(found.samples, done, "s-", color=GREY, markersize=4)
         bottom.set(xlabel="calibration samples", ylim=(-3, 105))
         _sample_ticks(bottom, found.samples)
         for chart in (top, bottom):
@@ -103,8 +103,8 @@ def convergence(found: Found) -> Any:
 
 def amax(found: Found) -> Any:
     """The amax that each scale was made from, by layer: median, and smallest to largest of the layer."""
-    groups = _groups(found)
-    figure = _figure(3.4 * max(len(groups), 2) + 1, 4.2)
+    groups = quantizer_groups(found)
+    figure = figure_of(3.4 * max(len(groups), 2) + 1, 4.2)
     charts = figure.subplots(1, len(groups), squeeze=False)[0]
     for chart, (title, chosen) in zip(charts, groups, strict=True):
         layers = np.unique(found.layers[chosen])
@@ -119,7 +119,7 @@ def amax(found: Found) -> Any:
         middle_of = float(np.sqrt(low.min() * high.max()))
         chart.set_ylim(min(low.min() / 1.3, middle_of / 3), max(high.max() * 1.3, middle_of * 3))
         chart.xaxis.get_major_locator().set_params(integer=True)
-        _plain_ticks(chart.yaxis)
+        plain_ticks(chart.yaxis)
         chart.grid(color="0.9")
     charts[0].set_ylabel("amax, log scale")
     charts[0].legend(loc="best")
@@ -133,13 +133,14 @@ def figures(found: Found) -> dict[str, Callable[[Found], Any]]:
     return of_experts | {"convergence": convergence, "amax": amax}
 
 
-def _figure(width: float, height: float) -> Any:
+def figure_of(width: float, height: float) -> Any:
+    """An empty figure, in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=130, layout="constrained")
 
 
-def _groups(found: Found) -> list[tuple[str, np.ndarray]]:
+def quantizer_groups(found: Found) -> list[tuple[str, np.ndarray]]:
     """Quantizers by what they quantize, with a title: inputs by the linear's own name, keys, values.
 
     Linears that always get the same input, as gate and up do, come as one.
@@ -169,7 +170,7 @@ def _padded(counts: list[np.ndarray]) -> np.ndarray:
     return table
 
 
-def _layer_ticks(layers: list[int]) -> tuple[list[int], list[int]]:
+def layer_ticks(layers: list[int]) -> tuple[list[int], list[int]]:
     """At which rows to write which layer: all of a few, every fifth of many."""
     every = 1 if len(layers) <= 20 else 5
     rows = [row for row, layer in enumerate(layers) if layer % every == 0]
@@ -183,7 +184,7 @@ def _sample_ticks(chart: Any, samples: list[int]) -> None:
     chart.minorticks_off()
 
 
-def _plain_ticks(axis: Any) -> None:
+def plain_ticks(axis: Any) -> None:
     """1, 2, 5, 10 instead of powers on a logarithmic axis whose limits are known; decades if that is much."""
     low, high = sorted(axis.get_view_interval())
     steps = (1, 2, 5) if high / low < 500 else (1,)

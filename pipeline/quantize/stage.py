@@ -16,7 +16,7 @@ from pipeline.config.schema import QuantizeConfig
 from pipeline.digest import code_digest, sha256_json
 from pipeline.fingerprint import choose_device, lock_digest, numeric_platform, packages, settle
 from pipeline.progress import Bar
-from pipeline.quantize import plots, statistics
+from pipeline.quantize import plots, statistics, tables
 from pipeline.ranks import Ranks
 from pipeline.toolchain import Toolchain, activate
 from pipeline.tracking import Tracker
@@ -153,8 +153,8 @@ def _layerwise(
     ranks: Ranks,
 ) -> dict[str, Any]:
     """engine=layerwise: one layer at a time; what a former run of the same key finished is kept."""
-    from pipeline.quantize.layerwise.calibrate import marks
     from pipeline.quantize.layerwise.run import Run
+    from pipeline.quantize.layerwise.stretches import marks
 
     run = Run(config, plan.source, groups, device, folder, stage.state_of(plan.final), ranks)
     records: list[dict[str, Any]] = []
@@ -163,18 +163,18 @@ def _layerwise(
         tracker.metrics(statistics.layer_metrics(record), step=index)
 
     records = run.layers(report)
-    found = statistics.gather(records, groups, [count for _, count in marks(groups)])
+    found = statistics.gather(records, groups, marks(groups))
     weights = sum(name.endswith(".input_quantizer") for name in found.names)
     if ranks.leads:
-        _tell(found, statistics.write(folder, found), tracker)
+        _tell(found, tables.write(folder, found), tracker)
     return {"quantizers": len(found.names) + weights} | statistics.totals(found)
 
 
-def _tell(found: statistics.Found, tables: list[Path], tracker: Tracker) -> None:
+def _tell(found: statistics.Found, written: list[Path], tracker: Tracker) -> None:
     """Tables, figures and how the amaxes converged, once they are known."""
     for count, values in statistics.convergence(found):
         tracker.metrics(values, step=count)
-    for table in tables:
+    for table in written:
         tracker.file(table, "tables")
     for name, draw in plots.figures(found).items():
         tracker.figure(partial(draw, found), f"plots/{name}.png")

@@ -1,4 +1,4 @@
-"""What calibration saw: two tables sealed with the checkpoint, a few totals, and metrics to look at.
+"""What calibration saw: what the sealed tables hold, a few totals, and metrics to look at.
 
 All of it follows from the records of the layers, so a resumed run tells what an uninterrupted one tells.
 
@@ -7,44 +7,47 @@ experts and both count for an amax, here as in ModelOpt; with `batch_size=1` the
 position is a token. An expert is *cold* when the router sent it no position at all.
 """
 
-import csv
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.calibration.batches import Batch
-
-COVERAGE = "calibration_coverage.csv"
-AMAX = "calibration_amax.csv"
+from pipeline.calibration.batches import Batch, dataset_names
 
 
 @dataclass(frozen=True)
 class Experts:
-    """The experts of one block: the positions that each saw, int64 [experts]."""
+    """The experts of one block: the positions that each saw, int64 [experts].
+
+    `by_dataset` int64 [datasets, experts] are the routed ones again, by where they are from.
+    """
 
     layer: int
     block: str
     routed: np.ndarray
     forced: np.ndarray
+    by_dataset: np.ndarray
 
 
 @dataclass(frozen=True)
 class Found:
-    """What calibration found in all layers.
+    """What calibration found in all layers, float64 where not said otherwise.
 
-    `measured` float64 [quantizers, marks] is each quantizer's amax after `samples[mark]` samples, 0 before
-    anything reached it; `exported` float64 [quantizers] the amax that its scale was made from, which differs
-    from the last measured one where quantizers share theirs.
+    `measured` [quantizers, marks] is each quantizer's amax after `samples[mark]` samples, 0 before anything
+    reached it; `of_dataset` [quantizers, datasets] what each dataset alone would have given; `natural`
+    [quantizers] what the router's own choices alone gave; `exported` [quantizers] the amax that its scale was
+    made from, which differs from the last measured one where quantizers share theirs.
     """
 
     samples: list[int]
     positions: int
+    datasets: list[str]
     experts: list[Experts]
     layers: np.ndarray
     names: list[str]
     measured: np.ndarray
+    of_dataset: np.ndarray
+    natural: np.ndarray
     exported: np.ndarray
 
     def settled(self) -> np.ndarray:
@@ -70,51 +73,28 @@ def kind(quantizer: str) -> str:
 def gather(records: list[dict[str, Any]], batches: list[Batch], samples: list[int]) -> Found:
     """The records of all layers, put together; `samples` says after how many the amaxes were noted."""
     experts = [
-        Experts(layer, block, np.array(routed, np.int64), np.array(record["forced"][block], np.int64))
+        Experts(
+            layer,
+            block,
+            np.array(routed, np.int64).sum(axis=0),
+            np.array(record["forced"][block], np.int64),
+            np.array(routed, np.int64),
+        )
         for layer, record in enumerate(records)
         for block, routed in sorted(record["routed"].items())
     ]
     return Found(
         samples=samples,
         positions=sum(batch.input_ids.size for batch in batches),
+        datasets=dataset_names(batches),
         experts=experts,
         layers=np.repeat(np.arange(len(records)), [len(record["quantizers"]) for record in records]),
         names=[name for record in records for name in record["quantizers"]],
         measured=np.concatenate([np.array(record["curve"]).T for record in records]),
+        of_dataset=np.concatenate([np.array(record["datasets"]).T for record in records]),
+        natural=np.array([value for record in records for value in record["natural"]]),
         exported=np.array([value for record in records for value in record["amax"]]),
     )
-
-
-def write(folder: Path, found: Found) -> list[Path]:
-    """Write the tables: one row an expert, if there are any, and one row a quantizer; returns their paths.
-
-    An amax is written with as many digits as tell it from every other float.
-    """
-    tables = [folder / AMAX]
-    header = ["layer", "quantizer", *(f"amax@{count}" for count in found.samples), "exported_amax"]
-    values = zip(
-        found.layers.tolist(), found.names, found.measured.tolist(), found.exported.tolist(), strict=True
-    )
-    _write(tables[0], header, [[layer, name, *curve, last] for layer, name, curve, last in values])
-    if found.experts:
-        tables.append(folder / COVERAGE)
-        header = ["layer", "block", "expert", "routed_positions", "forced_positions", "cold"]
-        rows = [
-            [block.layer, block.block, expert, routed, forced, int(routed == 0)]
-            for block in found.experts
-            for expert, (routed, forced) in enumerate(
-                zip(block.routed.tolist(), block.forced.tolist(), strict=True)
-            )
-        ]
-        _write(tables[1], header, rows)
-    return tables
-
-
-def _write(path: Path, header: list[str], rows: list[list[Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(header)
-        table.writerows(rows)
 
 
 def totals(found: Found) -> dict[str, int]:
@@ -138,7 +118,9 @@ def layer_metrics(record: dict[str, Any]) -> dict[str, float]:
     for name, value in zip(record["quantizers"], record["amax"], strict=True):
         said[f"amax/{kind(name)}"] = max(said.get(f"amax/{kind(name)}", 0.0), value)
     if record["routed"]:
-        routed = np.concatenate([np.array(counts, np.int64) for counts in record["routed"].values()])
+        routed = np.concatenate(
+            [np.array(counts, np.int64).sum(axis=0) for counts in record["routed"].values()]
+        )
         forced = np.concatenate([np.array(counts, np.int64) for counts in record["forced"].values()])
         spread = _spread(routed) | {"experts_forced": int((forced > 0).sum())}
         said |= {f"coverage/{name}": float(value) for name, value in spread.items()}

@@ -119,6 +119,21 @@ def seen(natural: Path, source: Path) -> dict[str, Any]:
     return {"routed": routed, "amax": amax, "positions": positions}
 
 
+def test_the_natural_amax_of_a_forced_run_is_that_of_a_run_that_forces_nothing(
+    natural: Path, everywhere: Path, topped_up: Path
+) -> None:
+    alone = amaxes(natural, "amax@10")
+    assert amaxes(natural, "natural_amax") == alone
+    assert amaxes(everywhere, "natural_amax") == alone != amaxes(everywhere, "amax@10")
+    assert amaxes(topped_up, "natural_amax") == alone
+
+
+def test_a_batch_with_samples_of_two_datasets_tells_of_both(natural: Path) -> None:
+    header = rows(natural, "calibration_datasets.csv")[0].keys()
+    mixed = ["+".join(DATASETS[:2]), "+".join(DATASETS[2:4]), DATASETS[4]]
+    assert list(header) == ["layer", "quantizer", *(f"amax@{name}" for name in mixed)]
+
+
 def test_each_expert_saw_what_the_model_s_own_router_sends(natural: Path, seen: dict[str, Any]) -> None:
     table = rows(natural, "calibration_coverage.csv")
     counted = {(int(row["layer"]), int(row["expert"])): int(row["routed_positions"]) for row in table}
@@ -254,7 +269,7 @@ def test_mlflow_gets_tables_figures_and_both_curves(natural: Path, seen: dict[st
             {count: np.mean([at[count][n] / last[n] for n in last]) for count in MARKS}
         )
     assert files("plots") == {f"plots/{name}.png" for name in ("amax", "convergence", "coverage")}
-    assert files("tables") == {f"tables/calibration_{name}.csv" for name in ("amax", "coverage")}
+    assert files("tables") == {f"tables/calibration_{name}.csv" for name in ("amax", "coverage", "datasets")}
     for name in ("amax", "convergence", "coverage"):
         picture = Path(client.download_artifacts(run.info.run_id, f"plots/{name}.png"))
         assert picture.read_bytes().startswith(b"\x89PNG")

@@ -1,6 +1,6 @@
 """Calibrating the standing layer: every batch through it, statistics on the way, its output to the next."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +12,16 @@ from pipeline.calibration.batches import Batch
 from pipeline.config.schema import QuantizeConfig
 from pipeline.quantize.layerwise.experts import Forced, Probe
 from pipeline.quantize.layerwise.hidden import Hidden
-from pipeline.quantize.layerwise.observe import Observer, collecting_kv, intercepted, watching
+from pipeline.quantize.layerwise.observe import (
+    FORCED,
+    ROUTED,
+    Observer,
+    collecting_kv,
+    intercepted,
+    watching,
+)
 from pipeline.quantize.layerwise.stepper import Stepper
+from pipeline.quantize.layerwise.stretches import by_dataset, running, stretches, sums_by_dataset
 from pipeline.quantize.layerwise.structure import Layer, Structure
 from pipeline.quantize.layerwise.traffic import Traffic
 from pipeline.ranks import Ranks
@@ -26,27 +34,20 @@ _TWO_TOKENS = Batch(np.ones((1, 2), np.int64), np.ones((1, 2), np.int64))
 class Statistics:
     """What calibration found in one layer, over all ranks.
 
-    `amax` by quantized linear or KV quantizer; `curve` the same after each mark's samples; `routed` and
-    `forced` the positions, padding included, that each expert of a block saw.
+    `amax` by quantized linear or KV quantizer; of the same quantizers `curve` [marks, quantizers], the
+    running amax, `datasets` [datasets, quantizers], what each dataset alone would have given, and `natural`
+    [quantizers], what the router's own choices alone gave. Positions, padding included, that each expert of a
+    block saw: `routed` [datasets, experts] and `forced` [experts].
     """
 
     amax: dict[str, float]
     curve: list[list[float]]
-    routed: dict[str, list[int]]
+    datasets: list[list[float]]
+    natural: list[float]
+    routed: dict[str, list[list[int]]]
     forced: dict[str, list[int]]
     groups: list[tuple[str, ...]]
     biases: dict[str, dict[str, torch.Tensor]]
-
-
-def marks(batches: list[Batch]) -> list[tuple[int, int]]:
-    """After which batches the running amax is noted, and after how many samples: doublings, and the end."""
-    noted, samples, due = [], 0, 1
-    for index, batch in enumerate(batches):
-        samples += len(batch.input_ids)
-        if samples >= due or index == len(batches) - 1:
-            noted.append((index, samples))
-            due = 2 * samples
-    return noted
 
 
 class LayerCalibration:
@@ -88,23 +89,30 @@ class LayerCalibration:
         chosen = {block.name: block.experts if everywhere else () for block in layer.blocks}
         quantizers = {name: self._structure.kv_quantizers(name) for name in layer.attentions}
         with collecting_kv(self._stepper.modules, quantizers):
-            amax, curve, rows = self._pass(index, hidden, forced, chosen, quantizers, routed=True)
+            noted, rows = self._pass(index, hidden, forced, chosen, quantizers, routed=True)
         if self._config.coverage.name == "top_up":
             wanted = self._config.coverage.minimum_tokens
             assert wanted is not None
+            seen = dict(zip(_experts(layer), rows.sum(dim=0).tolist(), strict=True))
             chosen = {
-                block.name: tuple(expert for expert in block.experts if rows[expert] < wanted)
+                block.name: tuple(expert for expert in block.experts if seen[expert] < wanted)
                 for block in layer.blocks
             }
             if any(chosen.values()):
-                more, more_curve, _ = self._pass(index, hidden, forced, chosen, {}, routed=False)
-                amax[: len(more)] = torch.maximum(amax[: len(more)], more)
-                curve[:, : len(more)] = torch.maximum(curve[:, : len(more)], more_curve)
+                more, _ = self._pass(index, hidden, forced, chosen, quantizers, routed=False)
+                noted = torch.maximum(noted, more)
         names = layer.linears + [f"{name}.{kind}" for name in layer.attentions for kind in KV]
+        every, both = noted.amax(dim=1), noted.amax(dim=0)
+        routed = dict(zip(_experts(layer), sums_by_dataset(rows, self._batches).T.tolist(), strict=True))
         return Statistics(
-            amax=dict(zip(names, amax.tolist(), strict=True)),
-            curve=curve.tolist(),
-            routed={b.name: [rows[expert] for expert in b.experts] for b in layer.blocks},
+            amax=dict(zip(names, every.amax(dim=0).tolist(), strict=True)),
+            curve=running(every, self._batches).tolist(),
+            datasets=by_dataset(every, self._batches).tolist(),
+            natural=both[ROUTED].tolist(),
+            routed={
+                b.name: [list(counts) for counts in zip(*(routed[e] for e in b.experts), strict=True)]
+                for b in layer.blocks
+            },
             forced={
                 b.name: [self._positions * (expert in chosen[b.name]) for expert in b.experts]
                 for b in layer.blocks
@@ -121,10 +129,11 @@ class LayerCalibration:
         chosen: dict[str, tuple[str, ...]],
         quantizers: dict[str, tuple[Any, Any]],
         routed: bool,
-    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, int]]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Every batch once: its own way when `routed`, then forced upon the `chosen` experts.
 
-        Returns amax and its curve [marks, quantizers], and the rows that each expert saw on its own way.
+        Returns the amax of each stretch, float32 [stretches, 2, quantizers], routed and forced; and the rows
+        that each expert saw on its own way, int64 [stretches, experts].
         """
         layer = self._structure.layers[index]
         modules = self._stepper.modules
@@ -134,15 +143,18 @@ class LayerCalibration:
             block: {name for name, expert in owners.items() if expert in experts}
             for block, experts in chosen.items()
         }
-        rows = dict.fromkeys([expert for block in layer.blocks for expert in block.experts], 0)
+        rows = dict.fromkeys(_experts(layer), 0)
         inputs: dict[str, torch.Tensor] = {}
-        curve: list[torch.Tensor] = []
-        due = [batch for batch, _ in marks(self._batches)]
+        amaxes: list[torch.Tensor] = []
+        counts: list[list[int]] = []
+        due = [stretch.last for stretch in stretches(self._batches)]
 
         def note(before: int) -> None:
             while due and due[0] < before:
                 due.pop(0)
-                curve.append(torch.cat([observer.amax.cpu(), _kv_amaxes(quantizers)]))
+                amaxes.append(torch.cat([observer.take(), _take_kv(quantizers)], dim=1))
+                counts.append(list(rows.values()))
+                rows.update(dict.fromkeys(rows, 0))
 
         def count(expert: str, values: torch.Tensor) -> None:
             rows[expert] += counting * (values.numel() // values.shape[-1])
@@ -154,7 +166,7 @@ class LayerCalibration:
             traffic = stack.enter_context(Traffic(hidden, index, self._stepper.device))
             for number, states in traffic.inputs(self._ranks.share(len(self._batches))):
                 note(number)
-                observer.only = _open(layer, forced, chosen) if routed else frozenset()
+                observer.only = set(layer.linears) if routed else frozenset()
                 counting = True
                 output = self._stepper.run(
                     states, self._batches[number], self._config.calibration.attention_mask
@@ -162,31 +174,26 @@ class LayerCalibration:
                 counting = False
                 if routed and index < len(self._structure.layers) - 1:
                     traffic.send(number, output)
-                observer.flush()
+                observer.flush(ROUTED)
                 for force in forced:
                     if experts := chosen[force.block.name]:
                         observer.only = within[force.block.name]
                         force.run(inputs[force.block.name], experts)
-                        observer.flush()
+                        observer.flush(FORCED)
                 self._progress(self._batches[number])
             traffic.finish()
         note(len(self._batches))
-        return self._over_ranks(curve, rows)
+        return self._over_ranks(torch.stack(amaxes), torch.tensor(counts, dtype=torch.int64))
 
-    def _over_ranks(
-        self, curve: list[torch.Tensor], rows: dict[str, int]
-    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, int]]:
-        device = self._stepper.device
-        everywhere = torch.stack(curve).to(device)
-        counts = torch.tensor(list(rows.values()), dtype=torch.int64, device=device)
+    def _over_ranks(self, amaxes: torch.Tensor, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        everywhere, total = amaxes.to(self._stepper.device), counts.to(self._stepper.device)
         self._ranks.largest(everywhere)
-        self._ranks.total(counts)
-        return everywhere[-1].cpu(), everywhere.cpu(), dict(zip(rows, counts.tolist(), strict=True))
+        self._ranks.total(total)
+        return everywhere.cpu(), total.cpu()
 
     def _probe(self, layer: Layer, index: int, hidden: Hidden) -> Probe:
         probe = Probe(layer)
-        experts = [expert for block in layer.blocks for expert in block.experts]
-        with watching(self._stepper.modules, layer.linears + experts, probe.see):
+        with watching(self._stepper.modules, layer.linears + _experts(layer), probe.see):
             states = hidden.read(index, 0)[:1, :2] if index else None
             self._stepper.run(states, _TWO_TOKENS, attention_mask=False)
         return probe
@@ -205,23 +212,21 @@ def _owners(layer: Layer) -> dict[str, str]:
     return found
 
 
-def _open(layer: Layer, forced: list[Forced], chosen: dict[str, tuple[str, ...]]) -> Set[str]:
-    """The linears to watch on the natural way: all whose inputs the forced pass does not contain anyway.
+def _experts(layer: Layer) -> list[str]:
+    return [expert for block in layer.blocks for expert in block.experts]
 
-    An expert that is forced to see every row sees the routed ones too, bit by bit; but what it makes of
-    them, its last linear's input, comes from a product of another shape and may differ in the last bit.
+
+def _take_kv(quantizers: dict[str, tuple[Any, Any]]) -> torch.Tensor:
+    """Amax of keys and values since the last time, float32 [2, quantizers], 0 before anything came.
+
+    Nothing is forced upon an attention.
     """
-    covered: set[str] = set()
-    for force in forced:
-        if force.direct and chosen[force.block.name] == force.block.experts:
-            covered |= force.whole
-    return set(layer.linears) - covered
-
-
-def _kv_amaxes(quantizers: dict[str, tuple[Any, Any]]) -> torch.Tensor:
-    """Running amax of keys and values, float32, 0 before anything came."""
-    found = [quantizer._calibrator.compute_amax() for pair in quantizers.values() for quantizer in pair]
-    return torch.tensor([0.0 if value is None else float(value) for value in found], dtype=torch.float32)
+    calibrators = [quantizer._calibrator for pair in quantizers.values() for quantizer in pair]
+    found = [calibrator.compute_amax() for calibrator in calibrators]
+    for calibrator in calibrators:
+        calibrator.reset()
+    routed = torch.tensor([0.0 if value is None else float(value) for value in found], dtype=torch.float32)
+    return torch.stack([routed, torch.zeros_like(routed)])
 
 
 def _biases(pair: tuple[Any, Any]) -> dict[str, torch.Tensor]:

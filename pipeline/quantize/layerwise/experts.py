@@ -28,11 +28,6 @@ class Forced:
         self._direct: bool | None = None
         self._stacks: list[tuple[list[str], Stack]] | None = None
 
-    @property
-    def direct(self) -> bool:
-        """Whether the experts were seen to get the block's rows as they are."""
-        return bool(self._direct)
-
     def run(self, states: torch.Tensor, experts: tuple[str, ...]) -> None:
         """Let `experts` see every row of `states`, the input of the block."""
         with self._without_last():

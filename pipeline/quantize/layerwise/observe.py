@@ -15,12 +15,15 @@ import torch
 from pipeline.errors import Stop
 from pipeline.quantize.layerwise.structure import Layer
 
+ROUTED, FORCED = 0, 1
+"""Rows of a noted amax: of the tokens that the router sent, of those that were forced upon an expert."""
+
 
 class Observer:
-    """Running amax per linear, float32 [linears], in the order of `layer.linears`; 0 where nothing came."""
+    """Running amax per linear, float32 [2, linears] in the order of `layer.linears`; 0: nothing came."""
 
     def __init__(self, layer: Layer, device: torch.device) -> None:
-        self.amax = torch.zeros(len(layer.linears), dtype=torch.float32, device=device)
+        self._amax = torch.zeros((2, len(layer.linears)), dtype=torch.float32, device=device)
         self._index = {name: i for i, name in enumerate(layer.linears)}
         self._seen: dict[int, torch.Tensor] = {}
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -37,12 +40,22 @@ class Observer:
         index, value = self._index[name], self._last[1]
         self._seen[index] = torch.maximum(self._seen[index], value) if index in self._seen else value
 
-    def flush(self) -> None:
-        """Take in what was seen since the last time: once a batch, so that a GPU gets few small kernels."""
+    def flush(self, way: int) -> None:
+        """Take in what was seen since the last time, `ROUTED` or `FORCED`.
+
+        Once a batch and way, so that a GPU gets few small kernels.
+        """
         if self._seen:
-            where = torch.tensor(list(self._seen), device=self.amax.device)
-            self.amax[where] = torch.maximum(self.amax[where], torch.stack(list(self._seen.values())))
+            where = torch.tensor(list(self._seen), device=self._amax.device)
+            before = self._amax[way, where]
+            self._amax[way, where] = torch.maximum(before, torch.stack(list(self._seen.values())))
         self._seen, self._last = {}, None
+
+    def take(self) -> torch.Tensor:
+        """The amax since the last time, on the CPU; it starts again from 0."""
+        taken = self._amax.cpu().clone()
+        self._amax.zero_()
+        return taken
 
 
 @contextmanager

@@ -235,11 +235,13 @@ class Run:
 
 
 def _record(found: Statistics, amax: dict[str, float]) -> dict[str, Any]:
-    """What stays of a layer: `amax` as exported, `curve` [marks, quantizers] as measured, counts by block."""
+    """What stays of a layer: `amax` as exported, the rest as `Statistics` has it."""
     record = {
         "quantizers": [_quantizer(name) for name in amax],
         "amax": list(amax.values()),
         "curve": found.curve,
+        "datasets": found.datasets,
+        "natural": found.natural,
         "routed": found.routed,
         "forced": found.forced,
     }
