@@ -27,12 +27,13 @@ def described(name: str, dataset: Dataset) -> dict[str, Any]:
     Raises:
         Stop: when the files, the subset or a split is not there, or the hub refuses.
     """
-    if dataset.path is None:
+    if _from_hub(name, dataset):
         known = hub.listing(name, dataset)
         root = f"hf://datasets/{dataset.repository}@{dataset.revision}/"
         files = {url.removeprefix(root): known[url.removeprefix(root)] for url in _files(name, dataset)}
         said = {"commit": dataset.revision, "files": dict(sorted(files.items()))}
         return said | {"digest": sha256_json(said)}
+    assert dataset.path is not None
     local = [Path(file) for file in _files(name, dataset)]
     root_folder = dataset.path.absolute()
     if dataset.path.is_file():
@@ -68,32 +69,38 @@ def _builder(name: str, dataset: Dataset) -> Any:
 
     where = f"calibration.datasets.{name}"
     with in_plain_words(name, dataset):
-        if dataset.path is None:
-            if "/" not in dataset.repository:
-                raise Stop(f"{where}.path is not set: give a local file or folder (.jsonl or .parquet)")
+        if _from_hub(name, dataset):
             builder = hub.patiently(
                 lambda: load_dataset_builder(dataset.repository, dataset.subset, revision=dataset.revision)
             )
-        elif not dataset.path.exists():
-            raise Stop(f"{where}.path={dataset.path} does not exist")
-        elif dataset.path.is_dir():
+        elif dataset.path and dataset.path.is_dir():
             builder = load_dataset_builder(str(dataset.path.absolute()), dataset.subset)
         else:
             return _of_one_file(where, dataset)
-    standing = builder.config.data_files or {}
+    standing = [str(split) for split in builder.config.data_files or {}]
     missing = [split for split in dataset.splits if split not in standing]
     if missing:
         raise Stop(
-            f"{where} has no split {missing[0]}, it has {', '.join(standing) or 'none'}: correct "
+            f"{where} has no split {missing[0]}, it has {', '.join(standing)}: correct "
             f"{where}.splits; a local folder needs the dataset's {_README}, which tells the files of each"
         )
     return builder
+
+
+def _from_hub(name: str, dataset: Dataset) -> bool:
+    if dataset.path is None and "/" not in dataset.repository:
+        raise Stop(
+            f"calibration.datasets.{name}.path is not set: give a local file or folder (.jsonl or .parquet)"
+        )
+    return dataset.path is None
 
 
 def _of_one_file(where: str, dataset: Dataset) -> Any:
     from datasets import load_dataset_builder
 
     assert dataset.path is not None
+    if not dataset.path.exists():
+        raise Stop(f"{where}.path={dataset.path} does not exist")
     if dataset.path.suffix not in _FORMATS:
         raise Stop(f"{where}.path={dataset.path} is no .jsonl, .json or .parquet file")
     if len(dataset.splits) > 1:
@@ -108,13 +115,13 @@ def _of_one_file(where: str, dataset: Dataset) -> Any:
 @contextmanager
 def in_plain_words(name: str, dataset: Dataset) -> Iterator[None]:
     """A context in which what keeps a dataset from being read becomes a Stop that says so."""
+    from datasets.data_files import EmptyDatasetError
     from datasets.exceptions import DataFilesNotFoundError
 
-    place = f"calibration.datasets.{name}"
     try:
         with hub.in_plain_words(name, dataset):
             yield
-    except DataFilesNotFoundError:
-        raise Stop(f"{place}.path={dataset.path or dataset.repository} holds no file of data") from None
+    except (DataFilesNotFoundError, EmptyDatasetError):
+        raise Stop(f"{dataset.path or dataset.repository} holds no file of data") from None
     except (ValueError, FileNotFoundError) as error:  # an unknown subset, or a README.md that names no file
-        raise Stop(f"{place} cannot be read: {one_line(error)[:300]}") from None
+        raise Stop(f"calibration.datasets.{name} cannot be read: {one_line(error)[:300]}") from None
