@@ -116,12 +116,12 @@ def _of_one_file(where: str, dataset: Dataset) -> Any:
 def in_plain_words(name: str, dataset: Dataset) -> Iterator[None]:
     """A context in which what keeps a dataset from being read becomes a Stop that says so."""
     from datasets.data_files import EmptyDatasetError
-    from datasets.exceptions import DataFilesNotFoundError
+    from datasets.exceptions import DataFilesNotFoundError, DatasetsError
 
     try:
         with hub.in_plain_words(name, dataset):
             yield
     except (DataFilesNotFoundError, EmptyDatasetError):
         raise Stop(f"{dataset.path or dataset.repository} holds no file of data") from None
-    except (ValueError, FileNotFoundError) as error:  # an unknown subset, or a README.md that names no file
+    except (DatasetsError, ValueError, FileNotFoundError) as error:  # an unknown subset, a broken file
         raise Stop(f"calibration.datasets.{name} cannot be read: {one_line(error)[:300]}") from None
