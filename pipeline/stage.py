@@ -150,6 +150,12 @@ def seal(partial: Path, final: Path, body: dict[str, Any]) -> dict[str, Any]:
     files, tensors = output_tables(partial)
     whole = {"schema": manifest.SCHEMA, "outputs": {"files": files, "tensors": tensors}} | body
     (partial / manifest.NAME).write_text(manifest.seal(whole), encoding="utf-8")
+    name(partial, final)
+    return whole
+
+
+def name(partial: Path, final: Path) -> None:
+    """Force a complete folder to disk and give it its final name."""
     for path in all_files(partial):
         path.chmod(0o644)  # safetensors writes 0600, which no server under another user could read
         force_to_disk(path)
@@ -158,4 +164,3 @@ def seal(partial: Path, final: Path, body: dict[str, Any]) -> dict[str, Any]:
         final.rmdir()  # only an empty folder can stand here: find_sealed refused anything else
     partial.rename(final)
     force_to_disk(final.parent)
-    return whole

@@ -1,29 +1,36 @@
 """Choosing rows by seed and turning them into tokens, dataset by dataset, in the recipe's order."""
 
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.calibration.adapters import ADAPTERS, Message
+from pipeline.calibration.adapters import ADAPTERS, Conversation, OtherShape
+from pipeline.calibration.sources import in_plain_words, streams
+from pipeline.calibration.uniform import uniform
 from pipeline.config.schema import Calibration, Dataset, Sampling
-from pipeline.digest import all_files
 from pipeline.errors import Stop
 
+PATIENCE = 1000  # rows of another shape before a dataset is taken for another one
+_TABLE = 1000  # rows looked at together
 # Some templates write the day into the system prompt: the same samples on every day need one fixed day.
 _DAY = datetime(2025, 1, 1)
-_BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One frozen sample. `token_ids` int32 [tokens], not padded; `row` counts from 0 in the split."""
+    """One frozen sample. `token_ids` int32 [tokens], not padded.
+
+    `row` counts from 0 in the split as it was read: `shuffle_buffer` shuffles a split's files too, if there
+    are several.
+    """
 
     dataset: str
+    split: str
     row: int
     text_sha256: str
     token_ids: np.ndarray
@@ -34,6 +41,7 @@ class Sample:
         tokens = self.token_ids.astype("<i4").tobytes()
         return {
             "dataset": self.dataset,
+            "split": self.split,
             "row": self.row,
             "text_sha256": self.text_sha256,
             "tokens": len(self.token_ids),
@@ -42,81 +50,110 @@ class Sample:
         }
 
 
-def data_files(name: str, dataset: Dataset) -> list[Path]:
-    """The local files of a dataset, sorted by name.
+def sample(calibration: Calibration, tokenizer: Any, name: str) -> tuple[list[Sample], dict[str, int]]:
+    """The samples of one dataset, and how many rows were skipped on the way for each reason.
+
+    The samples are shared out over the splits, the remainder to the last, as ModelOpt does it.
 
     Raises:
-        Stop: when the path is not set, does not exist or holds no JSON Lines or Parquet file.
-    """
-    where = f"calibration.datasets.{name}.path"
-    if dataset.path is None:
-        raise Stop(f"{where} is not set: give a local copy of {dataset.repository} (.jsonl or .parquet)")
-    if not dataset.path.exists():
-        raise Stop(f"{where}={dataset.path} does not exist")
-    found = all_files(dataset.path) if dataset.path.is_dir() else [dataset.path]
-    found = [path for path in found if path.suffix in _BUILDERS]
-    if not found:
-        raise Stop(f"{where}={dataset.path} holds no .jsonl, .json or .parquet file")
-    if len({_BUILDERS[path.suffix] for path in found}) > 1:
-        raise Stop(f"{where}={dataset.path} mixes JSON and Parquet: give one of them")
-    return found
-
-
-def draw(name: str, dataset: Dataset, sampling: Sampling) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Row index and row of every row of the dataset, in the order that the seed gives.
-
-    `shuffle_buffer` is `datasets`' own streaming shuffle, the card's `shuffle(seed, buffer_size)`.
-    """
-    from datasets import load_dataset
-
-    files = [str(path) for path in data_files(name, dataset)]
-    builder = _BUILDERS[Path(files[0]).suffix]
-    rows = load_dataset(builder, data_files={"train": files}, split="train", streaming=True)
-    rows = rows.map(lambda row, index: {"row": row, "index": index}, with_indices=True)
-    if sampling.method == "shuffle_buffer":
-        rows = rows.shuffle(seed=sampling.seed, buffer_size=sampling.buffer_size)
-    for item in rows:
-        yield item["index"], item["row"]
-
-
-def sample(calibration: Calibration, tokenizer: Any, name: str) -> tuple[list[Sample], int]:
-    """The samples of one dataset and how many rows of another shape were skipped on the way.
-
-    Raises:
-        Stop: when the dataset has fewer usable rows than the recipe asks for.
+        Stop: when the dataset cannot be read, or has fewer usable rows than the recipe asks for.
     """
     dataset = calibration.datasets[name]
     adapt = ADAPTERS[dataset.adapter]
+
+    def read(row: dict[str, Any]) -> str:
+        return render(adapt(row), tokenizer, calibration.chat_template)
+
     chosen: list[Sample] = []
-    skipped = 0
-    for index, row in draw(name, dataset, calibration.sampling):
+    skipped: Counter[str] = Counter()
+    for split, rows in streams(name, dataset).items():
+        wanted = _share(dataset, split)
+        with in_plain_words(name, dataset):
+            found, reasons = choose(rows, wanted, calibration.sampling, read)
+        if len(found) < wanted:
+            raise Stop(_too_few(name, dataset, split, len(found), reasons))
+        chosen += [_tokenized(name, split, index, text, tokenizer, calibration) for index, text in found]
+        skipped += reasons
+    return chosen, dict(sorted(skipped.items()))
+
+
+def choose(
+    rows: Any, wanted: int, sampling: Sampling, read: Callable[[dict[str, Any]], str]
+) -> tuple[list[tuple[int, str]], Counter[str]]:
+    """Index and text of `wanted` rows of a streamed split, and why others before them were skipped.
+
+    Gives up when the first rows that it tries, `PATIENCE` of them, are all of another shape.
+    """
+    if sampling.method == "uniform":
+        tables = rows.with_format("arrow").iter(batch_size=_TABLE)
+        return uniform(tables, wanted, sampling.seed, read, PATIENCE)
+    rows = rows.map(lambda row, index: {"row": row, "index": index}, with_indices=True)
+    if sampling.method == "shuffle_buffer":  # `datasets`' own streaming shuffle, as the card patches it in
+        rows = rows.shuffle(seed=sampling.seed, buffer_size=sampling.buffer_size)
+    found: list[tuple[int, str]] = []
+    skipped: Counter[str] = Counter()
+    for item in rows:
+        if len(found) == wanted or (not found and skipped.total() == PATIENCE):
+            break
         try:
-            text = render(adapt(row), tokenizer, calibration.chat_template)
-        except (KeyError, TypeError, ValueError):
-            skipped += 1
-            continue
-        chosen.append(_tokenized(name, index, text, tokenizer, calibration))
-        if len(chosen) == dataset.samples:
-            return chosen, skipped
-    raise Stop(
-        f"calibration.datasets.{name} has {len(chosen)} usable rows ({skipped} of another shape than "
-        f"{dataset.adapter}), the recipe asks for {dataset.samples}: set calibration.datasets.{name}.samples"
+            found.append((item["index"], read(item["row"])))
+        except OtherShape as reason:
+            skipped[str(reason)] += 1
+    return found, skipped
+
+
+def render(conversation: Conversation, tokenizer: Any, chat_template: bool) -> str:
+    """The text that is tokenized: through the model's chat template, or the conversation's plain text.
+
+    Raises:
+        OtherShape: when the template refuses the conversation.
+    """
+    if not chat_template:
+        return conversation.text
+    from jinja2 import TemplateError
+
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                list(conversation.messages),
+                tools=list(conversation.tools) or None,
+                tokenize=False,
+                strftime_now=_DAY.strftime,
+            )
+        )
+    except (TemplateError, TypeError):
+        raise OtherShape("refused by the chat template") from None
+
+
+def _share(dataset: Dataset, split: str) -> int:
+    each, left = divmod(dataset.samples, len(dataset.splits))
+    return each + left if split == dataset.splits[-1] else each
+
+
+def _too_few(name: str, dataset: Dataset, split: str, usable: int, skipped: Counter[str]) -> str:
+    where = f"calibration.datasets.{name}"
+    reasons = "; ".join(f"{reason}: {count}" for reason, count in sorted(skipped.items()))
+    if usable == 0 and skipped.total() >= PATIENCE:
+        return (
+            f"{where}: none of the first {skipped.total():,} rows of {split} has the shape that the adapter "
+            f"{dataset.adapter} reads ({reasons}): correct its adapter, subset or splits"
+        )
+    return (
+        f"{where} has {usable} usable rows in {split} ({skipped.total()} of another shape than "
+        f"{dataset.adapter}{': ' * bool(reasons)}{reasons}), the recipe asks for {_share(dataset, split)}: "
+        f"set {where}.samples"
     )
 
 
-def render(messages: list[Message], tokenizer: Any, chat_template: bool) -> str:
-    """The text that is tokenized: through the model's chat template, or the contents line by line."""
-    if chat_template:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, strftime_now=_DAY.strftime))
-    return "\n".join(message["content"] for message in messages)
-
-
-def _tokenized(name: str, index: int, text: str, tokenizer: Any, calibration: Calibration) -> Sample:
+def _tokenized(
+    name: str, split: str, index: int, text: str, tokenizer: Any, calibration: Calibration
+) -> Sample:
     # A chat template writes its own special tokens; plain text gets the tokenizer's.
     ids = tokenizer(text, add_special_tokens=not calibration.chat_template)["input_ids"]
     kept = ids[: calibration.sequence_length]
     return Sample(
         dataset=name,
+        split=split,
         row=index,
         text_sha256=hashlib.sha256(text.encode()).hexdigest(),
         token_ids=np.asarray(kept, dtype=np.int32),

@@ -11,59 +11,73 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from pipeline import manifest, stage
+from pipeline.calibration import frozen
 from pipeline.calibration.batches import BATCHING, INDEX, TOKENS
-from pipeline.calibration.sampling import Sample, data_files, sample
+from pipeline.calibration.sampling import Sample, sample
+from pipeline.calibration.sources import described
 from pipeline.config.schema import QuantizeConfig
-from pipeline.digest import canonical_json, code_digest, file_table, sha256_json
+from pipeline.digest import canonical_json, code_digest, file_table
 from pipeline.errors import Stop
 from pipeline.fingerprint import lock_digest, packages
+from pipeline.progress import console
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
+_DECIDING = tuple(
+    f"calibration/{room}.py" for room in ("adapters", "sampling", "sources", "stage", "uniform")
+)
 
 
 def describe(config: QuantizeConfig) -> dict[str, Any]:
     """What decides the sample set: configuration, inputs with their digests, toolchain. Reads the inputs."""
     assert config.model.path is not None
     chosen = config.calibration.identity()
-    datasets = {}
-    for name, dataset in config.calibration.datasets.items():
-        files = data_files(name, dataset)
-        table = file_table(files[0].parent if len(files) == 1 else dataset.path or Path(), files)
-        datasets[name] = {"files": table, "digest": sha256_json(table)}
     tokenizer = file_table(
         config.model.path, [p for n in TOKENIZER_FILES if (p := config.model.path / n).exists()]
     )
     if not tokenizer:
         raise Stop(f"model.path={config.model.path} holds no tokenizer: it needs a tokenizer.json")
+    config_of_samples = {key: value for key, value in chosen.items() if key not in BATCHING}
+    if config.calibration.frozen is not None:
+        return frozen.described(config.calibration, config_of_samples, tokenizer)
+    datasets = {name: described(name, dataset) for name, dataset in config.calibration.datasets.items()}
     return {
-        "config": {key: value for key, value in chosen.items() if key not in BATCHING},
+        "config": config_of_samples,
         "inputs": {"datasets": datasets, "tokenizer": tokenizer},
         "toolchain": {
             "packages": packages("datasets", "numpy", "tokenizers", "transformers"),
-            "code": code_digest("calibration/adapters.py", "calibration/sampling.py", "calibration/stage.py"),
+            "code": code_digest(*_DECIDING),
         },
     }
 
 
-def make(config: QuantizeConfig, described: dict[str, Any], final: Path) -> dict[str, Any]:
-    """Draw, tokenize and seal the sample set at `final`; returns its manifest.
+def make(config: QuantizeConfig, origin: dict[str, Any], final: Path) -> dict[str, Any]:
+    """Draw, tokenize and seal the sample set at `final`, or copy a frozen one there; returns its manifest.
+
+    `origin` is what `describe` has said.
 
     Raises:
         Stop: when a dataset has too few usable rows.
     """
+    if config.calibration.frozen is not None:
+        return frozen.copied(config.calibration.frozen, final)
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(config.model.path, trust_remote_code=False)
+    if config.calibration.chat_template and not tokenizer.chat_template:
+        raise Stop(f"{config.model.path} has no chat template: set calibration.chat_template=false")
     chosen: list[Sample] = []
     skipped = {}
     for name in config.calibration.datasets:
         found, skipped[name] = sample(config.calibration, tokenizer, name)
         chosen += found
+        if skipped[name]:
+            reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped[name].items())
+            console.print(f"{name}: rows of another shape skipped ({reasons})", soft_wrap=True)
     records = [one.record() for one in chosen]
-    key = manifest.key_of("samples", **described)
+    key = manifest.key_of("samples", **origin)
     with stage.building(final) as partial:
         lines = "".join(canonical_json(record) + "\n" for record in records)
         (partial / INDEX).write_text(lines, encoding="utf-8")
@@ -75,8 +89,8 @@ def make(config: QuantizeConfig, described: dict[str, Any], final: Path) -> dict
         body = {
             "stage": "samples",
             "key": key,
-            **described,
-            "toolchain": described["toolchain"] | {"lock": lock_digest()},
+            **origin,
+            "toolchain": origin["toolchain"] | {"lock": lock_digest()},
             "seeds": {"sampling": config.calibration.sampling.seed},
             "platform": {},
             "statistics": {

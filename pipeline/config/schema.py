@@ -66,7 +66,9 @@ class Dataset(Part):
         "open_math_reasoning",
         "magpie_pro_mt",
         "nemotron_post_training_v2",
+        "nemotron_post_training_v1",
         "llama_nemotron",
+        "llama_nemotron_turns",
         "cnn_dailymail",
         "text",
     ]
@@ -92,6 +94,8 @@ class Calibration(Part):
     """Which samples calibrate, and how they become batches. Lengths in tokens.
 
     Samples are padded to the longest of their `batch`, or of the whole `set` as ModelOpt's data loader does.
+    `frozen` is a sealed sample set of the same configuration to take instead of drawing one, and
+    `frozen_sha256` the digest of its manifest.json.
     """
 
     datasets: dict[str, Dataset] = Field(min_length=1)
@@ -102,6 +106,12 @@ class Calibration(Part):
     padding_side: Literal["left", "right"]
     pad_to: Literal["batch", "set"]
     attention_mask: bool
+    frozen: Path | None
+    frozen_sha256: Sha256 | None
+
+    def identity(self) -> dict[str, Any]:
+        """What the samples are: the same whether they are drawn or taken from a frozen set."""
+        return {key: value for key, value in super().identity().items() if key != "frozen_sha256"}
 
 
 class Quantization(Part):
@@ -190,12 +200,16 @@ class QuantizeConfig(Part):
             raise ValueError("coverage.minimum_tokens goes with coverage=top_up, and only with it")
         if self.coverage.name == "top_up" and self.engine.name == "modelopt":
             raise ValueError("ModelOpt has no coverage=top_up: take engine=layerwise")
-        without_chat = [n for n, d in self.calibration.datasets.items() if d.adapter == "text"]
+        without_chat = [
+            n for n, d in self.calibration.datasets.items() if d.adapter in ("text", "cnn_dailymail")
+        ]
         if self.calibration.chat_template and without_chat:
             raise ValueError(
                 f"calibration.chat_template=true, but dataset {without_chat[0]} has plain text, "
                 "no messages: set calibration.chat_template=false or leave the dataset out"
             )
+        if self.calibration.frozen_sha256 is not None and self.calibration.frozen is None:
+            raise ValueError("calibration.frozen_sha256 goes with calibration.frozen, and only with it")
         return self
 
     def identity(self) -> dict[str, Any]:

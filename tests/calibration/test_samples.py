@@ -3,35 +3,20 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
 from pipeline.bundle import bundled
-from pipeline.calibration.adapters import ADAPTERS
+from pipeline.calibration.adapters import Conversation
 from pipeline.calibration.batches import batches, read_index, read_samples
-from pipeline.calibration.sampling import data_files, draw, render, sample
+from pipeline.calibration.sampling import render, sample
 from pipeline.calibration.stage import describe, make
 from pipeline.config import QuantizeConfig, compose
-from pipeline.config.schema import Dataset, Sampling
+from pipeline.config.schema import Dataset
 from pipeline.errors import Stop
 from pipeline.manifest import key_of
-
-ROWS = {
-    "open_code_reasoning": {"id": "a", "input": "Sort these.", "output": "<think>…</think> sorted()"},
-    "open_math_reasoning": {"problem": "1+1?", "generated_solution": "2", "expected_answer": "2"},
-    "magpie_pro_mt": {
-        "uuid": "u",
-        "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}],
-    },
-    "nemotron_post_training_v2": {
-        "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
-    },
-    "llama_nemotron": {"input": [{"role": "user", "content": "Hi"}], "output": "Hello", "category": "chat"},
-    "text": {"text": "Once upon a time"},
-}
 
 
 class Words:
@@ -66,32 +51,23 @@ def recipe(path: Path, *overrides: str) -> QuantizeConfig:
     return compose(QuantizeConfig, "config", [*said, "calibration.datasets.text.samples=9", *overrides])
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
-def test_each_schema_becomes_messages(name: str) -> None:
-    messages = ADAPTERS[name](ROWS[name])
-    assert [message["role"] for message in messages] == ["user", "assistant"][: len(messages)]
-    assert all(message["content"] for message in messages)
-
-
-@pytest.mark.parametrize("name", ADAPTERS)
-@pytest.mark.parametrize("row", [{}, {"text": None, "messages": [{}]}, {"input": 3, "output": None}])
-def test_a_row_of_another_shape_is_refused(name: str, row: dict[str, Any]) -> None:
-    with pytest.raises((KeyError, TypeError, ValueError)):
-        ADAPTERS[name](row)
-
-
-def test_the_shuffle_is_the_library_s_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [1, 3])
+def test_the_shuffle_is_the_library_s_own(tmp_path: Path, files: int) -> None:
     from datasets import load_dataset
 
-    dataset = texts(tmp_path / "t.jsonl")
-    drawn = list(draw("text", dataset, Sampling(method="shuffle_buffer", seed=42, buffer_size=16)))
-    theirs = load_dataset("json", data_files=str(tmp_path / "t.jsonl"), split="train", streaming=True)
-    assert [row["text"] for _, row in drawn] == [
-        row["text"] for row in theirs.shuffle(seed=42, buffer_size=16)
-    ]
-    lines = (tmp_path / "t.jsonl").read_text().splitlines()
-    assert all(json.loads(lines[index]) == row for index, row in drawn)
-    assert [index for index, _ in drawn] != sorted(index for index, _ in drawn)
+    lines = (texts(tmp_path / "t.jsonl").path or Path()).read_text().splitlines(keepends=True)
+    folder = tmp_path / "cut"
+    folder.mkdir()
+    for n in range(files):
+        (folder / f"{n}.jsonl").write_text("".join(lines[n * 50 // files : (n + 1) * 50 // files]))
+    overrides = (f"calibration.datasets.text.path={folder}", "calibration.sampling.buffer_size=16")
+    chosen, _ = sample(recipe(folder, *overrides).calibration, Words(), "text")
+    theirs = load_dataset("json", data_files=str(folder / "*"), split="train", streaming=True)
+    rows = [row["text"] for row in theirs.shuffle(seed=42, buffer_size=16).take(9)]
+    assert [one.text_sha256 for one in chosen] == [hashlib.sha256(row.encode()).hexdigest() for row in rows]
+    assert [one.row for one in chosen] != sorted(one.row for one in chosen)
+    if files == 1:
+        assert [json.loads(lines[one.row])["text"] for one in chosen] == rows
 
 
 def test_first_takes_the_first(tmp_path: Path) -> None:
@@ -122,20 +98,21 @@ def test_rows_of_another_shape_are_counted_and_too_few_stop(tmp_path: Path) -> N
     path.write_text("".join(json.dumps({"text": "words" if n % 2 else " "}) + "\n" for n in range(18)))
     chosen, skipped = sample(recipe(path).calibration, Words(), "text")
     assert len(chosen) == 9
-    assert 0 < skipped <= 9
-    with pytest.raises(Stop, match=r"9 usable rows.*9 of another shape.*asks for 10"):
+    assert skipped.keys() == {"not a word in it"}
+    assert 0 < skipped["not a word in it"] <= 9
+    with pytest.raises(Stop, match=r"9 usable rows.*9 of another shape.*not a word in it: 9.*asks for 10"):
         sample(recipe(path, "calibration.datasets.text.samples=10").calibration, Words(), "text")
 
 
-@pytest.mark.parametrize(
-    ("path", "sentence"), [(None, "is not set"), ("/nowhere", "does not exist"), ("", "holds no .jsonl")]
-)
-def test_a_missing_dataset_says_where_to_put_it(tmp_path: Path, path: str | None, sentence: str) -> None:
-    where = None if path is None else Path(path) if path else tmp_path
-    dataset = texts(tmp_path / "t.jsonl").model_copy(update={"path": where})
-    (tmp_path / "t.jsonl").unlink()
-    with pytest.raises(Stop, match=f"calibration.datasets.text.path.*{sentence}"):
-        data_files("text", dataset)
+@pytest.mark.parametrize("method", ["first", "shuffle_buffer", "uniform"])
+def test_another_dataset_is_noticed_after_a_thousand_rows(tmp_path: Path, method: str) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps({"body": f"words {n}"}) + "\n" for n in range(5000)))
+    wanted = "calibration.datasets.text.samples=2000"
+    with pytest.raises(
+        Stop, match=r"none of the first 1,000 rows of train.*adapter text reads \(no text: 1000"
+    ):
+        sample(recipe(path, f"calibration.sampling.method={method}", wanted).calibration, Words(), "text")
 
 
 def test_the_demo_s_sample_set_is_the_same_in_two_folders(tmp_path: Path) -> None:
@@ -169,8 +146,8 @@ def test_the_key_ignores_batches_and_knows_everything_else() -> None:
 def test_a_template_that_writes_the_day_gives_the_same_text_every_day() -> None:
     tokenizer = AutoTokenizer.from_pretrained(bundled("demo") / "model")
     tokenizer.chat_template = "{{ strftime_now('%d %B %Y') }}: {{ messages[0].content }}"
-    messages = [{"role": "user", "content": "Hi"}]
-    assert render(messages, tokenizer, chat_template=True) == "01 January 2025: Hi"
+    said = Conversation(({"role": "user", "content": "Hi"},), "Hi")
+    assert render(said, tokenizer, chat_template=True) == "01 January 2025: Hi"
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

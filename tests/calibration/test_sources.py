@@ -1,0 +1,115 @@
+"""Which files of a local copy are read: `datasets`' own resolution, and a sentence where it finds none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.calibration.sampling import sample
+from pipeline.calibration.sources import described, streams
+from pipeline.config import QuantizeConfig, compose
+from pipeline.config.schema import Dataset
+from pipeline.digest import sha256_file
+from pipeline.errors import Stop
+
+
+def dataset(path: Path | None, *splits: str, **changed: Any) -> Dataset:
+    said = {"adapter": "text", "repository": "local", "revision": None, "subset": None, "samples": 9}
+    return Dataset.model_validate(said | {"splits": splits or ("train",), "path": path} | changed)
+
+
+def write(path: Path, first: int, count: int = 20) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"text": f"row {n}"} for n in range(first, first + count)]
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def first_rows(name: str, asked: Dataset) -> dict[str, str]:
+    return {split: next(iter(rows))["text"] for split, rows in streams(name, asked).items()}
+
+
+def test_a_readme_tells_subsets_and_splits(tmp_path: Path) -> None:
+    for at, split in enumerate(("code", "chat", "safety")):
+        write(tmp_path / "SFT" / split / f"{split}.jsonl", 100 * at)
+    write(tmp_path / "RL" / "if.jsonl", 900)
+    configs = "".join(f"  - split: {s}\n    path: SFT/{s}/*.jsonl\n" for s in ("code", "chat", "safety"))
+    (tmp_path / "README.md").write_text(
+        f"---\nconfigs:\n- config_name: SFT\n  data_files:\n{configs}"
+        "- config_name: RL\n  data_files:\n  - split: instruction_following\n    path: RL/*.jsonl\n---\n"
+    )
+    asked = dataset(tmp_path, "chat", "code", subset="SFT")
+    assert first_rows("x", asked) == {"chat": "row 100", "code": "row 0"}
+    said = described("x", asked)
+    assert list(said["files"]) == ["README.md", "SFT/chat/chat.jsonl", "SFT/code/code.jsonl"]
+    file = tmp_path / "SFT" / "chat" / "chat.jsonl"
+    assert said["files"]["SFT/chat/chat.jsonl"] == {"size": file.stat().st_size, "sha256": sha256_file(file)}
+    with pytest.raises(
+        Stop, match=r"datasets\.x has no split math, it has code, chat, safety: correct .*splits"
+    ):
+        described("x", dataset(tmp_path, "math", subset="SFT"))
+    with pytest.raises(Stop, match=r"datasets\.x cannot be read: .*'DPO' not found.*'SFT', 'RL'"):
+        described("x", dataset(tmp_path, "chat", subset="DPO"))
+
+
+def test_sharded_names_tell_splits_without_a_readme_and_links_are_followed(tmp_path: Path) -> None:
+    blobs, folder = tmp_path / "blobs", tmp_path / "snapshot"
+    for n, split in enumerate(("stem", "chat")):
+        write(blobs / f"{n}.parquet", 100 * n)
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        (folder / "data" / f"{split}-00000-of-00001.parquet").symlink_to(blobs / f"{n}.parquet")
+    assert first_rows("x", dataset(folder, "chat", "stem")) == {"chat": "row 100", "stem": "row 0"}
+    assert list(described("x", dataset(folder, "chat"))["files"]) == ["data/chat-00000-of-00001.parquet"]
+
+
+def test_the_same_files_at_another_place_are_the_same_dataset(tmp_path: Path, monkeypatch: Any) -> None:
+    for place in ("a", "b"):
+        write(tmp_path / place / "train.jsonl", 0)
+    said = [described("x", dataset(tmp_path / place)) for place in ("a", "b")]
+    assert said[0] == said[1] == described("x", dataset(tmp_path / "a" / "train.jsonl"))
+    monkeypatch.chdir(tmp_path)
+    assert described("x", dataset(Path("a"))) == said[0]
+
+
+def test_samples_are_shared_out_over_the_splits_and_the_last_takes_the_rest(tmp_path: Path) -> None:
+    for at, split in enumerate(("a", "b", "c")):
+        write(tmp_path / "data" / f"{split}-00000-of-00001.parquet", 100 * at)
+    overrides = [
+        "calibration=text", f"calibration.datasets.text.path={tmp_path}", "calibration.sampling.method=first",
+        "calibration.datasets.text.splits=[c,a,b]", "calibration.datasets.text.samples=11",
+    ]  # fmt: skip
+    config = compose(QuantizeConfig, "config", overrides)
+    chosen, _ = sample(config.calibration, lambda text, **_: {"input_ids": [1]}, "text")
+    assert [(one.split, one.row) for one in chosen] == [
+        *[("c", n) for n in range(3)], *[("a", n) for n in range(3)], *[("b", n) for n in range(5)],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "splits", "sentence"),
+    [
+        (None, ["train"], r"path is not set: give a local file or folder \(.jsonl or .parquet\)"),
+        ("nowhere", ["train"], "path=.*nowhere does not exist"),
+        ("empty", ["train"], "empty holds no file of data"),
+        ("t.txt", ["train"], r"t\.txt is no \.jsonl, \.json or \.parquet file"),
+        ("t.jsonl", ["a", "b"], r"t\.jsonl is one file, but .*splits names 2: give the dataset's folder"),
+        ("t.jsonl/..", ["code"], r"has no split code, it has train: .*needs the dataset's README\.md"),
+    ],
+)
+def test_what_cannot_be_read_says_what_to_do(
+    tmp_path: Path, path: str | None, splits: list[str], sentence: str
+) -> None:
+    folder = tmp_path / "texts"
+    write(folder / "t.jsonl", 0)
+    (folder / "t.txt").write_text("words")
+    (tmp_path / "empty").mkdir()
+    places = {None: None, "nowhere": tmp_path / "nowhere", "empty": tmp_path / "empty", "t.jsonl/..": folder}
+    place = places[path] if path in places else folder / str(path)
+    with pytest.raises(Stop, match=sentence) as stopped:
+        described("text", dataset(place, *splits))
+    assert "\n" not in str(stopped.value)
