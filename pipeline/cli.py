@@ -38,6 +38,21 @@ weights (every packed byte follows from the source). They need no GPU.
 Exit status: 0 every level asked for holds, 1 something differs, 2 it could not be checked.
 """
 
+PLAN = """\
+plan: what a recipe will do and take, before a GPU is paid for.
+
+usage: plan [key=value ...] [report=FILE]        the overrides of quantize
+       plan RECIPE RECIPE [key=value ...]        two recipes side by side
+
+  plan recipe=minimax_m2_7_nvfp4                 MiniMax-M2.7 from its config.json, minutes on a CPU
+  plan recipe=local model.path=/data/Mixtral     any model that transformers knows; config.json is enough
+  plan demo minimax_m2_7_nvfp4                   every difference, and what it changes
+
+Counted: modules, quantizers, tensors, bytes, tokens an expert sees, FLOP, memory, disk, and the GPUs on which
+the result fits. No weight is read. The JSON lies in <work_dir>/plans, or in FILE.
+Exit status: 0 planned, 1 failed, 2 the request is wrong, or the recipe would not do what it says.
+"""
+
 
 _LAUNCHER = "hydra/launcher="
 
@@ -51,6 +66,11 @@ def quantize() -> None:
 def verify() -> None:
     """Console entry point `verify`."""
     _main(VERIFY, "pipeline.verify.command")
+
+
+def plan() -> None:
+    """Console entry point `plan`."""
+    _main(PLAN, "pipeline.plan.command")
 
 
 def _main(help_text: str, module: str) -> None:

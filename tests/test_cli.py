@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("quantize", "verify")
+COMMANDS = ("plan", "quantize", "verify")
 
 
 def call(command: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -161,6 +161,11 @@ def layers_name(model: Any) -> str:
     return next(name for name, module in model.named_modules() if module is layers)
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """A dtype as safetensors calls it: `BF16`, `F8_E4M3`, …"""
+    return _NAMES[dtype]
+
+
 def _enabled(module: Any, quantizer: str) -> bool:
     found = getattr(module, quantizer, None)
     return found is not None and found.is_enabled
