@@ -137,14 +137,14 @@ def _work(said: dict[str, Any], out: Console) -> None:
     work, memory = said["work"], said["work"]["memory"]
     table = _table("what it takes", "", "engine=layerwise", "engine=modelopt")
     table.add_row("download", size(memory["source"]), size(memory["source"]))
-    table.add_row("GPU memory, and the work of a batch", size(memory["layerwise_gpu"]), "what there is,")
-    table.add_row("host memory with a GPU", size(memory["layerwise_host"]), "and the host, together")
-    both = (size(memory["layerwise_host_without_gpu"]), size(memory["modelopt_gpu_and_host"]))
-    table.add_row("memory without a GPU", *both)
-    table.add_row("hidden states, of that disk", size(memory["hidden_states"]), "–")
-    table.add_row("disk, source and result", size(memory["layerwise_disk"]), size(memory["modelopt_disk"]))
+    whole = size(memory["modelopt_gpu_and_host"])
+    table.add_row("GPU, without a batch's own work", size(memory["layerwise_gpu"]), "GPU and host together")
+    table.add_row("host beside a GPU", size(memory["layerwise_host"]), whole)
+    table.add_row("host without a GPU", size(memory["layerwise_host_without_gpu"]), whole)
+    table.add_row("disk: source, result, way", size(memory["layerwise_disk"]), size(memory["modelopt_disk"]))
+    table.add_row("  hidden states of it", size(memory["hidden_states"]), "–")
     table.add_row("FLOP, routed pass", f"{work['flop_routed']:.2e}", f"{work['flop_routed']:.2e}")
-    table.add_row("FLOP, forced pass", f"{work['flop_forced']:.2e}", "half as much again")
+    table.add_row("FLOP, forced pass", f"{work['flop_forced']:.2e}", f"{work['flop_forced_modelopt']:.2e}")
     out.print(table)
     here = said["machine"]
     out.print(

@@ -121,9 +121,9 @@ class Structure:
                         quantizer.register_buffer("_bias_value", bias)
         entries = []
         left_out = tied(self.model)
-        stored = set(self._source.weights())
+        stored = set(self._source.weights()) - self._packed()
         for name, value in self.model.state_dict().items():
-            said = value.dtype if name not in stored or name in self._packed() else dtype(self._source, name)
+            said = dtype(self._source, name) if name in stored else value.dtype
             if name not in left_out:
                 entries.append(Entry(_exported(name), _NAMES[said], tuple(value.shape)))
         return entries, self.model.num_parameters()
