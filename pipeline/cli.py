@@ -53,6 +53,22 @@ screen; report.md, analysis.json and figures in <checkpoint>.analysis. It needs 
 Exit status: 0 told, 2 nothing could be told, and why.
 """
 
+PLAN = """\
+plan: what a recipe will do and take, before a GPU is paid for.
+
+usage: plan [key=value ...] [report=FILE]        the overrides of quantize
+       plan RECIPE RECIPE [key=value ...]        two recipes side by side
+
+  plan recipe=minimax_m2_7_nvfp4                 MiniMax-M2.7 from its config.json, minutes on a CPU
+  plan recipe=local model.path=/data/Mixtral     any model that transformers knows; config.json is enough
+  plan demo minimax_m2_7_nvfp4                   every difference, and what it changes
+
+Counted: modules, quantizers, tensors, bytes, tokens an expert sees, FLOP, memory, disk, and the GPUs on which
+the result fits. No weight is read. The JSON lies in <work_dir>/plans, or in FILE.
+Exit status: 0 planned, 1 failed, 2 the request is wrong, or the recipe would not do what it says.
+"""
+
+
 _LAUNCHER = "hydra/launcher="
 
 
@@ -70,6 +86,11 @@ def verify() -> None:
 def analyse() -> None:
     """Console entry point `analyse`."""
     _main(ANALYSE, "pipeline.analyse.command")
+
+
+def plan() -> None:
+    """Console entry point `plan`."""
+    _main(PLAN, "pipeline.plan.command")
 
 
 def _main(help_text: str, module: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("analyse", "quantize", "verify")
+COMMANDS = ("analyse", "plan", "quantize", "verify")
 
 
 def call(command: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

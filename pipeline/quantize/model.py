@@ -38,12 +38,22 @@ def skeleton(source: Source, model: Model, modules_cache: Path) -> Any:
 
     Raises as `load` does.
     """
+    built = bare(source, model, modules_cache)
+    check_whole(source, built)
+    return built
+
+
+def bare(source: Source, model: Model, modules_cache: Path) -> Any:
+    """As `skeleton`, whatever weights the source holds: its configuration and code are enough.
+
+    Raises:
+        Stop: when code is not pinned.
+    """
     from accelerate import init_empty_weights
     from transformers.modeling_utils import no_init_weights
 
     with no_init_weights(), init_empty_weights(include_buffers=False), _NoMemory():
         built = _from_config(source, model, modules_cache)
-    check_whole(source, built)
     return built.requires_grad_(False).eval()
 
 

@@ -24,6 +24,7 @@ from pipeline.quantize.layerwise.stepper import Stepper
 from pipeline.quantize.layerwise.stretches import by_dataset, running, stretches, sums_by_dataset
 from pipeline.quantize.layerwise.structure import Layer, Structure
 from pipeline.quantize.layerwise.traffic import Traffic
+from pipeline.quantize.modelopt import CONSTANT_AMAX
 from pipeline.ranks import Ranks
 
 KV = ("k_bmm_quantizer", "v_bmm_quantizer")
@@ -221,12 +222,17 @@ def _take_kv(quantizers: dict[str, tuple[Any, Any]]) -> torch.Tensor:
 
     Nothing is forced upon an attention.
     """
-    calibrators = [quantizer._calibrator for pair in quantizers.values() for quantizer in pair]
-    found = [calibrator.compute_amax() for calibrator in calibrators]
-    for calibrator in calibrators:
-        calibrator.reset()
-    routed = torch.tensor([0.0 if value is None else float(value) for value in found], dtype=torch.float32)
+    found = [_take_amax(quantizer) for pair in quantizers.values() for quantizer in pair]
+    routed = torch.tensor(found, dtype=torch.float32)
     return torch.stack([routed, torch.zeros_like(routed)])
+
+
+def _take_amax(quantizer: Any) -> float:
+    if quantizer._use_constant_amax:
+        return CONSTANT_AMAX
+    found = quantizer._calibrator.compute_amax()
+    quantizer._calibrator.reset()
+    return 0.0 if found is None else float(found)
 
 
 def _biases(pair: tuple[Any, Any]) -> dict[str, torch.Tensor]:

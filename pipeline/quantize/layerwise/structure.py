@@ -121,9 +121,9 @@ class Structure:
                         quantizer.register_buffer("_bias_value", bias)
         entries = []
         left_out = tied(self.model)
-        stored = set(self._source.weights())
+        stored = set(self._source.weights()) - self._packed()
         for name, value in self.model.state_dict().items():
-            said = value.dtype if name not in stored or name in self._packed() else dtype(self._source, name)
+            said = dtype(self._source, name) if name in stored else value.dtype
             if name not in left_out:
                 entries.append(Entry(_exported(name), _NAMES[said], tuple(value.shape)))
         return entries, self.model.num_parameters()
@@ -159,6 +159,11 @@ def layers_name(model: Any) -> str:
     if not isinstance(layers, torch.nn.ModuleList):
         raise Stop(f"{type(model).__name__} keeps its layers in no list `layers`: take engine=modelopt")
     return next(name for name, module in model.named_modules() if module is layers)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """A dtype as safetensors calls it: `BF16`, `F8_E4M3`, …"""
+    return _NAMES[dtype]
 
 
 def _enabled(module: Any, quantizer: str) -> bool:

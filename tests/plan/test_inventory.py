@@ -1,0 +1,109 @@
+"""What is planned is what is written, tensor by tensor."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import ROOT, quantize, tiny, tiny_recipe
+
+from pipeline.checkpoint.tensors import read_folder
+from pipeline.errors import Stop
+from pipeline.plan.inventory import check, role
+
+DEMO = [
+    f"calibration.datasets.{name}.samples=1"
+    for name in (
+        "open_code_reasoning", "open_math_reasoning", "magpie_pro_mt", "nemotron_post_training_v2",
+        "llama_nemotron",
+    )
+]  # fmt: skip
+
+
+def planned(*overrides: str) -> dict[str, Any]:
+    program = [sys.executable, Path(__file__).with_name("entries.py"), *overrides]
+    said = subprocess.run(program, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert said.returncode == 0, said.stderr
+    found: dict[str, Any] = json.loads(said.stdout.splitlines()[-1])
+    return found
+
+
+def assert_written(said: dict[str, Any], checkpoint: Path) -> None:
+    tensors = read_folder(checkpoint).values()
+    assert said["tensors"] == {t.name: [t.dtype, list(t.shape), t.size] for t in tensors}
+    assert said["files"] == {p.name: p.stat().st_size for p in checkpoint.glob("*.safetensors")}
+
+
+def config_only(source: Path, folder: Path) -> Path:
+    folder.mkdir()
+    shutil.copyfile(source / "config.json", folder / "config.json")
+    return folder
+
+
+def test_the_demo_is_planned_as_it_is_written(demo: Path) -> None:
+    said = planned("recipe=demo")
+    assert_written(said, demo)
+    assert said["quantizers"] == [336, 336]
+    assert len(said["tensors"]) == 615
+
+
+def test_affine_biases_are_planned_as_they_are_written(tmp_path: Path) -> None:
+    said = planned("recipe=demo", "kv_cache=fp8_affine")
+    assert_written(said, quantize(tmp_path, "kv_cache=fp8_affine", *DEMO))
+    assert len(said["tensors"]) == 615 + 6
+
+
+@pytest.mark.parametrize("architecture", ["mixtral", "qwen3_moe", "llama"])
+def test_config_json_alone_is_enough(architecture: str, tmp_path: Path, texts: Path) -> None:
+    source = tiny(tmp_path / "source", architecture)
+    only = config_only(source, tmp_path / "config")
+    extra = ["quantization=nvfp4_mlp_only"] if architecture == "llama" else []
+    said = planned(*tiny_recipe(only, texts), *extra)
+    assert_written(said, quantize(tmp_path / "made", *tiny_recipe(source, texts), *extra))
+    assert said["quantizers"][0] == said["quantizers"][1]
+
+
+def test_float32_makes_what_is_not_quantized_and_was_fp8_twice_as_large() -> None:
+    plain, wide = (planned("recipe=demo", *extra) for extra in ((), ("quantization.dequantize_to=float32",)))
+    changed = {name for name, what in plain["tensors"].items() if wide["tensors"][name] != what}
+    assert len(changed) == 12
+    assert all(name.split(".")[-2] in ("q_proj", "k_proj", "v_proj", "o_proj") for name in changed)
+    for name in changed:
+        dtype, shape, size = plain["tensors"][name]
+        assert (dtype, wide["tensors"][name]) == ("BF16", ["F32", shape, 2 * size])
+
+
+def test_an_expert_that_stays_unquantized_stops() -> None:
+    names = ["model.layers.0.mlp.experts.0.up_proj", "model.layers.0.mlp.experts.1.up_proj", "lm_head"]
+    with pytest.raises(Stop, match=r"experts\.1\.up_proj and 0 more expert projections stay unquantized"):
+        check(names, {names[0]}, ["attention"], "fp8")
+    check(names, set(names[:2]), ["attention"], "fp8")
+
+
+def test_a_kv_format_without_a_quantizer_stops() -> None:
+    with pytest.raises(Stop, match="kv_cache=fp8, but ModelOpt puts no KV quantizer"):
+        check([], set(), [], "fp8")
+    check([], set(), [], "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("model.layers.3.block_sparse_moe.experts.7.w1.weight", "experts"),
+        ("model.layers.3.block_sparse_moe.experts.7.w1.weight_scale", "experts weight_scale"),
+        ("model.layers.3.mlp.experts.7.gate_proj.weight", "experts"),
+        ("model.layers.3.mlp.gate_proj.weight", "MLP"),
+        ("model.layers.3.mlp.gate.weight", "router"),
+        ("model.layers.3.block_sparse_moe.e_score_correction_bias", "router"),
+        ("model.layers.3.self_attn.q_norm.weight", "norms"),
+        ("model.layers.3.self_attn.k_proj.k_scale", "KV cache scales"),
+        ("model.layers.3.self_attn.k_proj.weight", "attention"),
+        ("model.embed_tokens.weight", "embedding"),
+        ("lm_head.weight", "output head"),
+    ],
+)
+def test_roles(name: str, expected: str) -> None:
+    assert role(name) == expected
