@@ -25,7 +25,11 @@ OWN = {
 }
 UNEVEN = "calibration.batch_size=3"  # batches of 3, 3 and 2 samples
 WAYS = {
-    "minimax_m2": {"sdpa": "model.attn_implementation=sdpa,kv_cache=fp8_affine"},
+    "minimax_m2": {
+        "sdpa": "model.attn_implementation=sdpa,kv_cache=fp8_affine",
+        "cast": "kv_cache=fp8_cast",
+        "as_run": "calibration.pad_to=set,calibration.attention_mask=false,kv_cache=fp8_affine",
+    },
     "mixtral": {
         "sdpa": "model.attn_implementation=sdpa,coverage=natural",
         "right": "calibration.padding_side=right,kv_cache=fp8_affine",
