@@ -53,6 +53,19 @@ screen; report.md, analysis.json and figures in <checkpoint>.analysis. It needs 
 Exit status: 0 told, 2 nothing could be told, and why.
 """
 
+COMPARE = """\
+compare: what two checkpoints of one model differ in.
+
+usage: compare a=DIR b=DIR [report=DIR] [tracking=off]
+
+  compare a=runs/checkpoints/demo b=runs/checkpoints/demo_as_run
+  compare a=/data/mine b=/data/theirs tracking=off               sealed or not
+
+Tensors by role: which differ, in how many bytes and how far. Configuration, statistics and coverage where
+both are sealed. A table on the screen; report.md and comparison.json in <a>.against.<b's name>.
+Exit status: 0 compared, 2 nothing could be compared, and why.
+"""
+
 PLAN = """\
 plan: what a recipe will do and take, before a GPU is paid for.
 
@@ -86,6 +99,11 @@ def verify() -> None:
 def analyse() -> None:
     """Console entry point `analyse`."""
     _main(ANALYSE, "pipeline.analyse.command")
+
+
+def compare() -> None:
+    """Console entry point `compare`."""
+    _main(COMPARE, "pipeline.compare.command")
 
 
 def plan() -> None:

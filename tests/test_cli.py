@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("analyse", "plan", "quantize", "verify")
+COMMANDS = ("analyse", "compare", "plan", "quantize", "verify")
 
 
 def call(command: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

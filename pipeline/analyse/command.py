@@ -1,7 +1,6 @@
 """`analyse`: what a sealed checkpoint's calibration was worth, as tables, figures and numbers."""
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipeline.errors import Stop, Usage
 from pipeline.progress import shown
 from pipeline.quantize import plots, tables
 from pipeline.quantize.statistics import Found
+from pipeline.reports import place, show, writing
 from pipeline.tracking import Tracker
 
 SCHEMA = "proofcard/analysis/1"
@@ -33,7 +33,7 @@ def run(overrides: list[str]) -> int:
     try:
         sealed, found = _read(config.checkpoint)
         other = _read(config.against)[1] if config.against is not None else None
-        target = _target(config)
+        target = place(config.report, config.checkpoint, "analysis", NUMBERS)
         told = _numbers(sealed, found, other)
     except Stop as stop:
         raise Usage(str(stop)) from None
@@ -47,7 +47,7 @@ def run(overrides: list[str]) -> int:
         _write(target, told, report.page(sections, list(drawn), recipe), drawn)
         _track(tracker, told, target, drawn)
     console = Console(highlight=False)
-    report.show(sections, console)
+    show(sections, console)
     console.print(f"figures and numbers: {shown(target)}", markup=False, soft_wrap=True)
     return 0
 
@@ -92,33 +92,12 @@ def _figures(found: Found) -> dict[str, Callable[[], Any]]:
     return drawn
 
 
-def _target(config: AnalyseConfig) -> Path:
-    """Where the report goes: beside the checkpoint, never inside, and over nothing but a former report."""
-    checkpoint = config.checkpoint.absolute()
-    target = (config.report or checkpoint.with_name(f"{checkpoint.name}.analysis")).absolute()
-    if checkpoint.resolve() in (target.resolve(), *target.resolve().parents):
-        raise Stop(f"report={target} would stand inside the checkpoint; choose another place")
-    if target.exists() and not (target / NUMBERS).exists() and (not target.is_dir() or any(target.iterdir())):
-        raise Stop(f"{target} holds something else; choose another place with report=DIR")
-    if not target.parent.is_dir():
-        raise Stop(f"{target.parent} does not exist; choose another place with report=DIR")
-    return target
-
-
 def _write(target: Path, told: dict[str, Any], page: str, drawn: dict[str, Callable[[], Any]]) -> None:
-    """The whole report under its name, or the former one."""
-    fresh = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    try:
+    with writing(target) as fresh:
         for name, draw in drawn.items():
             draw().savefig(fresh / f"{name}.png")
         (fresh / "report.md").write_text(page, encoding="utf-8")
         (fresh / NUMBERS).write_text(readable_json(told), encoding="utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        fresh.rename(target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _track(tracker: Tracker, told: dict[str, Any], target: Path, drawn: dict[str, Callable[[], Any]]) -> None:

@@ -1,21 +1,8 @@
 """The analysis told: tables on the screen, the same ones as a page, all numbers as JSON."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
-
-
-@dataclass
-class Section:
-    """One question: its title, a sentence or two with the answer, and a table; rows are already text."""
-
-    title: str
-    said: str
-    header: list[str] = field(default_factory=list)
-    rows: list[list[str]] = field(default_factory=list)
+from pipeline.reports import Section, markdown, percent
 
 
 def sections(told: dict[str, Any]) -> list[Section]:
@@ -32,13 +19,13 @@ def sections(told: dict[str, Any]) -> list[Section]:
 
 def _bytes(told: dict[str, Any]) -> Section:
     rows = [
-        [name, f"{kind['tensors']:,}", f"{kind['bytes']:,}", _percent(kind["bytes"] / told["total"])]
+        [name, f"{kind['tensors']:,}", f"{kind['bytes']:,}", percent(kind["bytes"] / told["total"])]
         for name, kind in told["kinds"].items()
     ]
-    rows.append(["all of them", "", f"{told['bytes']:,}", _percent(told["share"])])
+    rows.append(["all of them", "", f"{told['bytes']:,}", percent(told["share"])])
     said = (
         f"Calibration decides {told['bytes']:,} of {told['total']:,} bytes of tensors, "
-        f"{_percent(told['share'])}; all others follow from the weights."
+        f"{percent(told['share'])}; all others follow from the weights."
     )
     return Section("What depends on calibration", said, ["tensors", "number", "bytes", "share"], rows)
 
@@ -138,7 +125,7 @@ def _against(told: dict[str, Any]) -> Section:
         [
             _short(title),
             f"{one['quantizers']:,}",
-            *(_percent(one[name]) for name in ("equal", "within_1_percent", "within_5_percent")),
+            *(percent(one[name]) for name in ("equal", "within_1_percent", "within_5_percent")),
             *(f"{one[name]:.3f}" for name in ("smallest", "median", "largest")),
         ]
         for title, one in told.items()
@@ -162,40 +149,13 @@ def _spread(near: dict[str, float]) -> list[str]:
     if not near["quantizers"]:
         return ["–"] * 5
     return [
-        _percent(near[name])
+        percent(near[name])
         for name in ("equal", "within_1_percent", "within_5_percent", "median", "smallest")
     ]
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.4f}%" if 0 < share < 0.001 else f"{100 * share:.1f}%"
-
-
-def show(found: list[Section], console: Console) -> None:
-    """Each question's answer and its table."""
-    for section in found:
-        console.print(f"\n[bold]{section.title}[/bold]\n{section.said}")
-        table = Table(box=SIMPLE, pad_edge=False)
-        for place, heading in enumerate(section.header):
-            table.add_column(
-                heading, justify="right" if place else "left", overflow="fold", no_wrap=not place
-            )
-        for row in section.rows:
-            table.add_row(*row)
-        console.print(table)
-
-
 def page(found: list[Section], figures: list[str], name: str) -> str:
     """The same in Markdown, with the figures that stand beside it."""
-    lines = [f"# Calibration of {name}", ""]
-    for section in found:
-        lines += [f"## {section.title}", "", section.said, ""]
-        lines += [_row(section.header), _row(["---"] * len(section.header))]
-        lines += [*map(_row, section.rows), ""]
-    lines += ["## Figures", ""]
+    lines = [f"# Calibration of {name}", "", *markdown(found), "## Figures", ""]
     lines += [f"![{figure}]({figure}.png)" for figure in figures]
     return "\n".join(lines) + "\n"
-
-
-def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -238,3 +238,13 @@ class AnalyseConfig(Part):
     report: Path | None
     tracking: Tracking
     work_dir: Path
+
+
+class CompareConfig(Part):
+    """The whole of `compare`'s configuration."""
+
+    a: Path
+    b: Path
+    report: Path | None
+    tracking: Tracking
+    work_dir: Path

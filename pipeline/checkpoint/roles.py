@@ -1,0 +1,27 @@
+"""What the tensors of a checkpoint are for, by their names."""
+
+
+def role(name: str) -> str:
+    """What a tensor of the export is for."""
+    leaf = name.rpartition(".")[2]
+    parts = name.split(".")[:-1]
+    if leaf in ("k_scale", "v_scale", "k_bias", "v_bias"):
+        return "KV cache " + ("biases" if leaf.endswith("bias") else "scales")
+    where = "other"
+    for words, called in (
+        (("norm",), "norms"),
+        (("shared_expert",), "shared experts"),
+        (("experts",), "experts"),
+        (("attn", "attention"), "attention"),
+        (("gate", "router", "block_sparse_moe"), "router"),
+        (("mlp", "feed_forward"), "MLP"),
+        (("embed",), "embedding"),
+        (("lm_head",), "output head"),
+    ):
+        # `gate` is a module's whole name, every other word a part of one
+        if any(word == part or (word != "gate" and word in part) for word in words for part in parts):
+            where = called
+            break
+    if leaf in ("weight_scale", "weight_scale_2", "input_scale"):
+        return f"{where} {leaf}"
+    return where

@@ -1,0 +1,1 @@
+"""Two checkpoints of one model side by side."""
