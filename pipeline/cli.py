@@ -60,6 +60,7 @@ usage: compare a=DIR b=DIR [report=DIR] [tracking=off]
 
   compare a=runs/checkpoints/demo b=runs/checkpoints/demo_as_run
   compare a=/data/mine b=/data/theirs tracking=off               sealed or not
+  compare a=/data/as-run b=/data/done-truly report=/data/report
 
 Tensors by role: which differ, in how many bytes and how far. Configuration, statistics and coverage where
 both are sealed. A table on the screen; report.md and comparison.json in <a>.against.<b's name>.

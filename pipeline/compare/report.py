@@ -47,23 +47,24 @@ def _tensors(told: dict[str, Any]) -> Section:
     if recast := [group for group in both if group["dtype_a"] != group["dtype_b"]]:
         many, rounded = (sum(group[key] for group in recast) for key in ("tensors", "rounded"))
         said += f" {many:,} have another dtype; {rounded:,} of them agree when rounded to BF16."
-    header = ["tensors of", "dtype", "number", "differ", "bytes that differ", "ULP", "b / a"]
+    said += " Bytes: the share of a's that differ. ULP: the largest distance in units of the last place."
+    header = ["tensors of", "dtype", "number", "differ", "bytes", "ULP", "b / a"]
     return Section("Tensors", said, header, [_row(group) for group in groups])
 
 
 def _row(group: dict[str, Any]) -> list[str]:
-    dtypes = [group[f"dtype_{side}"] or "–" for side in "ab"]
+    dtypes = [group[f"dtype_{side}"].removeprefix("F8_") or "–" for side in "ab"]
     compared = dtypes[0] == dtypes[1]
-    share = f"{group['bytes_differ']:,} ({percent(group['bytes_differ'] / max(group['bytes_a'], 1))})"
+    share = percent(group["bytes_differ"] / max(group["bytes_a"], 1))
     ratio = group.get("ratio")
     return [
         group["role"],
         dtypes[0] if compared else " | ".join(dtypes),
         f"{group['tensors']:,}",
         f"{group['differ']:,}",
-        (share if group["bytes_differ"] else "0") if compared else "–",
-        f"{group['steps']:,}" if group["steps"] else "",
-        f"{ratio['smallest']:.3f}..{ratio['largest']:.3f}" if ratio else "",
+        share if compared else "–",
+        fX if group["steps"] else "",
+        f"{ratio['smallest']:.2f}..{ratio['largest']:.2f}" if ratio else "",
     ]
 
 
@@ -73,5 +74,7 @@ def _values(title: str, differing: list[dict[str, Any]]) -> Section:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     text = "–" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
     return text if len(text) <= 60 else text[:57] + "…"
