@@ -70,6 +70,7 @@ def _builder(name: str, dataset: Dataset) -> Any:
     where = f"calibration.datasets.{name}"
     with in_plain_words(name, dataset):
         if _from_hub(name, dataset):
+            hub.keep_readme(dataset)
             builder = hub.patiently(
                 lambda: load_dataset_builder(dataset.repository, dataset.subset, revision=dataset.revision)
             )
