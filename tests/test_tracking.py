@@ -37,7 +37,7 @@ def test_a_parent_with_nested_stages(store: Tracking, tmp_path: Path) -> None:
     with tracking.opened(store, "demo", tmp_path) as tracker:
         tracker.params({"a": {"b": 1, "c": [2, 3]}, "d": None} | {f"p{n}": n for n in range(150)})
         with tracker.stage("samples"):
-            dataset = {"repository": "local", "split": "train"}
+            dataset = {"repository": "local", "splits": ["train"]}
             tracker.datasets({"texts": {"digest": "d" * 64}}, {"texts": dataset})
         with tracker.stage("quantize"):
             for step in range(3):

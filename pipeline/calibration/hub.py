@@ -48,19 +48,34 @@ def listing(name: str, dataset: Dataset) -> dict[str, dict[str, Any]]:
     }
 
 
+def keep_readme(dataset: Dataset) -> None:
+    """Put the README.md into the hub's cache, where `datasets` looks first: it asks a busy hub only once."""
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        patiently(
+            lambda: hf_hub_download(
+                dataset.repository, "README.md", repo_type="dataset", revision=dataset.revision
+            )
+        )
+    except errors.LocalEntryNotFoundError as error:
+        raise error.__cause__ or error from None
+    except errors.EntryNotFoundError:
+        pass  # names of files tell the splits, too
+
+
 def patiently(ask: Callable[[], Answer]) -> Answer:
     """What `ask` returns; asked again, after the wait it names, while the hub is too busy to answer."""
-    from huggingface_hub.errors import HfHubHTTPError
-
     for wait in [2**attempt for attempt in range(_TRIES - 1)]:
         try:
             return ask()
-        except HfHubHTTPError as error:
-            if error.response is None or _status(error) not in _BUSY:
+        except Exception as error:
+            busy = _busy(error)
+            if busy is None:
                 raise
-            said = error.response.headers.get("Retry-After", "")
+            said = busy.headers.get("Retry-After", "")
             seconds = min(int(said) if said.isdigit() else wait, _LONGEST_WAIT)
-            console.print(f"the hub is busy ({_status(error)}): asking again in {seconds} s")
+            console.print(f"the hub is busy ({busy.status_code}): asking again in {seconds} s")
             time.sleep(seconds)
     return ask()
 
@@ -102,6 +117,15 @@ def in_plain_words(name: str, dataset: Dataset) -> Iterator[None]:
             f"the hub cannot be reached for {repository} ({one_line(error)[:200]}): the same command tries "
             f"again, {locally}"
         ) from None
+
+
+def _busy(error: BaseException) -> Any:
+    """The response in which the hub says so, if that is what the error, or its cause, is about."""
+    for one in (error, error.__cause__):
+        response = getattr(one, "response", None)
+        if response is not None and response.status_code in _BUSY:
+            return response
+    return None
 
 
 def _status(error: Any) -> int:

@@ -68,6 +68,8 @@ def sample(calibration: Calibration, tokenizer: Any, name: str) -> tuple[list[Sa
     skipped: Counter[str] = Counter()
     for split, rows in streams(name, dataset).items():
         wanted = _share(dataset, split)
+        if wanted == 0:  # fewer samples than splits
+            continue
         with in_plain_words(name, dataset):
             found, reasons = choose(rows, wanted, calibration.sampling, read)
         if len(found) < wanted:

@@ -15,6 +15,9 @@ from pipeline.config.schema import Dataset
 from pipeline.digest import file_table, sha256_json
 from pipeline.errors import Stop, one_line
 
+# `datasets` reads it when it is imported; without it, it tells a server of every dataset that it opens.
+os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
+
 _FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 _README = "README.md"  # its `configs` name the files of each split
 
@@ -64,12 +67,12 @@ def _files(name: str, dataset: Dataset) -> list[str]:
 
 def _builder(name: str, dataset: Dataset) -> Any:
     """`datasets`' own reader of the dataset, with every split that is asked for."""
-    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")  # nobody is told what is read here
     from datasets import load_dataset_builder
 
     where = f"calibration.datasets.{name}"
     with in_plain_words(name, dataset):
         if _from_hub(name, dataset):
+            hub.keep_readme(dataset)
             builder = hub.patiently(
                 lambda: load_dataset_builder(dataset.repository, dataset.subset, revision=dataset.revision)
             )

@@ -79,6 +79,12 @@ class Dataset(Part):
     path: Path | None
     samples: int = Field(ge=1)
 
+    @model_validator(mode="after")
+    def _each_split_once(self) -> Self:
+        if len(set(self.splits)) < len(self.splits):
+            raise ValueError(f"splits names one twice: {', '.join(self.splits)}")
+        return self
+
 
 class Sampling(Part):
     """Choice of rows: `datasets`' streaming shuffle with a buffer, as the card patches it in; the first ones;

@@ -13,7 +13,7 @@ from pipeline.calibration.sources import described, streams
 from pipeline.config import QuantizeConfig, compose
 from pipeline.config.schema import Dataset
 from pipeline.digest import sha256_file
-from pipeline.errors import Stop
+from pipeline.errors import Stop, Usage
 
 
 def dataset(path: Path | None, *splits: str, **changed: Any) -> Dataset:
@@ -81,13 +81,22 @@ def test_samples_are_shared_out_over_the_splits_and_the_last_takes_the_rest(tmp_
         write(tmp_path / "data" / f"{split}-00000-of-00001.parquet", 100 * at)
     overrides = [
         "calibration=text", f"calibration.datasets.text.path={tmp_path}", "calibration.sampling.method=first",
-        "calibration.datasets.text.splits=[c,a,b]", "calibration.datasets.text.samples=11",
+        "calibration.datasets.text.splits=[c,a,b]",
     ]  # fmt: skip
-    config = compose(QuantizeConfig, "config", overrides)
-    chosen, _ = sample(config.calibration, lambda text, **_: {"input_ids": [1]}, "text")
-    assert [(one.split, one.row) for one in chosen] == [
-        *[("c", n) for n in range(3)], *[("a", n) for n in range(3)], *[("b", n) for n in range(5)],
-    ]  # fmt: skip
+
+    def drawn(count: int) -> list[tuple[str, int]]:
+        config = compose(QuantizeConfig, "config", [*overrides, f"calibration.datasets.text.samples={count}"])
+        chosen, _ = sample(config.calibration, lambda text, **_: {"input_ids": [1]}, "text")
+        return [(one.split, one.row) for one in chosen]
+
+    in_order = [("c", n) for n in range(3)] + [("a", n) for n in range(3)] + [("b", n) for n in range(5)]
+    assert drawn(11) == in_order
+    assert drawn(2) == [("b", 0), ("b", 1)]
+
+
+def test_a_split_named_twice_is_a_mistake() -> None:
+    with pytest.raises(Usage, match="splits names one twice: a, a"):
+        compose(QuantizeConfig, "config", ["calibration=text", "calibration.datasets.text.splits=[a,a]"])
 
 
 @pytest.mark.parametrize(
