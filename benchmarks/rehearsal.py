@@ -215,7 +215,7 @@ def main() -> None:
     work = folder / "files"
     shutil.rmtree(work, ignore_errors=True)  # of a rehearsal that was interrupted
     work.mkdir(parents=True)
-    needed = said.layers * (4.0e9 + 2 * 2.4e9) + 4e9
+    needed = said.layers * (3.8e9 + 2 * 2.3e9) + 1.2e9
     if shutil.disk_usage(work).free < needed:
         raise SystemExit(f"{folder} has less than {needed / 1e9:.0f} GB free: choose another with --dir")
     try:
