@@ -29,7 +29,7 @@ bench: setup ## packing and both engines beside ModelOpt's
 	@$(RUN) python benchmarks/packing.py
 	@$(RUN) python benchmarks/engines.py
 
-rehearsal: setup ## two layers of MiniMax-M2.7's real width, quantized and verified here (13 GB of disk)
+rehearsal: setup ## two layers of MiniMax-M2.7's real width, quantized and verified here (18 GB of disk)
 	@$(RUN) python benchmarks/rehearsal.py
 
 lock: ## refresh uv.lock from pyproject.toml

@@ -12,6 +12,9 @@ import pytest
 from running import command, contents, quantize
 from safetensors.torch import load_file
 
+from pipeline.analyse.command import run
+from pipeline.errors import Usage
+
 NAMES = ("open_code_reasoning", "open_math_reasoning", "magpie_pro_mt", "nemotron_post_training_v2",
          "llama_nemotron")  # fmt: skip
 GROUPS = {"inputs of w1, w3": (".w1.", ".w3."), "inputs of w2": (".w2.",), "keys": (".k_bmm",),
@@ -137,19 +140,20 @@ def test_mlflow_gets_a_nested_run(demo: Path, tmp_path: Path) -> None:
     assert said.returncode == 0, said.stderr
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/runs/mlflow.db")
     found = mlflow.search_runs(search_all_experiments=True, output_format="list")
-    [run] = [run for run in found if run.data.tags["mlflow.runName"] == "analyse"]
-    assert "mlflow.parentRunId" in run.data.tags
-    assert run.data.metrics["calibrated_bytes"] == 600
-    files = mlflow.MlflowClient().list_artifacts(run.info.run_id, "analysis")
+    [told] = [one for one in found if one.data.tags["mlflow.runName"] == "analyse"]
+    assert "mlflow.parentRunId" in told.data.tags
+    assert told.data.metrics["calibrated_bytes"] == 600
+    files = mlflow.MlflowClient().list_artifacts(told.info.run_id, "analysis")
     assert {file.path for file in files} == {"analysis/analysis.json", "analysis/report.md"}
 
 
-def test_what_cannot_be_analysed_is_said(demo: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_analysed_is_said(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
     def refused(*words: str) -> str:
-        said = command("analyse", *words, "tracking=off", cwd=tmp_path)
-        assert said.returncode == 2, said.stdout + said.stderr
-        assert len(said.stderr.splitlines()) == 1
-        return said.stderr
+        with pytest.raises(Usage) as said:
+            run([*words, "tracking=off"])
+        return str(said.value)
 
     assert "is no folder" in refused("checkpoint=nothing")
     assert "never sealed" in refused(f"checkpoint={tmp_path}")
