@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ class Entry(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(BITS[self.dtype]).itemsize
+        return prod(self.shape) * np.dtype(BITS[self.dtype]).itemsize
 
 
 class Place(NamedTuple):

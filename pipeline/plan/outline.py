@@ -139,6 +139,7 @@ def _as_loaded(model: Any, config: dict[str, Any]) -> set[str]:
     """Give the model the FP8 linears that transformers gives it when it loads an FP8 checkpoint."""
     import torch
     from transformers.integrations.finegrained_fp8 import FP8Linear, replace_with_fp8_linear
+    from transformers.modeling_utils import no_init_weights
     from transformers.utils.quantization_config import FineGrainedFP8Config
 
     said = config.get("quantization_config") or {}
@@ -150,7 +151,7 @@ def _as_loaded(model: Any, config: dict[str, Any]) -> set[str]:
         weight_block_size=tuple(said.get("weight_block_size") or (128, 128)),
         modules_to_not_convert=said.get("modules_to_not_convert"),
     )
-    with torch.device("meta"):
+    with no_init_weights(), torch.device("meta"):
         replace_with_fp8_linear(model, quantization_config=settings)
     model.requires_grad_(False)
     return {name for name, module in model.named_modules() if isinstance(module, FP8Linear)}

@@ -43,13 +43,13 @@ class Profile(Part):
 
 
 def profiles() -> list[Profile]:
-    """The profiles in `conf/profile`, in the order of their files.
+    """The profiles in `conf/hardware/profiles`, in the order of their files.
 
     Raises:
         Usage: naming the file that is no profile.
     """
     found = []
-    for path in sorted(bundled("conf/profile").glob("*.yaml")):
+    for path in sorted(bundled("conf/hardware/profiles").glob("*.yaml")):
         try:
             found.append(Profile.model_validate(OmegaConf.to_container(OmegaConf.load(path))))
         except ValidationError as error:

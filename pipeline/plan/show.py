@@ -51,6 +51,10 @@ def size(count: int) -> str:
     return f"{count / 1000:.1f} kB"
 
 
+def _count(number: int) -> str:
+    return f"{number / 1e9:.2f}e9" if number >= 1e9 else f"{number / 1e6:.2f}e6"
+
+
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="", expand=False)
     for i, column in enumerate(columns):
@@ -61,12 +65,12 @@ def _table(title: str, *columns: str) -> Table:
 def _summary(said: dict[str, Any], out: Console) -> None:
     model, quantizers = said["model"], said["quantizers"]
     experts = f", {model['experts']} experts, top {model['experts_per_token']}" if model["experts"] else ""
-    out.print(f"{said['recipe']['name']}: {said['recipe']['summary']}", soft_wrap=True)
+    out.print(f"{said['recipe']['name']}: {said['recipe']['summary']}")
     out.print(
         f"{model['architecture']}: {model['parameters']:,} parameters, {model['layers']} layers{experts}"
     )
     for difference in said["source"]["differences"]:
-        out.print(f"note: {difference}", soft_wrap=True)
+        out.print(f"note: {difference}")
     agree = (
         "as the formula says"
         if quantizers["inserted"] == quantizers["by_formula"]
@@ -81,10 +85,10 @@ def _summary(said: dict[str, Any], out: Console) -> None:
 
 
 def _modules(said: dict[str, Any], out: Console) -> None:
-    table = _table("linear modules", "kind", "modules", "to NVFP4", "parameters", "last word on the weight")
+    table = _table("linear modules", "kind", "modules", "NVFP4", "weights", "last word on the weight")
     for row in said["modules"]:
         glob = row["glob"] or "(no pattern)"
-        counts = (f"{row['modules']:,}", f"{row['selected']:,}", f"{row['parameters']:,}")
+        counts = (f"{row['modules']:,}", f"{row['selected']:,}", _count(row["parameters"]))
         table.add_row(row["kind"].removeprefix("model.").removeprefix("layers.*."), *counts, glob)
     out.print(table)
 
@@ -139,7 +143,8 @@ def _work(said: dict[str, Any], out: Console) -> None:
     table.add_row("download", size(memory["source"]), size(memory["source"]))
     whole = size(memory["modelopt_gpu_and_host"])
     table.add_row("GPU, without a batch's own work", size(memory["layerwise_gpu"]), "GPU and host together")
-    table.add_row("host beside a GPU", size(memory["layerwise_host"]), whole)
+    kept = memory["layerwise_host"]
+    table.add_row("host beside a GPU", size(kept) if kept else "buffers alone", whole)
     table.add_row("host without a GPU", size(memory["layerwise_host_without_gpu"]), whole)
     table.add_row("disk: source, result, way", size(memory["layerwise_disk"]), size(memory["modelopt_disk"]))
     table.add_row("  hidden states of it", size(memory["hidden_states"]), "–")
@@ -175,4 +180,4 @@ def _serving(said: dict[str, Any], out: Console) -> None:
     for row in said["serving"]:
         for claim in row["card"]:
             if claim["correction"]:
-                out.print(f"{row['profile']}: {claim['correction']}", soft_wrap=True)
+                out.print(f"{row['profile']}: {claim['correction']}")

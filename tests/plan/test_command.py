@@ -19,6 +19,7 @@ def plan(cwd: Path, *words: str) -> tuple[dict[str, Any], str]:
     return found, said.stdout
 
 
+@pytest.mark.timeout(1800)  # minutes of one core; a machine full of other work may take its time
 def test_minimax_m2_7_is_counted_as_published(tmp_path: Path) -> None:
     """The one test that takes its time: 96,165 real quantizers, on the meta device."""
     said, shown = plan(tmp_path, "recipe=minimax_m2_7_nvfp4", "kv_cache=fp8", "tracking=off")
