@@ -63,7 +63,7 @@ def _row(group: dict[str, Any]) -> list[str]:
         f"{group['tensors']:,}",
         f"{group['differ']:,}",
         share if compared else "–",
-        fX if group["steps"] else "",
+        f"{group['steps']:.1e}" if group["steps"] > 9999 else str(group["steps"] or ""),
         f"{ratio['smallest']:.2f}..{ratio['largest']:.2f}" if ratio else "",
     ]
 
