@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from pipeline.bundle import bundled
 from pipeline.calibration.adapters import ADAPTERS, OtherShape
+from pipeline.calibration.batches import batches
 from pipeline.calibration.sampling import render, sample
 from pipeline.config import QuantizeConfig, compose
 
@@ -191,21 +192,17 @@ def test_token_ids_are_those_of_modelopt_s_data_loader(tmp_path: Path) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         loader = get_dataset_dataloader(
             [str(folder) for folder in folders.values()], tokenizer, num_samples=list(asked.values()),
-            max_sample_length=40,
+            max_sample_length=40, batch_size=4,
         )  # fmt: skip
-    theirs = [batch["input_ids"][0] for batch in loader]
+    theirs = [batch["input_ids"] for batch in loader]
     overrides = [f"calibration.datasets.{name}.path={folder}" for name, folder in folders.items()]
     overrides += [f"calibration.datasets.{name}.samples={count}" for name, count in asked.items()]
     config = as_run(*overrides, "calibration.sampling.method=first", "calibration.sequence_length=40")
-    ours = [one for name in asked for one in sample(config.calibration, tokenizer, name)[0]]
-    assert len(theirs) == len(ours) == sum(asked.values())
-    width = len(theirs[0])
-    assert width == max(len(one.token_ids) for one in ours)
-    assert len({len(one.token_ids) for one in ours}) > 1
-    for one, padded in zip(ours, theirs, strict=True):
-        assert [tokenizer.pad_token_id] * (
-            width - len(one.token_ids)
-        ) + one.token_ids.tolist() == padded.tolist()
+    samples = [one.token_ids for name in asked for one in sample(config.calibration, tokenizer, name)[0]]
+    assert len(samples) == sum(asked.values())
+    assert len({len(ids) for ids in samples}) > 1
+    ours = list(batches(samples, config.calibration, tokenizer.pad_token_id))
+    assert [batch.input_ids.tolist() for batch in ours] == [ids.tolist() for ids in theirs]
 
 
 def as_run(*overrides: str) -> QuantizeConfig:
