@@ -25,7 +25,10 @@ OWN = {
 }
 UNEVEN = "calibration.batch_size=3"  # batches of 3, 3 and 2 samples
 WAYS = {
-    "minimax_m2": {"sdpa": "model.attn_implementation=sdpa,kv_cache=fp8_affine"},
+    "minimax_m2": {
+        "sdpa": "model.attn_implementation=sdpa,kv_cache=fp8_affine",
+        "float32": "quantization.dequantize_to=float32",
+    },
     "mixtral": {
         "sdpa": "model.attn_implementation=sdpa,coverage=natural",
         "right": "calibration.padding_side=right,kv_cache=fp8_affine",
