@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.digest import file_table, sha256_file
 from pipeline.errors import Stop
-from pipeline.nvfp4 import fp8_block_to_bf16
+from pipeline.nvfp4 import fp8_block_to_bf16, fp8_block_to_f32
 
 SCALE_SUFFIX = "_scale_inv"
 
@@ -42,11 +42,19 @@ class Source:
     def bits(self, name: str) -> np.ndarray:
         """Raw bits of a tensor as the model uses it: FP8 dequantized to BF16 (uint16), others as stored."""
         tensor = self.tensors[name]
-        if tensor.dtype != "F8_E4M3":
+        if not self.is_fp8(name):
             return tensor.bits()
         scale = self.fp8_scale(name)
         cores = len(os.sched_getaffinity(0))
         return fp8_block_to_bf16(tensor.bits(), scale.bits(), block=self.block, threads=cores)
+
+    def unrounded(self, name: str) -> np.ndarray:
+        """An FP8 tensor's product with its scales in float32, before BF16 rounds it."""
+        return fp8_block_to_f32(self.tensors[name].bits(), self.fp8_scale(name).bits(), block=self.block)
+
+    def is_fp8(self, name: str) -> bool:
+        """Whether it is a weight of the model that is stored in FP8."""
+        return name in self.tensors and self.tensors[name].dtype == "F8_E4M3"
 
     def fp8_scale(self, name: str) -> Tensor:
         """The scales of an FP8 tensor's blocks. Raises Stop when they are missing."""
@@ -57,8 +65,7 @@ class Source:
 
     def dtype(self, name: str) -> str:
         """The safetensors dtype of what `bits` returns."""
-        stored = self.tensors[name].dtype
-        return "BF16" if stored == "F8_E4M3" else stored
+        return "BF16" if self.is_fp8(name) else self.tensors[name].dtype
 
     def files(self) -> dict[str, dict[str, Any]]:
         """Size and sha256 of every file at the top of the folder, hidden ones left out."""

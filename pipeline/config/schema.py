@@ -124,7 +124,7 @@ class Quantization(Part):
     """ModelOpt's configuration by name, and its algorithm.
 
     `dequantize_to` is the dtype that FP8 source weights take on the way to the checkpoint: what is not
-    quantized is written in it, and block scales and codes are computed from it.
+    quantized is written in it, and block scales are computed from it. The model runs, and codes are, in BF16.
     """
 
     format: Literal["nvfp4_experts_only", "nvfp4_mlp_only"]

@@ -12,7 +12,8 @@ may be read-only, unaligned (a mapped file) or strided (copied then). `threads` 
     weight_again = dequantize(packed, scale, scale_2)
 
 FP8 sources with block scales go through `fp8_block_to_bf16`, whose rule `amax_fp8` and `quantize_fp8`
-follow without making that array.
+follow without making that array. `fp8_block_to_f32` is that product before it is rounded; from it ModelOpt
+takes the block scales, and they alone, of a model that stays in FP8 until it is exported.
 """
 
 from pipeline.nvfp4.bits import bf16_to_f32, e4m3_to_f32, f32_to_bf16
@@ -21,8 +22,10 @@ from pipeline.nvfp4.packing import (
     FP8_BLOCK,
     amax,
     amax_fp8,
+    block_amaxes_fp8,
     dequantize,
     fp8_block_to_bf16,
+    fp8_block_to_f32,
     quantize,
     quantize_fp8,
 )
@@ -34,10 +37,12 @@ __all__ = [
     "amax",
     "amax_fp8",
     "bf16_to_f32",
+    "block_amaxes_fp8",
     "dequantize",
     "e4m3_to_f32",
     "f32_to_bf16",
     "fp8_block_to_bf16",
+    "fp8_block_to_f32",
     "input_scale",
     "kv_scale",
     "quantize",

@@ -35,10 +35,13 @@ def fp8_block_to_bf16(weight: torch.Tensor, scale_inv: torch.Tensor, block: tupl
     return torch.cat(strips)
 
 
-def quantize(weight: torch.Tensor, scale_2: np.float32) -> tuple[torch.Tensor, torch.Tensor]:
+def quantize(
+    weight: torch.Tensor, scale_2: np.float32, block_amaxes: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """BF16 [rows, cols] to packed FP4 uint8 [rows, cols/2] and E4M3 scales uint8 [rows, cols/16].
 
     As `pipeline.nvfp4.quantize`; that every weight is finite has been seen when `scale_2` was made.
+    `block_amaxes` is contiguous float32 [rows, cols/16] on the same device.
 
     Raises:
         ValueError: when cols is no multiple of 16.
@@ -52,20 +55,24 @@ def quantize(weight: torch.Tensor, scale_2: np.float32) -> tuple[torch.Tensor, t
     count = scale.numel()
     unit = np.float32(6) * np.float32(scale_2)
     _quantize[(triton.cdiv(count, _BLOCKS),)](
-        pairs, packed, scale, float(scale_2), float(unit), count, BLOCKS=_BLOCKS
-    )
+        pairs, pairs if block_amaxes is None else block_amaxes, packed, scale,
+        float(scale_2), float(unit), count, GIVEN=block_amaxes is not None, BLOCKS=_BLOCKS,
+    )  # fmt: skip
     return packed, scale
 
 
 @triton.jit
-def _quantize(pairs, packed, scale, scale_2, unit, count, BLOCKS: tl.constexpr):
+def _quantize(pairs, amaxes, packed, scale, scale_2, unit, count, GIVEN: tl.constexpr, BLOCKS: tl.constexpr):
     block = tl.program_id(0).to(tl.int64) * BLOCKS + tl.arange(0, BLOCKS)
     at = block[:, None] * 8 + tl.arange(0, 8)[None, :]
     inside = block < count
     pair = tl.load(pairs + at, mask=inside[:, None], other=0)
     even = (pair << 16).to(tl.float32, bitcast=True)
     odd = (pair & -65536).to(tl.float32, bitcast=True)
-    amax = tl.max(tl.maximum(tl.abs(even), tl.abs(odd)), axis=1)
+    if GIVEN:
+        amax = tl.load(amaxes + block, mask=inside, other=0.0)
+    else:
+        amax = tl.max(tl.maximum(tl.abs(even), tl.abs(odd)), axis=1)
     wanted = tl.div_rn(amax, tl.zeros_like(amax) + unit)
     code = _e4m3_code(tl.where(wanted == 0.0, 1.0, wanted))
     tl.store(scale + block, code.to(tl.uint8), mask=inside)

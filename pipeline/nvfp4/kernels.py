@@ -124,17 +124,25 @@ def e2m1_value(code: U32) -> F32:
 
 
 @_inline
-def _scale_blocks(pairs: np.ndarray, scale_2: F32, scale: np.ndarray, divisor: np.ndarray) -> U32:
-    """Fill the block scales and the divisor of each pair; return the largest BF16 magnitude, as bits."""
-    unit = F32(F32(6) * scale_2)
+def _amax_blocks(pairs: np.ndarray, amaxes: np.ndarray) -> U32:
+    """Fill each block's largest magnitude; return the largest of all, as BF16 bits."""
     largest = U32(0)
-    for block in range(scale.size):
+    for block in range(amaxes.size):
         amax = U32(0)
         for i in range(8):
             pair = pairs[np.uint64(8 * block + i)]
             amax = max(amax, max(pair & U32(0x7FFF), (pair >> U32(16)) & U32(0x7FFF)))
         largest = max(largest, amax)
-        wanted = F32(bf16_value(amax) / unit)
+        amaxes[block] = bf16_value(amax)
+    return largest
+
+
+@_inline
+def _scale_blocks(amaxes: np.ndarray, scale_2: F32, scale: np.ndarray, divisor: np.ndarray) -> None:
+    """Fill the block scales and the divisor of each pair."""
+    unit = F32(F32(6) * scale_2)
+    for block in range(scale.size):
+        wanted = F32(amaxes[block] / unit)
         if wanted == F32(0):
             wanted = F32(1)
         code = e4m3_code(wanted)
@@ -142,7 +150,6 @@ def _scale_blocks(pairs: np.ndarray, scale_2: F32, scale: np.ndarray, divisor: n
         step = F32(e4m3_value(code) * scale_2)
         for i in range(8):
             divisor[np.uint64(8 * block + i)] = step
-    return largest
 
 
 @_inline
@@ -161,12 +168,35 @@ def quantize_blocks(
     pairs: np.ndarray, scale_2: F32, packed: np.ndarray, scale: np.ndarray, begin: int, end: int
 ) -> U32:
     """Returns the largest BF16 magnitude met, as bits: not finite means that the output is void."""
-    divisor = np.empty(8 * CHUNK, F32)
+    amaxes, divisor = np.empty(CHUNK, F32), np.empty(8 * CHUNK, F32)
+    largest = U32(0)
+    for start in range(begin, end, CHUNK):
+        stop = min(end, start + CHUNK)
+        part, own = pairs[8 * start : 8 * stop], amaxes[: stop - start]
+        largest = max(largest, _amax_blocks(part, own))
+        _scale_blocks(own, scale_2, scale[start:stop], divisor)
+        _pack(part, divisor, packed[8 * start : 8 * stop])
+    return largest
+
+
+@_kernel(uint32(_in(uint32), _in(float32), float32, uint8[::1], uint8[::1], int64, int64))
+def quantize_blocks_by(
+    pairs: np.ndarray,
+    amaxes: np.ndarray,
+    scale_2: F32,
+    packed: np.ndarray,
+    scale: np.ndarray,
+    begin: int,
+    end: int,
+) -> U32:
+    """`quantize_blocks` with the amax of each block given."""
+    met, divisor = np.empty(CHUNK, F32), np.empty(8 * CHUNK, F32)
     largest = U32(0)
     for start in range(begin, end, CHUNK):
         stop = min(end, start + CHUNK)
         part = pairs[8 * start : 8 * stop]
-        largest = max(largest, _scale_blocks(part, scale_2, scale[start:stop], divisor))
+        largest = max(largest, _amax_blocks(part, met[: stop - start]))
+        _scale_blocks(amaxes[start:stop], scale_2, scale[start:stop], divisor)
         _pack(part, divisor, packed[8 * start : 8 * stop])
     return largest
 
@@ -209,6 +239,33 @@ def widen_fp8_rows(
             factor = scale_inv[row // block_rows, j]
             for c in range(codes.size):
                 out[c] = bf16_bits(F32(e4m3_value(U32(codes[c])) * factor))
+
+
+@_kernel(void(_in(uint8, 2), _in(float32, 2), int64, int64, float32[:, ::1], int64, int64))
+def block_amaxes_fp8_rows(
+    weight: np.ndarray,
+    scale_inv: np.ndarray,
+    block_rows: int,
+    block_cols: int,
+    amaxes: np.ndarray,
+    begin: int,
+    end: int,
+) -> None:
+    """Scaling keeps order within a source block: of 16 neighbours in it the largest code decides."""
+    for row in range(begin, end):
+        out = amaxes[row]
+        out[:] = F32(0)
+        for j in range(scale_inv.shape[1]):
+            at, stop = j * block_cols, min((j + 1) * block_cols, weight.shape[1])
+            factor = F32(abs(scale_inv[row // block_rows, j]))
+            while at < stop:
+                block = at // 16
+                until = min(16 * (block + 1), stop)
+                code = np.uint8(0)
+                for c in range(at, until):
+                    code = max(code, np.uint8(weight[row, c] & np.uint8(0x7F)))
+                out[block] = max(out[block], F32(e4m3_value(U32(code)) * factor))
+                at = until
 
 
 @_kernel(uint16(_in(uint16), int64, int64))

@@ -62,8 +62,45 @@ def fp8_block_to_bf16(
     return bits
 
 
+def fp8_block_to_f32(
+    weight: np.ndarray, scale_inv: np.ndarray, *, block: tuple[int, int] = FP8_BLOCK
+) -> np.ndarray:
+    """The same product before it is rounded: float32 [rows, cols]. NaN stays NaN."""
+    weight, scale_inv = _expect_fp8(weight, scale_inv, block)
+    values = np.empty(weight.shape, np.float32)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        for strip, factors in enumerate(scale_inv):
+            rows = slice(strip * block[0], (strip + 1) * block[0])
+            factor = np.repeat(factors, block[1])[: weight.shape[1]]
+            np.multiply(E4M3_VALUES[weight[rows]], factor, out=values[rows])
+    return values
+
+
+def block_amaxes_fp8(
+    weight: np.ndarray, scale_inv: np.ndarray, *, block: tuple[int, int] = FP8_BLOCK, threads: int = 1
+) -> np.ndarray:
+    """max |fp8_block_to_f32(weight, scale_inv)| over each 16 neighbours along a row, without that array.
+
+    Returns float32 [rows, cols/16].
+    """
+    weight, scale_inv = _expect_fp8(weight, scale_inv, block)
+    rows, cols = _blocks_of(weight)
+    kernels = _kernels()
+    amaxes = np.empty((rows, cols // BLOCK), np.float32)
+
+    def find(begin: int, end: int) -> None:
+        kernels.block_amaxes_fp8_rows(weight, scale_inv, *block, amaxes, begin, end)
+
+    _spread(find, rows, max(1, _GRAIN // cols), threads)
+    return amaxes
+
+
 def quantize(
-    weight: np.ndarray, scale_2: float | np.floating, *, threads: int = 1
+    weight: np.ndarray,
+    scale_2: float | np.floating,
+    *,
+    block_amaxes: np.ndarray | None = None,
+    threads: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """BF16 bits to packed FP4 and its block scales.
 
@@ -77,17 +114,28 @@ def quantize(
     The bytes of ModelOpt 0.43.0 (`NVFP4QTensor`), except that it writes NaN where 464 is passed: that
     takes a scale_2 smaller than the weight's own. m / (6 · scale_2) ≤ 2⁻¹⁰ gives scale 0, and then
     W / 0 gives ±6 and 0 / 0 gives +6, which all dequantize to zero.
+
+    `block_amaxes`, float32 [rows, cols/16], stand in the place of m: those of the weight before it was
+    rounded to BF16, from `block_amaxes_fp8`.
     """
     _expect_matrix(weight, "weight", np.uint16)
     rows, cols = _blocks_of(weight)
     factor = _expect_scale_2(scale_2)
+    if block_amaxes is not None:
+        _expect_amaxes(block_amaxes, (rows, cols // BLOCK))
     kernels = _kernels()
     packed, scale = np.empty((rows, cols // 2), np.uint8), np.empty((rows, cols // BLOCK), np.uint8)
     pairs = np.ascontiguousarray(weight).reshape(-1).view(np.uint32)
     flat_packed, flat_scale = packed.reshape(-1), scale.reshape(-1)
 
+    flat_amaxes = None if block_amaxes is None else np.ascontiguousarray(block_amaxes).reshape(-1)
+
     def pack(begin: int, end: int) -> int:
-        return int(kernels.quantize_blocks(pairs, factor, flat_packed, flat_scale, begin, end))
+        if flat_amaxes is None:
+            return int(kernels.quantize_blocks(pairs, factor, flat_packed, flat_scale, begin, end))
+        return int(
+            kernels.quantize_blocks_by(pairs, flat_amaxes, factor, flat_packed, flat_scale, begin, end)
+        )
 
     if max(_spread(pack, scale.size, _GRAIN // BLOCK, threads)) >= BF16_INF:
         _refuse(weight)
@@ -100,15 +148,22 @@ def quantize_fp8(
     scale_2: float | np.floating,
     *,
     block: tuple[int, int] = FP8_BLOCK,
+    unrounded_scales: bool = False,
     threads: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`quantize(fp8_block_to_bf16(weight, scale_inv), scale_2)` with a few BF16 rows in memory at a time."""
+    """`quantize(fp8_block_to_bf16(weight, scale_inv), scale_2)` with a few BF16 rows in memory at a time.
+
+    `unrounded_scales` takes the block scales from `fp8_block_to_f32`, the codes still from BF16: so does
+    ModelOpt 0.43.0 with a model that stays in FP8 (`_export_quantized_weight`: the scales are those of the
+    unpacked weight, the codes those of `weight.to(dtype)`).
+    """
     weight, scale_inv = _expect_fp8(weight, scale_inv, block)
     rows, cols = _blocks_of(weight)
     factor = _expect_scale_2(scale_2)
     kernels = _kernels()
     packed, scale = np.empty((rows, cols // 2), np.uint8), np.empty((rows, cols // BLOCK), np.uint8)
     step = max(1, _GRAIN // cols)
+    amaxes = block_amaxes_fp8(weight, scale_inv, block=block, threads=threads) if unrounded_scales else None
 
     def pack(begin: int, end: int) -> int:
         largest = 0
@@ -118,7 +173,11 @@ def quantize_fp8(
             stop = min(end, start + step)
             kernels.widen_fp8_rows(weight, scale_inv, *block, scratch, start, stop)
             out, out_scale = packed[start:stop].reshape(-1), scale[start:stop].reshape(-1)
-            met = kernels.quantize_blocks(pairs, factor, out, out_scale, 0, out_scale.size)
+            if amaxes is None:
+                met = kernels.quantize_blocks(pairs, factor, out, out_scale, 0, out_scale.size)
+            else:
+                own = amaxes[start:stop].reshape(-1)
+                met = kernels.quantize_blocks_by(pairs, own, factor, out, out_scale, 0, out_scale.size)
             largest = max(largest, int(met))
         return largest
 
@@ -202,6 +261,12 @@ def _expect_fp8(
             f"scale_inv has shape {scale_inv.shape}; {weight.shape} in blocks of {block} needs {wanted}"
         )
     return np.ascontiguousarray(weight), np.ascontiguousarray(scale_inv)
+
+
+def _expect_amaxes(amaxes: np.ndarray, shape: tuple[int, int]) -> None:
+    _expect_matrix(amaxes, "block_amaxes", np.float32)
+    if amaxes.shape != shape:
+        raise ValueError(f"block_amaxes has shape {amaxes.shape}; the weight's blocks are {shape}")
 
 
 def _blocks_of(weight: np.ndarray) -> tuple[int, int]:

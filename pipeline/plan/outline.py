@@ -27,18 +27,13 @@ _STAND_IN = "minimax_m2_demo"  # the model of ours whose code stands in for remo
 
 
 class Outline(Source):
-    """A source of which only the headers are known. `dequantized` is what its FP8 weights become."""
+    """A source of which only the headers are known."""
 
-    def __init__(self, path: Path, config: dict[str, Any], dequantized: str) -> None:
-        self.path, self.config, self._dequantized = path, config, dequantized
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.path, self.config = path, config
         self.tensors: dict[str, Tensor] = {}
         block = (config.get("quantization_config") or {}).get("weight_block_size") or [128, 128]
         self.block = (int(block[0]), int(block[1]))
-
-    def dtype(self, name: str) -> str:
-        """The safetensors dtype of a weight as the checkpoint holds it when it is not quantized."""
-        stored = self.tensors[name].dtype
-        return self._dequantized if stored == "F8_E4M3" else stored
 
     def add(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         """A tensor that the source holds."""
@@ -105,8 +100,7 @@ def outlined(config: QuantizeConfig, described: Described) -> Iterator[tuple[Out
         folder = Path(name)
         (folder / "config.json").write_text(json.dumps(described.config), encoding="utf-8")
         pinned = _bring_code(config.model, described, folder)
-        dequantized = {"bfloat16": "BF16", "float32": "F32"}[config.quantization.dequantize_to]
-        outline = Outline(folder, described.config, dequantized)
+        outline = Outline(folder, described.config)
         model = bare(outline, config.model.model_copy(update={"remote_code": pinned}), folder / "modules")
         eight_bits = _as_loaded(model, described.config)
         _fill(outline, model, eight_bits, _headers(config.model.path))

@@ -104,6 +104,11 @@ def _preflight(config: QuantizeConfig, team: Ranks) -> Plan:
             "run it as one process, or take kv_cache=fp8"
         )
     source = Source(config.model.path)
+    if config.quantization.dequantize_to == "float32" and not any(map(source.is_fp8, source.weights())):
+        raise Stop(
+            f"quantization.dequantize_to=float32 is for FP8 sources, and {source.path} has no FP8 weight: "
+            "leave it out"
+        )
     check_remote_code(source.path, source.config, config.model.remote_code)
     tools = materialise(config.toolchain.series, config.work_dir / "toolchains")
     samples_from = samples_stage.describe(config)

@@ -8,6 +8,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 import transformers
 
 from pipeline.calibration.batches import Batch
+from pipeline.checkpoint.source import Source
 from pipeline.config.schema import QuantizeConfig
 from pipeline.errors import Stop, one_line
 
@@ -142,6 +144,23 @@ def amaxes(model: Any) -> dict[str, float]:
     if not found:
         raise Stop("no quantizer is enabled: the format's patterns match no module of this model")
     return found
+
+
+def keep_fp8(model: Any, source: Source) -> None:
+    """Let the export find each FP8 weight of the source as it finds one that is still in FP8.
+
+    It calls `unpack_weight` of a linear that says it is packed, after everything that runs the model: the
+    weight becomes torch's default dtype there, float32, and its block scales come from that.
+    """
+    for name, module in model.named_modules():
+        if source.is_fp8(f"{name}.weight"):
+            module.weight_packed = None  # that it is there is what is asked
+            module.unpack_weight = partial(_unpack, module, source, f"{name}.weight")
+
+
+def _unpack(module: Any, source: Source, name: str) -> None:
+    weight = torch.from_numpy(source.unrounded(name)).to(module.weight.device)
+    module.weight = torch.nn.Parameter(weight, requires_grad=False)
 
 
 def export(model: Any, folder: Path) -> None:

@@ -138,6 +138,8 @@ def _modelopt(
     amaxes = modelopt.amaxes(model)
     for layer, values in by_layer(amaxes).items():
         tracker.metrics(values, step=layer)
+    if config.quantization.dequantize_to == "float32":
+        modelopt.keep_fp8(model, plan.source)
     modelopt.export(model, folder)
     shutil.rmtree(folder / ".modules", ignore_errors=True)
     return {"quantizers": len(amaxes)}

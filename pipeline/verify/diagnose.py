@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from pipeline import nvfp4
-from pipeline.checkpoint.source import SCALE_SUFFIX, Source
+from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import Tensor
 from pipeline.digest import sha256_file
 from pipeline.nvfp4.bits import E4M3_VALUES
+from pipeline.verify import recompute
 from pipeline.verify.inventory import natural
 from pipeline.verify.recompute import amax, group_scale_2, operands, quantize
 
@@ -27,6 +28,8 @@ NOT_SHARED = "weight_scale_2 is not shared: this linear was packed with its own 
 NOT_SATURATING = "the cast of block scales does not saturate: above 464 it gave NaN, not 448"
 FROM_FP32 = "packed from the FP32 dequantization of the FP8 source instead of BF16"
 SCALES_FROM_FP32 = f"{FROM_FP32}, block scales alone"
+SCALES_FROM_BF16 = "block scales are from the BF16 dequantization of the FP8 source instead of float32"
+PLAIN_BF16 = "it holds the FP8 source's dequantization rounded to BF16, not in float32"
 NIBBLES = "the two codes of each byte are swapped: the even column belongs in the low half"
 NO_NEGATIVE_ZERO = "negatives that round to zero were written as 0x0, not 0x8"
 TRUNCATED = "the BF16 dequantization was truncated, not rounded to nearest even"
@@ -50,6 +53,7 @@ class _Case:
     shared: np.float32
     first: int
     last: int
+    float32: bool
 
     def values(self, module: str, fp32: bool = False) -> np.ndarray:
         """These rows of a source weight as float32: the BF16 values, or an FP8 weight's full product."""
@@ -57,11 +61,15 @@ class _Case:
         rows = weight[self.first : self.last]
         if scale_inv is None:
             return nvfp4.bf16_to_f32(rows)
-        height, width = self.source.block
+        height, block = self.source.block[0], self.source.block
         part = scale_inv[self.first // height : -(-self.last // height)]
-        if not fp32:
-            return nvfp4.bf16_to_f32(nvfp4.fp8_block_to_bf16(rows, part, block=self.source.block))
-        return _product(rows, part, height, width)
+        if fp32:
+            return nvfp4.fp8_block_to_f32(rows, part, block=block)
+        return nvfp4.bf16_to_f32(nvfp4.fp8_block_to_bf16(rows, part, block=block))
+
+    def scales_of(self, module: str) -> np.ndarray | None:
+        """What a weight's block scales should come from, where that is not its BF16 values."""
+        return self.values(module, fp32=True) if self.float32 else None
 
     def fits(self, values: np.ndarray, scale_2: np.float32, **how: Any) -> bool:
         """Whether these values, quantized so, are what is stored."""
@@ -75,10 +83,11 @@ def linear(
     module: str,
     tensors: dict[str, Tensor],
     sealed: dict[str, Any] | None,
+    float32: bool = False,
 ) -> str | None:
     """Of a quantized linear. None when no known cause gives what is stored."""
     shared = group_scale_2(source, group)
-    expected = quantize(source, module, shared)
+    expected = quantize(source, module, shared, float32)
     stored = {leaf: tensors.get(f"{module}.{leaf}") for leaf in expected}
     if any(tensor is None or tensor.size != expected[leaf].nbytes for leaf, tensor in stored.items()):
         return None
@@ -96,7 +105,7 @@ def linear(
     last = min(len(packed), first + max(height, _WINDOW // (2 * packed.shape[1]) // height * height))
     window = slice(first, last)
     scale_2 = np.frombuffer(raw["weight_scale_2"].tobytes(), "<f4")[0]
-    case = _Case(source, group, module, packed[window], scale[window], scale_2, shared, first, last)
+    case = _Case(source, group, module, packed[window], scale[window], scale_2, shared, first, last, float32)
     if np.isfinite(scale_2) and scale_2 > 0:
         with np.errstate(all="ignore"):
             for cause in _hypotheses(case, expected["weight"][window]):
@@ -107,23 +116,25 @@ def linear(
 
 def _hypotheses(case: _Case, expected: np.ndarray) -> Iterator[str]:
     """Causes that give the stored rows, the most telling first."""
-    values = case.values(case.module)
+    values, scales_of = case.values(case.module), case.scales_of(case.module)
     same_scale_2 = case.scale_2 == case.shared
-    if not same_scale_2 and case.fits(values, case.scale_2):
+    if not same_scale_2 and case.fits(values, case.scale_2, scales_of=scales_of):
         own = nvfp4.weight_scale_2(amax(case.source, case.module))
         found, wanted = (float(scale * np.float32(2688)) for scale in (case.scale_2, case.shared))
         another = f"weight_scale_2 is of amax {found:.6g}, not {wanted:.6g}; all else follows from it"
         yield NOT_SHARED if own == case.scale_2 else another
-    if (case.scale == 0x7F).any() and case.fits(values, case.scale_2, saturate=False):
+    if (case.scale == 0x7F).any() and case.fits(values, case.scale_2, saturate=False, scales_of=scales_of):
         yield NOT_SATURATING
     if operands(case.source, case.module)[1] is not None:
         full = case.values(case.module, fp32=True)
         if case.fits(full, case.scale_2):
             yield FROM_FP32
-        if case.fits(values, case.scale_2, scales_of=full):
+        if not case.float32 and case.fits(values, case.scale_2, scales_of=full):
             yield SCALES_FROM_FP32
+        if case.float32 and case.fits(values, case.scale_2):
+            yield SCALES_FROM_BF16
     for sibling in _siblings(case):
-        if case.fits(case.values(sibling), case.scale_2):
+        if case.fits(case.values(sibling), case.scale_2, scales_of=case.scales_of(sibling)):
             yield f"it holds the weights of {sibling}"
     if same_scale_2:
         for cause, changed in ((NIBBLES, _swapped(expected)), (NO_NEGATIVE_ZERO, _positive_zeros(expected))):
@@ -143,20 +154,23 @@ def _siblings(case: _Case) -> list[str]:
     return sorted(alike, key=natural)
 
 
-def plain(source: Source, origin: str, tensor: Tensor, sealed: dict[str, Any] | None) -> str | None:
+def plain(
+    source: Source, origin: str, tensor: Tensor, sealed: dict[str, Any] | None, float32: bool = False
+) -> str | None:
     """Of a tensor that is not quantized; `origin` is its name in the source."""
-    found, wanted = tensor.bits(), source.bits(origin)
+    found, (wanted, dtype) = tensor.bits(), recompute.plain(source, origin, float32)
     if found.shape != wanted.shape:
         return _other_file(source, origin, sealed)
     share = 1.0
-    if tensor.dtype == source.dtype(origin):
+    if tensor.dtype == dtype:
         pair = tensor.raw(), np.ascontiguousarray(wanted).reshape(-1).view(np.uint8)
         share = float(np.mean(pair[0] != pair[1]))
         if cause := _damage([pair]):
             return cause
     if source.tensors[origin].dtype == "F8_E4M3":
-        scale_inv = source.tensors[origin + SCALE_SUFFIX].bits()
-        full = _product(source.tensors[origin].bits(), scale_inv, *source.block)
+        full = source.unrounded(origin)
+        if float32 and tensor.dtype == "BF16" and np.array_equal(found, source.bits(origin)):
+            return PLAIN_BF16
         if tensor.dtype == "F32" and np.array_equal(found, full):
             return PLAIN_FP32
         if tensor.dtype == "BF16" and np.array_equal(found, (full.view(np.uint32) >> 16).astype(np.uint16)):
@@ -203,12 +217,6 @@ def _digest_of(path: Path, size: int, changed: int) -> str:
 
 
 # --- the formulas, once more ------------------------------------------------------------------------
-
-
-def _product(weight: np.ndarray, scale_inv: np.ndarray, height: int, width: int) -> np.ndarray:
-    """float32(w) · scale_inv, not rounded."""
-    factor = np.repeat(np.repeat(scale_inv, height, axis=0), width, axis=1)
-    return nvfp4.e4m3_to_f32(weight) * factor[: weight.shape[0], : weight.shape[1]]
 
 
 def _quantize(

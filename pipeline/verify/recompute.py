@@ -1,9 +1,12 @@
 """What a checkpoint should hold, computed from the source: thin over `pipeline.nvfp4`."""
 
+from typing import Any
+
 import numpy as np
 
 from pipeline import nvfp4
 from pipeline.checkpoint.source import SCALE_SUFFIX, Source
+from pipeline.checkpoint.tensors import Tensor
 
 Packed = dict[str, np.ndarray]
 """`weight`, `weight_scale` and `weight_scale_2` of one linear, raw bits, the last a float32 scalar."""
@@ -22,14 +25,39 @@ def group_scale_2(source: Source, group: tuple[str, ...]) -> np.float32:
     return nvfp4.weight_scale_2(max(amax(source, module) for module in group))
 
 
-def quantize(source: Source, module: str, scale_2: np.float32) -> Packed:
-    """What the checkpoint should hold of one linear."""
+def quantize(source: Source, module: str, scale_2: np.float32, float32: bool = False) -> Packed:
+    """What the checkpoint should hold of one linear; `float32`: with dequantize_to=float32."""
     weight, scale_inv = operands(source, module)
     if scale_inv is None:
         packed, scale = nvfp4.quantize(weight, scale_2)
     else:
-        packed, scale = nvfp4.quantize_fp8(weight, scale_inv, scale_2, block=source.block)
+        packed, scale = nvfp4.quantize_fp8(
+            weight, scale_inv, scale_2, block=source.block, unrounded_scales=float32
+        )
     return {"weight": packed, "weight_scale": scale, "weight_scale_2": np.array(scale_2)}
+
+
+def plain(source: Source, name: str, float32: bool = False) -> tuple[np.ndarray, str]:
+    """Bits and dtype that the checkpoint should hold of a weight that is not quantized."""
+    if float32 and source.is_fp8(name):
+        return source.unrounded(name), "F32"
+    return source.bits(name), source.dtype(name)
+
+
+def dequantized_to_float32(source: Source, tensors: dict[str, Tensor], sealed: dict[str, Any] | None) -> bool:
+    """Whether FP8 weights went through float32: the manifest says so or, without one, the tensors do.
+
+    Those that are not packed are F32 then, and hold what BF16 could not.
+    """
+    try:
+        if sealed is not None:
+            return bool(sealed["config"]["quantization"]["dequantize_to"] == "float32")
+    except (KeyError, TypeError):
+        pass
+    kept = [tensor for name, tensor in tensors.items() if source.is_fp8(name) and tensor.dtype != "U8"]
+    if not kept or any(tensor.dtype != "F32" for tensor in kept):
+        return False
+    return any(bool((tensor.bits().view(np.uint32) & 0xFFFF).any()) for tensor in kept)
 
 
 def operands(source: Source, module: str) -> tuple[np.ndarray, np.ndarray | None]:

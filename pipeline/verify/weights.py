@@ -1,7 +1,8 @@
 """Level `weights`: every packed byte and scale follows from the source weights.
 
 Each quantized linear is quantized again with `pipeline.nvfp4` and compared byte by byte; every other tensor
-must have the source's bits, FP8 ones those of their BF16 dequantization. Scales that calibration decides
+must have the source's bits, FP8 ones those of their dequantization to BF16, or to float32 where the manifest
+or the tensors say so. Scales that calibration decides
 (input_scale, k_scale, v_scale and their biases) do not follow from the source, and are counted only.
 Memory holds a few linears at a time, one per thread.
 """
@@ -22,7 +23,7 @@ from pipeline.errors import Stop, one_line
 from pipeline.progress import Bar
 from pipeline.verify import diagnose, quantconfig
 from pipeline.verify.inventory import SCALES, Inventory, against_source, fused_groups, natural, tied_partner
-from pipeline.verify.recompute import group_scale_2, quantize
+from pipeline.verify.recompute import dequantized_to_float32, group_scale_2, plain, quantize
 from pipeline.verify.report import Finding, Level
 from pipeline.verify.structure import read_tensors
 
@@ -58,18 +59,19 @@ def check(folder: Path, source: Source, threads: int, sealed: dict[str, Any] | N
         level.unchecked.append(other)  # where nothing is said at all, the tensors still speak for themselves
         return level
     level.add(*against_source(inventory, source.weights(), said.tied))
+    float32 = dequantized_to_float32(source, tensors, sealed)
     quantized = set(inventory.quantized)
-    plain = inventory.model - {f"{module}.weight" for module in quantized}
+    unpacked = inventory.model - {f"{module}.weight" for module in quantized}
     units: list[tuple[tuple[str, ...], bool]] = [(group, True) for group in _groups(source, quantized)]
-    units += [((name,), False) for name in plain if said.tied or name in source.tensors]
+    units += [((name,), False) for name in unpacked if said.tied or name in source.tensors]
     units.sort(key=lambda unit: natural(unit[0][0]))
 
     def compare(unit: tuple[tuple[str, ...], bool]) -> Outcome:
         modules, packed = unit
         try:
             if packed:
-                return _compare_group(source, modules, quantized, tensors)
-            return _compare_plain(source, modules[0], tensors)
+                return _compare_group(source, modules, quantized, tensors, float32)
+            return _compare_plain(source, modules[0], tensors, float32)
         except (Stop, ValueError, OSError) as error:
             where = one_line(error, checkpoint=folder, source=source.path)
             return Outcome(
@@ -92,8 +94,12 @@ def check(folder: Path, source: Source, threads: int, sealed: dict[str, Any] | N
         finally:
             pool.shutdown(cancel_futures=True)
     for number, outcome in enumerate(differing):
-        found = _explained(source, outcome, tensors, sealed) if number < _DIAGNOSED else outcome.findings
+        found = (
+            _explained(source, outcome, tensors, sealed, float32) if number < _DIAGNOSED else outcome.findings
+        )
         level.add(*(finding for _, finding in found))
+    if float32:
+        level.notes.append("FP8 weights were dequantized to float32: block scales follow from that")
     if calibrated := sum(name.endswith(".input_scale") for name in tensors) + len(inventory.cache):
         level.notes.append(f"{calibrated} scales come from calibration, not from the source")
     if widened := level.counts.pop("of another dtype", 0):
@@ -118,7 +124,7 @@ def _size(source: Source, modules: tuple[str, ...]) -> int:
 
 
 def _compare_group(
-    source: Source, modules: tuple[str, ...], quantized: set[str], tensors: dict[str, Tensor]
+    source: Source, modules: tuple[str, ...], quantized: set[str], tensors: dict[str, Tensor], float32: bool
 ) -> Outcome:
     outcome = Outcome(modules, True, source_bytes=_size(source, modules))
     scale_2 = group_scale_2(source, modules)
@@ -127,7 +133,7 @@ def _compare_group(
             continue  # it is compared as a plain tensor
         stored = {leaf: tensors.get(f"{module}.{leaf}") for leaf in ("weight", *SCALES)}
         outcome.counts["quantized linears"] += 1
-        for leaf, wanted in quantize(source, module, scale_2).items():
+        for leaf, wanted in quantize(source, module, scale_2, float32).items():
             name, tensor = f"{module}.{leaf}", stored[leaf]
             if tensor is None:
                 if leaf != "weight":  # a missing weight is named by the inventory
@@ -152,12 +158,12 @@ def _same_shape(tensor: Tensor, wanted: np.ndarray) -> bool:
 # --- every other tensor -----------------------------------------------------------------------------
 
 
-def _compare_plain(source: Source, name: str, tensors: dict[str, Tensor]) -> Outcome:
+def _compare_plain(source: Source, name: str, tensors: dict[str, Tensor], float32: bool) -> Outcome:
     outcome = Outcome((name,), False, source_bytes=_size(source, (name,)))
     origin = _origin(source, name)
     if origin is None:
         return outcome  # the inventory has named it as extra
-    tensor, wanted, dtype = tensors[name], source.bits(origin), source.dtype(origin)
+    tensor, (wanted, dtype) = tensors[name], plain(source, origin, float32)
     outcome.counts.update(tensors=1, bytes=tensor.size)
     if tensor.shape != wanted.shape:
         message = f"it has shape {list(tensor.shape)}, the source {list(wanted.shape)}"
@@ -238,15 +244,16 @@ def _compare_bytes(name: str, found: np.ndarray, wanted: np.ndarray) -> Finding 
 
 
 def _explained(
-    source: Source, outcome: Outcome, tensors: dict[str, Tensor], sealed: dict[str, Any] | None
+    source: Source, outcome: Outcome, tensors: dict[str, Tensor], sealed: dict[str, Any] | None, float32: bool
 ) -> list[tuple[str, Finding]]:
     """The same findings with their likeliest cause, looked for once a module."""
 
     def cause(module: str) -> str | None:
         try:
             if outcome.quantized:
-                return diagnose.linear(source, outcome.modules, module, tensors, sealed)
-            return diagnose.plain(source, _origin(source, module) or module, tensors[module], sealed)
+                return diagnose.linear(source, outcome.modules, module, tensors, sealed, float32)
+            origin = _origin(source, module) or module
+            return diagnose.plain(source, origin, tensors[module], sealed, float32)
         except (Stop, ValueError, OSError):  # a difference stands, whether or not its cause can be looked for
             return None
 

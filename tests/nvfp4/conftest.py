@@ -36,6 +36,24 @@ def modelopt(qtensor: type) -> Callable[..., Packed]:
 
 
 @pytest.fixture(scope="session")
+def modelopt_resident(qtensor: type) -> Callable[..., Packed]:
+    """(FP8 codes, factor of each weight, scale_2) -> packed, scale, as of a model that stays in FP8.
+
+    `_export_quantized_weight` takes the scales of the float32 product and the codes of `weight.to(bfloat16)`.
+    """
+    import torch
+
+    def quantize(codes: np.ndarray, factors: np.ndarray, scale_2: np.float32) -> Packed:
+        weight = torch.from_numpy(codes.copy()).view(torch.float8_e4m3fn).float() * torch.from_numpy(factors)
+        factor = torch.tensor(scale_2)
+        scale = qtensor.get_weights_scaling_factor(weight, 16, factor)[0]
+        packed = qtensor.quantize(weight.to(torch.bfloat16), 16, scale, factor)[0]._quantized_data
+        return packed.numpy(), scale.view(torch.uint8).numpy()
+
+    return quantize
+
+
+@pytest.fixture(scope="session")
 def modelopt_dequantize(qtensor: type) -> Callable[..., np.ndarray]:
     import torch
 

@@ -64,6 +64,20 @@ def test_fp8_becomes_the_cpu_s_bf16(shape: tuple[int, int]) -> None:
     )
 
 
+def test_given_block_amaxes_give_the_cpu_s_bytes() -> None:
+    rng = np.random.default_rng(5)
+    codes = (rng.integers(0, 0x7F, (200, 272)) | rng.integers(0, 2, (200, 272)) << 7).astype(np.uint8)
+    scale_inv = (2.0 ** rng.uniform(-20, 1, (2, 3))).astype(np.float32)
+    amaxes = nvfp4.block_amaxes_fp8(codes, scale_inv)
+    weight = nvfp4.fp8_block_to_bf16(codes, scale_inv)
+    scale_2 = nvfp4.weight_scale_2(nvfp4.amax(weight))
+    made = gpu.quantize(on_device(weight), scale_2, torch.from_numpy(amaxes).to(DEVICE))
+    expected = nvfp4.quantize(weight, scale_2, block_amaxes=amaxes)
+    for one, other in zip(made, expected, strict=True):
+        np.testing.assert_array_equal(one.cpu().numpy(), other)
+    assert (expected[1] != nvfp4.quantize(weight, scale_2)[1]).any()
+
+
 def test_a_width_that_is_no_multiple_of_a_block_is_refused() -> None:
     with pytest.raises(ValueError, match="17 columns; NVFP4 needs a multiple of 16"):
         gpu.quantize(torch.zeros(2, 17, dtype=torch.bfloat16, device=DEVICE), np.float32(1))

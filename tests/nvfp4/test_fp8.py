@@ -23,12 +23,16 @@ def source(shape, block, seed=0):
     return weight, (2.0 ** rng.uniform(-20, 1, grid)).astype(np.float32)
 
 
-def by_torch(weight, scale_inv, block):
-    scale = torch.from_numpy(scale_inv).repeat_interleave(block[0], 0).repeat_interleave(block[1], 1)
+def spread(weight, scale_inv, block):
+    """The factor of each weight."""
+    factors = np.repeat(np.repeat(scale_inv, block[0], 0), block[1], 1)
+    return np.ascontiguousarray(factors[: weight.shape[0], : weight.shape[1]])
+
+
+def by_torch(weight, scale_inv, block, dtype=torch.bfloat16):
     values = torch.from_numpy(weight).view(torch.float8_e4m3fn).float()
-    return (
-        (values * scale[: weight.shape[0], : weight.shape[1]]).to(torch.bfloat16).view(torch.uint16).numpy()
-    )
+    made = (values * torch.from_numpy(spread(weight, scale_inv, block))).to(dtype)
+    return made.view(torch.uint16 if dtype == torch.bfloat16 else torch.uint32).numpy()
 
 
 @pytest.mark.parametrize(("shape", "block"), CASES, ids=str)
@@ -43,6 +47,37 @@ def test_the_rule_and_what_follows_it(shape, block, modelopt):
     wanted = modelopt(bits, scale_2)
     np.testing.assert_array_equal(scale, wanted[1])
     np.testing.assert_array_equal(packed, wanted[0])
+
+
+@pytest.mark.parametrize(("shape", "block"), CASES, ids=str)
+def test_scales_of_what_is_not_rounded_are_modelopt_s(shape, block, modelopt_resident):
+    weight, scale_inv = source(shape, block)
+    weight[1, :16] = 0x80  # a block of zeros, and one whose scale underflows
+    weight[2, :16] &= 0x81
+    full = nvfp4.fp8_block_to_f32(weight, scale_inv, block=block)
+    np.testing.assert_array_equal(full.view(np.uint32), by_torch(weight, scale_inv, block, torch.float32))
+    amaxes = nvfp4.block_amaxes_fp8(weight, scale_inv, block=block)
+    np.testing.assert_array_equal(amaxes, np.abs(full).reshape(len(full), -1, 16).max(axis=2))
+    own = nvfp4.weight_scale_2(nvfp4.amax_fp8(weight, scale_inv, block=block))
+    for scale_2 in (own, np.float32(own * 1000)):  # as with a far larger sibling: most scales underflow
+        wanted = modelopt_resident(weight, spread(weight, scale_inv, block), scale_2)
+        ours = nvfp4.quantize_fp8(weight, scale_inv, scale_2, block=block, unrounded_scales=True)
+        np.testing.assert_array_equal(ours[1], wanted[1])
+        np.testing.assert_array_equal(ours[0], wanted[0])
+        bits = nvfp4.fp8_block_to_bf16(weight, scale_inv, block=block)
+        for one, other in zip(nvfp4.quantize(bits, scale_2, block_amaxes=amaxes), ours, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert (ours[1] == 0).any() and (ours[1] == 0x38).any()
+
+
+def test_what_is_not_rounded_gives_other_scales():
+    """Otherwise nothing here could tell the two ways apart."""
+    weight, scale_inv = source((512, 1024), (128, 128))
+    scale_inv = np.random.default_rng(3).uniform(1, 2, scale_inv.shape).astype(np.float32)
+    scale_2 = nvfp4.weight_scale_2(nvfp4.amax_fp8(weight, scale_inv))
+    _, rounded = nvfp4.quantize_fp8(weight, scale_inv, scale_2)
+    _, unrounded = nvfp4.quantize_fp8(weight, scale_inv, scale_2, unrounded_scales=True)
+    assert 0.005 < np.mean(rounded != unrounded) < 0.05
 
 
 def test_every_code_under_many_scales():
@@ -65,10 +100,13 @@ def test_every_code_under_many_scales():
 def test_threads_change_nothing(threads):
     weight, scale_inv = source((515, 1040), (128, 128))
     arguments = (weight, scale_inv, np.float32(0.01))
-    for ours, alone in zip(
-        nvfp4.quantize_fp8(*arguments, threads=threads), nvfp4.quantize_fp8(*arguments), strict=True
-    ):
-        np.testing.assert_array_equal(ours, alone)
+    amaxes = nvfp4.block_amaxes_fp8(weight, scale_inv)
+    np.testing.assert_array_equal(nvfp4.block_amaxes_fp8(weight, scale_inv, threads=threads), amaxes)
+    for unrounded in (False, True):
+        alone = nvfp4.quantize_fp8(*arguments, unrounded_scales=unrounded)
+        ours = nvfp4.quantize_fp8(*arguments, unrounded_scales=unrounded, threads=threads)
+        for one, other in zip(ours, alone, strict=True):
+            np.testing.assert_array_equal(one, other)
     assert nvfp4.amax_fp8(weight, scale_inv, threads=threads) == nvfp4.amax_fp8(weight, scale_inv)
     np.testing.assert_array_equal(
         nvfp4.fp8_block_to_bf16(weight, scale_inv, threads=threads),
@@ -81,3 +119,8 @@ def test_amax_with_negative_and_zero_scales():
     scale_inv[0], scale_inv[1] = -scale_inv[0], 0.0
     bits = nvfp4.fp8_block_to_bf16(weight, scale_inv, block=(16, 16))
     assert nvfp4.amax_fp8(weight, scale_inv, block=(16, 16)) == nvfp4.amax(bits)
+    full = nvfp4.fp8_block_to_f32(weight, scale_inv, block=(16, 16))
+    np.testing.assert_array_equal(
+        nvfp4.block_amaxes_fp8(weight, scale_inv, block=(16, 16)),
+        np.abs(full).reshape(64, 4, 16).max(axis=2),
+    )

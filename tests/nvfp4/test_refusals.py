@@ -53,6 +53,10 @@ def test_non_finite_products_are_named(call, scale):
         (lambda: nvfp4.quantize(ONES, 1.0, threads=0), "threads is 0"),
         (lambda: nvfp4.amax_fp8(CODES, np.ones((2, 1), np.float32)), "needs (1, 1)"),
         (lambda: nvfp4.amax_fp8(CODES, SCALE_INV, block=(0, 128)), "block is (0, 128)"),
+        (
+            lambda: nvfp4.quantize(ONES, 1.0, block_amaxes=np.ones((4, 3), np.float32)),
+            "block_amaxes has shape (4, 3); the weight's blocks are (4, 4)",
+        ),
         (lambda: nvfp4.dequantize(CODES, CODES, 1.0), "are not of one weight"),
     ],
 )

@@ -28,7 +28,9 @@ WAYS = {
     "minimax_m2": {
         "sdpa": "model.attn_implementation=sdpa,kv_cache=fp8_affine",
         "cast": "kv_cache=fp8_cast",
-        "as_run": "calibration.pad_to=set,calibration.attention_mask=false,kv_cache=fp8_affine",
+        "as_run": "calibration.pad_to=set,calibration.attention_mask=false,kv_cache=fp8_affine,"
+        "quantization.dequantize_to=float32",
+        "float32": "quantization.dequantize_to=float32",
     },
     "mixtral": {
         "sdpa": "model.attn_implementation=sdpa,coverage=natural",

@@ -190,12 +190,12 @@ def load(folder: Path) -> Tensors:
     return {name: (tensor.dtype, np.array(tensor.bits())) for name, tensor in read_folder(folder).items()}
 
 
-def reseal(folder: Path, source: Path | None = None) -> None:
+def reseal(folder: Path, source: Path | None = None, config: dict[str, Any] | None = None) -> None:
     """Seal what stands there now."""
     (folder / manifest.NAME).unlink(missing_ok=True)
     files = file_table(source, source.iterdir()) if source else {}
     body = {
-        "schema": manifest.SCHEMA, "stage": "quantize", "key": "0" * 64, "config": {}, "seeds": {},
+        "schema": manifest.SCHEMA, "stage": "quantize", "key": "0" * 64, "config": config or {}, "seeds": {},
         "inputs": {"source": {"files": files}} if source else {}, "toolchain": {}, "platform": {},
         "statistics": {},
         "outputs": dict(zip(("files", "tensors"), output_tables(folder), strict=True)),

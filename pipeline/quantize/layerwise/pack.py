@@ -44,15 +44,27 @@ def weight_amaxes(weights: dict[str, torch.Tensor], linears: Iterable[str], thre
     }
 
 
-def packed(name: str, weight: torch.Tensor, weight_amax: float, input_amax: float, threads: int) -> Tensors:
-    """The four tensors of a linear. Raises Stop, naming it, when an amax gives no scale."""
+def packed(
+    name: str,
+    weight: torch.Tensor,
+    weight_amax: float,
+    input_amax: float,
+    threads: int,
+    block_amaxes: np.ndarray | None = None,
+) -> Tensors:
+    """The four tensors of a linear. Raises Stop, naming it, when an amax gives no scale.
+
+    `block_amaxes`, float32 [rows, cols/16], decide the block scales instead of the weight's own.
+    """
     scale_2 = _named(name, lambda: nvfp4.weight_scale_2(weight_amax))
     if weight.is_cuda:
         from pipeline.nvfp4 import gpu
 
-        codes, scale = (made.cpu().numpy() for made in gpu.quantize(weight, scale_2))
+        given = None if block_amaxes is None else torch.from_numpy(block_amaxes).to(weight.device)
+        codes, scale = (made.cpu().numpy() for made in gpu.quantize(weight, scale_2, given))
     else:
-        codes, scale = _named(name, lambda: nvfp4.quantize(_bits(weight), scale_2, threads=threads))
+        pack = partial(nvfp4.quantize, block_amaxes=block_amaxes, threads=threads)
+        codes, scale = _named(name, lambda: pack(_bits(weight), scale_2))
     yield f"{name}.weight", codes
     yield f"{name}.weight_scale", scale
     yield f"{name}.weight_scale_2", scale_2

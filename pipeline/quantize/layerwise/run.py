@@ -9,8 +9,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from pipeline import nvfp4
 from pipeline.calibration.batches import Batch
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.writer import Writer, layout
@@ -85,7 +87,7 @@ class Run:
             ranks.wait()
             outside = [entry.name for entry in entries if not entry.name.startswith(structure.prefix + ".")]
             for i in ranks.share(len(outside)):
-                writer.write(outside[i], pack.raw(tensor(self._source, outside[i])))
+                writer.write(outside[i], self._plain(outside[i], lambda name: tensor(self._source, name)))
             with Layers(total, len(records), ranks.leads) as bars, ThreadPoolExecutor(1) as ahead:
                 calibration = LayerCalibration(
                     self._config,
@@ -196,17 +198,32 @@ class Run:
         largest = pack.shared_amaxes(pack.weight_amaxes(weights, names, self._threads), mine)
         for name in names:
             weight = weights[f"{name}.weight"]
-            for tensor_name, value in pack.packed(name, weight, largest[name], amax[name], self._threads):
+            blocks = self._block_amaxes(f"{name}.weight")
+            made = pack.packed(name, weight, largest[name], amax[name], self._threads, blocks)
+            for tensor_name, value in made:
                 writer.write(tensor_name, value)
         packed = {f"{name}.weight" for name in layer.linears}
         others = [name for name in weights if name not in packed]
         for i in self._ranks.share(len(others)):
-            writer.write(others[i], pack.raw(weights[others[i]]))
+            writer.write(others[i], self._plain(others[i], weights.__getitem__))
         if self._ranks.leads:
             for name in layer.attentions:
                 both = (amax[f"{name}.k_bmm_quantizer"], amax[f"{name}.v_bmm_quantizer"])
                 for tensor_name, value in pack.kv(name, both, found.biases[name]):
                     writer.write(tensor_name, value)
+
+    def _plain(self, name: str, weight: Callable[[str], torch.Tensor]) -> np.ndarray:
+        """The bytes of a weight that is not quantized."""
+        if self._structure.unrounded(name):
+            return self._source.unrounded(name)
+        return pack.raw(weight(name))
+
+    def _block_amaxes(self, name: str) -> np.ndarray | None:
+        """What a quantized weight's block scales come from, where that is not the BF16 weight."""
+        if not self._structure.unrounded(name):
+            return None
+        weight, scale = self._source.tensors[name].bits(), self._source.fp8_scale(name).bits()
+        return nvfp4.block_amaxes_fp8(weight, scale, block=self._source.block, threads=self._threads)
 
     def _complete(self, writer: Writer, index: int, record: dict[str, Any]) -> None:
         """From here on the layer is done, whatever happens: its bytes are on disk before its record is."""

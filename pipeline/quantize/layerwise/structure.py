@@ -61,6 +61,7 @@ class Structure:
             Stop: when the format selects nothing, or something that is not in a decoder layer.
         """
         self._source = source
+        self._float32 = config.quantization.dequantize_to == "float32"
         self.prefix = layers_name(bare)
         self.model = modelopt.with_quantizers(bare, config)
         self._by_name = dict(self.model.named_modules())
@@ -121,12 +122,19 @@ class Structure:
                         quantizer.register_buffer("_bias_value", bias)
         entries = []
         left_out = tied(self.model)
-        stored = set(self._source.weights()) - self._packed()
+        others = set(self._source.weights()) - self._packed()
         for name, value in self.model.state_dict().items():
-            said = dtype(self._source, name) if name in stored else value.dtype
+            said = self._written(name) if name in others else value.dtype
             if name not in left_out:
                 entries.append(Entry(_exported(name), _NAMES[said], tuple(value.shape)))
         return entries, self.model.num_parameters()
+
+    def unrounded(self, name: str) -> bool:
+        """Whether a weight goes to the checkpoint from its float32 product, not from the model's BF16."""
+        return self._float32 and self._source.is_fp8(name)
+
+    def _written(self, name: str) -> torch.dtype:
+        return torch.float32 if self.unrounded(name) else dtype(self._source, name)
 
     def _packed(self) -> set[str]:
         return {f"{name}.weight" for layer in self.layers for name in layer.linears}
@@ -138,7 +146,7 @@ class Structure:
 
         for name, parameter in self.model.named_parameters():  # config.json names the first one's dtype
             if name in self._source.tensors:
-                parameter.data = parameter.data.to(dtype(self._source, name))
+                parameter.data = parameter.data.to(self._written(name))
             break
         said = get_quant_config(self.model)
         (folder / "hf_quant_config.json").write_text(json.dumps(said, indent=4), encoding="utf-8")
