@@ -39,6 +39,23 @@ Exit status: 0 every level asked for holds, 1 something differs, 2 it could not 
 """
 
 
+FETCH = """\
+fetch: download a recipe's model, every file checked against the hub's digest; quantize nothing.
+
+usage: fetch [key=value ...]           the same overrides as quantize
+
+  fetch recipe=minimax_m2_7_nvfp4 model.revision=COMMIT     the real model at a commit
+  fetch recipe=local model.path=null model.repository=OWNER/NAME model.revision=COMMIT
+                                                            any other
+  fetch recipe=minimax_m2_7_nvfp4 model.revision=COMMIT work_dir=/data/runs
+                                                            into /data/runs/sources
+
+An interrupted download goes on where it ended; what is here and was checked is not read again.
+HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are respected.
+Exit status: 0 complete, 1 failed, 2 nothing started because something is wrong with the request.
+"""
+
+
 _LAUNCHER = "hydra/launcher="
 
 
@@ -53,11 +70,17 @@ def verify() -> None:
     _main(VERIFY, "pipeline.verify.command")
 
 
+def fetch() -> None:
+    """Console entry point `fetch`."""
+    _main(FETCH, "pipeline.fetch")
+
+
 def _main(help_text: str, module: str) -> None:
     overrides = sys.argv[1:]
     if any(word in ("-h", "--help") for word in overrides):
         print(help_text, end="")
         return
+    from pipeline.disk import is_full
     from pipeline.errors import Stop, Usage
     from pipeline.ranks import started
     from pipeline.redact import redact
@@ -73,16 +96,13 @@ def _main(help_text: str, module: str) -> None:
         print(f"{help_text.split(':')[0]}: {redact(str(stop))}", file=sys.stderr)
         sys.exit(2 if isinstance(stop, Usage) else 1)
     except Exception as error:
-        if not any(full in str(error) for full in _FULL):  # every library wraps the errno in its own way
+        if not is_full(error):
             raise
         print(f"the disk is full: make room; {_standing(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt as stop:
         print(f"interrupted: {_standing(stop)}", file=sys.stderr)
         sys.exit(143 if isinstance(stop, _Terminated) else 130)
-
-
-_FULL = ("No space left on device", "Disk quota exceeded")
 
 
 class _Terminated(KeyboardInterrupt):

@@ -83,9 +83,6 @@ class Run:
             if ranks.leads:
                 self._take_room(writer, len(records))
             ranks.wait()
-            outside = [entry.name for entry in entries if not entry.name.startswith(structure.prefix + ".")]
-            for i in ranks.share(len(outside)):
-                writer.write(outside[i], pack.raw(tensor(self._source, outside[i])))
             with Layers(total, len(records), ranks.leads) as bars, ThreadPoolExecutor(1) as ahead:
                 calibration = LayerCalibration(
                     self._config,
@@ -109,6 +106,9 @@ class Run:
                     report(index, records[-1])
                     bars.end()
             self._stepper.clear()
+            outside = [entry.name for entry in entries if not entry.name.startswith(structure.prefix + ".")]
+            for i in ranks.share(len(outside)):  # last: the source may still be on its way
+                writer.write(outside[i], pack.raw(tensor(self._source, outside[i])))
             writer.sync()
             ranks.wait()
         if ranks.leads:
