@@ -16,6 +16,7 @@ usage: quantize [key=value ...]        Hydra overrides; groups and keys are the 
   quantize recipe=minimax_m2_7_nvfp4 model.path=/data/MiniMax-M2.7
                                                     the real one; its datasets are given likewise
 
+The model from the hub, at a commit: model.path=null model.repository=OWNER/NAME model.revision=COMMIT
 Several GPUs: torchrun --nproc-per-node=8 --no-python quantize …, or quantize hydra/launcher=slurm …
 Several configurations: quantize -m kv_cache=fp8,none
 
