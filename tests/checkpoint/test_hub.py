@@ -68,18 +68,23 @@ def test_a_fresh_download_holds_what_the_hub_holds_and_is_not_repeated(hub: Hub,
     assert said.count("right, was here") == len(contents(MODEL))
 
 
+def large() -> dict[str, bytes]:
+    """A file longer than the pieces of 10 MiB in which the client writes down what comes."""
+    return small() | {FIRST: bytes(range(256)) * 100_000}
+
+
 def test_after_a_cut_only_the_rest_is_asked_for(hub: Hub, tmp_path: Path) -> None:
-    commit = hub.add(NAME, small())
-    hub.cut(FIRST, at=1_000_000)
+    commit = hub.add(NAME, large())
+    hub.cut(FIRST, at=21_000_000)
     status, _, errors = fetch(tmp_path, commit)
     assert status == 0, errors
-    assert [asked.range for asked in hub.asked(FIRST)] == ["", "bytes=1000000-"]
-    assert contents(folder(tmp_path, commit)) == small()
+    assert [asked.range for asked in hub.asked(FIRST)] == ["", "bytes=20971520-"]
+    assert contents(folder(tmp_path, commit)) == large()
 
 
 def test_after_many_cuts_the_same_command_resumes(hub: Hub, tmp_path: Path) -> None:
-    commit = hub.add(NAME, small())
-    hub.cut(FIRST, at=1_000_000)
+    commit = hub.add(NAME, large())
+    hub.cut(FIRST, at=21_000_000)
     hub.cut(FIRST, at=0, times=5)
     status, _, errors = fetch(tmp_path, commit)
     assert status == 1
@@ -88,8 +93,8 @@ def test_after_many_cuts_the_same_command_resumes(hub: Hub, tmp_path: Path) -> N
     hub.cuts.clear()
     hub.requests.clear()
     assert fetch(tmp_path, commit)[0] == 0
-    assert [asked.range for asked in hub.asked(FIRST)] == ["bytes=1000000-"]
-    assert contents(folder(tmp_path, commit)) == small()
+    assert [asked.range for asked in hub.asked(FIRST)] == ["bytes=20971520-"]
+    assert contents(folder(tmp_path, commit)) == large()
 
 
 @pytest.mark.parametrize("file", [FIRST, "config.json"])
