@@ -16,6 +16,7 @@ usage: quantize [key=value ...]        Hydra overrides; groups and keys are the 
   quantize recipe=minimax_m2_7_nvfp4 model.path=/data/MiniMax-M2.7
                                                     the real one; its datasets are given likewise
 
+The model from the hub, at a commit: model.path=null model.repository=OWNER/NAME model.revision=COMMIT
 Several GPUs: torchrun --nproc-per-node=8 --no-python quantize …, or quantize hydra/launcher=slurm …
 Several configurations: quantize -m kv_cache=fp8,none
 
@@ -83,6 +84,23 @@ Exit status: 0 planned, 1 failed, 2 the request is wrong, or the recipe would no
 """
 
 
+FETCH = """\
+fetch: download a recipe's model, every file checked against the hub's digest; quantize nothing.
+
+usage: fetch [key=value ...]           the same overrides as quantize
+
+  fetch recipe=minimax_m2_7_nvfp4 model.revision=COMMIT     the real model at a commit
+  fetch recipe=local model.path=null model.repository=OWNER/NAME model.revision=COMMIT
+                                                            any other
+  fetch recipe=minimax_m2_7_nvfp4 model.revision=COMMIT work_dir=/data/runs
+                                                            into /data/runs/sources
+
+An interrupted download goes on where it ended; what is here and was checked is not read again.
+HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are respected.
+Exit status: 0 complete, 1 failed, 2 nothing started because something is wrong with the request.
+"""
+
+
 _LAUNCHER = "hydra/launcher="
 
 
@@ -112,11 +130,17 @@ def plan() -> None:
     _main(PLAN, "pipeline.plan.command")
 
 
+def fetch() -> None:
+    """Console entry point `fetch`."""
+    _main(FETCH, "pipeline.fetch")
+
+
 def _main(help_text: str, module: str) -> None:
     overrides = sys.argv[1:]
     if any(word in ("-h", "--help") for word in overrides):
         print(help_text, end="")
         return
+    from pipeline.disk import is_full
     from pipeline.errors import Stop, Usage
     from pipeline.ranks import started
     from pipeline.redact import redact
@@ -132,16 +156,13 @@ def _main(help_text: str, module: str) -> None:
         print(f"{help_text.split(':')[0]}: {redact(str(stop))}", file=sys.stderr)
         sys.exit(2 if isinstance(stop, Usage) else 1)
     except Exception as error:
-        if not any(full in str(error) for full in _FULL):  # every library wraps the errno in its own way
+        if not is_full(error):
             raise
         print(f"the disk is full: make room; {_standing(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt as stop:
         print(f"interrupted: {_standing(stop)}", file=sys.stderr)
         sys.exit(143 if isinstance(stop, _Terminated) else 130)
-
-
-_FULL = ("No space left on device", "Disk quota exceeded")
 
 
 class _Terminated(KeyboardInterrupt):

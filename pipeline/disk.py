@@ -11,3 +11,8 @@ def force_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is full; every library wraps the errno in its own way."""
+    return any(said in str(error) for said in ("No space left on device", "Disk quota exceeded"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("analyse", "compare", "plan", "quantize", "verify")
+COMMANDS = ("analyse", "compare", "fetch", "plan", "quantize", "verify")
 
 
 def call(command: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -46,7 +46,7 @@ def test_help_imports_nothing_heavy(command: str) -> None:
     [
         ("quantize", ["kv_cache=fp9"], "quantize: kv_cache=fp9 does not exist: did you mean 'fp8'?"),
         ("quantize", ["model.path=/nowhere"], "quantize: /nowhere is no checkpoint folder"),
-        ("quantize", ["recipe=minimax_m2_7_nvfp4"], "quantize: model.path is not set"),
+        ("quantize", ["recipe=minimax_m2_7_nvfp4"], "quantize: model.revision is not set"),
         ("verify", [], "verify: checkpoint is needed: give checkpoint="),
         ("verify", ["checkpont=x"], "verify: unknown key 'checkpont': did you mean 'checkpoint'?"),
     ],

@@ -2,31 +2,37 @@
 
 import json
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.checkpoint.delivery import Delivery
+from pipeline.checkpoint.hub import pinned
 from pipeline.checkpoint.tensors import Tensor, read_folder
+from pipeline.config.schema import Model
 from pipeline.digest import file_table, sha256_file
-from pipeline.errors import Stop
+from pipeline.errors import Stop, Usage
 from pipeline.nvfp4 import fp8_block_to_bf16, fp8_block_to_f32
 
 SCALE_SUFFIX = "_scale_inv"
 
 
 class Source:
-    """A local checkpoint folder. FP8 weights are read as `bf16(float32(w) * float32(scale_inv))`."""
+    """A checkpoint folder. FP8 weights are read as `bf16(float32(w) * float32(scale_inv))`.
 
-    def __init__(self, path: Path | None) -> None:
+    With a `delivery` its shards may still be on their way: a tensor is waited for when it is read.
+    """
+
+    def __init__(self, path: Path, delivery: Delivery | None = None) -> None:
         """Read configuration and headers. Raises Stop when the folder is no usable checkpoint."""
-        if path is None:
-            raise Stop("model.path is not set: give the folder of a downloaded checkpoint")
         if not (path / "config.json").is_file():
             raise Stop(f"{path} is no checkpoint folder: it has no config.json")
         self.path = path
         self.config = _read_config(path / "config.json")
-        self.tensors: dict[str, Tensor] = read_folder(path)
+        self._delivery = delivery
+        self.tensors: dict[str, Tensor] = delivery.tensors() if delivery else read_folder(path)
         said = self.config.get("quantization_config") or {}
         if said and said.get("quant_method") != "fp8":
             raise Stop(
@@ -41,7 +47,7 @@ class Source:
 
     def bits(self, name: str) -> np.ndarray:
         """Raw bits of a tensor as the model uses it: FP8 dequantized to BF16 (uint16), others as stored."""
-        tensor = self.tensors[name]
+        tensor = self.stored(name)
         if not self.is_fp8(name):
             return tensor.bits()
         scale = self.fp8_scale(name)
@@ -50,18 +56,24 @@ class Source:
 
     def unrounded(self, name: str) -> np.ndarray:
         """An FP8 tensor's product with its scales in float32, before BF16 rounds it."""
-        return fp8_block_to_f32(self.tensors[name].bits(), self.fp8_scale(name).bits(), block=self.block)
+        return fp8_block_to_f32(self.stored(name).bits(), self.fp8_scale(name).bits(), block=self.block)
 
     def is_fp8(self, name: str) -> bool:
         """Whether it is a weight of the model that is stored in FP8."""
         return name in self.tensors and self.tensors[name].dtype == "F8_E4M3"
 
+    def stored(self, name: str) -> Tensor:
+        """A tensor as it is stored, once its file is here. Raises Stop when its download fails."""
+        tensor = self.tensors[name]
+        if self._delivery is not None:
+            self._delivery.wait(tensor.path.name)
+        return tensor
+
     def fp8_scale(self, name: str) -> Tensor:
         """The scales of an FP8 tensor's blocks. Raises Stop when they are missing."""
-        scale = self.tensors.get(name + SCALE_SUFFIX)
-        if scale is None:
+        if name + SCALE_SUFFIX not in self.tensors:
             raise Stop(f"{self.path}: {name} is FP8 without {name}{SCALE_SUFFIX}")
-        return scale
+        return self.stored(name + SCALE_SUFFIX)
 
     def dtype(self, name: str) -> str:
         """The safetensors dtype of what `bits` returns."""
@@ -69,10 +81,47 @@ class Source:
 
     def files(self) -> dict[str, dict[str, Any]]:
         """Size and sha256 of every file at the top of the folder, hidden ones left out."""
+        if self._delivery is not None:
+            return self._delivery.files()
         return file_table(self.path, [p for p in self.path.iterdir() if p.is_file() and p.name[0] != "."])
+
+    def arriving(self) -> AbstractContextManager[None]:
+        """A context in which what is missing arrives in the background."""
+        return self._delivery.arriving() if self._delivery else nullcontext()
+
+    def whole(self) -> None:
+        """Until every file is here, its digest right. Raises Stop when its download fails."""
+        if self._delivery is not None:
+            self._delivery.whole()
 
     def _is_scale(self, name: str) -> bool:
         return name.endswith(SCALE_SUFFIX) and name.removesuffix(SCALE_SUFFIX) in self.tensors
+
+
+def opened(model: Model, work_dir: Path, streamed: bool) -> Source:
+    """The source that a configuration names: its local folder, or its repository at a commit of the hub.
+
+    Small files are fetched at once; shards come later, in `arriving`.
+
+    Raises:
+        Usage: when neither is named, or the revision is no commit.
+        Stop: when the source is unusable, cannot be fetched, or is not whole and must not be `streamed`.
+    """
+    if model.path is not None:
+        return Source(model.path)
+    if model.repository is None:
+        raise Usage(
+            "model.path is not set: give a checkpoint's folder, or model.repository and model.revision"
+        )
+    delivery = Delivery(pinned(model.repository, model.revision), work_dir / "sources")
+    if delivery.missing and not streamed:
+        raise Stop(
+            f"{len(delivery.missing)} files of {delivery.repository} are not here, and several ranks need "
+            f"them all before they start: run `fetch model.repository={model.repository} "
+            f"model.revision={model.revision} model.path=null` on every machine first"
+        )
+    delivery.fetch_small()
+    return Source(delivery.folder, delivery)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -85,7 +134,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def check_remote_code(path: Path, config: dict[str, Any], pinned: dict[str, str]) -> bool:
+def check_remote_code(path: Path, config: dict[str, Any], allowed: dict[str, str]) -> bool:
     """Whether the checkpoint brings code that must run; every Python file of it must be pinned.
 
     Raises:
@@ -95,10 +144,11 @@ def check_remote_code(path: Path, config: dict[str, Any], pinned: dict[str, str]
     found = {file.name: sha256_file(file) for file in sorted(path.glob("*.py"))}
     if not needed:
         return False
-    for name in sorted(found.keys() | pinned.keys()):
-        if found.get(name) != pinned.get(name):
+    for name in sorted(found.keys() | allowed.keys()):
+        if found.get(name) != allowed.get(name):
+            lines = "".join(f'\n  {file}: "{digest}"' for file, digest in found.items())
             raise Stop(
                 f"{path / name} would be run, and its sha256 is {found.get(name, 'absent')}, not the pinned "
-                f"{pinned.get(name, '(nothing)')}: read it, then pin it under model.remote_code"
+                f"{allowed.get(name, '(nothing)')}: read it, then pin it under model.remote_code:{lines}"
             )
     return True

@@ -6,7 +6,7 @@ Layout (safetensors format): 8 bytes little-endian header length, a JSON header,
 import hashlib
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,11 +76,23 @@ def read_header(path: Path) -> dict[str, Tensor]:
         try:
             header = json.loads(file.read(header_size).decode())
             header.pop("__metadata__", None)
-            tensors = [_entry(path, 8 + header_size, name, said) for name, said in header.items()]
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise TensorFileError(f"{path.name} is no safetensors file: bad header ({error})") from None
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise _bad_header(path, error) from None
+    return described(path, header, 8 + header_size, length)
+
+
+def described(path: Path, header: dict[str, Any], base: int, length: int) -> dict[str, Tensor]:
+    """Every tensor that a file's header describes; its data begin at byte `base` of `length`.
+
+    Raises:
+        TensorFileError: when the offsets leave a gap, overlap, or miss the end.
+    """
+    try:
+        tensors = [_entry(path, base, name, said) for name, said in header.items()]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise _bad_header(path, error) from None
     tensors.sort(key=lambda tensor: (tensor.start, tensor.size))
-    end = 8 + header_size
+    end = base
     for tensor in tensors:
         if tensor.start != end:
             raise TensorFileError(f"{path.name}: {tensor.name} starts at byte {tensor.start}, expected {end}")
@@ -88,6 +100,10 @@ def read_header(path: Path) -> dict[str, Tensor]:
     if end != length:
         raise TensorFileError(f"{path.name} has {length} bytes, its header describes {end}")
     return {tensor.name: tensor for tensor in tensors}
+
+
+def _bad_header(path: Path, error: Exception) -> TensorFileError:
+    return TensorFileError(f"{path.name} is no safetensors file: bad header ({error})")
 
 
 def _entry(path: Path, base: int, name: str, said: dict[str, Any]) -> Tensor:
@@ -108,11 +124,16 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise TensorFileError(f"{folder} holds no .safetensors file")
+    return united(read_header(path) for path in files)
+
+
+def united(files: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of several files. Raises TensorFileError when two hold one of the same name."""
     tensors: dict[str, Tensor] = {}
-    for path in files:
-        found = read_header(path)
+    for found in files:
         if twice := sorted(tensors.keys() & found.keys()):
-            raise TensorFileError(f"{twice[0]} is in {tensors[twice[0]].path.name} and again in {path.name}")
+            first, again = tensors[twice[0]].path.name, found[twice[0]].path.name
+            raise TensorFileError(f"{twice[0]} is in {first} and again in {again}")
         tensors |= found
     return tensors
 

@@ -30,7 +30,7 @@ class Outline(Source):
     """A source of which only the headers are known."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
-        self.path, self.config = path, config
+        self.path, self.config, self._delivery = path, config, None
         self.tensors: dict[str, Tensor] = {}
         block = (config.get("quantization_config") or {}).get("weight_block_size") or [128, 128]
         self.block = (int(block[0]), int(block[1]))

@@ -7,12 +7,13 @@ Everything that can be wrong with a request is found before the first sample is 
 """
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from pipeline import manifest, ranks, stage, tracking
 from pipeline.calibration import stage as samples_stage
-from pipeline.checkpoint.source import Source, check_remote_code
+from pipeline.checkpoint.source import Source, check_remote_code, opened
 from pipeline.config import QuantizeConfig, compose
 from pipeline.digest import readable_json
 from pipeline.errors import Stop, Usage
@@ -48,10 +49,11 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
     other = f"; the real one: recipe={_REAL}" if recipe.name == "demo" else ""
     if team.leads:
         console.print(f"recipe={recipe.name}: {recipe.summary}{other}", soft_wrap=True)
-    plan = _agreed(config, team)
+    config, plan = _agreed(config, team)
     if team.leads and plan.checkpoint is None:
         console.print(disk(config, plan.source), soft_wrap=True)
-    with tracking.opened(config.tracking, recipe.name, config.work_dir, team.leads) as tracker:
+    coming = plan.source.arriving() if plan.checkpoint is None else nullcontext()
+    with coming, tracking.opened(config.tracking, recipe.name, config.work_dir, team.leads) as tracker:
         tracker.params(config.identity() | {"hardware": config.hardware.identity()})
         tracker.text(readable_json(config.model_dump(mode="json")), "config.json")
         tracker.tags({"key": plan.key})
@@ -81,20 +83,30 @@ def _samples(config: QuantizeConfig, plan: Plan, team: Ranks) -> dict[str, Any]:
     return manifest.read(plan.samples_dir)
 
 
-def _agreed(config: QuantizeConfig, team: Ranks) -> Plan:
-    """The plan, once every rank has seen what stands, and found nothing wrong, before anybody changes it."""
+def _agreed(config: QuantizeConfig, team: Ranks) -> tuple[QuantizeConfig, Plan]:
+    """The plan, and the configuration with the source's folder.
+
+    Every rank has then seen what stands, and found nothing wrong, before anybody changes it.
+    """
     fault = None
     try:
-        plan = _preflight(config, team)
+        source = opened(config.model, config.work_dir, streamed=team.count == 1)
+        config = _at(config, source.path)
+        plan = _preflight(config, source, team)
     except Stop as stop:
         fault = str(stop)
     fault = team.first_fault(fault)
     if fault is not None:
         raise Usage(fault)
-    return plan
+    return config, plan
 
 
-def _preflight(config: QuantizeConfig, team: Ranks) -> Plan:
+def _at(config: QuantizeConfig, folder: Path) -> QuantizeConfig:
+    """The configuration with a source that lies in `folder`."""
+    return config.model_copy(update={"model": config.model.model_copy(update={"path": folder})})
+
+
+def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
     """Everything that can be checked before work: sources, code, datasets, toolchain, names, room."""
     if team.count > 1 and config.engine.name == "modelopt":
         raise Stop("engine=modelopt runs as one process: take engine=layerwise for several")
@@ -103,7 +115,6 @@ def _preflight(config: QuantizeConfig, team: Ranks) -> Plan:
             "kv_cache=fp8_affine averages over batches in their order, which several ranks do not keep: "
             "run it as one process, or take kv_cache=fp8"
         )
-    source = Source(config.model.path)
     if config.quantization.dequantize_to == "float32" and not any(map(source.is_fp8, source.weights())):
         raise Stop(
             f"quantization.dequantize_to=float32 is for FP8 sources, and {source.path} has no FP8 weight: "

@@ -183,7 +183,11 @@ def _tell(found: statistics.Found, written: list[Path], tracker: Tracker) -> Non
 
 
 def complete(folder: Path, source: Source) -> None:
-    """Add what the export leaves out and the model needs: tokenizer, generation settings, remote code."""
+    """Add what the export leaves out and the model needs: tokenizer, generation settings, remote code.
+
+    Raises Stop when not all of the source is as the checkpoint's key says.
+    """
+    source.whole()
     for path in sorted(source.path.iterdir()):
         wanted = path.is_file() and path.name[0] != "." and not path.name.endswith(_NOT_COPIED)
         if wanted and not (folder / path.name).exists():

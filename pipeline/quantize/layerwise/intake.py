@@ -43,7 +43,7 @@ class Intake:
 
     def _cross(self, name: str) -> torch.Tensor:
         """A stored tensor's bytes, on the device, in the order of the stream."""
-        stored = self._source.tensors[name].raw()
+        stored = self._source.stored(name).raw()
         made = torch.empty(stored.size, dtype=torch.uint8, device=self._device)
         for start in range(0, stored.size, _BUFFER):
             piece = stored[start : start + _BUFFER]

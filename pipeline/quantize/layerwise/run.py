@@ -85,9 +85,6 @@ class Run:
             if ranks.leads:
                 self._take_room(writer, len(records))
             ranks.wait()
-            outside = [entry.name for entry in entries if not entry.name.startswith(structure.prefix + ".")]
-            for i in ranks.share(len(outside)):
-                writer.write(outside[i], self._plain(outside[i], lambda name: tensor(self._source, name)))
             with Layers(total, len(records), ranks.leads) as bars, ThreadPoolExecutor(1) as ahead:
                 calibration = LayerCalibration(
                     self._config,
@@ -111,6 +108,9 @@ class Run:
                     report(index, records[-1])
                     bars.end()
             self._stepper.clear()
+            outside = [entry.name for entry in entries if not entry.name.startswith(structure.prefix + ".")]
+            for i in ranks.share(len(outside)):  # last: the source may still be on its way
+                writer.write(outside[i], self._plain(outside[i], lambda name: tensor(self._source, name)))
             writer.sync()
             ranks.wait()
         if ranks.leads:
@@ -222,7 +222,7 @@ class Run:
         """What a quantized weight's block scales come from, where that is not the BF16 weight."""
         if not self._structure.unrounded(name):
             return None
-        weight, scale = self._source.tensors[name].bits(), self._source.fp8_scale(name).bits()
+        weight, scale = self._source.stored(name).bits(), self._source.fp8_scale(name).bits()
         return nvfp4.block_amaxes_fp8(weight, scale, block=self._source.block, threads=self._threads)
 
     def _complete(self, writer: Writer, index: int, record: dict[str, Any]) -> None:
