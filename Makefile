@@ -16,8 +16,8 @@ demo: setup ## quantize the demo recipe for real, then prove the result
 	@$(RUN) quantize recipe=demo
 	@$(RUN) verify checkpoint=runs/checkpoints/demo source=demo/model
 
-test: setup ## every test
-	@$(RUN) pytest
+test: setup ## every test, in two processes
+	@$(RUN) pytest -n 2 --dist loadfile
 
 lint: setup ## ruff, types, and what pre-commit checks
 	@$(RUN) pre-commit run --all-files
