@@ -58,3 +58,12 @@ def test_a_quantized_source_is_refused(tmp_path: Path, texts: Path) -> None:
     said = command("quantize", "tracking=off", *tiny_recipe(source, texts), cwd=tmp_path)
     assert said.returncode == 2
     assert "already quantized (modelopt)" in said.stderr
+
+
+def test_float32_is_refused_for_a_source_without_fp8(tmp_path: Path, texts: Path) -> None:
+    source = tiny(tmp_path / "source", "mixtral")
+    asked = ("tracking=off", "quantization.dequantize_to=float32")
+    said = command("quantize", *asked, *tiny_recipe(source, texts), cwd=tmp_path)
+    assert said.returncode == 2
+    assert "dequantize_to=float32 is for FP8 sources" in said.stderr
+    assert not (tmp_path / "runs" / "samples").exists()
