@@ -35,8 +35,7 @@ class Observer:
         if name not in self.only or not values.numel():
             return
         if self._last is None or self._last[0] is not values:
-            low, high = torch.aminmax(values)
-            self._last = (values, torch.maximum(-low, high).float())
+            self._last = (values, _magnitude(values))
         index, value = self._index[name], self._last[1]
         self._seen[index] = torch.maximum(self._seen[index], value) if index in self._seen else value
 
@@ -48,7 +47,7 @@ class Observer:
         if self._seen:
             where = torch.tensor(list(self._seen), device=self._amax.device)
             before = self._amax[way, where]
-            self._amax[way, where] = torch.maximum(before, torch.stack(list(self._seen.values())))
+            self._amax[way, where] = torch.maximum(before, torch.stack(list(self._seen.values())).float())
         self._seen, self._last = {}, None
 
     def take(self) -> torch.Tensor:
@@ -56,6 +55,14 @@ class Observer:
         taken = self._amax.cpu().clone()
         self._amax.zero_()
         return taken
+
+
+def _magnitude(values: torch.Tensor) -> torch.Tensor:
+    """The largest magnitude. One kernel on a GPU, where launches count; on a CPU 25 times slower than two."""
+    if values.is_cuda:
+        return torch.linalg.vector_norm(values, float("inf"))
+    low, high = torch.aminmax(values)
+    return torch.maximum(-low, high)
 
 
 @contextmanager
