@@ -13,6 +13,7 @@ import hashlib
 import json
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -224,7 +225,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body[:cut])
+            with suppress(ConnectionError):  # a client that has waited too long has gone
+                self.wfile.write(body[:cut])
         if cut is not None:
             self.close_connection = True
 
