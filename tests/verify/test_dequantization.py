@@ -19,7 +19,6 @@ from pipeline.verify import diagnose
 
 ONLY = ("weights",)
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
-GATE = "model.layers.0.block_sparse_moe.gate.weight"
 
 
 def through_float32(tensors: Tensors, source: Source) -> None:
