@@ -59,7 +59,7 @@ def _row(group: dict[str, Any]) -> list[str]:
     ratio = group.get("ratio")
     return [
         group["role"],
-        dtypes[0] if compared else " | ".join(dtypes),
+        dtypes[0] if compared else " → ".join(dtypes),
         f"{group['tensors']:,}",
         f"{group['differ']:,}",
         share if compared else "–",
