@@ -39,6 +39,11 @@ def test_every_recipe_with_every_option(recipe: str, group: str, option: str) ->
         with pytest.raises(Usage, match=f"for {option} take engine=modelopt"):
             composed(*overrides)
         overrides.append("engine=modelopt")
+    topped_up = recipe.endswith("_recommended") and group != "coverage"
+    if topped_up and "engine=modelopt" in overrides:
+        with pytest.raises(Usage, match=r"ModelOpt has no coverage=top_up: take engine=layerwise"):
+            composed(*overrides)
+        overrides.append("coverage=all_experts")
     config = composed(*overrides)
     assert config.recipe.name == recipe
     chosen = getattr(config, group)
