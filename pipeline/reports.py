@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -55,6 +56,16 @@ def percent(share: float) -> str:
 
 def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+def differing(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every name whose values differ, with both; what a recipe calls itself is none."""
+    names = [*a, *(name for name in b if name not in a)]
+    return [
+        {"name": name, "a": a.get(name), "b": b.get(name)}
+        for name in names
+        if a.get(name) != b.get(name) and not name.startswith("recipe.")
+    ]
 
 
 def place(asked: Path | None, checkpoint: Path, suffix: str, numbers: str) -> Path:

@@ -14,7 +14,7 @@ from pipeline.digest import readable_json
 from pipeline.errors import Stop, Usage
 from pipeline.progress import shown
 from pipeline.quantize import tables
-from pipeline.reports import place, show, writing
+from pipeline.reports import differing, place, show, writing
 
 SCHEMA = "proofcard/comparison/1"
 NUMBERS = "comparison.json"
@@ -67,8 +67,8 @@ def _numbers(a: Path, b: Path) -> dict[str, Any]:
             {"role": key[0], "dtype_a": key[1], "dtype_b": key[2]} | group.told()
             for key, group in groups.items()
         ],
-        "configuration": _differing(said[0], said[1]) if all(sealed) else [],
-        "statistics": _differing(*(side["statistics"] if side else {} for side in sealed)),
+        "configuration": differing(said[0], said[1]) if all(sealed) else [],
+        "statistics": differing(*(side["statistics"] if side else {} for side in sealed)),
         "coverage": [_coverage(side, said) for side, said in zip((a, b), sealed, strict=True)],
     }
 
@@ -89,15 +89,6 @@ def _who(folder: Path, sealed: dict[str, Any] | None) -> dict[str, Any]:
         return {"name": folder.absolute().name, "recipe": None, "key": None}
     recipe = sealed["config"].get("recipe", {}).get("name")
     return {"name": folder.absolute().name, "recipe": recipe, "key": sealed["key"]}
-
-
-def _differing(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
-    names = [*a, *(name for name in b if name not in a)]
-    return [
-        {"name": name, "a": a.get(name), "b": b.get(name)}
-        for name in names
-        if a.get(name) != b.get(name) and not name.startswith("recipe.")
-    ]
 
 
 def _coverage(folder: Path, sealed: dict[str, Any] | None) -> dict[str, int] | None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pipeline.config.compose import flatten
+from pipeline.reports import differing
 
 
 def numbers(plan: dict[str, Any]) -> dict[str, float]:
@@ -35,16 +36,7 @@ def side_by_side(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     """Every difference in configuration, every number that it changes, and both plans whole."""
     return {
         "recipes": [a["recipe"]["name"], b["recipe"]["name"]],
-        "configuration": _differing(flatten(a["config"]), flatten(b["config"])),
-        "changes": _differing(numbers(a), numbers(b)),
+        "configuration": differing(flatten(a["config"]), flatten(b["config"])),
+        "changes": differing(numbers(a), numbers(b)),
         "plans": [a, b],
     }
-
-
-def _differing(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
-    names = [*a, *(name for name in b if name not in a)]
-    return [
-        {"name": name, "a": a.get(name), "b": b.get(name)}
-        for name in names
-        if a.get(name) != b.get(name) and not name.startswith("recipe.")
-    ]
