@@ -1,16 +1,19 @@
 # `make help` lists what one can do. Every target sets up what it needs, uv included.
 UV := ./scripts/uv
-SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --group dev
+SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --extra serve-cpu --group dev
 RUN := $(UV) run --no-sync
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint ui bench rehearsal lock clean
+.PHONY: help setup setup-serve setup-vllm setup-bench demo test lint ui bench rehearsal lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^setup-.*## /setup-X\t/; s/:.*## /\t/' | expand -t 12
 
 setup: ## the locked environment in .venv
 	@$(SYNC)
+
+setup-serve setup-vllm setup-bench: setup-%: ## X: serve (SGLang), vllm, bench (the load generator), each in .venv-X of its own
+	@UV_PROJECT_ENVIRONMENT=.venv-$* $(UV) sync --quiet --frozen --compile-bytecode --extra $*
 
 demo: setup ## quantize the demo recipe for real, then prove the result
 	@$(RUN) quantize recipe=demo
