@@ -100,6 +100,20 @@ HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are respected.
 Exit status: 0 complete, 1 failed, 2 nothing started because something is wrong with the request.
 """
 
+SERVE = """\
+serve: start an engine on a checkpoint, ask it what it must know, keep it until Ctrl-C.
+
+usage: serve checkpoint=DIR [serving=PROFILE] [truth=QUESTIONS] [key=value ...]
+
+  serve checkpoint=runs/checkpoints/demo                       no GPU: dequantized, by transformers
+  serve checkpoint=/data/MiniMax-M2.7-NVFP4 serving=sglang_recommended truth=card serving.port=8000
+  serve checkpoint=/data/mine serving.remote_code='{modeling.py: SHA256}'   its own code, once it was read
+
+Profiles are the files in conf/serving, question sets those in conf/truth. The server listens on loopback
+unless serving.host and serving.api_key_file say otherwise. Its log lies in <work_dir>/serve.
+Exit status: 0 stopped by Ctrl-C after it was ready, 1 failed, 2 nothing started.
+"""
+
 
 _LAUNCHER = "hydra/launcher="
 
@@ -133,6 +147,11 @@ def plan() -> None:
 def fetch() -> None:
     """Console entry point `fetch`."""
     _main(FETCH, "pipeline.fetch")
+
+
+def serve() -> None:
+    """Console entry point `serve`."""
+    _main(SERVE, "pipeline.serve.command")
 
 
 def _main(help_text: str, module: str) -> None:
