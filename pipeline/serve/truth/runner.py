@@ -4,8 +4,8 @@
 
 The order is `{"code", "holds", "word"}`. On the descriptor it says `{"word", "isolation"}` when the
 assertions in `holds` hold after `code`, and `{"error"}` otherwise. Limits of the kernel bound time, memory,
-files and processes; a network namespace of its own holds nothing but a loopback that is down, where the kernel
-grants one; and an audit hook, which Python code cannot remove, refuses whatever reaches outside.
+files and processes; a network namespace of its own holds nothing but a loopback that is down, where the
+kernel grants one; and an audit hook, which Python code cannot remove, refuses whatever reaches outside.
 """
 
 import ctypes
