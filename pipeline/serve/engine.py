@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.status import Status
 
 from pipeline.config.serving import Serving
@@ -25,6 +26,7 @@ from pipeline.serve.process import Supervised
 
 _LOOK_EVERY = 0.2  # seconds
 _LINE_EVERY = 10.0  # seconds, where there is no terminal
+_GRACE_S = {"sglang": 20.0, "vllm": 20.0, "transformers": 2.0}  # which would finish what it generates
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,23 @@ def started(prepared: Prepared) -> Iterator[Endpoint]:
     log = prepared.endpoint.log
     (log.parent / "command.txt").write_text(prepared.command() + "\n", encoding="utf-8")
     environment = os.environ | prepared.launch.environment
-    with Supervised(prepared.launch.argv, environment, log) as engine:
+    with Supervised(prepared.launch.argv, environment, log, _GRACE_S[prepared.serving.engine]) as engine:
         endpoint = replace(prepared.endpoint, pid=engine.pid)
-        yield replace(endpoint, ready_s=_until_ready(prepared.serving, endpoint, engine))
+        endpoint = replace(endpoint, ready_s=_until_ready(prepared.serving, endpoint, engine))
+        try:
+            yield endpoint
+        except Exception:
+            if engine.ended():  # whatever failed, this is why
+                raise Stop(ended_badly(endpoint, engine.status())) from None
+            raise
+        if engine.ended():
+            raise Stop(ended_badly(endpoint, engine.status()))
+
+
+def stand_by(endpoint: Endpoint) -> None:
+    """Return when the engine has ended by itself; the context around it then says how."""
+    while psutil.pid_exists(endpoint.pid):
+        time.sleep(_LOOK_EVERY)
 
 
 def _until_ready(serving: Serving, endpoint: Endpoint, engine: Supervised) -> float:

@@ -15,8 +15,6 @@ import psutil
 from pipeline.errors import Stop
 from pipeline.serve import supervisor
 
-_GRACE_S = 10.0  # between SIGTERM and SIGKILL
-
 
 class Supervised:
     """A context around a running program. `pid` is its own; its output goes to `log`.
@@ -24,10 +22,12 @@ class Supervised:
     Every descendant is gone after it, and also when this process is killed.
     """
 
-    def __init__(
-        self, argv: tuple[str, ...], environment: dict[str, str], log: Path, grace_s: float = _GRACE_S
-    ) -> None:
-        """Start it. Raises Stop when there is no such program."""
+    def __init__(self, argv: tuple[str, ...], environment: dict[str, str], log: Path, grace_s: float) -> None:
+        """Start it; it has `grace_s` seconds between SIGTERM and SIGKILL.
+
+        Raises:
+            Stop: when there is no such program.
+        """
         self._grace_s = grace_s
         self._status: int | None = None
         self._supervisor = subprocess.Popen(
@@ -57,8 +57,11 @@ class Supervised:
         self.stop()
 
     def ended(self) -> bool:
-        """Whether it has ended, by itself or not."""
-        return self._supervisor.poll() is not None
+        """Whether it has ended by itself; all that it had started is gone then."""
+        if psutil.pid_exists(self.pid) and self._supervisor.poll() is None:
+            return False
+        self._supervisor.wait()
+        return True
 
     def status(self) -> int | None:
         """Its exit status, negative for a signal; None when nobody has seen it end. Waits for its end."""
