@@ -75,7 +75,9 @@ def _sentence(engine: str, said: dict[str, Any]) -> Finding:
         case "ambiguous":
             return refusal(f"{flag} may be any of {text} in {engine}: write one of them out")
         case "invalid":
-            return refusal(f"{engine} does not take {flag}: " + (text.split(" (choose")[0] + meant if instead else text))
+            return refusal(
+                f"{engine} does not take {flag}: " + (text.split(" (choose")[0] + meant if instead else text)
+            )
         case "short":
             return warning(f"{engine} takes {flag} for {instead}, by its first letters: write {instead}")
         case "deprecated":

@@ -62,7 +62,12 @@ def findings(parser: argparse.ArgumentParser, late: Choices, words: list[str]) -
         longer = [each for each in known if each.startswith(name)]
         if len(longer) != 1:
             kind = "ambiguous" if longer else "unknown"
-            yield _finding(kind, option, ", ".join(longer), _nearest(name, [each for each in known if each.startswith("--")]))
+            yield _finding(
+                kind,
+                option,
+                ", ".join(longer),
+                _nearest(name, [each for each in known if each.startswith("--")]),
+            )
             return
         yield _finding("short", option, "", longer[0])
         name = longer[0]
