@@ -134,8 +134,8 @@ def runs(compute_capability: int) -> Literal["native", "W4A16", "no"]:
 def weights_per_gpu(tensors: Iterable[Entry | Tensor], own: Container[str], gpus: int) -> int:
     """Bytes of a checkpoint's tensors on each of several GPUs.
 
-    Matrices are split evenly, what has one dimension or none and the routers stand on every GPU. Engines serve
-    in BF16 what a checkpoint holds in F32, if it is the model's `own` and no scale.
+    Matrices are split evenly, what has one dimension or none and the routers stand on every GPU. Engines
+    serve in BF16 what a checkpoint holds in F32, if it is the model's `own` and no scale.
     """
     total = 0
     for tensor in tensors:

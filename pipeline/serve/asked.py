@@ -43,17 +43,25 @@ class Asked:
         """The first of several flags that the profile sets."""
         return next((self._flags[name] for name in names if self._flags.get(name) is not None), None)
 
+    def number(self, option: dict[str, tuple[str, ...]], otherwise: float) -> float:
+        """What the profile says as a number; `otherwise` where it says none, or one for engines alone."""
+        said = self.value(option)
+        try:
+            return otherwise if said is None else float(said)
+        except ValueError:
+            return otherwise
+
     @property
     def tp(self) -> int:
         """GPUs that share every layer."""
-        return _number(self.value(TP), 1)
+        return int(self.number(TP, 1))
 
     @property
     def ep(self) -> int:
         """Groups that the experts are split into."""
         if self.engine == "vllm":
             return self.tp if self.flag("enable-expert-parallel") else 1
-        return _number(self.value(EP), 1)
+        return int(self.number(EP, 1))
 
     @property
     def kv(self) -> str:
@@ -139,10 +147,3 @@ def _json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return said if isinstance(said, dict) else {}
-
-
-def _number(said: Flag, otherwise: int) -> int:
-    try:
-        return otherwise if said is None else int(said)
-    except ValueError:
-        return otherwise  # the engine's parser refuses it

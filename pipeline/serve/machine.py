@@ -43,11 +43,10 @@ def machine(environment: Mapping[str, str]) -> Machine:
 
 def read(table: str, visible: str | None) -> Machine:
     """What nvidia-smi printed, one line a GPU: index, uuid, name, 12.0, MiB, driver."""
+    lines = list(csv.reader(table.splitlines(), skipinitialspace=True))
+    driver = lines[0][5] if lines else None
     found: dict[str, Gpu] = {}
-    driver = None
-    for index, uuid, name, capability, memory, driver in csv.reader(
-        table.splitlines(), skipinitialspace=True
-    ):
+    for index, uuid, name, capability, memory, _ in lines:
         if not re.fullmatch(r"\d+\.\d", capability) or not memory.isdigit():
             continue  # "[N/A]": a GPU that cannot be asked cannot be used
         found[index] = found[uuid] = Gpu(name, int(capability.replace(".", "")), int(memory))

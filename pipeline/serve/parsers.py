@@ -1,9 +1,9 @@
-"""python parsers.py sglang|vllm: what an engine's own parser says of flags, asked in the engine's environment.
+"""python parsers.py sglang|vllm: what an engine's own parser says of flags, asked in its own environment.
 
-Reads JSON from standard input, a list of {"flags": [[option, value?], …], "variables": [name, …]}, and writes
-as JSON {"version": …, "said": [[finding, …], …]}. A finding is {"kind", "flag", "text", "instead"}; its kind is
-unknown, ambiguous, short (taken for another by its first letters), invalid, deprecated, or unread (a variable).
-No GPU is needed: nothing after the parser is run. It imports nothing of ours.
+Reads JSON from standard input, a list of {"flags": [[option, value?], …], "variables": [name, …]}, and
+writes {"version": …, "said": [[finding, …], …]}. A finding is {"kind", "flag", "text", "instead"}; its kind
+is unknown, ambiguous, short (taken for another by its first letters), invalid, deprecated, or unread (of a
+variable). No GPU is needed: nothing after the parser is run. It imports nothing of ours.
 """
 
 import argparse

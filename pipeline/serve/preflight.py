@@ -63,8 +63,8 @@ def check(serving: Serving, model: Facts, here: Machine) -> list[Finding]:
 def _driver(wanted: Asked, here: Machine) -> Iterator[Finding]:
     if here.driver is not None and int(here.driver.split(".")[0]) < DRIVER:
         yield refusal(
-            f"driver {here.driver} does not run CUDA {CUDA}, which {wanted.engine} is built for: update it to "
-            f"{DRIVER} or newer"
+            f"driver {here.driver} does not run CUDA {CUDA}, which {wanted.engine} is built for: update it "
+            f"to {DRIVER} or newer"
         )
 
 
@@ -81,18 +81,18 @@ def _architecture(wanted: Asked, gpu: Gpu) -> Iterator[Finding]:
     how, option = runs(gpu.capability), wanted.spelling(asked.MOE)
     if how == "no":
         yield refusal(
-            f"{gpu.name} (SM{gpu.capability}) runs NVFP4 in no way: products in FP4 need SM100 or SM120, W4A16 "
-            "through Marlin SM80; take other GPUs, or serving=transformers_cpu"
+            f"{gpu.name} (SM{gpu.capability}) runs NVFP4 in no way: products in FP4 need SM100 or SM120, "
+            "W4A16 through Marlin SM80; take other GPUs, or serving=transformers_cpu"
         )
     elif how == "W4A16":
         if wanted.moe not in _NO_FP4[wanted.engine]:
             yield refusal(
-                f"{gpu.name} (SM{gpu.capability}) has no products in FP4, which {option}={wanted.moe} computes: "
+                f"{gpu.name} (SM{gpu.capability}) has no products in FP4, as {option}={wanted.moe} needs: "
                 + ("take serving=sglang_hopper, or " if wanted.engine == "sglang" else "")
                 + f"set serving.flags.{option}=marlin"
             )
         yield warning(
-            f"{gpu.name} (SM{gpu.capability}) has no products in FP4: the weights are unpacked into BF16 ones "
+            f"{gpu.name} (SM{gpu.capability}) has no products in FP4: weights are unpacked into BF16 ones "
             "(W4A16), activations are not quantized, and answers differ from Blackwell's"
         )
     elif wanted.moe == "marlin":
@@ -132,8 +132,8 @@ def _attention(wanted: Asked, gpu: Gpu) -> Iterator[Finding]:
         )
         if wanted.attention in (None, "flashinfer"):
             yield warning(
-                "enable-deterministic-inference with attention-backend=flashinfer loses the prefix cache: set "
-                "serving.flags.attention-backend=triton"
+                "enable-deterministic-inference with attention-backend=flashinfer loses the prefix cache: "
+                "set serving.flags.attention-backend=triton"
             )
 
 
@@ -155,15 +155,15 @@ def _kv_cache(wanted: Asked, model: Facts) -> Iterator[Finding]:
             )
         if model.holds(".k_bias", ".v_bias"):
             yield refusal(
-                "vLLM cannot load the k_bias and v_bias of an affine KV cache: quantize with kv_cache=fp8, or "
-                "take serving=sglang_recommended"
+                "vLLM cannot load the k_bias and v_bias of an affine KV cache: quantize with kv_cache=fp8, "
+                "or take serving=sglang_recommended"
             )
     if not _in_fp8(wanted, model):
         return
     if not model.holds(".k_scale"):
         yield warning(
-            f"kv-cache-dtype={wanted.kv} and the checkpoint has no k_scale: {wanted.engine} takes 1.0, nothing "
-            "is measured while it runs; quantize with kv_cache=fp8, or keep the KV cache in bf16"
+            f"kv-cache-dtype={wanted.kv} and the checkpoint has no k_scale: {wanted.engine} takes 1.0, "
+            "nothing is measured while it runs; quantize with kv_cache=fp8, or keep the KV cache in bf16"
         )
     elif model.holds(".k_bias") and wanted.engine == "sglang":
         yield warning(
@@ -181,8 +181,8 @@ def _split(wanted: Asked, model: Facts) -> Iterator[Finding]:
         )
     elif model.kv_heads % tp and tp % model.kv_heads:
         yield refusal(
-            f"{model.kv_heads} KV heads can be neither split over {tp} GPUs nor repeated evenly: set {option} "
-            "to a divisor or a multiple"
+            f"{model.kv_heads} KV heads can be neither split over {tp} GPUs nor repeated evenly: set "
+            f"{option} to a divisor or a multiple"
         )
     if not model.experts:
         return
@@ -201,7 +201,7 @@ def _split(wanted: Asked, model: Facts) -> Iterator[Finding]:
 
 def _memory(wanted: Asked, model: Facts, gpu: Gpu) -> Iterator[Finding]:
     name = wanted.spelling(asked.FRACTION)
-    fraction = float(wanted.value(asked.FRACTION) or USUAL_FRACTION)
+    fraction = wanted.number(asked.FRACTION, USUAL_FRACTION)
     weights = weights_per_gpu(model.tensors.values(), model.tensors, wanted.tp)
     room = int(gpu.memory_mib * 2**20 * fraction) - weights
     if room <= 0:
@@ -212,7 +212,7 @@ def _memory(wanted: Asked, model: Facts, gpu: Gpu) -> Iterator[Finding]:
         return
     tokens = room // kv_bytes(model.config, wanted.tp, 1 if _in_fp8(wanted, model) else 2)
     option = wanted.spelling(asked.CONTEXT)
-    context = int(wanted.value(asked.CONTEXT) or model.context)
+    context = int(wanted.number(asked.CONTEXT, model.context))
     if context > model.context:
         yield refusal(
             f"{option}={context} is more than the {model.context} tokens that the model was made for: set "
@@ -220,18 +220,19 @@ def _memory(wanted: Asked, model: Facts, gpu: Gpu) -> Iterator[Finding]:
         )
     elif tokens < context:
         sentence = (
-            f"beside {_gib(weights)} of weights {gpu.name} holds about {tokens:,} tokens of KV cache, less than "
-            f"one context of {context:,}: set serving.flags.{option} to {tokens:,} or less"
+            f"beside {_gib(weights)} of weights {gpu.name} holds about {tokens:,} tokens of KV cache, less "
+            f"than one context of {context:,}: set serving.flags.{option}={tokens} or less"
         )
         yield refusal(sentence) if wanted.engine == "vllm" else warning(sentence)
 
 
 def _requests(wanted: Asked) -> Iterator[Finding]:
-    cap = wanted.value(asked.CAP)
-    if cap is not None and int(cap) < _ENOUGH:
+    cap = int(wanted.number(asked.CAP, _ENOUGH))
+    if cap < _ENOUGH:
+        name = wanted.spelling(asked.CAP)
         yield warning(
-            f"{wanted.spelling(asked.CAP)}={cap}: further requests wait, so throughput does not grow beyond "
-            f"{cap} at once; for measurements set it to the most that you ask at once"
+            f"{name}={cap}: further requests wait, so throughput stops growing there; to measure more at "
+            f"once, raise serving.flags.{name}"
         )
 
 
