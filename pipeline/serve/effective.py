@@ -1,13 +1,15 @@
 """What an engine really does, read from it once it runs, beside what it was asked.
 
-SGLang tells its resolved arguments at /server_info, vLLM in its log. Neither says that it loaded KV scales, only
-that it did not, each in its own way; SGLang also warns of "scaling factors of 1.0" when it has loaded them.
+SGLang tells its resolved arguments at /server_info, vLLM in its log. Neither says that it loaded KV scales,
+only that it did not, each in its own way; SGLang warns of "scaling factors of 1.0" also when it has loaded them.
 """
 
 import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from pipeline.checkpoint.tensors import read_folder
 from pipeline.config.serving import Serving
 from pipeline.digest import readable_json
 from pipeline.progress import console
@@ -31,7 +33,6 @@ _SGLANG_FIELDS = {
     "ep": "ep_size",
     "expert_parallel_size": "ep_size",
     "fp4_gemm_backend": "fp4_gemm_runner_backend",
-    "enable_flashinfer_allreduce_fusion": "flashinfer_allreduce_fusion_backend",
 }
 _SGLANG_TOLD = ("attention_backend", "kv_cache_dtype", "moe_runner_backend", "sampling_backend")
 _VLLM_FIELDS = {
@@ -40,7 +41,8 @@ _VLLM_FIELDS = {
     "quantization": "quantization",
     "tensor_parallel_size": "tensor_parallel_size",
 }
-_ALIKE = {"bfloat16": "bf16", "fp8_e4m3": "fp8", "true": "auto", "none": "-"}
+_FUSION = "enable_flashinfer_allreduce_fusion"  # deprecated: SGLang makes another field of it, and drops it
+_ALIKE = {"bfloat16": "bf16", "float8_e4m3fn": "fp8_e4m3", "fp8": "fp8_e4m3", "float8_e5m2": "fp8_e5m2"}
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,16 @@ class Setting:
         return told and _plain(str(self.asked)) != _plain(str(self.effective))
 
 
-def settings(serving: Serving, endpoint: Endpoint, scales: bool) -> list[Setting]:
-    """What the running engine does; `scales`: whether the checkpoint holds KV scales. Empty for transformers."""
+def settings(serving: Serving, endpoint: Endpoint, checkpoint: Path) -> list[Setting]:
+    """What the running engine does. Nothing for transformers, which changes nothing by itself."""
     if serving.engine == "transformers":
         return []
+    scales = any(name.endswith(".k_scale") for name in read_folder(checkpoint))
     log = endpoint.log.read_text(encoding="utf-8", errors="replace") if endpoint.log.exists() else ""
     if serving.engine == "vllm":
         return vllm(serving, log, scales)
     try:
-        info = client.get(endpoint.url.removesuffix("/v1") + "/server_info", endpoint.api_key)
+        info = client.look(endpoint.url.removesuffix("/v1") + "/server_info", endpoint.api_key)
     except client.NoAnswer as error:
         console.print(f"SGLang does not tell its settings: {error}", markup=False, soft_wrap=True)
         info = {}
@@ -75,15 +78,19 @@ def settings(serving: Serving, endpoint: Endpoint, scales: bool) -> list[Setting
 
 def sglang(serving: Serving, info: dict[str, Any], log: str, scales: bool) -> list[Setting]:
     """The profile's flags and the backends beside SGLang's /server_info and log."""
-    asked = {_field(name, _SGLANG_FIELDS): value for name, value in serving.flags.items()}
-    names = [*asked, *(name for name in _SGLANG_TOLD if name not in asked)]
-    found = [Setting(name, _text(asked.get(name)), _text(info.get(name))) for name in names]
-    pool = re.findall(SGLANG_POOL, log)
     state = next(iter(info.get("internal_states") or []), {})
+    asked = {_field(name, _SGLANG_FIELDS): value for name, value in serving.flags.items()}
+    if asked.pop(_FUSION, False):
+        asked["flashinfer_allreduce_fusion_backend"] = "auto"
+    names = [*asked, *(name for name in _SGLANG_TOLD if name not in asked)]
+    told = info | state  # a scheduler's own values are the later ones
+    found = [Setting(name, _text(asked.get(name)), _text(told.get(name))) for name in names]
+    pool = re.findall(SGLANG_POOL, log)
     tokens = info.get("max_total_num_tokens") or (pool[-1][1] if pool else None)
     running = state.get("effective_max_running_requests_per_dp")
+    dtype = None if asked.get("kv_cache_dtype") in (None, "auto") else str(asked["kv_cache_dtype"])
     found += [
-        Setting("KV cache in memory", None, pool[-1][0] if pool else None),
+        Setting("KV cache in memory", dtype, _ALIKE.get(pool[-1][0], pool[-1][0]) if pool else None),
         Setting("KV cache tokens", None, _text(tokens)),
         Setting("requests at once", _text(asked.get("max_running_requests")), _text(running)),
     ]
