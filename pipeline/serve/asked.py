@@ -1,6 +1,7 @@
 """What a profile asks of an engine, and what a checkpoint is, as far as the two have to fit."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from pipeline.errors import Stop, Usage
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 _WIDTHS = ("moe_intermediate_size", "intermediate_size")
+
+Option = Mapping[str, tuple[str, ...]]
 
 # Each option's spellings, the engine's own first; SGLang also takes beginnings.
 TP = {"sglang": ("tp-size", "tensor-parallel-size", "tp"), "vllm": ("tensor-parallel-size",)}
@@ -30,12 +33,12 @@ class Asked:
         self.profile = serving.name
         self._flags = {name.replace("_", "-"): value for name, value in serving.flags.items()}
 
-    def spelling(self, option: dict[str, tuple[str, ...]]) -> str:
+    def spelling(self, option: Option) -> str:
         """How the profile writes an option; where it does not, as the engine does."""
         names = option[self.engine]
         return next((name for name in names if name in self._flags), names[0])
 
-    def value(self, option: dict[str, tuple[str, ...]]) -> Flag:
+    def value(self, option: Option) -> Flag:
         """What the profile says, None where it says nothing."""
         return self.flag(*option[self.engine])
 
@@ -43,7 +46,7 @@ class Asked:
         """The first of several flags that the profile sets."""
         return next((self._flags[name] for name in names if self._flags.get(name) is not None), None)
 
-    def number(self, option: dict[str, tuple[str, ...]], otherwise: float) -> float:
+    def number(self, option: Option, otherwise: float) -> float:
         """What the profile says as a number; `otherwise` where it says none, or one for engines alone."""
         said = self.value(option)
         try:

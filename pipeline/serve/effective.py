@@ -1,7 +1,7 @@
 """What an engine really does, read from it once it runs, beside what it was asked.
 
 SGLang tells its resolved arguments at /server_info, vLLM in its log. Neither says that it loaded KV scales,
-only that it did not, each in its own way; SGLang warns of "scaling factors of 1.0" also when it has loaded them.
+only that it did not, each in its own way; SGLang warns of "scaling factors of 1.0" even when it has.
 """
 
 import re
@@ -78,7 +78,7 @@ def settings(serving: Serving, endpoint: Endpoint, checkpoint: Path) -> list[Set
 
 def sglang(serving: Serving, info: dict[str, Any], log: str, scales: bool) -> list[Setting]:
     """The profile's flags and the backends beside SGLang's /server_info and log."""
-    state = next(iter(info.get("internal_states") or []), {})
+    state: dict[str, Any] = next(iter(info.get("internal_states") or []), {})
     asked = {_field(name, _SGLANG_FIELDS): value for name, value in serving.flags.items()}
     if asked.pop(_FUSION, False):
         asked["flashinfer_allreduce_fusion_backend"] = "auto"

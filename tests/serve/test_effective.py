@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import packages, profile, source
+from serve.engines import packages, profile, source
 
 from pipeline.config.schema import Tracking
 from pipeline.serve import effective
@@ -15,7 +15,7 @@ from pipeline.tracking import opened
 
 
 def fields() -> dict[str, Any]:
-    """SGLang's ServerArgs as /server_info gives it before anything is resolved: each field's literal default."""
+    """The fields of SGLang's ServerArgs, which /server_info gives, with their literal defaults."""
     tree = ast.parse(source("sglang", "sglang/srt/server_args.py"))
     (args,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "ServerArgs")
     found = {}
@@ -85,11 +85,11 @@ def test_what_sglang_does_not_tell_is_no_difference() -> None:
 
 
 VLLM = """\
-INFO 01-01 00:00:00 [core.py:117] Initializing a V1 LLM engine (v0.26.0) with config: model='/m', max_seq_len=65536, \
+INFO [core.py:117] Initializing a V1 LLM engine (v0.26.0) with config: model='/m', max_seq_len=65536, \
 tensor_parallel_size=2, quantization=modelopt_fp4, kv_cache_dtype=fp8, seed=0
-INFO 01-01 00:00:00 [cuda.py:483] Using FLASHINFER attention backend out of potential backends: ['FLASHINFER'].
-INFO 01-01 00:00:00 [nvfp4.py:239] Using 'FLASHINFER_CUTLASS' NvFp4 MoE backend out of potential backends: ['X'].
-INFO 01-01 00:00:00 [kv_cache_utils.py:2177] GPU KV cache size: 401,232 tokens
+INFO [cuda.py:483] Using FLASHINFER attention backend out of potential backends: ['FLASHINFER'].
+INFO [nvfp4.py:239] Using 'FLASHINFER_CUTLASS' NvFp4 MoE backend out of potential backends: ['MARLIN'].
+INFO [kv_cache_utils.py:2177] GPU KV cache size: 401,232 tokens
 """
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from engines import packages, profile
+from serve.engines import packages, profile
 
 from pipeline.serve import keyed
 from pipeline.serve.launch import launch

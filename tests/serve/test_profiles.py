@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import PROFILES, packages, profile
+from serve.engines import PROFILES, packages, profile
 
 from pipeline.errors import Usage
 from pipeline.serve import flags
@@ -15,14 +15,16 @@ CARD = (
     "--model-path /model --served-model-name minimax-m2.7 --trust-remote-code --tp 2 --ep 2 "
     "--quantization modelopt_fp4 --mem-fraction-static 0.9 --context-length 131072 --max-running-requests 16 "
     "--chunked-prefill-size 8192 --kv-cache-dtype fp8_e5m2 --attention-backend fa3 "
-    "--moe-runner-backend flashinfer_cutlass --disable-custom-all-reduce --enable-flashinfer-allreduce-fusion "
+    "--moe-runner-backend flashinfer_cutlass --disable-custom-all-reduce "
+    "--enable-flashinfer-allreduce-fusion "
     "--tool-call-parser minimax-m2 --reasoning-parser minimax-append-think --host 127.0.0.1 --port 8000"
 )
 CONSERVATIVE = (
     "--model-path /model --served-model-name minimax-m2.7 --trust-remote-code --tp 2 --ep 2 "
     "--quantization modelopt_fp4 --mem-fraction-static 0.9 --context-length 65536 --max-running-requests 16 "
     "--chunked-prefill-size 8192 --kv-cache-dtype bf16 --attention-backend flashinfer "
-    "--moe-runner-backend flashinfer_cutlass --disable-custom-all-reduce --enable-flashinfer-allreduce-fusion "
+    "--moe-runner-backend flashinfer_cutlass --disable-custom-all-reduce "
+    "--enable-flashinfer-allreduce-fusion "
     "--host 127.0.0.1 --port 8000"
 )
 WRONG = {
