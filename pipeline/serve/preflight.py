@@ -205,8 +205,9 @@ def _memory(wanted: Asked, model: Facts, gpu: Gpu) -> Iterator[Finding]:
     weights = weights_per_gpu(model.tensors.values(), model.tensors, wanted.tp)
     room = int(gpu.memory_mib * 2**20 * fraction) - weights
     if room <= 0:
+        where = "one GPU" if wanted.tp == 1 else f"each of {wanted.tp} GPUs"
         yield refusal(
-            f"the weights take {_gib(weights)} on each of {wanted.tp} GPUs and {gpu.name} has "
+            f"the weights take {_gib(weights)} on {where} and {gpu.name} has "
             f"{_gib(gpu.memory_mib * 2**20)}, of which {name} leaves {fraction:.0%}: take larger GPUs or more"
         )
         return

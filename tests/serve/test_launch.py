@@ -41,14 +41,16 @@ def test_sglang_is_started_as_on_the_card(tmp_path: Path) -> None:
 
 def test_a_model_without_a_name_has_its_folder_s(tmp_path: Path) -> None:
     packages("vllm")
-    started = launch(profile("vllm", "serving.served_model_name=null"), tmp_path, 8123)
+    started = launch(profile("vllm").model_copy(update={"served_model_name": None}), tmp_path, 8123)
     assert started.argv[1:3] == ("-m", "vllm.entrypoints.openai.api_server")
     assert started.argv[started.argv.index("--served-model-name") + 1] == tmp_path.name
 
 
 def test_the_key_is_neither_in_the_command_nor_in_the_environment(tmp_path: Path, key_file: Path) -> None:
     packages("sglang")
-    started = launch(profile("sglang_recommended", f"serving.api_key_file={key_file}"), tmp_path, 8123)
+    started = launch(
+        profile("sglang_recommended").model_copy(update={"api_key_file": key_file}), tmp_path, 8123
+    )
     assert started.argv[1:5] == ("-P", keyed.__file__, str(key_file), "sglang.launch_server")
     assert KEY not in str(started)
 

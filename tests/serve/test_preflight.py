@@ -1,15 +1,19 @@
-"""Each machine of the card's table, and some others, beside each profile: what is refused, what is warned of."""
+"""Each machine of the card's table, and some others, beside each profile: what is refused or warned of."""
 
 import json
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from serve.engines import profile, source
 
 from pipeline.bundle import bundled
 from pipeline.checkpoint.tensors import BITS, Tensor
+from pipeline.config.serving import Flag
 from pipeline.errors import Usage
 from pipeline.plan.serving import profiles as hardware
 from pipeline.serve.asked import Facts, facts
@@ -22,9 +26,7 @@ LAYERS, HIDDEN, EXPERTS, WIDTH, WORDS = 62, 3072, 256, 1536, 200_064
 
 
 def tensor(name: str, dtype: str, *shape: int) -> Tensor:
-    size = {"U1": 1, "F4": 4, "U2": 2}[BITS[dtype].upper().lstrip("<")]
-    for extent in shape:
-        size *= extent
+    size = prod(shape) * np.dtype(BITS[dtype]).itemsize
     return Tensor(name, Path("model.safetensors"), dtype, shape, 0, size)
 
 
@@ -62,64 +64,71 @@ REPLACED = "SGLang runs triton instead of attention-backend=fa3 when the KV cach
 NOT_FUSED = "enable-flashinfer-allreduce-fusion does nothing on RTX PRO 6000 (SM120)"
 SIXTEEN = "max-running-requests=16: further requests wait"
 UNPACKED = "has no products in FP4: weights are unpacked into BF16"
-TWO, FOUR = "serving.flags.tp-size=2", "serving.flags.tp-size=4"
-OTHER_ENV = ["serving.flags.tp=4", "serving.flags.ep=4"]
+TWO, FOURFOLD = {"tp-size": 2}, {"tp-size": 4, "ep-size": 4}
 
-CASES: list[tuple[str, Machine, list[str], str | None, list[str]]] = [
-    # the card's table
-    ("sglang_published", RTX_6000, [], None, [REPLACED, NOT_FUSED, SIXTEEN]),
-    ("sglang_baseline", RTX_6000, [], None, [NOT_FUSED, SIXTEEN]),
-    ("sglang_recommended", RTX_6000, [], None, []),
-    ("sglang_deterministic", RTX_6000, [], None, ["nobody promises it for experts in NVFP4"]),
-    ("vllm", RTX_6000, [], None, []),
-    ("sglang_hopper", RTX_6000, [TWO], "attention-backend=fa3 is for SM80 to SM90, and RTX PRO 6000 is SM120", []),
-    ("sglang_recommended", RTX_5090, [FOUR], "the weights take 31.2 GiB on each of 4 GPUs and RTX 5090 has 31.8", []),
-    ("sglang_published", RTX_5090, [*OTHER_ENV], "the weights take 31.2 GiB on each of 4 GPUs", []),
-    ("vllm", RTX_5090, ["serving.flags.tensor-parallel-size=4"], "of which gpu-memory-utilization leaves 95%", []),
-    ("sglang_hopper", H200, [], None, [UNPACKED]),
-    ("sglang_recommended", H200, [], "moe-runner-backend=flashinfer_cutlass needs: take serving=sglang_hopper", []),
-    ("sglang_published", H200, [], "has no products in FP4, as moe-runner-backend=flashinfer_cutlass needs", []),
-    ("vllm", H200, [], None, [UNPACKED]),
-    ("vllm", H200, ["+serving.flags.moe-backend=cutlass"], "as moe-backend=cutlass needs: set serving.flags.moe", []),
-    ("sglang_recommended", B200, [], None, []),
-    ("sglang_published", B200, [], None, [REPLACED, SIXTEEN]),
-    ("vllm", B200, [], None, []),
-    ("sglang_hopper", B200, [], "sglang_hopper spreads the model over 4 GPUs and 2 can be seen: set "
-     "serving.flags.tp-size=2", []),
-    # other machines
-    ("sglang_hopper", L40S, [], None, [UNPACKED]),
-    ("sglang_hopper", A100, [], None, [UNPACKED]),
-    ("sglang_hopper", H100, ["serving.flags.tp-size=1"], "the weights take 124", []),
-    ("sglang_recommended", T4, [], "T4 (SM75) runs NVFP4 in no way: products in FP4 need SM100 or SM120", []),
-    ("vllm", Machine((), None), [], "no NVIDIA GPU is visible and vllm needs one", []),
-    ("sglang_recommended", replace(RTX_6000, driver="570.124.06"), [], "driver 570.124.06 does not run CUDA 13.0", []),
-    # flags that do not suit
-    ("sglang_recommended", RTX_6000, ["serving.flags.attention-backend=fa3"], "fa3 is for SM80 to SM90", []),
-    ("sglang_recommended", RTX_6000, ["serving.flags.attention-backend=trtllm_mha"], "trtllm_mha is for SM100", []),
-    ("sglang_recommended", RTX_6000, ["serving.flags.moe-runner-backend=flashinfer_trtllm"], "is for SM100", []),
-    ("sglang_recommended", B200, ["serving.flags.moe-runner-backend=marlin"], None, ["computes in BF16 although B200"]),
-    ("sglang_deterministic", RTX_6000, ["serving.flags.attention-backend=flashinfer"], None,
-     ["nobody promises it", "loses the prefix cache"]),
-    ("sglang_recommended", H200, ["serving.flags.tp-size=3"], "8 KV heads can be neither split over 3 GPUs", []),
-    ("vllm", several(5, "B200", 100, 183359), ["serving.flags.tensor-parallel-size=5"],
-     "48 attention heads cannot be split over 5 GPUs", []),
-    ("sglang_recommended", RTX_6000, ["serving.flags.ep-size=3"], "3 groups of experts do not fit 2 GPUs", []),
-    ("sglang_recommended", several(4, "B200", 100, 183359), [FOUR, TWO.replace("tp", "ep")],
-     "flashinfer_cutlass takes ep-size 1 or 4, not 2", []),
-    ("vllm", RTX_6000, ["serving.flags.kv-cache-dtype=fp8_e5m2"], "vLLM refuses kv-cache-dtype=fp8_e5m2", []),
-    ("sglang_recommended", RTX_6000, ["serving.flags.context-length=300000"], "more than the 196608 tokens", []),
-    ("sglang_recommended", RTX_6000, ["serving.flags.mem-fraction-static=0.72"], None,
-     ["tokens of KV cache, less than one context of 131,072: set serving.flags.context-length="]),
-    ("vllm", RTX_6000, ["serving.flags.gpu-memory-utilization=0.72"],
-     "tokens of KV cache, less than one context of 131,072: set serving.flags.max-model-len=", []),
-]  # fmt: skip
+Case = tuple[str, Machine, dict[str, Flag], str | None, list[str]]
+TABLE_OF_THE_CARD: list[Case] = [
+    ("sglang_published", RTX_6000, {}, None, [REPLACED, NOT_FUSED, SIXTEEN]),
+    ("sglang_baseline", RTX_6000, {}, None, [NOT_FUSED, SIXTEEN]),
+    ("sglang_recommended", RTX_6000, {}, None, []),
+    ("sglang_deterministic", RTX_6000, {}, None, ["nobody promises it for experts in NVFP4"]),
+    ("vllm", RTX_6000, {}, None, []),
+    ("sglang_hopper", RTX_6000, TWO, "=fa3 is for SM80 to SM90, and RTX PRO 6000 is SM120: set", []),
+    ("sglang_recommended", RTX_5090, FOURFOLD, "take 31.4 GiB on each of 4 GPUs and RTX 5090 has 31.8", []),
+    ("sglang_published", RTX_5090, {"tp": 4, "ep": 4}, "the weights take 31.4 GiB on each of 4 GPUs", []),
+    ("vllm", RTX_5090, {"tensor-parallel-size": 4}, "of which gpu-memory-utilization leaves 95%", []),
+    ("sglang_hopper", H200, {}, None, [UNPACKED]),
+    ("sglang_recommended", H200, {}, "=flashinfer_cutlass needs: take serving=sglang_hopper, or set", []),
+    ("sglang_published", H200, {}, "no products in FP4, as moe-runner-backend=flashinfer_cutlass needs", []),
+    ("vllm", H200, {}, None, [UNPACKED]),
+    ("vllm", H200, {"moe-backend": "cutlass"}, "as moe-backend=cutlass needs: set serving.flags.moe-", []),
+    ("sglang_recommended", B200, {}, None, []),
+    ("sglang_published", B200, {}, None, [REPLACED, SIXTEEN]),
+    ("vllm", B200, {}, None, []),
+    ("sglang_hopper", B200, {}, "over 4 GPUs and 2 can be seen: set serving.flags.tp-size=2", []),
+]
+OTHER_MACHINES: list[Case] = [
+    ("sglang_hopper", L40S, {}, None, [UNPACKED]),
+    ("sglang_hopper", A100, {}, None, [UNPACKED]),
+    (
+        "sglang_hopper",
+        H100,
+        {"tp-size": 1},
+        "the weights take 125.2 GiB on one GPU and H100 has 79.6 GiB",
+        [],
+    ),
+    ("sglang_recommended", T4, {}, "T4 (SM75) runs NVFP4 in no way: products in FP4 need SM100", []),
+    ("vllm", Machine((), None), {}, "no NVIDIA GPU is visible and vllm needs one", []),
+    ("vllm", replace(RTX_6000, driver="570.124.06"), {}, "570.124.06 does not run CUDA 13.0", []),
+]
+B200_5, B200_4 = (several(number, "B200", 100, 183359) for number in (5, 4))
+CUDNN = {"attention-backend": "flashinfer"}
+LESS = "tokens of KV cache, less than one context of 131,072: set serving.flags."
+FLAGS: list[Case] = [
+    ("sglang_recommended", RTX_6000, {"attention-backend": "fa3"}, "fa3 is for SM80 to SM90", []),
+    ("sglang_recommended", RTX_6000, {"attention-backend": "trtllm_mha"}, "is for SM100, and RTX", []),
+    ("sglang_recommended", RTX_6000, {"moe-runner-backend": "flashinfer_trtllm"}, "is for SM100", []),
+    ("sglang_recommended", B200, {"moe-runner-backend": "marlin"}, None, ["BF16 although B200"]),
+    ("sglang_deterministic", RTX_6000, CUDNN, None, ["nobody promises", "loses the prefix cache"]),
+    ("sglang_recommended", H200, {"tp-size": 3, "ep-size": 3}, "needs: take", []),
+    ("sglang_hopper", H200, {"tp-size": 3}, "8 KV heads can be neither split over 3 GPUs nor", []),
+    ("vllm", B200_5, {"tensor-parallel-size": 5}, "48 attention heads cannot be split over 5 GPUs", []),
+    ("sglang_recommended", RTX_6000, {"ep-size": 3}, "3 groups of experts do not fit 2 GPUs", []),
+    ("sglang_recommended", B200_4, {"tp-size": 4}, "flashinfer_cutlass takes ep-size 1 or 4, not 2", []),
+    ("vllm", RTX_6000, {"kv-cache-dtype": "fp8_e5m2"}, "vLLM refuses kv-cache-dtype=fp8_e5m2", []),
+    ("sglang_recommended", RTX_6000, {"context-length": 300000}, "more than the 196608 tokens", []),
+    ("sglang_recommended", RTX_6000, {"mem-fraction-static": 0.72}, None, [LESS + "context-length="]),
+    ("vllm", RTX_6000, {"gpu-memory-utilization": 0.72}, LESS + "max-model-len=", []),
+]
 
 
-@pytest.mark.parametrize(("name", "here", "overrides", "refused", "warned"), CASES)
+@pytest.mark.parametrize(
+    ("name", "here", "changed", "refused", "warned"), TABLE_OF_THE_CARD + OTHER_MACHINES + FLAGS
+)
 def test_what_does_not_fit_is_said_with_its_remedy(
-    name: str, here: Machine, overrides: list[str], refused: str | None, warned: list[str]
+    name: str, here: Machine, changed: dict[str, Flag], refused: str | None, warned: list[str]
 ) -> None:
-    found = check(profile(name, *overrides), minimax(), here)
+    found = check(profile(name, changed), minimax(), here)
     refusals = [finding.sentence for finding in found if finding.refuses]
     warnings = [finding.sentence for finding in found if not finding.refuses]
     assert all("\n" not in finding.sentence and len(finding.sentence) < 260 for finding in found)
@@ -152,7 +161,7 @@ def test_the_kv_cache_of_the_checkpoint(name: str, model: Facts, refused: bool, 
 
 
 def test_a_cache_in_bf16_needs_no_scales_and_takes_twice_the_room() -> None:
-    serving = profile("sglang_recommended", "serving.flags.kv-cache-dtype=bf16")
+    serving = profile("sglang_recommended", {"kv-cache-dtype": "bf16"})
     assert check(serving, minimax(scales=False), RTX_6000) == []
     tight = [serving.model_copy(update={"flags": serving.flags | {"mem-fraction-static": 0.78}})]
     tight += [tight[0].model_copy(update={"flags": tight[0].flags | {"kv-cache-dtype": "fp8_e4m3"}})]
@@ -160,7 +169,7 @@ def test_a_cache_in_bf16_needs_no_scales_and_takes_twice_the_room() -> None:
 
 
 def test_attention_in_f32_is_served_in_bf16() -> None:
-    serving = profile("sglang_recommended", "serving.flags.mem-fraction-static=0.65")
+    serving = profile("sglang_recommended", {"mem-fraction-static": 0.71})
     (small,) = check(serving, minimax(), RTX_6000)
     (large,) = check(serving, minimax(attention="F32"), RTX_6000)
     assert small == large
@@ -173,7 +182,6 @@ def test_a_small_model_that_is_not_nvfp4_is_asked_nothing_about_fp4() -> None:
 
 def test_a_checkpoint_s_own_files_say_what_it_is(tmp_path: Path) -> None:
     import numpy as np
-    from safetensors.numpy import save_file
 
     save_file({"a.k_scale": np.zeros((), np.float32)}, tmp_path / "model.safetensors")
     said: dict[str, Any] = {"quantization": {"quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8"}}
@@ -217,14 +225,13 @@ def test_the_driver_s_table_is_read_as_cuda_would(visible: str | None, capabilit
 
 def test_refusals_stop_and_warnings_do_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert settle([warning("slow")]) == ["slow"]
-    with pytest.raises(Usage, match="^first$"):
+    with pytest.raises(Usage, match=r"^first$"):
         settle([warning("slow"), refusal("first"), refusal("second")])
     assert "refused: second" in capsys.readouterr().err
 
 
 def test_without_a_gpu_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
-    from safetensors.numpy import save_file
 
     save_file({"a": np.zeros((2, 2), np.float32)}, tmp_path / "model.safetensors")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -235,11 +242,11 @@ def test_without_a_gpu_nothing_is_started(tmp_path: Path, monkeypatch: pytest.Mo
 
 # What the engines were read to do: when a line is gone, read again.
 READ = [
-    ("sglang", "srt/arg_groups/overrides.py", 'view.attention_backend == "fa3" and view.kv_cache_dtype == "fp8_e5m2"'),
+    ("sglang", "srt/arg_groups/overrides.py", '== "fa3" and view.kv_cache_dtype == "fp8_e5m2"'),
     ("sglang", "srt/layers/attention/attention_registry.py", "requires SM>=80 and SM<=90"),
     ("sglang", "srt/server_args.py", 'if prefill_backend == "trtllm_mha" and not is_sm100_supported()'),
     ("sglang", "srt/layers/communicator.py", "(_is_sm90_supported or _is_sm100_supported)"),
-    ("sglang", "srt/layers/quantization/modelopt_quant.py", "use_marlin_fallback = (8, 0) <= capability < (10, 0)"),
+    ("sglang", "srt/layers/quantization/modelopt_quant.py", "= (8, 0) <= capability < (10, 0)"),
     ("sglang", "srt/layers/quantization/kv_cache.py", "use the default value of 1.0"),
     ("sglang", "srt/models/minimax_m2.py", "if name not in params_dict:\n                        continue"),
     ("sglang", "srt/arg_groups/overrides.py", "trtllm-gen MoE kernels are SM100-only"),

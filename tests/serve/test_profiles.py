@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from serve.engines import PROFILES, packages, profile
 
+from pipeline.environments import program
 from pipeline.errors import Usage
 from pipeline.serve import flags
 from pipeline.serve.findings import settle
@@ -104,3 +105,16 @@ def test_vllm_takes_its_profile(told: dict[str, Any]) -> None:
     assert sentences[2].endswith("invalid choice: 'minimax-m2': did you mean minimax_m2?")
     assert sentences[3].startswith("vllm 0.26.0 has no --tp")
     assert sentences[4] == "nothing in vllm 0.26.0 reads the variable VLLM_USE_V1: leave it out"
+
+
+def test_an_answer_is_remembered_until_the_engine_or_the_flags_change(tmp_path: Path) -> None:
+    packages("sglang")
+    serving, python = profile("sglang_published"), program("serve", "python")
+    place = flags._remembered(serving, python, tmp_path / "serve" / "flags")
+    assert place is not None
+    said = {"kind": "short", "flag": "--tp", "text": "", "instead": "--tp-size"}
+    flags._remember(place, {"version": "0.5.17", "said": [[said]]})
+    (found,) = flags.check(serving, tmp_path)
+    assert found.sentence.startswith("sglang 0.5.17 takes --tp for --tp-size")
+    other = profile("sglang_published", {"tp": 4})
+    assert flags._remembered(other, python, place.parent) != place
