@@ -132,10 +132,10 @@ def test_a_models_code_can_do_no_harm(what: str):
 
 def test_a_models_code_sees_no_environment_and_no_network(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecret")
-    assert trial("import os", "assert 'HF_TOKEN' not in os.environ") == (
-        True,
-        "its code passes, without a network",
-    )
+    passed, why = trial("import os", "assert 'HF_TOKEN' not in os.environ")
+    assert passed
+    # where the kernel grants no namespace the hook of the tests above is all there is, as the verdict says
+    assert why in ("its code passes, without a network", "its code passes, sockets refused by Python alone")
 
 
 def test_a_models_code_that_never_ends_is_stopped():
