@@ -38,6 +38,10 @@ class Asked:
         names = option[self.engine]
         return next((name for name in names if name in self._flags), names[0])
 
+    def override(self, name: str) -> str:
+        """What to write before `=` on the command line to set a flag."""
+        return f"{'' if name in self._flags else '+'}serving.flags.{name}"
+
     def value(self, option: Option) -> Flag:
         """What the profile says, None where it says nothing."""
         return self.flag(*option[self.engine])

@@ -7,16 +7,17 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_QUERY = "index,uuid,name,compute_cap,memory.total,driver_version"
+_QUERY = "index,uuid,name,compute_cap,memory.total,memory.used,driver_version"
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """`capability` is 120 for SM120, `memory_mib` what the driver reports."""
+    """`capability` is 120 for SM120, `memory_mib` what the driver reports, `used_mib` what others have of it."""
 
     name: str
     capability: int
     memory_mib: int
+    used_mib: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,20 +43,21 @@ def machine(environment: Mapping[str, str]) -> Machine:
 
 
 def read(table: str, visible: str | None) -> Machine:
-    """What nvidia-smi printed, one line a GPU: index, uuid, name, 12.0, MiB, driver."""
+    """What nvidia-smi printed, one line a GPU: index, uuid, name, 12.0, MiB, MiB used, driver."""
     lines = list(csv.reader(table.splitlines(), skipinitialspace=True))
-    driver = lines[0][5] if lines else None
+    driver = lines[0][6] if lines else None
     found: dict[str, Gpu] = {}
-    for index, uuid, name, capability, memory, _ in lines:
+    for index, uuid, name, capability, memory, used, _ in lines:
         if not re.fullmatch(r"\d+\.\d", capability) or not memory.isdigit():
             continue  # "[N/A]": a GPU that cannot be asked cannot be used
-        found[index] = found[uuid] = Gpu(name, int(capability.replace(".", "")), int(memory))
+        gpu = Gpu(name, int(capability.replace(".", "")), int(memory), int(used) if used.isdigit() else 0)
+        found[index] = found[uuid] = gpu
     if visible is None:
         return Machine(tuple(gpu for key, gpu in found.items() if key.isdigit()), driver)
     chosen = []
     for word in visible.split(","):
-        gpu = next((gpu for key, gpu in found.items() if key == word or key.startswith(word or " ")), None)
-        if gpu is None:
+        seen = next((gpu for key, gpu in found.items() if key == word or key.startswith(word or " ")), None)
+        if seen is None:
             break  # as CUDA: what follows an invalid one is not seen
-        chosen.append(gpu)
+        chosen.append(seen)
     return Machine(tuple(chosen), driver)

@@ -19,6 +19,7 @@ from pipeline.serve.machine import Gpu, Machine, machine
 DRIVER = 580  # the first that runs CUDA 13.0, which the torch of both engines is built for
 CUDA = "13.0"
 _ENOUGH = 64  # requests at once: the most that the card measured
+_IDLE_MIB = 1024  # the driver's own, and a desktop
 _NO_FP4 = {"sglang": ("auto", "marlin", "humming"), "vllm": ("auto", "marlin", "humming", "emulation")}
 
 
@@ -46,7 +47,7 @@ def check(serving: Serving, model: Facts, here: Machine) -> list[Finding]:
                 "take serving=transformers_cpu"
             )
         ]
-    weakest = min(here.gpus, key=lambda gpu: (gpu.capability, gpu.memory_mib))
+    weakest = min(here.gpus, key=lambda gpu: (gpu.capability, gpu.memory_mib - gpu.used_mib))
     return [
         *_driver(wanted, here),
         *_number_of_gpus(wanted, here),
@@ -55,6 +56,7 @@ def check(serving: Serving, model: Facts, here: Machine) -> list[Finding]:
         *_fusion(wanted, weakest),
         *_kv_cache(wanted, model),
         *_split(wanted, model),
+        *_in_use(here),
         *_memory(wanted, model, weakest),
         *_requests(wanted),
     ]
@@ -73,7 +75,7 @@ def _number_of_gpus(wanted: Asked, here: Machine) -> Iterator[Finding]:
     if number < wanted.tp:
         yield refusal(
             f"{wanted.profile} spreads the model over {wanted.tp} GPUs and {number} can be seen: set "
-            f"serving.flags.{wanted.spelling(asked.TP)}={number}, or CUDA_VISIBLE_DEVICES"
+            f"{wanted.override(wanted.spelling(asked.TP))}={number}, or CUDA_VISIBLE_DEVICES"
         )
 
 
@@ -89,7 +91,7 @@ def _architecture(wanted: Asked, gpu: Gpu) -> Iterator[Finding]:
             yield refusal(
                 f"{gpu.name} (SM{gpu.capability}) has no products in FP4, as {option}={wanted.moe} needs: "
                 + ("take serving=sglang_hopper, or " if wanted.engine == "sglang" else "")
-                + f"set serving.flags.{option}=marlin"
+                + f"set {wanted.override(option)}=marlin"
             )
         yield warning(
             f"{gpu.name} (SM{gpu.capability}) has no products in FP4: weights are unpacked into BF16 ones "
@@ -98,42 +100,43 @@ def _architecture(wanted: Asked, gpu: Gpu) -> Iterator[Finding]:
     elif wanted.moe == "marlin":
         yield warning(
             f"{option}=marlin computes in BF16 although {gpu.name} has products in FP4: set "
-            f"serving.flags.{option}=flashinfer_cutlass"
+            f"{wanted.override(option)}=flashinfer_cutlass"
         )
     elif gpu.capability >= 120 and wanted.moe.startswith("flashinfer_trtllm"):
         yield refusal(
             f"{option}={wanted.moe} is for SM100, and {gpu.name} is SM{gpu.capability}: set "
-            f"serving.flags.{option}=flashinfer_cutlass"
+            f"{wanted.override(option)}=flashinfer_cutlass"
         )
 
 
 def _attention(wanted: Asked, gpu: Gpu) -> Iterator[Finding]:
     if wanted.engine != "sglang":
         return
+    attention = wanted.override("attention-backend")
     if wanted.attention == "fa3" and wanted.kv == "fp8_e5m2":
         yield warning(
             "SGLang runs triton instead of attention-backend=fa3 when the KV cache is fp8_e5m2: set "
-            "serving.flags.attention-backend=triton, or take kv-cache-dtype=fp8_e4m3"
+            f"{attention}=triton, or take kv-cache-dtype=fp8_e4m3"
         )
     elif wanted.attention == "fa3" and not 80 <= gpu.capability < 100:
         yield refusal(
             f"attention-backend=fa3 is for SM80 to SM90, and {gpu.name} is SM{gpu.capability}: set "
-            "serving.flags.attention-backend=triton"
+            f"{attention}=triton"
         )
     elif wanted.attention == "trtllm_mha" and gpu.capability // 10 != 10:
         yield refusal(
             f"attention-backend=trtllm_mha is for SM100, and {gpu.name} is SM{gpu.capability}: set "
-            "serving.flags.attention-backend=triton"
+            f"{attention}=triton"
         )
     if wanted.flag("enable-deterministic-inference"):
         yield warning(
             "enable-deterministic-inference covers attention, sampling and reduction; nobody promises it for "
             "experts in NVFP4: ask the same thing twice, in different batches, before you rely on it"
         )
-        if wanted.attention in (None, "flashinfer"):
+        if wanted.attention == "flashinfer" or (wanted.attention is None and gpu.capability >= 100):
             yield warning(
                 "enable-deterministic-inference with attention-backend=flashinfer loses the prefix cache: "
-                "set serving.flags.attention-backend=triton"
+                f"set {attention}=triton"
             )
 
 
@@ -174,7 +177,7 @@ def _kv_cache(wanted: Asked, model: Facts) -> Iterator[Finding]:
 
 def _split(wanted: Asked, model: Facts) -> Iterator[Finding]:
     tp, ep = wanted.tp, wanted.ep
-    option = f"serving.flags.{wanted.spelling(asked.TP)}"
+    option = wanted.override(wanted.spelling(asked.TP))
     if model.heads % tp:
         yield refusal(
             f"{model.heads} attention heads cannot be split over {tp} GPUs: set {option} to a divisor"
@@ -199,11 +202,20 @@ def _split(wanted: Asked, model: Facts) -> Iterator[Finding]:
         )
 
 
+def _in_use(here: Machine) -> Iterator[Finding]:
+    for gpu in here.gpus:
+        if gpu.used_mib > _IDLE_MIB:
+            yield warning(
+                f"other processes have {_gib(gpu.used_mib << 20)} of {gpu.name}'s memory: end them (nvidia-smi "
+                "names them), or the KV cache gets what they leave"
+            )
+
+
 def _memory(wanted: Asked, model: Facts, gpu: Gpu) -> Iterator[Finding]:
     name = wanted.spelling(asked.FRACTION)
     fraction = wanted.number(asked.FRACTION, USUAL_FRACTION)
     weights = weights_per_gpu(model.tensors.values(), model.tensors, wanted.tp)
-    room = int(gpu.memory_mib * 2**20 * fraction) - weights
+    room = int(gpu.memory_mib * 2**20 * fraction) - (gpu.used_mib << 20) - weights
     if room <= 0:
         where = "one GPU" if wanted.tp == 1 else f"each of {wanted.tp} GPUs"
         yield refusal(
@@ -217,12 +229,12 @@ def _memory(wanted: Asked, model: Facts, gpu: Gpu) -> Iterator[Finding]:
     if context > model.context:
         yield refusal(
             f"{option}={context} is more than the {model.context} tokens that the model was made for: set "
-            f"serving.flags.{option}={model.context} or less"
+            f"{wanted.override(option)}={model.context} or less"
         )
     elif tokens < context:
         sentence = (
             f"beside {_gib(weights)} of weights {gpu.name} holds about {tokens:,} tokens of KV cache, less "
-            f"than one context of {context:,}: set serving.flags.{option}={tokens} or less"
+            f"than one context of {context:,}: set {wanted.override(option)}={tokens} or less"
         )
         yield refusal(sentence) if wanted.engine == "vllm" else warning(sentence)
 
@@ -233,7 +245,7 @@ def _requests(wanted: Asked) -> Iterator[Finding]:
         name = wanted.spelling(asked.CAP)
         yield warning(
             f"{name}={cap}: further requests wait, so throughput stops growing there; to measure more at "
-            f"once, raise serving.flags.{name}"
+            f"once, raise {wanted.override(name)}"
         )
 
 

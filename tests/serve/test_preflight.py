@@ -168,6 +168,16 @@ def test_a_cache_in_bf16_needs_no_scales_and_takes_twice_the_room() -> None:
     assert [len(check(each, minimax(), RTX_6000)) for each in tight] == [1, 0]
 
 
+def test_memory_that_others_have_is_not_counted_on() -> None:
+    half = Machine((replace(RTX_6000.gpus[0], used_mib=20_000), RTX_6000.gpus[1]), RTX_6000.driver)
+    (others, context) = check(profile("sglang_recommended"), minimax(), half)
+    assert others.sentence.startswith("other processes have 19.5 GiB of RTX PRO 6000's memory: end them")
+    assert "less than one context of 131,072" in context.sentence
+    full = Machine((replace(RTX_6000.gpus[0], used_mib=40_000),) * 2, RTX_6000.driver)
+    with pytest.raises(Usage, match=r"the weights take 62\.6 GiB"):
+        settle(check(profile("sglang_recommended"), minimax(), full))
+
+
 def test_attention_in_f32_is_served_in_bf16() -> None:
     serving = profile("sglang_recommended", {"mem-fraction-static": 0.71})
     (small,) = check(serving, minimax(), RTX_6000)
@@ -199,9 +209,9 @@ def test_a_checkpoint_s_own_files_say_what_it_is(tmp_path: Path) -> None:
 
 
 TABLE = """\
-0, GPU-aaaa, NVIDIA RTX PRO 6000 Blackwell Workstation Edition, 12.0, 97887, 580.95.05
-1, GPU-bbbb, NVIDIA H100 80GB HBM3, 9.0, 81559, 580.95.05
-2, GPU-cccc, NVIDIA GeForce GT 710, [N/A], [N/A], 580.95.05
+0, GPU-aaaa, NVIDIA RTX PRO 6000 Blackwell Workstation Edition, 12.0, 97887, 3, 580.95.05
+1, GPU-bbbb, NVIDIA H100 80GB HBM3, 9.0, 81559, 70000, 580.95.05
+2, GPU-cccc, NVIDIA GeForce GT 710, [N/A], [N/A], [N/A], 580.95.05
 """
 
 
@@ -221,6 +231,7 @@ def test_the_driver_s_table_is_read_as_cuda_would(visible: str | None, capabilit
     found = read(TABLE, visible)
     assert [gpu.capability for gpu in found.gpus] == capabilities
     assert found.driver == "580.95.05"
+    assert all(gpu.used_mib == {120: 3, 90: 70000}[gpu.capability] for gpu in found.gpus)
 
 
 def test_refusals_stop_and_warnings_do_not(capsys: pytest.CaptureFixture[str]) -> None:
