@@ -12,7 +12,7 @@ _QUERY = "index,uuid,name,compute_cap,memory.total,memory.used,driver_version"
 
 @dataclass(frozen=True)
 class Gpu:
-    """`capability` is 120 for SM120, `memory_mib` what the driver reports, `used_mib` what others have of it."""
+    """`capability` is 120 for SM120, `memory_mib` what the driver reports, `used_mib` what others have."""
 
     name: str
     capability: int

@@ -206,8 +206,8 @@ def _in_use(here: Machine) -> Iterator[Finding]:
     for gpu in here.gpus:
         if gpu.used_mib > _IDLE_MIB:
             yield warning(
-                f"other processes have {_gib(gpu.used_mib << 20)} of {gpu.name}'s memory: end them (nvidia-smi "
-                "names them), or the KV cache gets what they leave"
+                f"other processes have {_gib(gpu.used_mib << 20)} of {gpu.name}'s memory: end them "
+                "(nvidia-smi names them), or the KV cache gets what they leave"
             )
 
 
