@@ -56,8 +56,9 @@ class Setting:
     @property
     def differs(self) -> bool:
         """Whether the engine does something else than it was asked."""
-        told = self.asked is not None and self.effective is not None
-        return told and _plain(str(self.asked)) != _plain(str(self.effective))
+        if self.asked in (None, "auto") or self.effective is None:
+            return False
+        return _plain(str(self.asked)) != _plain(self.effective)
 
 
 def settings(serving: Serving, endpoint: Endpoint, checkpoint: Path) -> list[Setting]:

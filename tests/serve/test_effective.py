@@ -78,6 +78,13 @@ def test_scales_that_sglang_did_not_load_are_a_difference() -> None:
     assert not by_name(bf16)["kv_cache_dtype"].differs
 
 
+def test_what_was_left_to_the_engine_is_no_difference() -> None:
+    serving = profile("sglang_recommended", {"kv-cache-dtype": "auto"})
+    found = by_name(effective.sglang(serving, info(kv_cache_dtype="fp8_e4m3"), "", scales=True))
+    assert (found["kv_cache_dtype"].differs, found["kv_cache_dtype"].effective) == (False, "fp8_e4m3")
+    assert found["KV scales"].effective == "the checkpoint's"
+
+
 def test_what_sglang_does_not_tell_is_no_difference() -> None:
     found = effective.sglang(profile("sglang_recommended"), {}, "", scales=True)
     assert not any(setting.differs for setting in found)
