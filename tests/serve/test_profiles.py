@@ -71,7 +71,7 @@ def told(request: pytest.FixtureRequest) -> dict[str, Any]:
     return dict(zip([*names, "wrong"], found, strict=True))
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("told", ["sglang"], indirect=True)
 def test_sglang_takes_every_profile_and_warns_of_the_card_s(told: dict[str, Any]) -> None:
     of_the_card = [
@@ -95,7 +95,7 @@ def test_sglang_takes_every_profile_and_warns_of_the_card_s(told: dict[str, Any]
         settle(wrong)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("told", ["vllm"], indirect=True)
 def test_vllm_takes_its_profile(told: dict[str, Any]) -> None:
     assert told["vllm"] == []
