@@ -1,6 +1,7 @@
-"""Making sure that what was written outlives a power cut."""
+"""Room on a disk, and making sure that what was written outlives a power cut."""
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -11,6 +12,14 @@ def force_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def free_at(path: Path) -> int:
+    """Bytes free on the disk where `path` stands, or will."""
+    standing = path.resolve()
+    while not standing.exists():
+        standing = standing.parent
+    return shutil.disk_usage(standing).free
 
 
 def is_full(error: BaseException) -> bool:

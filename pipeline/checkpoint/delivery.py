@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.checkpoint.hub import Promised, Repository, quiet
 from pipeline.checkpoint.tensors import Tensor, described, read_header, united
 from pipeline.digest import all_files, readable_json
-from pipeline.disk import force_to_disk
+from pipeline.disk import force_to_disk, free_at
 from pipeline.errors import Stop
 from pipeline.progress import console, shown
 
@@ -178,11 +178,8 @@ class Delivery:
         return described(path, header, length - data, length)  # tensors lie at a file's end, without a gap
 
     def _room(self) -> None:
-        standing = self.folder.parent
-        while not standing.exists():
-            standing = standing.parent
         needed = self.size(self.missing) - sum(path.lstat().st_size for path in all_files(self._incoming))
-        free = shutil.disk_usage(standing).free
+        free = free_at(self.folder)
         if free < needed:
             raise Stop(
                 f"{shown(self.folder)} has {free / 1e9:.1f} GB free; the rest of {self.repository} needs "
