@@ -18,7 +18,7 @@ from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.writer import Writer, layout
 from pipeline.config.schema import QuantizeConfig
 from pipeline.digest import canonical_json
-from pipeline.disk import force_to_disk
+from pipeline.disk import write_whole
 from pipeline.errors import Stop
 from pipeline.progress import Layers, shown
 from pipeline.quantize.layerwise import pack
@@ -231,12 +231,7 @@ class Run:
         writer.sync()
         self._ranks.wait()
         if self._ranks.leads:
-            path = self._state / f"layer-{index:05}.json"
-            fresh = path.with_suffix(".new")
-            fresh.write_text(canonical_json(record), encoding="utf-8")
-            force_to_disk(fresh)
-            fresh.rename(path)
-            force_to_disk(self._state)
+            write_whole(self._state / f"layer-{index:05}.json", canonical_json(record))
         self._ranks.wait()
 
     def _read_records(self) -> list[dict[str, Any]]:
