@@ -25,7 +25,7 @@ from pipeline.quantize.layerwise import pack
 from pipeline.quantize.layerwise.calibrate import LayerCalibration, Statistics
 from pipeline.quantize.layerwise.hidden import Hidden
 from pipeline.quantize.layerwise.stepper import Stepper
-from pipeline.quantize.layerwise.structure import Structure
+from pipeline.quantize.layerwise.structure import Structure, check_selected
 from pipeline.quantize.model import dtype, skeleton, tensor
 from pipeline.ranks import Ranks
 
@@ -53,6 +53,7 @@ class Run:
         self._threads = config.hardware.threads or len(os.sched_getaffinity(0))
         modules = self._state / f"modules-{ranks.rank}"
         self._structure = Structure(source, config, skeleton(source, config.model, modules))
+        check_selected([name for layer in self._structure.layers for name in layer.linears])
         bare = skeleton(source, config.model, modules)
         where = (
             torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)

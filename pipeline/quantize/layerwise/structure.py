@@ -5,6 +5,7 @@ quantization config says and in which order the checkpoint's tensors come is rea
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class Structure:
         """`bare` is `skeleton`'s model; it is converted in place.
 
         Raises:
-            Stop: when the format selects nothing, or something that is not in a decoder layer.
+            Stop: when the format selects something that is not in a decoder layer.
         """
         self._source = source
         self._float32 = config.quantization.dequantize_to == "float32"
@@ -96,8 +97,6 @@ class Structure:
                 f"ModelOpt enables {enabled} quantizers here, {enabled - understood} of them outside the "
                 "linear layers and attentions of the decoder: take engine=modelopt"
             )
-        if not any(layer.linears for layer in layers):
-            raise Stop("no quantizer is enabled: the format's patterns match no module of this model")
         return layers
 
     def _layer_of(self, name: str) -> int | None:
@@ -154,6 +153,12 @@ class Structure:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config["quantization_config"] = convert_hf_quant_config_format(said)
         (folder / "config.json").write_text(json.dumps(config, indent=4), encoding="utf-8")
+
+
+def check_selected(linears: Collection[str]) -> None:
+    """Stop when the format selects no linear of any layer."""
+    if not linears:
+        raise Stop("no quantizer is enabled: the format's patterns match no module of this model")
 
 
 def layers_name(model: Any) -> str:
