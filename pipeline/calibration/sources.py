@@ -14,6 +14,8 @@ from pipeline.calibration import hub
 from pipeline.config.schema import Dataset
 from pipeline.digest import file_table, sha256_json
 from pipeline.errors import Stop, one_line
+from pipeline.hub import in_plain_words as refused_by_hub
+from pipeline.hub import patiently
 
 # `datasets` reads it when it is imported; without it, it tells a server of every dataset that it opens.
 os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
@@ -55,7 +57,7 @@ def streams(name: str, dataset: Dataset) -> dict[str, Any]:
     """
     builder = _builder(name, dataset)
     with in_plain_words(name, dataset):
-        opened = hub.patiently(builder.as_streaming_dataset)
+        opened = patiently(builder.as_streaming_dataset)
     return {split: opened[split] for split in dataset.splits}
 
 
@@ -73,7 +75,7 @@ def _builder(name: str, dataset: Dataset) -> Any:
     with in_plain_words(name, dataset):
         if _from_hub(name, dataset):
             hub.keep_readme(dataset)
-            builder = hub.patiently(
+            builder = patiently(
                 lambda: load_dataset_builder(dataset.repository, dataset.subset, revision=dataset.revision)
             )
         elif dataset.path and dataset.path.is_dir():
@@ -122,7 +124,7 @@ def in_plain_words(name: str, dataset: Dataset) -> Iterator[None]:
     from datasets.exceptions import DataFilesNotFoundError, DatasetsError
 
     try:
-        with hub.in_plain_words(name, dataset):
+        with refused_by_hub(hub.wanted(name, dataset)):
             yield
     except (DataFilesNotFoundError, EmptyDatasetError):
         raise Stop(f"{dataset.path or dataset.repository} holds no file of data") from None

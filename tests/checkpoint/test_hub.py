@@ -89,7 +89,7 @@ def test_after_many_cuts_the_same_command_resumes(hub: Hub, tmp_path: Path) -> N
     hub.cut(FIRST, at=0, times=5)
     status, _, errors = fetch(tmp_path, commit)
     assert status == 1
-    assert errors.rstrip().endswith("check the network; the same command resumes the download")
+    assert errors.rstrip().endswith("check the network; the same command goes on")
     assert FIRST not in contents(folder(tmp_path, commit))
     hub.cuts.clear()
     hub.requests.clear()
@@ -148,12 +148,13 @@ def test_a_gated_repository_names_the_licence_to_accept(
     monkeypatch.setenv("HF_TOKEN", token)
     status, _, errors = fetch(tmp_path, commit)
     assert status == 1
-    assert f"{NAME} is gated: accept its licence at {hub.endpoint}/{NAME} and set HF_TOKEN" in errors
+    assert f"{NAME} is gated: accept its conditions at {hub.endpoint}/{NAME} and set HF_TOKEN" in errors
 
 
 def test_what_does_not_exist_is_named(hub: Hub, tmp_path: Path) -> None:
     status, _, errors = fetch(tmp_path, "0" * 40)
-    assert (status, errors.strip()) == (1, f"fetch: the hub has no model {NAME}: check model.repository")
+    says = f"fetch: the hub has no model {NAME}: check model.repository, or set model.path to a copy of it"
+    assert (status, errors.strip()) == (1, says)
     commit = hub.add(NAME, small())
     status, _, errors = fetch(tmp_path, "0" * 40)
     assert status == 1
@@ -171,7 +172,7 @@ def test_asked_too_often_it_waits_as_long_as_the_hub_says(hub: Hub, tmp_path: Pa
     hub.refuse(429, times=5, Retry_After="0")
     status, _, errors = fetch(tmp_path, hub.add(NAME, small() | {"README.md": b"new"}))
     assert status == 1
-    assert "asked too often (429): wait some minutes; the same command resumes" in errors
+    assert "asked for too often (429): wait some minutes; the same command goes on" in errors
 
 
 def test_no_network_is_one_sentence(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

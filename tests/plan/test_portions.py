@@ -35,7 +35,7 @@ def test_what_stops_one_process_stops_all() -> None:
     def look(layers: range) -> dict[str, Any]:
         raise Stop(f"layer {layers[0]} is wrong")
 
-    with pytest.raises(Stop, match="^layer 0 is wrong$"):
+    with pytest.raises(Stop, match=r"^layer 0 is wrong$"):
         portions.each([range(2), range(2, 3)], look)
 
 
