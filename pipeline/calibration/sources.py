@@ -4,6 +4,7 @@
 README.md, or by its rules for names. No code of a dataset is ever run.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,8 @@ from typing import Any
 
 from pipeline.calibration import hub
 from pipeline.config.schema import Dataset
-from pipeline.digest import file_table, sha256_json
+from pipeline.digest import file_table, readable_json, sha256_json
+from pipeline.disk import write_whole
 from pipeline.errors import Stop, one_line
 from pipeline.hub import in_plain_words as refused_by_hub
 from pipeline.hub import patiently
@@ -24,20 +26,16 @@ _FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 _README = "README.md"  # its `configs` name the files of each split
 
 
-def described(name: str, dataset: Dataset) -> dict[str, Any]:
+def described(name: str, dataset: Dataset, records: Path) -> dict[str, Any]:
     """What identifies the dataset's content: its files with their digests, their `digest`, a hub's commit.
 
-    Reads a local copy wholly; asks the hub for what it keeps.
+    Reads a local copy wholly. Asks the hub for what it keeps at a commit once, and notes it in `records`.
 
     Raises:
         Stop: when the files, the subset or a split is not there, or the hub refuses.
     """
     if _from_hub(name, dataset):
-        known = hub.listing(name, dataset)
-        root = f"hf://datasets/{dataset.repository}@{dataset.revision}/"
-        files = {url.removeprefix(root): known[url.removeprefix(root)] for url in _files(name, dataset)}
-        said = {"commit": dataset.revision, "files": dict(sorted(files.items()))}
-        return said | {"digest": sha256_json(said)}
+        return _at_commit(name, dataset, records)
     assert dataset.path is not None
     local = [Path(file) for file in _files(name, dataset)]
     root_folder = dataset.path.absolute()
@@ -47,6 +45,32 @@ def described(name: str, dataset: Dataset) -> dict[str, Any]:
         local.append(root_folder / _README)
     table = file_table(root_folder, local)
     return {"files": table, "digest": sha256_json(table)}
+
+
+def _at_commit(name: str, dataset: Dataset, records: Path) -> dict[str, Any]:
+    """A commit never changes: with a record of it the hub is not asked, and need not be reached."""
+    asked = {"commit": dataset.revision, "subset": dataset.subset, "splits": list(dataset.splits)}
+    place = f".{dataset.repository.replace('/', '--')}-{sha256_json([dataset.repository, asked])[:12]}.json"
+    if (told := _recorded(records / place)) is not None:
+        return told
+    known = hub.listing(name, dataset)
+    root = f"hf://datasets/{dataset.repository}@{dataset.revision}/"
+    files = {url.removeprefix(root): known[url.removeprefix(root)] for url in _files(name, dataset)}
+    said: dict[str, Any] = {"commit": dataset.revision, "files": dict(sorted(files.items()))}
+    said["digest"] = sha256_json(said)
+    records.mkdir(parents=True, exist_ok=True)
+    write_whole(records / place, readable_json(said))
+    return said
+
+
+def _recorded(path: Path) -> dict[str, Any] | None:
+    """What was noted, if it is still what was: anything else is asked for again."""
+    try:
+        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        rest = {key: said[key] for key in ("commit", "files")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return said if said == rest | {"digest": sha256_json(rest)} else None
 
 
 def streams(name: str, dataset: Dataset) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
     tools = materialise(config.toolchain.series, config.work_dir / "toolchains")
     samples_from = samples_stage.describe(config)
     samples_key = manifest.key_of("samples", **samples_from)
-    samples_dir = config.work_dir / "samples" / f"{config.recipe.name}-{samples_key[:12]}"
+    samples_dir = samples_stage.place(config, samples_key)
     checkpoint_from = quantize_stage.describe(config, source, samples_key, tools)
     key = manifest.key_of("quantize", **checkpoint_from)
     final = config.output_dir or config.work_dir / "checkpoints" / f"{config.recipe.name}-{key[:12]}"

@@ -74,6 +74,7 @@ def draw(worker: subprocess.Popen[str]) -> Draw:
 
     def drawing(folder: Path, *overrides: str, **environment: str) -> dict[str, Any]:
         said = [f"{NAME}.samples=24", f"{NAME}.splits=[stem,chat]", f"{NAME}.repository=some/texts"]
+        said.append(f"work_dir={folder.parent}/runs")
         asked = {"folder": str(folder), "overrides": ["calibration=text", *said, *overrides]}
         assert worker.stdin is not None
         assert worker.stdout is not None

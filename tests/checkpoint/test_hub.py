@@ -5,55 +5,14 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fetching import FIRST, LAST, MODEL, NAME, SECOND, fetch, folder, large, small, start
 from hub import Hub
-from running import ROOT, contents
+from running import contents
 from several import small as small_recipe
-
-MODEL = ROOT / "demo" / "model"
-NAME = "demo/minimax"
-FIRST, SECOND, LAST = (f"model-0000{n}-of-00003.safetensors" for n in (1, 2, 3))
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    with Hub() as serving:
-        monkeypatch.setenv("HF_ENDPOINT", serving.endpoint)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf_home"))
-        monkeypatch.setenv("COLUMNS", "100")
-        for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
-            monkeypatch.delenv(name, raising=False)
-        yield serving
-
-
-def start(program: str, cwd: Path, commit: str | None, *overrides: str) -> subprocess.Popen[str]:
-    source = ["model.path=null", f"model.repository={NAME}", f"model.revision={commit or 'null'}"]
-    return subprocess.Popen(
-        [Path(sys.executable).parent / program, *source, *overrides],
-        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-
-
-def fetch(cwd: Path, commit: str | None, *overrides: str) -> tuple[int, str, str]:
-    process = start("fetch", cwd, commit, *overrides)
-    said, errors = process.communicate(timeout=120)
-    assert "Traceback" not in errors, errors
-    return process.returncode, said, errors
-
-
-def folder(cwd: Path, commit: str) -> Path:
-    return cwd / "runs" / "sources" / f"demo--minimax@{commit[:12]}"
-
-
-def small() -> dict[str, bytes]:
-    """A repository that is quickly served: a real shard and two small files."""
-    return {name: (MODEL / name).read_bytes() for name in ("config.json", "tokenizer.json", FIRST)}
 
 
 def test_a_fresh_download_holds_what_the_hub_holds_and_is_not_repeated(hub: Hub, tmp_path: Path) -> None:
@@ -67,11 +26,6 @@ def test_a_fresh_download_holds_what_the_hub_holds_and_is_not_repeated(hub: Hub,
     status, said, _ = fetch(tmp_path, commit)
     assert (status, hub.requests) == (0, [])
     assert said.count("right, was here") == len(contents(MODEL))
-
-
-def large() -> dict[str, bytes]:
-    """A file longer than the pieces of 10 MiB in which the client writes down what comes."""
-    return small() | {FIRST: bytes(range(256)) * 100_000}
 
 
 def test_after_a_cut_only_the_rest_is_asked_for(hub: Hub, tmp_path: Path) -> None:
