@@ -63,7 +63,7 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
         Stop: when the format selects nothing, leaves an expert's projection out, or finds no KV quantizer.
     """
     from pipeline.quantize import modelopt
-    from pipeline.quantize.layerwise.structure import check_selected, layers_name
+    from pipeline.quantize.layerwise.structure import layers_name
 
     with _uncollected(), outlined(config, described) as (outline, model):
         expected, plain = _expected(model)
@@ -77,7 +77,7 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
     quantizers = dict(kept["quantizers"])
     linears = dict(kept["linears"])
     selected = {name for (name,) in kept["selected"]}
-    check_selected(selected)
+    modelopt.check_selected(selected)
     check(linears, selected, [name for (name,) in kept["attentions"]], config.kv_cache.format)
     with redirect_stdout(io.StringIO()):
         patterns = modelopt.chosen(config)["quant_cfg"]

@@ -25,8 +25,9 @@ from pipeline.quantize.layerwise import pack
 from pipeline.quantize.layerwise.calibrate import LayerCalibration, Statistics
 from pipeline.quantize.layerwise.hidden import Hidden
 from pipeline.quantize.layerwise.stepper import Stepper
-from pipeline.quantize.layerwise.structure import Structure, check_selected
+from pipeline.quantize.layerwise.structure import Structure
 from pipeline.quantize.model import dtype, skeleton, tensor
+from pipeline.quantize.modelopt import check_selected
 from pipeline.ranks import Ranks
 
 

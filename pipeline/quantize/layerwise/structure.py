@@ -5,7 +5,6 @@ quantization config says and in which order the checkpoint's tensors come is rea
 """
 
 import json
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,12 +152,6 @@ class Structure:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config["quantization_config"] = convert_hf_quant_config_format(said)
         (folder / "config.json").write_text(json.dumps(config, indent=4), encoding="utf-8")
-
-
-def check_selected(linears: Collection[str]) -> None:
-    """Stop when the format selects no linear of any layer."""
-    if not linears:
-        raise Stop("no quantizer is enabled: the format's patterns match no module of this model")
 
 
 def layers_name(model: Any) -> str:
