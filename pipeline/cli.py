@@ -93,6 +93,8 @@ usage: fetch [key=value ...]           the same overrides as quantize
                                                             the real model and its samples
   fetch recipe=local model.path=null model.repository=OWNER/NAME model.revision=COMMIT
                                                             any other model; its texts are a local file
+  fetch recipe=minimax_m2_7_nvfp4 model.path=/data/MiniMax-M2.7 calibration.datasets.NAME.revision=COMMIT ...
+                                                            the samples alone
 
 The model comes into <work_dir>/sources, every file checked against the hub's digest. Of the datasets stays
 the sealed sample set in <work_dir>/samples. The same quantize command then needs no network.
