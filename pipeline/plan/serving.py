@@ -13,6 +13,7 @@ from pipeline.bundle import bundled
 from pipeline.checkpoint.tensors import Tensor
 from pipeline.checkpoint.writer import Entry
 from pipeline.config.schema import Part, QuantizeConfig
+from pipeline.disk import free_at
 from pipeline.errors import Usage
 from pipeline.plan.inventory import Inventory
 
@@ -81,13 +82,10 @@ def here() -> Profile | None:
 
 def machine(folder: Path) -> dict[str, int]:
     """Cores, memory in bytes, and free bytes of the disk that `folder` is or will be on."""
-    standing = folder.resolve()
-    while not standing.exists():
-        standing = standing.parent
     return {
         "cores": len(os.sched_getaffinity(0)),
         "memory": psutil.virtual_memory().total,
-        "disk_free": psutil.disk_usage(str(standing)).free,
+        "disk_free": free_at(folder),
     }
 
 
