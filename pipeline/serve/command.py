@@ -75,6 +75,8 @@ def _serve(config: ServeConfig, endpoint: Endpoint, tracker: Tracker) -> None:
     verdicts = ask(config.truth, endpoint, tracker)
     if config.truth.required:
         verdicts.require()
+    if not config.stay:
+        return
     question = json.dumps({"model": endpoint.model, "messages": [{"role": "user", "content": "Hello"}]})
     key = " -H 'Authorization: Bearer …'" if endpoint.api_key else ""
     lines = (
