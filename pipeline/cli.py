@@ -110,11 +110,11 @@ usage: serve checkpoint=DIR [serving=PROFILE] [truth=QUESTIONS] [key=value ...]
 
   serve checkpoint=runs/checkpoints/demo                       no GPU: dequantized, by transformers
   serve checkpoint=/data/MiniMax-M2.7-NVFP4 serving=sglang_recommended truth=card serving.port=8000
-  serve checkpoint=/data/mine serving.remote_code='{modeling.py: SHA256}'   its own code, once it was read
+  serve checkpoint=/data/mine stay=false                       ask the known questions, then stop
 
 Profiles are the files in conf/serving, question sets those in conf/truth. The server listens on loopback
 unless serving.host and serving.api_key_file say otherwise. Its log lies in <work_dir>/serve.
-Exit status: 1 failed, 2 nothing started, 130 stopped by Ctrl-C, 143 by SIGTERM.
+Exit status: 0 asked and stopped (stay=false), 1 failed, 2 nothing started, 130 Ctrl-C, 143 SIGTERM.
 """
 
 

@@ -22,7 +22,7 @@ def start(cwd: Path, *overrides: str) -> "subprocess.Popen[str]":
         )  # fmt: skip
 
 
-def wait_for(text: str, path: Path, process: "subprocess.Popen[str]", seconds: float = 600) -> None:
+def wait_for(text: str, path: Path, process: "subprocess.Popen[str]", seconds: float = 800) -> None:
     """Until a file holds a text."""
     end = time.monotonic() + seconds
     while text not in path.read_text():

@@ -17,6 +17,7 @@ from pipeline.reports import show
 from pipeline.serve import effective, truth
 from pipeline.serve.endpoint import Endpoint
 from pipeline.serve.engine import Prepared, prepare, stand_by, started
+from pipeline.serve.logs import whole
 from pipeline.tracking import Tracker
 
 
@@ -43,7 +44,7 @@ def run(overrides: list[str]) -> int:
         finally:
             log = prepared.endpoint.log
             if log.exists():
-                tracker.text(log.read_text(encoding="utf-8", errors="replace"), "serve/engine.log")
+                tracker.text(whole(log), "serve/engine.log")
     if told is not None:
         told.add_note("the engine was stopped, no process of it is left")
         raise told
@@ -78,6 +79,8 @@ def _serve(config: ServeConfig, endpoint: Endpoint, tracker: Tracker) -> None:
     verdicts = ask(config.truth, endpoint, tracker)
     if config.truth.required:
         verdicts.require()
+    if not config.stay:
+        return
     question = json.dumps({"model": endpoint.model, "messages": [{"role": "user", "content": "Hello"}]})
     key = " -H 'Authorization: Bearer …'" if endpoint.api_key else ""
     lines = (

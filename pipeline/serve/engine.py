@@ -135,6 +135,9 @@ def _until_ready(serving: Serving, endpoint: Endpoint, engine: Supervised) -> fl
                 said = time.monotonic()
                 console.print(now, markup=False)
     if first.failed is not None:
+        time.sleep(_LOOK_EVERY)  # one that dies drops its connections first
+        if engine.ended():
+            raise Stop(ended_badly(endpoint, engine.status()))
         raise Stop(f"{serving.name} started and cannot answer: {first.failed}" + _said(endpoint))
     return time.monotonic() - begun
 
@@ -177,9 +180,9 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
 
 def ended_badly(endpoint: Endpoint, status: int | None) -> str:
     """One sentence on an engine that is gone, and the last lines of its log."""
-    how = (
-        "ended" if status is None else f"was killed by signal {-status}" if status < 0 else f"ended: {status}"
-    )
+    how = "ended"
+    if status is not None:
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
     memory = out_of_memory(endpoint.log, endpoint.engine, status)
     return f"{endpoint.engine} {how}" + (f"; {memory}" if memory else "") + _said(endpoint)
 

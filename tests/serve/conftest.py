@@ -14,7 +14,7 @@ def served(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Served:
     """Started, asked through OpenAI's own client, ended by Ctrl-C."""
     cwd = tmp_path_factory.mktemp("served")
     result = Served(cwd, demo)
-    process = start(cwd, f"checkpoint={demo}", "serving.served_model_name=demo")
+    process = start(cwd, f"checkpoint={demo}", "serving.served_model_name=demo", "serving.ready_timeout_s=780")
     try:
         wait_for("stop it", cwd / "out.txt", process)
         processes = family(process, 2)
