@@ -102,19 +102,17 @@ def _deprecated(parser: argparse.ArgumentParser, action: argparse.Action) -> str
     return str(getattr(action, "new_flag", None) or (found.group(1) if found else ""))
 
 
-def unread(engine: str, names: list[str]) -> Iterator[Finding]:
-    """The engine's own variables that no file of its package names."""
-    own = {name for name in names if name.startswith(f"{engine.upper()}_")}
+def unread(engine: str, names: set[str]) -> set[str]:
+    """Of these variables, the engine's own ones that no file of its package names."""
+    own = {name.encode() for name in names if name.startswith(f"{engine.upper()}_")}
     spec = find_spec(engine)
-    if not own or spec is None or not spec.submodule_search_locations:
-        return
-    for file in Path(spec.submodule_search_locations[0]).rglob("*.py"):
-        text = file.read_text(encoding="utf-8", errors="replace")
-        own -= {name for name in own if name in text}
+    folders = (spec.submodule_search_locations if spec else None) or []
+    for file in (file for folder in folders for file in Path(folder).rglob("*.py")):
         if not own:
-            return
-    for name in sorted(own):
-        yield _finding("unread", name, "", None)
+            break
+        text = file.read_bytes()
+        own = {name for name in own if name not in text}
+    return {name.decode() for name in own}
 
 
 def _finding(kind: str, flag: str, text: str, instead: str | None) -> Finding:
@@ -135,9 +133,10 @@ def main() -> None:
     for action in parser._actions:
         action.required = False
     parser.error = _refuse  # type: ignore[assignment,method-assign]
+    dead = unread(engine, {name for profile in asked for name in profile["variables"]})
     said = [
         [each for words in profile["flags"] for each in findings(parser, late, words)]
-        + list(unread(engine, profile["variables"]))
+        + [_finding("unread", name, "", None) for name in profile["variables"] if name in dead]
         for profile in asked
     ]
     json.dump({"version": version(engine), "said": said}, answer)
