@@ -86,12 +86,12 @@ def test_sglang_takes_every_profile_and_warns_of_the_card_s(told: dict[str, Any]
         expected = of_the_card if name in ("sglang_published", "sglang_baseline") else []
         assert [finding.sentence for finding in found] == expected
     refused = [finding.sentence for finding in wrong if finding.refuses]
-    assert refused[1] == (
+    assert refused[0] == (
         "sglang 0.5.17 does not take --kv-cache-dtype: invalid choice: 'fp8_e4': did you mean fp8_e4m3?"
     )
-    assert refused[2] == "sglang 0.5.17 has no --atention-backend: did you mean --attention-backend?"
-    assert refused[3] == "sglang 0.5.17 does not take --ep: invalid int value: 'two'"
-    with pytest.raises(Usage, match="does not take --kv-cache-dtyp"):
+    assert refused[1] == "sglang 0.5.17 has no --atention-backend: did you mean --attention-backend?"
+    assert refused[2] == "sglang 0.5.17 does not take --ep: invalid int value: 'two'"
+    with pytest.raises(Usage, match="does not take --kv-cache-dtype"):
         settle(wrong)
 
 
