@@ -20,7 +20,7 @@ def start(cwd: Path, *overrides: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [*SERVE, *overrides],
             cwd=cwd, stdout=out, stderr=err, text=True, env=os.environ | {"COLUMNS": "100"},
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run behind &
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored behind a shell's &
         )  # fmt: skip
 
 
