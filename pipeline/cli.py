@@ -85,16 +85,19 @@ Exit status: 0 planned, 1 failed, 2 the request is wrong, or the recipe would no
 
 
 FETCH = """\
-fetch: download a recipe's model, every file checked against the hub's digest; quantize nothing.
+fetch: bring everything that a recipe takes from the hub; quantize nothing.
 
 usage: fetch [key=value ...]           the same overrides as quantize
 
-  fetch recipe=minimax_m2_7_nvfp4 model.revision=COMMIT     the real model at a commit
+  fetch recipe=minimax_m2_7_nvfp4 model.revision=COMMIT calibration.datasets.NAME.revision=COMMIT ...
+                                                            the real model and its samples
   fetch recipe=local model.path=null model.repository=OWNER/NAME model.revision=COMMIT
-                                                            any other
-  fetch recipe=minimax_m2_7_nvfp4 model.revision=COMMIT work_dir=/data/runs
-                                                            into /data/runs/sources
+                                                            any other model; its texts are a local file
+  fetch recipe=minimax_m2_7_nvfp4 model.path=/data/MiniMax-M2.7 calibration.datasets.NAME.revision=COMMIT ...
+                                                            the samples alone
 
+The model comes into <work_dir>/sources, every file checked against the hub's digest. Of the datasets stays
+the sealed sample set in <work_dir>/samples. The same quantize command then needs no network.
 An interrupted download goes on where it ended; what is here and was checked is not read again.
 HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are respected.
 Exit status: 0 complete, 1 failed, 2 nothing started because something is wrong with the request.

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from pipeline.bundle import bundled
 from pipeline.config.schema import Part, QuantizeConfig
+from pipeline.disk import free_at
 from pipeline.errors import Usage
 from pipeline.plan.inventory import Inventory
 
@@ -78,13 +79,10 @@ def here() -> Profile | None:
 
 def machine(folder: Path) -> dict[str, int]:
     """Cores, memory in bytes, and free bytes of the disk that `folder` is or will be on."""
-    standing = folder.resolve()
-    while not standing.exists():
-        standing = standing.parent
     return {
         "cores": len(os.sched_getaffinity(0)),
         "memory": psutil.virtual_memory().total,
-        "disk_free": psutil.disk_usage(str(standing)).free,
+        "disk_free": free_at(folder),
     }
 
 
