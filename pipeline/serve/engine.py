@@ -22,6 +22,7 @@ from pipeline.serve import address, client, dequantized, remote_code
 from pipeline.serve.endpoint import Endpoint
 from pipeline.serve.launch import Launch, launch
 from pipeline.serve.logs import last_line, last_lines, out_of_memory
+from pipeline.serve.preflight import preflight
 from pipeline.serve.process import Supervised
 
 _LOOK_EVERY = 0.2  # seconds
@@ -37,6 +38,7 @@ class Prepared:
     checkpoint: Path
     launch: Launch
     endpoint: Endpoint = field(repr=False)
+    warnings: tuple[str, ...] = ()
 
     def command(self) -> str:
         """What is executed, ready to paste into a shell, secrets struck out."""
@@ -70,6 +72,7 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
     own_code = serving.engine == "transformers" or bool(serving.flags.get("trust-remote-code"))
     if own_code and remote_code.needed(checkpoint, config, serving.remote_code):
         serving = serving.model_copy(update={"flags": serving.flags | {"trust-remote-code": True}})
+    warnings = preflight(serving, checkpoint, config, work_dir)
     model = checkpoint
     if serving.engine == "transformers":
         model = dequantized.folder(checkpoint, config, work_dir)
@@ -82,7 +85,7 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
         pid=0,
         log=_log_folder(serving.name, work_dir) / "engine.log",
     )
-    return Prepared(serving, checkpoint, launch(serving, model, port), endpoint)
+    return Prepared(serving, checkpoint, launch(serving, model, port), endpoint, tuple(warnings))
 
 
 @contextmanager
