@@ -1,6 +1,7 @@
 """Running `serve` as a user would, and looking after its processes."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ def start(cwd: Path, *overrides: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [*SERVE, *overrides],
             cwd=cwd, stdout=out, stderr=err, text=True, env=os.environ | {"COLUMNS": "100"},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored behind a shell's &
         )  # fmt: skip
 
 

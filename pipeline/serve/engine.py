@@ -76,6 +76,7 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
     model = checkpoint
     if serving.engine == "transformers":
         model = dequantized.folder(checkpoint, config, work_dir)
+    command = launch(serving, model, port)
     endpoint = Endpoint(
         url=address.url(serving, port),
         model=serving.served_model_name or checkpoint.resolve().name,
@@ -85,7 +86,7 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
         pid=0,
         log=_log_folder(serving.name, work_dir) / "engine.log",
     )
-    return Prepared(serving, checkpoint, launch(serving, model, port), endpoint, tuple(warnings))
+    return Prepared(serving, checkpoint, command, endpoint, tuple(warnings))
 
 
 @contextmanager
