@@ -1,7 +1,7 @@
-"""The load: aiperf as a process of its own, through all levels in one run, and what it records of each request.
+"""The load: aiperf as a process of its own, through all levels in one run, and its record of each request.
 
 aiperf takes seconds to start and is started once for all levels, each a phase of its run, behind a phase of
-requests that are not counted. Its record of a request is read as soon as it is written.
+requests that are not counted. A record is read as soon as it is written.
 """
 
 import json

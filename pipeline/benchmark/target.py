@@ -18,7 +18,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True)
 class Target:
-    """A server that answers. `url` ends in /v1; `pid` is its own process, where that is known and runs here."""
+    """A server that answers. `url` ends in /v1; `pid` is its process, where it runs here."""
 
     url: str
     model: str
@@ -62,7 +62,9 @@ def dialect_of(target: Target, temperature: float, output_tokens: int) -> Dialec
         try:
             usage = [event["usage"] for event in _stream(target, dialect, small) if event.get("usage")]
         except urllib.error.HTTPError as error:
-            refusals.append(f"HTTP {error.code}: {' '.join(error.read(300).decode(errors='replace').split())}")
+            refusals.append(
+                f"HTTP {error.code}: {' '.join(error.read(300).decode(errors='replace').split())}"
+            )
             continue
         except (OSError, ValueError) as error:
             raise Usage(f"{target.url} does not answer ({error}): is the server up?") from None
@@ -77,14 +79,18 @@ def _engines(temperature: float) -> Dialect:
 
 def _transformers(temperature: float, tokens: int) -> Dialect:
     """It refuses what it does not know, `ignore_eos` too; its own field carries a whole generation config."""
-    exactly = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": temperature > 0}
+    exactly: dict[str, Any] = {
+        "max_new_tokens": tokens,
+        "min_new_tokens": tokens,
+        "do_sample": temperature > 0,
+    }
     if temperature > 0:
         exactly["temperature"] = temperature
     return Dialect("generation_config", {"generation_config": json.dumps(exactly)}, "max_tokens", False)
 
 
 def _stream(target: Target, dialect: Dialect, extra: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    body = {
+    body: dict[str, Any] = {
         "model": target.model,
         "messages": [{"role": "user", "content": "Count to ten."}],
         "stream": True,

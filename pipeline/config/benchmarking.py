@@ -12,9 +12,9 @@ from pipeline.config.serving import Serving, Truth
 class Benchmark(Part):
     """A closed loop of users: each sends a request, reads the whole answer, and sends the next.
 
-    `levels` are numbers of users. At each, after `warmup_waves` requests per user that are not counted, every
-    user sends `waves`, or more until `fewest_requests` are sent. Lengths are in tokens, `request_timeout_s` in
-    seconds; an answer is `output_tokens` long whatever the model would say. The server is started `restarts`
+    `levels` are numbers of users. At each, after `warmup_waves` requests a user that are not counted, every
+    user sends `waves`, or more until `fewest_requests` are sent. Lengths are in tokens, times in seconds; an
+    answer is `output_tokens` long whatever the model would say. The server is started `restarts`
     times, and each time all levels are gone through. `beside` names the published series of
     `conf/benchmark/published` to compare with.
     """
@@ -67,7 +67,9 @@ class BenchmarkConfig(Part):
         if self.endpoint is not None and (self.checkpoint is not None or self.serving is not None):
             raise ValueError("endpoint is a server that runs: leave out checkpoint and serving, or endpoint")
         if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
-            raise ValueError(f"endpoint={self.endpoint}: should be an address such as http://127.0.0.1:8000/v1")
+            raise ValueError(
+                f"endpoint={self.endpoint}: should be an address such as http://127.0.0.1:8000/v1"
+            )
         if self.endpoint is not None and self.tokenizer is None:
             raise ValueError("tokenizer is needed: give tokenizer=DIR, a folder with the model's tokenizer")
         if self.endpoint is None and (self.model or self.tokenizer or self.api_key_file):
