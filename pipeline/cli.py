@@ -111,7 +111,7 @@ usage: serve checkpoint=DIR [serving=PROFILE] [truth=QUESTIONS] [key=value ...]
 
 Profiles are the files in conf/serving, question sets those in conf/truth. The server listens on loopback
 unless serving.host and serving.api_key_file say otherwise. Its log lies in <work_dir>/serve.
-Exit status: 0 stopped by Ctrl-C after it was ready, 1 failed, 2 nothing started.
+Exit status: 1 failed, 2 nothing started, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 BENCHMARK = """\
@@ -188,6 +188,8 @@ def _main(help_text: str, module: str) -> None:
     from pipeline.redact import redact
 
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
+        signal.signal(signal.SIGHUP, _terminate)
     try:
         run: Callable[[list[str]], int] = import_module(module).run
         sys.exit(run(overrides))
@@ -204,15 +206,19 @@ def _main(help_text: str, module: str) -> None:
         sys.exit(1)
     except KeyboardInterrupt as stop:
         print(f"interrupted: {_standing(stop)}", file=sys.stderr)
-        sys.exit(143 if isinstance(stop, _Terminated) else 130)
+        sys.exit(128 + (stop.number if isinstance(stop, _Terminated) else signal.SIGINT))
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM ends the work as Ctrl-C does."""
+    """SIGTERM and SIGHUP end the work as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
-def _terminate(*_: object) -> None:
-    raise _Terminated
+def _terminate(number: int, _: object) -> None:
+    raise _Terminated(number)
 
 
 def _standing(error: BaseException) -> str:

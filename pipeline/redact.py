@@ -12,13 +12,24 @@ _PATTERNS = re.compile(
     r"|(?<=[Bb]earer )[A-Za-z0-9._~+/-]{8,}"
 )
 STRUCK = "[redacted]"
+_told: set[str] = set()
+
+
+def hide(value: str) -> None:
+    """From now on a value read from elsewhere is a secret too."""
+    _told.add(value)
 
 
 def secrets() -> list[str]:
-    """Values of environment variables whose names say that they are secret, longest first."""
-    values = {value for name, value in os.environ.items() if _NAMES.search(name) and len(value) >= 8}
+    """What `hide` was told, and variables of the environment named as secrets are; longest first."""
+    values = {value for name, value in os.environ.items() if _NAMES.search(name) and len(value) >= 8} | _told
     # A path to a secret is not the secret, and striking it out would hide what a message is about.
     return sorted((value for value in values if not Path(value).exists()), key=len, reverse=True)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable of this name holds a secret."""
+    return _NAMES.search(name) is not None
 
 
 def redact(text: str) -> str:

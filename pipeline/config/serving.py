@@ -1,7 +1,7 @@
 """What `serve` may be told: how an engine is started, and the questions it must answer first."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -23,7 +23,7 @@ class Serving(Part):
     summary: str
     engine: Literal["sglang", "vllm", "transformers"]
     flags: dict[str, Flag]
-    environment: dict[str, str]
+    environment: dict[str, Annotated[str, Field(coerce_numbers_to_str=True)]]
     host: str
     port: int = Field(ge=0, le=65535)
     api_key_file: Path | None

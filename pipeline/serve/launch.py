@@ -23,7 +23,12 @@ def launch(serving: Serving, model: Path, port: int) -> Launch:
 def _transformers(serving: Serving, model: Path, port: int) -> Launch:
     argv = (sys.executable, "-m", "pipeline.serve.transformers_server", f"--force-model={model}")
     rest = options(serving.flags | {"host": serving.host, "port": port})
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "CUDA_VISIBLE_DEVICES": ""}
+    offline = {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_MODULES_CACHE": str(model.parent / ".modules"),  # its copy of the checkpoint's own code
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     return Launch((*argv, *rest), offline | serving.environment)
 
 

@@ -1,0 +1,75 @@
+"""Asking an OpenAI-compatible server, with nothing but the standard library."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+# No proxy of the environment: the server is this machine's, or named on purpose.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class NoAnswer(Exception):
+    """The server has not answered; the message says how. `status` is its HTTP status if it gave one."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def healthy(url: str, timeout_s: float = 2.0) -> bool:
+    """Whether `/health` beside a `…/v1` address answers 200."""
+    try:
+        with _OPENER.open(url.removesuffix("/v1") + "/health", timeout=timeout_s) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def ask(
+    url: str,
+    model: str,
+    api_key: str | None,
+    messages: list[dict[str, str]],
+    max_tokens: int,
+    timeout_s: float,
+) -> str:
+    """The greedy answer of `…/v1/chat/completions` to a conversation; what was thought aloud is left out.
+
+    Raises:
+        NoAnswer: for an HTTP error, a broken stream, or one that takes longer than `timeout_s` seconds.
+    """
+    body = {"model": model, "messages": messages, "max_tokens": max_tokens, "temperature": 0, "stream": True}
+    headers = {"Content-Type": "application/json"}
+    if api_key is not None:
+        headers["Authorization"] = f"Bearer {api_key}"
+    request = urllib.request.Request(f"{url}/chat/completions", json.dumps(body).encode(), headers)
+    end = time.monotonic() + timeout_s
+    said: list[str] = []
+    try:
+        with _OPENER.open(request, timeout=timeout_s) as answer:
+            for event in _events(answer):
+                if "error" in event:
+                    raise NoAnswer(f"the server broke off: {event['error']}")
+                for choice in event.get("choices", []):
+                    said.append(choice.get("delta", {}).get("content") or "")
+                if time.monotonic() > end:
+                    raise NoAnswer(f"no whole answer within {timeout_s:.0f} s")
+    except urllib.error.HTTPError as error:
+        detail = " ".join(error.read(300).decode(errors="replace").split())
+        raise NoAnswer(f"HTTP {error.code}: {detail}", error.code) from None
+    except TimeoutError:
+        raise NoAnswer(f"no answer within {timeout_s:.0f} s") from None
+    except (OSError, ValueError) as error:
+        raise NoAnswer(f"the connection failed: {error}") from None
+    return "".join(said).rpartition("</think>")[2].strip()
+
+
+def _events(answer: Any) -> Iterator[dict[str, Any]]:
+    """The JSON values of a stream of server-sent events."""
+    for line in answer:
+        text = line.decode().strip()
+        if text.startswith("data:") and (data := text.removeprefix("data:").strip()) != "[DONE]":
+            yield json.loads(data)

@@ -1,0 +1,34 @@
+"""`transformers serve`, with the classes that a checkpoint brings made known to it.
+
+    python -m pipeline.serve.transformers_server --force-model=DIR --trust-remote-code …    serve's options
+
+transformers 4.57.6 looks a model's class up among its own, also with --trust-remote-code, so a checkpoint
+with code of its own (MiniMax-M2) ends in an AttributeError. Its digests were checked before this starts.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    """Make the class known, then hand over."""
+    model = next(word.split("=", 1)[1] for word in sys.argv if word.startswith("--force-model="))
+    config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+    reference = config.get("auto_map", {}).get("AutoModelForCausalLM")
+    from transformers.commands import serving, transformers_cli
+
+    if "--trust-remote-code" in sys.argv and reference:
+        from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+        found: Any = get_class_from_dynamic_module(reference, model)
+        # Importing the command line makes a second module `transformers`: the server looks into its own.
+        setattr(serving.transformers, found.__name__, found)
+        serving.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[found.config_class.model_type] = found.__name__
+    sys.argv = ["transformers", "serve", *sys.argv[1:]]
+    transformers_cli.main()
+
+
+if __name__ == "__main__":
+    main()
