@@ -4,6 +4,7 @@ The null endpoint answers each level at the pace that was measured there. Whatev
 the client's (and the null endpoint's, and the network's on loopback): an upper bound of what the client adds.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ from typing import Any
 from pipeline.benchmark import null_endpoint
 from pipeline.benchmark.null_endpoint import Pace
 from pipeline.benchmark.points import Point, mean
-from pipeline.benchmark.target import Target
 from pipeline.config.benchmarking import Benchmark
+from pipeline.serve.endpoint import Endpoint
 
 
 def paces(benchmark: Benchmark, levels: list[Point]) -> list[Pace]:
@@ -31,7 +32,7 @@ def paces(benchmark: Benchmark, levels: list[Point]) -> list[Pace]:
 
 
 @contextmanager
-def null(paces: list[Pace], tokenizer: Path) -> Iterator[Target]:
+def null(paces: list[Pace], tokenizer: Path) -> Iterator[Endpoint]:
     """A null endpoint in a process of its own, gone afterwards, and with us."""
     words = [f"{pace.requests}:{1000 * pace.first_s!r}:{1000 * pace.each_s!r}" for pace in paces]
     argv = [sys.executable, "-m", null_endpoint.__name__, *words]
@@ -41,7 +42,7 @@ def null(paces: list[Pace], tokenizer: Path) -> Iterator[Target]:
         assert process.stdin is not None and process.stdout is not None
         try:
             url = process.stdout.readline().strip()
-            yield Target(url, null_endpoint.MODEL, None, tokenizer, process.pid)
+            yield Endpoint(url, null_endpoint.MODEL, None, tokenizer, "null", process.pid, Path(os.devnull))
         finally:
             process.kill()
 

@@ -45,8 +45,7 @@ def execute(config: BenchmarkConfig) -> tuple[Path, Results, list[Series]]:
         tracking.opened(config.tracking, f"benchmark {found['name']}", config.work_dir) as tracker,
         results.standing(stand, found["name"]) as folder,
     ):
-        tracker.params({"benchmark": found["load"], "serving": found["serving"] or {}})
-        tracker.tags({"checkpoint.key": str(found["server"]["key"])})
+        tracker.params({"benchmark": found["load"]})
         try:
             measure(config, folder, found, tracker)
         finally:

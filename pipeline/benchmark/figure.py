@@ -31,6 +31,8 @@ def throughput(results: Results, beside: list[Series]) -> Any:
         chart.set(xscale="log", yscale="log", xlabel="concurrent users", title=title)
         chart.set_xticks(users, [str(each) for each in users])
         chart.minorticks_off()
+        low, high = chart.get_ylim()
+        chart.set_ylim(low / 1.7, high * 1.7)
         plain_ticks(chart.yaxis)
         chart.grid(color="0.9")
     charts[0].set_ylabel("tokens/s")

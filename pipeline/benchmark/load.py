@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.benchmark.target import Dialect, Target
+from pipeline.benchmark.dialect import Dialect
 from pipeline.config.benchmarking import Benchmark
 from pipeline.environments import program
 from pipeline.errors import Stop
+from pipeline.serve.endpoint import Endpoint
 from pipeline.serve.process import Supervised
 
 _KEY = "PROOFCARD_BENCHMARK_KEY"  # the variable through which aiperf's configuration names the API key
@@ -46,12 +47,13 @@ class Request:
         return self.start + self.latency
 
 
-def requests(benchmark: Benchmark, target: Target, dialect: Dialect, folder: Path) -> Iterator[Request]:
+def requests(benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: Path) -> Iterator[Request]:
     """Put the load on `target`, and give each counted request when its answer has come. `folder` is aiperf's.
 
     Raises:
         Stop: when aiperf fails, with the last it said.
     """
+    assert target.tokenizer is not None
     folder.mkdir()
     (folder / "tmp").mkdir()
     order = folder / "aiperf.json"  # JSON is YAML
@@ -74,7 +76,7 @@ def prompts(folder: Path) -> list[Any]:
     return [[payload["messages"] for payload in entry["payloads"]] for entry in said["data"]]
 
 
-def _order(benchmark: Benchmark, target: Target, dialect: Dialect, folder: Path) -> dict[str, Any]:
+def _order(benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: Path) -> dict[str, Any]:
     phases: list[dict[str, Any]] = []
     for users in benchmark.levels:
         shared = {"type": "concurrency", "concurrency": users}
@@ -108,14 +110,14 @@ def _order(benchmark: Benchmark, target: Target, dialect: Dialect, folder: Path)
             "dataset": dataset,
             "phases": phases,
             "artifacts": {"dir": str(folder.absolute()), "records": ["jsonl"]},
-            "tokenizer": {"name": str(target.tokenizer.absolute())},
+            "tokenizer": {"name": str(Path(target.tokenizer or "").absolute())},
             "gpu_telemetry": {"enabled": False},
             "server_metrics": {"enabled": False},
         },
     }
 
 
-def _environment(target: Target, folder: Path) -> dict[str, str]:
+def _environment(target: Endpoint, folder: Path) -> dict[str, str]:
     # With these two set aiperf looks for a local tokenizer in the hub's cache, and fails.
     offline = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     own = {

@@ -1,6 +1,7 @@
 """The measurement: every start of the server through every level, then the client alone; saved by level."""
 
 import json
+import os
 import re
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
@@ -9,15 +10,17 @@ from typing import Any
 
 from pipeline import manifest
 from pipeline.benchmark import client, load, results
+from pipeline.benchmark.dialect import Dialect, dialect_of, model_of
 from pipeline.benchmark.machine import Watch, listener
 from pipeline.benchmark.points import Point, doubts, over_starts, point
 from pipeline.benchmark.results import Results
-from pipeline.benchmark.target import Dialect, Target, dialect_of, model_of
 from pipeline.config.benchmarking import Benchmark, BenchmarkConfig
 from pipeline.digest import sha256_json
 from pipeline.errors import Stop, Usage
 from pipeline.progress import Bar, console
-from pipeline.serve.engine import running
+from pipeline.serve.command import ask, describe
+from pipeline.serve.endpoint import Endpoint
+from pipeline.serve.engine import prepare, started
 from pipeline.tracking import Tracker
 
 _CLIENT = "client"  # folders of aiperf's own files, of which nothing is kept
@@ -76,12 +79,12 @@ def measure(config: BenchmarkConfig, folder: Path, found: Results, tracker: Trac
     """
     benchmark = config.benchmark
     for number in range(1, (benchmark.restarts if config.endpoint is None else 1) + 1):
-        with tracker.stage(f"start {number}"), _served(config) as (target, ready_s):
+        with _served(config, number, tracker) as target, tracker.stage(f"start {number}"):
             if number == 1:
                 dialect = dialect_of(target, benchmark.temperature, benchmark.output_tokens)
                 found |= {"dialect": dialect.name, "usage": dialect.usage, "tokenizer": str(target.tokenizer)}
-            start: dict[str, Any] = {"ready_s": ready_s, "points": []}
-            tracker.metrics({"ready_s": ready_s})
+            start: dict[str, Any] = {"ready_s": target.ready_s, "points": []}
+            tracker.metrics({"serve/ready_seconds": target.ready_s})
             ours = folder / f"{_CLIENT}-{number}"
             with closing(_points(benchmark, target, dialect, ours, f"start {number}", found)) as points:
                 for each in points:
@@ -99,17 +102,36 @@ def measure(config: BenchmarkConfig, folder: Path, found: Results, tracker: Trac
 
 
 @contextmanager
-def _served(config: BenchmarkConfig) -> Iterator[tuple[Target, float]]:
-    """A server to measure and the seconds it took to be ready: started here, or found running."""
-    if config.endpoint is None:
-        assert config.serving is not None and config.checkpoint is not None
-        with running(config.serving, config.checkpoint, config.work_dir) as engine:
-            tokenizer = engine.tokenizer or config.checkpoint
-            yield Target(engine.url, engine.model, engine.api_key, tokenizer, engine.pid), engine.ready_s
+def _served(config: BenchmarkConfig, number: int, tracker: Tracker) -> Iterator[Endpoint]:
+    """A server to measure, started here for the `number`th time or found running, its known answers right."""
+    if config.endpoint is not None:
+        assert config.model is not None
+        key, pid = _key(config.api_key_file), listener(config.endpoint) or 0
+        found = Endpoint(config.endpoint, config.model, key, config.tokenizer, "", pid, Path(os.devnull))
+        _examine(config, found, tracker)
+        yield found
         return
-    assert config.tokenizer is not None and config.model is not None
-    key = _key(config.api_key_file)
-    yield Target(config.endpoint, config.model, key, config.tokenizer, listener(config.endpoint)), 0.0
+    assert config.serving is not None and config.checkpoint is not None
+    prepared = prepare(config.serving, config.checkpoint, config.work_dir)
+    if prepared.endpoint.tokenizer is None:
+        raise Usage(f"{config.checkpoint} has no tokenizer_config.json: prompts cannot be made")
+    if number == 1:
+        describe(tracker, prepared)
+    try:
+        with started(prepared) as endpoint:
+            if number == 1:
+                _examine(config, endpoint, tracker)
+            yield endpoint
+    finally:
+        if prepared.endpoint.log.exists():
+            log = prepared.endpoint.log.read_text(encoding="utf-8", errors="replace")
+            tracker.text(log, f"serve/engine-{number}.log")
+
+
+def _examine(config: BenchmarkConfig, endpoint: Endpoint, tracker: Tracker) -> None:
+    verdicts = ask(config.truth, endpoint, tracker)
+    if config.truth.required:
+        verdicts.require()
 
 
 def _key(file: Path | None) -> str | None:
@@ -122,12 +144,12 @@ def _key(file: Path | None) -> str | None:
 
 
 def _points(
-    benchmark: Benchmark, target: Target, dialect: Dialect, ours: Path, title: str, found: Results
+    benchmark: Benchmark, target: Endpoint, dialect: Dialect, ours: Path, title: str, found: Results
 ) -> Generator[Point, None, None]:
     """Each level's point once its last request has come; `ours` is aiperf's folder."""
     sent: dict[int, list[load.Request]] = {users: [] for users in benchmark.levels}
     total = sum(benchmark.requests(users) for users in benchmark.levels)
-    with Watch(target.pid) as watch, Bar(title, total, "requests") as bar:
+    with Watch(target.pid or None) as watch, Bar(title, total, "requests") as bar:
         found["machine_absent"] = watch.absent
         for request in load.requests(benchmark, target, dialect, ours):
             bar.advance()

@@ -63,7 +63,7 @@ def _throughput(results: Results) -> Section:
         f"{results['server']['told']}, {starts} start{'s' if starts > 1 else ''} of it, "
         f"{load['output_tokens']}-token answers to prompts of {load['input_tokens']} tokens; "
         f"tokens counted by the {'server' if results['usage'] else 'tokenizer'}. Mean over the starts, "
-        "and least to most. A user's: tokens over the seconds waited. Client: the share that may be the client's own."
+        "and least to most. A user's: tokens over the seconds waited. Client: the share that may be its own."
     )
     rows = []
     for level in results["levels"]:

@@ -1,30 +1,19 @@
-"""What is measured: an OpenAI-compatible server, and how it must be asked for answers of a given length."""
+"""How a server must be asked for answers of a given length, found by asking it."""
 
 import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import Usage
+from pipeline.serve.endpoint import Endpoint
 
 _TOKENS = 8
 _TIMEOUT_S = 120.0
 # No proxy of the environment: the server is this machine's, or named on purpose.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-@dataclass(frozen=True)
-class Target:
-    """A server that answers. `url` ends in /v1; `pid` is its process, where it runs here."""
-
-    url: str
-    model: str
-    api_key: str | None = field(repr=False)
-    tokenizer: Path
-    pid: int | None
 
 
 @dataclass(frozen=True)
@@ -50,7 +39,7 @@ def model_of(url: str, api_key: str | None) -> str:
         raise Usage(f"{url}/models names no model ({error}): is the server up? Or give model=NAME") from None
 
 
-def dialect_of(target: Target, temperature: float, output_tokens: int) -> Dialect:
+def dialect_of(target: Endpoint, temperature: float, output_tokens: int) -> Dialect:
     """Found by asking for a few tokens: as SGLang and vLLM understand it, then as `transformers serve` does.
 
     Raises:
@@ -89,7 +78,7 @@ def _transformers(temperature: float, tokens: int) -> Dialect:
     return Dialect("generation_config", {"generation_config": json.dumps(exactly)}, "max_tokens", False)
 
 
-def _stream(target: Target, dialect: Dialect, extra: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _stream(target: Endpoint, dialect: Dialect, extra: dict[str, Any]) -> Iterator[dict[str, Any]]:
     body: dict[str, Any] = {
         "model": target.model,
         "messages": [{"role": "user", "content": "Count to ten."}],
