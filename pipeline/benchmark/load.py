@@ -21,6 +21,7 @@ from pipeline.serve.process import Supervised
 
 _KEY = "PROOFCARD_BENCHMARK_KEY"  # the variable through which aiperf's configuration names the API key
 _LOOK_EVERY_S = 0.25
+_GRACE_S = 3.0  # for aiperf to end its own processes; what is left then is ended for it
 _COUNTED = "users-"
 
 
@@ -60,7 +61,7 @@ def requests(benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: P
     order.write_text(json.dumps(_order(benchmark, target, dialect, folder)))
     argv = (str(program("bench", "aiperf")), "profile", "--config", str(order), "--ui", "none")
     log = folder / "aiperf.log"
-    with Supervised(argv, _environment(target, folder), log) as client:
+    with Supervised(argv, _environment(target, folder), log, _GRACE_S) as client:
         records = _Lines(folder / "profile_export.jsonl")
         while not client.ended():
             yield from map(_request, filter(_counts, records.new()))
