@@ -27,6 +27,10 @@ def run(overrides: list[str]) -> int:
         Usage: when nothing can be measured as asked.
         Stop: when the server or the client fails.
     """
+    if not {"-m", "--multirun"}.isdisjoint(overrides):
+        from pipeline.benchmark import comparison
+
+        return comparison.run(overrides)
     config = compose(BenchmarkConfig, "benchmark", overrides)
     folder, found, beside = execute(config)
     show(report.sections(found, beside), Console(highlight=False))
