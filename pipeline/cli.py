@@ -174,7 +174,8 @@ def serve() -> None:
 
 def benchmark() -> None:
     """Console entry point `benchmark`."""
-    _main(BENCHMARK, "pipeline.benchmark.command")
+    swept = not {"-m", "--multirun"}.isdisjoint(sys.argv[1:])
+    _main(BENCHMARK, "pipeline.benchmark.comparison" if swept else "pipeline.benchmark.command")
 
 
 def _main(help_text: str, module: str) -> None:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from pipeline import tracking
 from pipeline.benchmark import figure, report, results
-from pipeline.benchmark.measure import begun, measure, settled
+from pipeline.benchmark.measure import begun, measure, prepared, settled
 from pipeline.benchmark.report import Series
 from pipeline.benchmark.results import Results
 from pipeline.config import compose
@@ -21,16 +21,12 @@ _FIGURE = "throughput.png"
 
 
 def run(overrides: list[str]) -> int:
-    """Compose, measure, write and show; with -m, several configurations and a table of them. Returns 0.
+    """Compose, measure, write and show. Returns 0.
 
     Raises:
         Usage: when nothing can be measured as asked.
         Stop: when the server or the client fails.
     """
-    if not {"-m", "--multirun"}.isdisjoint(overrides):
-        from pipeline.benchmark import comparison
-
-        return comparison.run(overrides)
     config = compose(BenchmarkConfig, "benchmark", overrides)
     folder, found, beside = execute(config)
     show(report.sections(found, beside), Console(highlight=False))
@@ -45,13 +41,14 @@ def execute(config: BenchmarkConfig) -> tuple[Path, Results, list[Series]]:
     stand = config.work_dir / "benchmarks"
     beside = _beside(config, found, stand)
     program("bench", "aiperf")
+    first = prepared(config)
     with (
         tracking.opened(config.tracking, f"benchmark {found['name']}", config.work_dir) as tracker,
         results.standing(stand, found["name"]) as folder,
     ):
         tracker.params({"benchmark": found["load"]})
         try:
-            measure(config, folder, found, tracker)
+            measure(config, first, folder, found, tracker)
         finally:
             if found["levels"]:
                 _tell(folder, found, beside, tracker)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from pipeline import tracking
 from pipeline.benchmark import results
+from pipeline.benchmark.command import execute
 from pipeline.config import compose
 from pipeline.config.benchmarking import BenchmarkConfig
 from pipeline.errors import Stop, Usage, one_line
@@ -18,7 +19,6 @@ from pipeline.redact import redact
 from pipeline.reports import Section, markdown, show
 
 _NAME = "comparison"
-_LONGEST_NOTE = 160
 
 Row = dict[str, Any]
 
@@ -39,11 +39,11 @@ def run(overrides: list[str]) -> int:
             label = ", ".join(_short(word) for word in job if word.partition("=")[0] in keys) or "as given"
             console.print(f"{number} of {len(jobs)}: {label}", markup=False)
             rows.append({"configuration": label, "overrides": job} | _measured(config))
-            section = table(rows)
+            sections = [table(rows), *reasons(rows)]
             results.save(folder, {"schema": results.SCHEMA, "rows": rows})
-            results.write(folder, results.PAGE, "\n".join(["# Comparison", "", *markdown([section])]) + "\n")
+            results.write(folder, results.PAGE, "\n".join(["# Comparison", "", *markdown(sections)]) + "\n")
         _track(configs[0], folder, rows)
-    show([section], Console(highlight=False))
+    show(sections, Console(highlight=False))
     print(f"report and numbers: {shown(results.final(folder))}")
     return 0 if any("tokens_per_s" in row for row in rows) else 1
 
@@ -59,8 +59,6 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
 
 def _measured(config: BenchmarkConfig) -> Row:
     """What came out of one configuration; a server that will not or cannot is an answer too."""
-    from pipeline.benchmark.command import execute
-
     try:
         folder, found, _ = execute(config)
     except Stop as stop:
@@ -73,38 +71,42 @@ def _measured(config: BenchmarkConfig) -> Row:
 
 
 def table(rows: list[Row]) -> Section:
-    """One line a configuration: one user's tokens/s, the most of all together, and against the first measured."""
+    """One line a configuration: one user's tokens/s, the most of all together, and the difference."""
     measured = [row["tokens_per_s"] for row in rows if row.get("tokens_per_s")]
     lines = []
     for row in rows:
         of = row.get("tokens_per_s")
         if not of:
-            lines.append([row["configuration"], "–", "–", "–", _note(row)])
+            lines.append([row["configuration"], "–", "–", "–", _outcome(row)])
             continue
         least, peak = min(of), max(of, key=lambda users: of[users])
         base = measured[0].get(least)
         against = f"{100 * (of[least] / base - 1):+.1f}%" if base and of is not measured[0] else ""
         most = f"{of[peak]:.1f} at {peak}"
-        lines.append([row["configuration"], f"{of[least]:.1f} at {least}", most, against, _note(row)])
+        lines.append([row["configuration"], f"{of[least]:.1f} at {least}", most, against, _outcome(row)])
     said = (
         "Tokens/s with the fewest users and the most that all together had, each at so many users; the "
         "difference is that of the fewest users, against the first that was measured."
     )
-    return Section("Configurations", said, ["", "tokens/s", "most", "against", "note"], lines)
+    return Section("Configurations", said, ["", "tokens/s", "most", "against", ""], lines)
 
 
-def _note(row: Row) -> str:
+def reasons(rows: list[Row]) -> list[Section]:
+    """Why the others have no figures."""
+    lines = [[row["configuration"], row["failed"].splitlines()[0]] for row in rows if "failed" in row]
+    return [Section("Not measured", f"{len(lines)} of {len(rows)}.", ["", "why"], lines)] if lines else []
+
+
+def _outcome(row: Row) -> str:
     if "failed" in row:
-        first = row["failed"].splitlines()[0]
-        what = "out of memory: " if "out of memory" in first else "refused: " if row["refused"] else ""
-        said = what + first
-        return said if len(said) <= _LONGEST_NOTE else said[: _LONGEST_NOTE - 1] + "…"
-    return f"doubted at {', '.join(map(str, row['doubted']))} users" if row["doubted"] else ""
+        said = "refused" if row["refused"] else "failed"
+        return "out of memory" if "out of memory" in row["failed"] else said
+    return f"doubted at {', '.join(map(str, row['doubted']))}" if row["doubted"] else ""
 
 
 def _short(word: str) -> str:
     key, _, value = word.partition("=")
-    return f"{key.lstrip('+').rpartition('.')[2]}={value}"
+    return f"{key.lstrip('+').rpartition('.')[2]}={value}".replace("\\", "")
 
 
 def _track(config: BenchmarkConfig, folder: Path, rows: list[Row]) -> None:

@@ -36,7 +36,8 @@ def model_of(url: str, api_key: str | None) -> str:
         with _OPENER.open(_request(f"{url}/models", api_key, None), timeout=_TIMEOUT_S) as answer:
             return str(json.load(answer)["data"][0]["id"])
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise Usage(f"{url}/models names no model ({error}): is the server up? Or give model=NAME") from None
+        why = getattr(error, "reason", error)
+        raise Usage(f"{url}/models names no model ({why}): is the server up? Or give model=NAME") from None
 
 
 def dialect_of(target: Endpoint, temperature: float, output_tokens: int) -> Dialect:
@@ -56,7 +57,8 @@ def dialect_of(target: Endpoint, temperature: float, output_tokens: int) -> Dial
             )
             continue
         except (OSError, ValueError) as error:
-            raise Usage(f"{target.url} does not answer ({error}): is the server up?") from None
+            why = getattr(error, "reason", error)
+            raise Usage(f"{target.url} does not answer ({why}): is the server up?") from None
         return Dialect(dialect.name, dialect.extra, dialect.length, bool(usage))
     raise Usage(f"{target.url} does not take a request for {target.model}: {refusals[0]}")
 

@@ -20,7 +20,7 @@ from pipeline.errors import Stop, Usage
 from pipeline.progress import Bar, console
 from pipeline.serve.command import ask, describe
 from pipeline.serve.endpoint import Endpoint
-from pipeline.serve.engine import prepare, started
+from pipeline.serve.engine import Prepared, prepare, started
 from pipeline.tracking import Tracker
 
 _CLIENT = "client"  # folders of aiperf's own files, of which nothing is kept
@@ -70,16 +70,33 @@ def begun(config: BenchmarkConfig) -> Results:
     }
 
 
-def measure(config: BenchmarkConfig, folder: Path, found: Results, tracker: Tracker) -> None:
-    """Fill `found`, saved in `folder` after every level.
+def prepared(config: BenchmarkConfig) -> Prepared | None:
+    """The engine to start, if one is to be started.
 
     Raises:
-        Usage: when the server cannot be started or asked as configured.
+        Usage: when it cannot be started as configured.
+    """
+    if config.serving is None or config.checkpoint is None:
+        return None
+    found = prepare(config.serving, config.checkpoint, config.work_dir)
+    if found.endpoint.tokenizer is None:
+        raise Usage(f"{config.checkpoint} has no tokenizer_config.json: prompts cannot be made")
+    return found
+
+
+def measure(
+    config: BenchmarkConfig, first: Prepared | None, folder: Path, found: Results, tracker: Tracker
+) -> None:
+    """Fill `found`, saved in `folder` after every level. `first` is the engine's first start.
+
+    Raises:
+        Usage: when the server cannot be asked as configured.
         Stop: when it or the client fails.
     """
     benchmark = config.benchmark
-    for number in range(1, (benchmark.restarts if config.endpoint is None else 1) + 1):
-        with _served(config, number, tracker) as target, tracker.stage(f"start {number}"):
+    for number in range(1, (1 if first is None else benchmark.restarts) + 1):
+        engine = first if number == 1 else prepared(config)
+        with _served(config, engine, number, tracker) as target, tracker.stage(f"start {number}"):
             if number == 1:
                 dialect = dialect_of(target, benchmark.temperature, benchmark.output_tokens)
                 found |= {"dialect": dialect.name, "usage": dialect.usage, "tokenizer": str(target.tokenizer)}
@@ -102,29 +119,27 @@ def measure(config: BenchmarkConfig, folder: Path, found: Results, tracker: Trac
 
 
 @contextmanager
-def _served(config: BenchmarkConfig, number: int, tracker: Tracker) -> Iterator[Endpoint]:
+def _served(
+    config: BenchmarkConfig, engine: Prepared | None, number: int, tracker: Tracker
+) -> Iterator[Endpoint]:
     """A server to measure, started here for the `number`th time or found running, its known answers right."""
-    if config.endpoint is not None:
-        assert config.model is not None
+    if engine is None:
+        assert config.endpoint is not None and config.model is not None
         key, pid = _key(config.api_key_file), listener(config.endpoint) or 0
         found = Endpoint(config.endpoint, config.model, key, config.tokenizer, "", pid, Path(os.devnull))
         _examine(config, found, tracker)
         yield found
         return
-    assert config.serving is not None and config.checkpoint is not None
-    prepared = prepare(config.serving, config.checkpoint, config.work_dir)
-    if prepared.endpoint.tokenizer is None:
-        raise Usage(f"{config.checkpoint} has no tokenizer_config.json: prompts cannot be made")
     if number == 1:
-        describe(tracker, prepared)
+        describe(tracker, engine)
     try:
-        with started(prepared) as endpoint:
+        with started(engine) as endpoint:
             if number == 1:
                 _examine(config, endpoint, tracker)
             yield endpoint
     finally:
-        if prepared.endpoint.log.exists():
-            log = prepared.endpoint.log.read_text(encoding="utf-8", errors="replace")
+        if engine.endpoint.log.exists():
+            log = engine.endpoint.log.read_text(encoding="utf-8", errors="replace")
             tracker.text(log, f"serve/engine-{number}.log")
 
 
