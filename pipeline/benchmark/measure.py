@@ -207,7 +207,7 @@ def _summarise(found: Results, benchmark: Benchmark) -> None:
             level = over_starts(points)
             if users in client_of:
                 level["client"] = client_of[users]
-            found["levels"].append(level | {"doubts": doubts(level, benchmark)})
+            found["levels"].append(level | {"doubts": doubts(level, benchmark, found["usage"])})
 
 
 def _server(config: BenchmarkConfig) -> dict[str, Any]:
