@@ -10,10 +10,7 @@ from pipeline.config.benchmarking import Benchmark, Published
 
 CLIENT_LIMIT = 0.02  # the share of a point that may be the client's
 _UNEVEN = 0.05  # of aggregate, by which users × per user may miss it: the last requests of a level run alone
-_SHORT = {
-    True: 0.01,
-    False: 0.05,
-}  # of the length asked for; a tokenizer does not read quite what was written
+_SHORT = {True: 0.01, False: 0.05}  # of the length asked for: as the server counts, as a tokenizer does
 
 Point = dict[str, Any]
 

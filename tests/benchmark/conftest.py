@@ -1,12 +1,9 @@
 """A null endpoint, and one measurement of it by the real aiperf that many tests look at."""
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
-from running import ROOT
+from measuring import EACH_S, FIRST_S, TOKENIZER, TOKENS, Measured, on_null
 
 from pipeline.benchmark import client
 from pipeline.benchmark.measure import begun, measure, settled
@@ -16,19 +13,6 @@ from pipeline.config.benchmarking import BenchmarkConfig
 from pipeline.environments import program
 from pipeline.errors import Usage
 from pipeline.tracking import Tracker
-
-FIRST_S, EACH_S, TOKENS = 0.05, 0.02, 16
-TOKENIZER = ROOT / "demo/model"
-
-
-class Measured(NamedTuple):
-    config: BenchmarkConfig
-    folder: Path
-    found: dict[str, Any]
-
-    def aiperf_says(self, users: int, metric: str, figure: str) -> float:
-        path = self.folder / f"client-1/phases/users-{users}/profile_export_aiperf.json"
-        return float(json.loads(path.read_text())[metric][figure])
 
 
 @pytest.fixture(scope="session")
@@ -54,13 +38,3 @@ def measured(aiperf: None, null_url: str, tmp_path_factory: pytest.TempPathFacto
     found = begun(config)
     measure(config, None, folder, found, Tracker(None))
     return Measured(config, folder, found)
-
-
-def on_null(url: str, *overrides: str) -> list[str]:
-    return [
-        f"endpoint={url}",
-        f"tokenizer={TOKENIZER}",
-        "tracking=off",
-        "truth.known_answers=null",
-        *overrides,
-    ]

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from benchmark.conftest import EACH_S, FIRST_S, TOKENS, Measured
+from measuring import EACH_S, FIRST_S, TOKENS, Measured
 
 from pipeline.benchmark import figure, load, report, results
 from pipeline.benchmark.report import of_earlier, of_published
