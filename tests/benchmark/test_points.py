@@ -83,3 +83,13 @@ def test_a_failed_request_as_aiperf_records_it() -> None:
     found = _request({"metadata": about, "metrics": {}, "error": error})
     assert (found.users, found.start, found.end) == (8, 1, 3)
     assert found.error == "ClientConnectorError: Connect call failed"
+
+
+def test_the_card_s_sweep_and_128_with_the_card_s_questions_and_numbers() -> None:
+    words = ["endpoint=http://127.0.0.1:1/v1", "tokenizer=x", "benchmark=card"]
+    config = compose(BenchmarkConfig, "benchmark", words)
+    load = config.benchmark
+    assert load.levels == (1, 4, 8, 16, 32, 64, 128)
+    assert (load.output_tokens, load.restarts, load.beside) == (512, 3, ("card", "rtx6kpro"))
+    assert [load.requests(users) for users in load.levels] == [8, 12, 24, 48, 96, 192, 384]
+    assert config.truth.name == "card"
