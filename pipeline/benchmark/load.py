@@ -16,6 +16,8 @@ from pipeline.benchmark.dialect import Dialect
 from pipeline.config.benchmarking import Benchmark
 from pipeline.environments import program
 from pipeline.errors import Stop
+from pipeline.progress import shown
+from pipeline.redact import redact
 from pipeline.serve.endpoint import Endpoint
 from pipeline.serve.process import Supervised
 
@@ -23,6 +25,16 @@ _KEY = "PROOFCARD_BENCHMARK_KEY"  # the variable through which aiperf's configur
 _LOOK_EVERY_S = 0.25
 _GRACE_S = 3.0  # for aiperf to end its own processes; what is left then is ended for it
 _COUNTED = "users-"
+# aiperf's own parts wait 30 s for each other, which is not enough on a machine that is busy loading a model.
+_PATIENCE = "300"
+_PATIENT = (
+    "REGISTRATION_TIMEOUT",
+    "REGISTRATION_MAX_ATTEMPTS",
+    "START_TIMEOUT",
+    "PROFILE_START_TIMEOUT",
+    "COMMAND_RESPONSE_TIMEOUT",
+    "CONNECTION_PROBE_TIMEOUT",
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,9 @@ def requests(benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: P
             time.sleep(_LOOK_EVERY_S)
         yield from map(_request, filter(_counts, records.new()))
         if client.status() != 0:
-            raise Stop(f"aiperf failed with exit status {client.status()} ({_last_word(log)}): see {log}")
+            raise Stop(
+                f"aiperf failed with exit status {client.status()} ({_last_word(log)}): see {shown(log)}"
+            )
 
 
 def prompts(folder: Path) -> list[Any]:
@@ -127,6 +141,7 @@ def _environment(target: Endpoint, folder: Path) -> dict[str, str]:
         "AIPERF_DATASET_MMAP_BASE_PATH": str((folder / "tmp").absolute()),
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
+    own |= {f"AIPERF_SERVICE_{name}": _PATIENCE for name in _PATIENT}
     if target.api_key is not None:
         own[_KEY] = target.api_key
     return {name: value for name, value in os.environ.items() if name not in offline} | own
@@ -181,6 +196,7 @@ def _request(record: dict[str, Any]) -> Request:
 
 
 def _last_word(log: Path) -> str:
-    """The last line of a log that says something."""
+    """The last error in a log, or else its last line."""
     lines = [" ".join(line.strip(" │╭╰─╮╯").split()) for line in log.read_text(errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "it said nothing")
+    said = [line for line in lines if " ERROR " in line] or [line for line in lines if line]
+    return redact(said[-1].rpartition(" ERROR ")[2][:300]) if said else "it said nothing"

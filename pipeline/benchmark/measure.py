@@ -99,7 +99,8 @@ def measure(
         with _served(config, engine, number, tracker) as target, tracker.stage(f"start {number}"):
             if number == 1:
                 dialect = dialect_of(target, benchmark.temperature, benchmark.output_tokens)
-                found |= {"dialect": dialect.name, "usage": dialect.usage, "tokenizer": str(target.tokenizer)}
+                found |= {"dialect": dialect.name, "usage": dialect.usage}
+                tokenizer = target.tokenizer or Path()
             start: dict[str, Any] = {"ready_s": target.ready_s, "points": []}
             tracker.metrics({"serve/ready_seconds": target.ready_s})
             ours = folder / f"{_CLIENT}-{number}"
@@ -112,7 +113,7 @@ def measure(
                     tracker.metrics(_numbers(each), step=each["users"])
             found["prompts_sha256"] = sha256_json(load.prompts(ours))
             found["aiperf"] = json.loads((ours / "profile_export_aiperf.json").read_text())["aiperf_version"]
-    _measure_client(benchmark, folder, found, Path(found["tokenizer"]))
+    _measure_client(benchmark, folder, found, tokenizer)
     _summarise(found, benchmark)
     found["complete"] = True
     results.save(folder, found)
