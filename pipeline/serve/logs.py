@@ -23,7 +23,7 @@ _REMEDY = {
 
 def last_line(log: Path) -> str:
     """The last line that says something, secrets struck out."""
-    return next(iter(last_lines(log, 1)), "")
+    return next(reversed(last_lines(log, 1)), "")
 
 
 def last_lines(log: Path, count: int = 6) -> list[str]:

@@ -53,7 +53,7 @@ class Verdicts:
     def section(self) -> Section:
         """A table for the screen and for reports."""
         rows = [[verdict.name, "right" if verdict.right else "WRONG", verdict.why] for verdict in self.given]
-        return Section(f"Quick truth: {self.name}", self.sentence(), ["question", "", ""], rows)
+        return Section(f"Quick truth: {self.name}", self.sentence(), ["question", "verdict", "why"], rows)
 
     def described(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -1,0 +1,65 @@
+"""Running `serve` as a user would, and looking after its processes."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+SERVE = [sys.executable, "-c", "from pipeline.cli import serve; serve()"]
+
+
+def start(cwd: Path, *overrides: str) -> "subprocess.Popen[str]":
+    """`serve` in the background; its words go to files in `cwd`."""
+    with (cwd / "out.txt").open("w") as out, (cwd / "err.txt").open("w") as err:
+        return subprocess.Popen(
+            [*SERVE, *overrides],
+            cwd=cwd, stdout=out, stderr=err, text=True, env=os.environ | {"COLUMNS": "100"},
+        )  # fmt: skip
+
+
+def wait_for(text: str, path: Path, process: "subprocess.Popen[str]", seconds: float = 600) -> None:
+    """Until a file holds a text."""
+    end = time.monotonic() + seconds
+    while text not in path.read_text():
+        assert process.poll() is None, (path.parent / "err.txt").read_text()
+        assert time.monotonic() < end, path.read_text()
+        time.sleep(0.1)
+
+
+def family(process: "subprocess.Popen[str]", least: int) -> list[psutil.Process]:
+    """A command's descendants, once there are so many."""
+    end = time.monotonic() + 60
+    while len(found := psutil.Process(process.pid).children(recursive=True)) < least:
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def left_of(processes: list[psutil.Process], seconds: float = 20) -> list[psutil.Process]:
+    """Those that are still there after some time."""
+    return list(psutil.wait_procs(processes, timeout=seconds)[1])
+
+
+@dataclass
+class Served:
+    """What one `serve` of the demo said and left."""
+
+    cwd: Path
+    checkpoint: Path
+    streamed: list[Any] = field(default_factory=list)
+    reached: list[str] = field(default_factory=list)
+    status: int | None = None
+    left: list[psutil.Process] = field(default_factory=list)
+
+    @property
+    def out(self) -> str:
+        return (self.cwd / "out.txt").read_text()
+
+    @property
+    def err(self) -> str:
+        return (self.cwd / "err.txt").read_text()
