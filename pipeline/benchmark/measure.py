@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline import manifest
 from pipeline.benchmark import client, load, results
-from pipeline.benchmark.dialect import Dialect, dialect_of, model_of
+from pipeline.benchmark.dialect import Dialect, dialect_of
 from pipeline.benchmark.machine import Watch, listener
 from pipeline.benchmark.points import Point, doubts, over_starts, point
 from pipeline.benchmark.results import Results
@@ -18,6 +18,7 @@ from pipeline.config.benchmarking import Benchmark, BenchmarkConfig
 from pipeline.digest import sha256_json
 from pipeline.errors import Stop, Usage
 from pipeline.progress import Bar, console
+from pipeline.serve.client import NoAnswer, first_model
 from pipeline.serve.command import ask, describe
 from pipeline.serve.endpoint import Endpoint
 from pipeline.serve.engine import Prepared, prepare, started
@@ -51,7 +52,11 @@ def settled(config: BenchmarkConfig) -> BenchmarkConfig:
     url = config.endpoint.rstrip("/")
     if not url.endswith("/v1"):
         raise Usage(f"endpoint={config.endpoint} should end in /v1, as in http://127.0.0.1:8000/v1")
-    model = config.model or model_of(url, _key(config.api_key_file))
+    key = _key(config.api_key_file)
+    try:
+        model = config.model or first_model(url, key)
+    except NoAnswer as error:
+        raise Usage(f"{url}/models names no model ({error}): is the server up? Or give model=NAME") from None
     return config.model_copy(update={"endpoint": url, "model": model})
 
 
