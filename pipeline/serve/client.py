@@ -53,7 +53,7 @@ def ask(
 
 
 def stream(url: str, api_key: str | None, body: dict[str, Any], timeout_s: float) -> Iterator[dict[str, Any]]:
-    """The events of an answer of `…/v1/chat/completions` as they come, `timeout_s` seconds at most between two.
+    """The events of an answer of `…/v1/chat/completions` as they come, at most `timeout_s` apart.
 
     Raises:
         NoAnswer: for an HTTP error, or a stream that breaks or stops.
