@@ -2,12 +2,14 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from pipeline import tracking
 from pipeline.benchmark import figure, report, results
 from pipeline.benchmark.measure import begun, measure, prepared, settled
+from pipeline.benchmark.points import Point
 from pipeline.benchmark.report import Series
 from pipeline.benchmark.results import Results
 from pipeline.config import compose
@@ -63,10 +65,15 @@ def _beside(config: BenchmarkConfig, found: Results, stand: Path) -> list[Series
     path = config.against or results.earlier(stand, found["name"], found["load"])
     if path is not None:
         before = results.read(path)
-        both = [flatten({"load": each["load"], "serving": each["serving"] or {}}) for each in (before, found)]
-        differs = [each["name"] for each in differing(both[0], both[1])]
+        differs = [each["name"] for each in differing(_configured(before), _configured(found))]
         series.append(report.of_earlier(path.name, before, differs))
     return series + [report.of_published(each) for each in results.published(config.benchmark.beside)]
+
+
+def _configured(found: Results) -> dict[str, Any]:
+    """What decides the figures, as flat values."""
+    checkpoint = {"key": found["server"]["key"]}
+    return flatten({"load": found["load"], "serving": found["serving"] or {}, "checkpoint": checkpoint})
 
 
 def _tell(folder: Path, found: Results, beside: list[Series], tracker: tracking.Tracker) -> None:
@@ -83,7 +90,7 @@ def _tell(folder: Path, found: Results, beside: list[Series], tracker: tracking.
         tracker.file(folder / name, "benchmark")
 
 
-def _numbers(level: dict) -> dict[str, float]:
+def _numbers(level: Point) -> dict[str, float]:
     found = {
         name: value["mean"] for name, value in level.items() if isinstance(value, dict) and "mean" in value
     }
