@@ -5,7 +5,7 @@ The real recipe's work at its real width on this machine: MiniMax-M2.7 layers (h
 `quantize` and `verify` as a user types them. Once with eight tokens a sample, which leaves reading, packing
 and writing, and once with samples of the demo's length. Tells seconds and peak memory of every part, bytes
 read and written beside the disk's own rate, and what the 62 layers would take; checks that the inventory is
-what the model's configuration says. Exit status 1 when anything does not hold.
+what `plan` has said it would be. Exit status 1 when anything does not hold.
 
 Wants 4 GB of disk a layer for the source and 2.4 for each of two checkpoints; only the report stays.
 """
@@ -104,17 +104,9 @@ def disk_rates(folder: Path) -> dict[str, float]:
     return {"write": written, "read": read}
 
 
-def expected(config: dict) -> dict[str, int]:
-    """What an export with FP8 scales for keys and values holds, from the model's configuration alone.
-
-    A layer has four tensors for each expert's three matrices; q, k, v, o, four norms, the gate and its bias,
-    and two scales of the cache. Outside: embedding, head, last norm.
-    """
-    layers, experts = config["num_hidden_layers"], config["num_local_experts"]
-    return {
-        "tensors": layers * (experts * 3 * 4 + 12) + 3,
-        "quantizers": layers * (experts * 3 * 2 + 2),
-    }
+def expected(plan: dict) -> dict[str, int]:
+    """What `plan` has counted before any weight was read: tensors of the export, quantizers to calibrate."""
+    return {"tensors": plan["export"]["tensors"], "quantizers": plan["quantizers"]["enabled"]}
 
 
 def rehearse(folder: Path, layers: int, samples: int) -> dict:
@@ -122,14 +114,14 @@ def rehearse(folder: Path, layers: int, samples: int) -> dict:
     started = time.perf_counter()
     make_source(source, layers, EXPERTS, HIDDEN, INNER, head_dim=HEAD)
     made = time.perf_counter() - started
-    config = json.loads((source / "config.json").read_text())
     size = sum(path.stat().st_size for path in source.glob("*.safetensors"))
     rates = disk_rates(folder)
     base = [f"model.path={source}", "model.attn_implementation=sdpa", "hardware=cpu", "tracking=off",
             f"work_dir={folder}/work"]  # fmt: skip
     checkpoints = {"bare": folder / "bare", "calibrated": folder / "checkpoint"}
     chosen = {"bare": [1, "calibration.sequence_length=8"], "calibrated": [samples]}
-    ran = {}
+    plan = folder / "plan.json"
+    ran = {"plan": run("plan", *base, f"report={plan}")}
     for name, (count, *more) in chosen.items():
         each = [f"calibration.datasets.{dataset}.samples={count}" for dataset in DATASETS]
         ran[name] = run("quantize", *base, *each, *more, f"output_dir={checkpoints[name]}")
@@ -156,7 +148,7 @@ def rehearse(folder: Path, layers: int, samples: int) -> dict:
         "verify_hours_of_62_layers": LAYERS / layers * ran["verify"].seconds / 3600,
         "inventory": {
             "found": {name: sealed["statistics"][name] for name in ("tensors", "quantizers")},
-            "expected": expected(config),  # the plan's inventory of this source belongs here as well
+            "expected": expected(json.loads(plan.read_text())),
         },
         "verification": {name: level["result"] for name, level in levels["levels"].items()},
     }
@@ -193,7 +185,7 @@ def show(told: dict, console: Console) -> None:
         f"samples     {told['samples']}, {told['tokens']} tokens, {told['positions']} positions; "
         f"{', '.join(map(str, told['tokens_per_second']))} tokens/s by layer\n"
         f"inventory   {told['inventory']['found']['tensors']} tensors, "
-        f"{told['inventory']['found']['quantizers']} quantizers, as the configuration says: "
+        f"{told['inventory']['found']['quantizers']} quantizers, as the plan says: "
         f"{told['inventory']['found'] == told['inventory']['expected']}\n"
         f"verify      {', '.join(f'{name} {result}' for name, result in told['verification'].items())}\n"
         f"62 layers   reading, packing, writing {told['bare_hours_of_62_layers']:.1f} h on this machine, "

@@ -85,16 +85,19 @@ Exit status: 0 planned, 1 failed, 2 the request is wrong, or the recipe would no
 
 
 FETCH = """\
-fetch: download a recipe's model, every file checked against the hub's digest; quantize nothing.
+fetch: bring everything that a recipe takes from the hub; quantize nothing.
 
 usage: fetch [key=value ...]           the same overrides as quantize
 
-  fetch recipe=minimax_m2_7_nvfp4 model.revision=COMMIT     the real model at a commit
+  fetch recipe=minimax_m2_7_nvfp4 model.revision=COMMIT calibration.datasets.NAME.revision=COMMIT ...
+                                                            the real model and its samples
   fetch recipe=local model.path=null model.repository=OWNER/NAME model.revision=COMMIT
-                                                            any other
-  fetch recipe=minimax_m2_7_nvfp4 model.revision=COMMIT work_dir=/data/runs
-                                                            into /data/runs/sources
+                                                            any other model; its texts are a local file
+  fetch recipe=minimax_m2_7_nvfp4 model.path=/data/MiniMax-M2.7 calibration.datasets.NAME.revision=COMMIT ...
+                                                            the samples alone
 
+The model comes into <work_dir>/sources, every file checked against the hub's digest. Of the datasets stays
+the sealed sample set in <work_dir>/samples. The same quantize command then needs no network.
 An interrupted download goes on where it ended; what is here and was checked is not read again.
 HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are respected.
 Exit status: 0 complete, 1 failed, 2 nothing started because something is wrong with the request.
@@ -107,11 +110,11 @@ usage: serve checkpoint=DIR [serving=PROFILE] [truth=QUESTIONS] [key=value ...]
 
   serve checkpoint=runs/checkpoints/demo                       no GPU: dequantized, by transformers
   serve checkpoint=/data/MiniMax-M2.7-NVFP4 serving=sglang_recommended truth=card serving.port=8000
-  serve checkpoint=/data/mine serving.remote_code='{modeling.py: SHA256}'   its own code, once it was read
+  serve checkpoint=/data/mine stay=false                       ask the known questions, then stop
 
 Profiles are the files in conf/serving, question sets those in conf/truth. The server listens on loopback
 unless serving.host and serving.api_key_file say otherwise. Its log lies in <work_dir>/serve.
-Exit status: 1 failed, 2 nothing started, 130 stopped by Ctrl-C, 143 by SIGTERM.
+Exit status: 0 asked and stopped (stay=false), 1 failed, 2 nothing started, 130 Ctrl-C, 143 SIGTERM.
 """
 
 BENCHMARK = """\

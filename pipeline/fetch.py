@@ -1,11 +1,18 @@
-"""`fetch`: a recipe's model from the hub into `<work_dir>/sources`, every digest checked.
+"""`fetch`: what a recipe takes from the hub, so that `quantize` needs no network afterwards.
 
-uv run fetch recipe=… model.revision=…
+    uv run fetch recipe=… model.revision=… calibration.datasets.….revision=…
+
+The model comes into `<work_dir>/sources`, every digest checked. Datasets are streamed, not kept: the samples
+that the recipe draws from them are, as the sealed sample set that `quantize` would have made.
 """
+
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from pipeline import manifest, stage
+from pipeline.calibration import stage as samples_stage
 from pipeline.checkpoint.delivery import Delivery
 from pipeline.checkpoint.hub import pinned
 from pipeline.config import QuantizeConfig, compose
@@ -14,22 +21,57 @@ from pipeline.progress import Bar, shown
 
 
 def run(overrides: list[str]) -> int:
-    """Compose the overrides, download what is missing, and print every file. Returns 0.
+    """Compose the overrides, bring what is missing, and print what is here. Returns 0.
+
+    Small files first, then the samples, then the shards: what is wrong with a dataset is known before the
+    long download.
 
     Raises:
-        Usage: when the recipe names no repository at a commit.
-        Stop: when the download fails; what has arrived stays.
+        Usage: when nothing of the recipe is on the hub, or something of it is not at a commit.
+        Stop: when a download fails; what has arrived stays.
     """
     config = compose(QuantizeConfig, "config", overrides)
-    model = config.model
-    if model.path is not None or model.repository is None:
-        raise Usage(
-            "model.path is a local folder, there is nothing to fetch: give model.path=null, "
-            "model.repository=… and model.revision=…"
-        )
-    delivery = Delivery(pinned(model.repository, model.revision), config.work_dir / "sources")
+    samples = _takes_samples(config)
+    if config.model.path is not None:
+        if not samples:
+            raise Usage(
+                "model.path is a local folder, and no dataset is on the hub: there is nothing to fetch; give "
+                "model.path=null, model.repository=… and model.revision=…"
+            )
+        _print_samples(config, _draw(config))
+        return 0
+    if config.model.repository is None:
+        raise Usage("model.path is not set: give model.repository and model.revision, or a local folder")
+    delivery = Delivery(pinned(config.model.repository, config.model.revision), config.work_dir / "sources")
     missing = set(delivery.missing)
-    with Bar(str(delivery.repository), delivery.size(missing) // 10**6, "MB") as bar:
+    delivery.fetch_small()
+    config = config.model_copy(update={"model": config.model.model_copy(update={"path": delivery.folder})})
+    drawn = _draw(config) if samples else None
+    _fetch(delivery)
+    _print(delivery, missing)
+    if drawn is not None:
+        _print_samples(config, drawn)
+    return 0
+
+
+def _takes_samples(config: QuantizeConfig) -> bool:
+    """Whether drawing the samples needs the hub."""
+    datasets = config.calibration.datasets.values()
+    remote = any(dataset.path is None and "/" in dataset.repository for dataset in datasets)
+    return remote and config.calibration.frozen is None
+
+
+def _draw(config: QuantizeConfig) -> dict[str, Any]:
+    """The manifest of the recipe's sample set, drawn unless it stands."""
+    origin = samples_stage.describe(config)
+    key = manifest.key_of("samples", **origin)
+    final = samples_stage.place(config, key)
+    return stage.find_sealed(final, key) or samples_stage.make(config, origin, final)
+
+
+def _fetch(delivery: Delivery) -> None:
+    """Everything that is still missing, with a bar of megabytes."""
+    with Bar(str(delivery.repository), delivery.size(delivery.missing) // 10**6, "MB") as bar:
         left = 0
 
         def tell(_: str, size: int) -> None:
@@ -38,8 +80,6 @@ def run(overrides: list[str]) -> int:
             bar.advance(megabytes)
 
         delivery.fetch(lambda _: True, tell)
-    _print(delivery, missing)
-    return 0
 
 
 def _print(delivery: Delivery, fetched: set[str]) -> None:
@@ -55,3 +95,9 @@ def _print(delivery: Delivery, fetched: set[str]) -> None:
     out.print(table)
     total = sum(said["size"] for said in delivery.files().values())
     out.print(f"\n{total / 1e9:.3f} GB in {len(delivery.promised)} files: {shown(delivery.folder)}")
+
+
+def _print_samples(config: QuantizeConfig, sealed: dict[str, Any]) -> None:
+    said = sealed["statistics"]
+    folder = samples_stage.place(config, sealed["key"])
+    print(f"{said['samples']} samples, {said['tokens']} tokens: {shown(folder)}")

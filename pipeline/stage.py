@@ -10,7 +10,7 @@ from typing import Any
 from pipeline import manifest
 from pipeline.checkpoint.tensors import output_tables
 from pipeline.digest import all_files
-from pipeline.disk import force_to_disk
+from pipeline.disk import force_to_disk, write_whole
 from pipeline.errors import Stop
 from pipeline.progress import console, shown
 
@@ -92,11 +92,7 @@ def building(final: Path, keep_for: str | None = None) -> Iterator[Path]:
 def _begin(state: Path, key: str) -> None:
     """An empty state for `key`. The mark outlives a power cut before anything relies on it."""
     state.mkdir()
-    fresh = state / f"{_MARK}.new"
-    fresh.write_text(key)
-    force_to_disk(fresh)
-    fresh.rename(state / _MARK)
-    force_to_disk(state)
+    write_whole(state / _MARK, key)
     force_to_disk(state.parent)
 
 

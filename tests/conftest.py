@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's checkpoint."""
-    return quantize(tmp_path_factory.mktemp("demo"), "hardware.threads=2")
+    return quantize(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture(scope="session")

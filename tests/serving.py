@@ -1,6 +1,7 @@
 """Running `serve` as a user would, and looking after its processes."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,10 +20,11 @@ def start(cwd: Path, *overrides: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [*SERVE, *overrides],
             cwd=cwd, stdout=out, stderr=err, text=True, env=os.environ | {"COLUMNS": "100"},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored behind a shell's &
         )  # fmt: skip
 
 
-def wait_for(text: str, path: Path, process: "subprocess.Popen[str]", seconds: float = 600) -> None:
+def wait_for(text: str, path: Path, process: "subprocess.Popen[str]", seconds: float = 800) -> None:
     """Until a file holds a text."""
     end = time.monotonic() + seconds
     while text not in path.read_text():

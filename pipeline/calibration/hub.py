@@ -1,21 +1,13 @@
-"""What a dataset's repository on the hub holds at its pinned commit, and plain words for its refusals."""
+"""What a dataset's repository on the hub holds at its pinned commit."""
 
 import re
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from pipeline.config.schema import Dataset
-from pipeline.errors import Stop, Usage, one_line
-from pipeline.progress import console
-
-Answer = TypeVar("Answer")
+from pipeline.errors import Usage
+from pipeline.hub import Wanted, in_plain_words, patiently
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_TRIES = 5
-_BUSY = (429, 500, 502, 503, 504)
-_LONGEST_WAIT = 60  # seconds
 
 
 def listing(name: str, dataset: Dataset) -> dict[str, dict[str, Any]]:
@@ -30,7 +22,7 @@ def listing(name: str, dataset: Dataset) -> dict[str, dict[str, Any]]:
     from huggingface_hub import HfApi
 
     api, repository, commit = HfApi(), dataset.repository, dataset.revision
-    with in_plain_words(name, dataset):
+    with in_plain_words(wanted(name, dataset)):
         if commit is None or not _COMMIT.fullmatch(commit):
             newest = patiently(lambda: api.dataset_info(repository, revision=commit)).sha
             raise Usage(
@@ -58,78 +50,15 @@ def keep_readme(dataset: Dataset) -> None:
                 dataset.repository, "README.md", repo_type="dataset", revision=dataset.revision
             )
         )
-    except errors.LocalEntryNotFoundError as error:
-        raise error.__cause__ or error from None
+    except errors.LocalEntryNotFoundError:  # the hub was not reached
+        raise
     except errors.EntryNotFoundError:
         pass  # names of files tell the splits, too
 
 
-def patiently(ask: Callable[[], Answer]) -> Answer:
-    """What `ask` returns; asked again, after the wait it names, while the hub is too busy to answer."""
-    for wait in [2**attempt for attempt in range(_TRIES - 1)]:
-        try:
-            return ask()
-        except Exception as error:
-            busy = _busy(error)
-            if busy is None:
-                raise
-            said = busy.headers.get("Retry-After", "")
-            seconds = min(int(said) if said.isdigit() else wait, _LONGEST_WAIT)
-            console.print(f"the hub is busy ({busy.status_code}): asking again in {seconds} s")
-            time.sleep(seconds)
-    return ask()
-
-
-@contextmanager
-def in_plain_words(name: str, dataset: Dataset) -> Iterator[None]:
-    """A context in which the hub's refusals become a Stop that says what to do about them."""
-    from datasets.exceptions import DatasetNotFoundError
-    from huggingface_hub import constants, errors
-    from requests import RequestException
-
-    repository = dataset.repository
-    page = f"{constants.ENDPOINT}/datasets/{repository}"
-    locally = f"or set {_key(name, 'path')} to a copy of it"
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        token = "log in with `hf auth login` or HF_TOKEN" if _status(error) == 401 else "with this account"
-        raise Stop(f"{repository} is gated: accept its conditions at {page}, {token}, {locally}") from None
-    except errors.RevisionNotFoundError:
-        raise Stop(
-            f"{repository} has no commit {dataset.revision}: correct {_key(name, 'revision')}"
-        ) from None
-    except (errors.RepositoryNotFoundError, DatasetNotFoundError):
-        raise Stop(
-            f"the hub shows no dataset {repository}: correct {_key(name, 'repository')}, log in with "
-            f"`hf auth login` or HF_TOKEN if it is private, {locally}"
-        ) from None
-    except errors.EntryNotFoundError as error:
-        raise Stop(f"{repository} lacks a file at {dataset.revision}: {one_line(error)}") from None
-    except errors.HfHubHTTPError as error:
-        reason = {401: "refuses this token", 403: "forbids this token", 429: "asks to come back later"}
-        said = reason.get(_status(error), f"answers {_status(error)}")
-        raise Stop(
-            f"the hub {said} for {repository} ({one_line(error)[:200]}): try again, {locally}"
-        ) from None
-    except (RequestException, ConnectionError) as error:
-        raise Stop(
-            f"the hub cannot be reached for {repository} ({one_line(error)[:200]}): the same command tries "
-            f"again, {locally}"
-        ) from None
-
-
-def _busy(error: BaseException) -> Any:
-    """The response in which the hub says so, if that is what the error, or its cause, is about."""
-    for one in (error, error.__cause__):
-        response = getattr(one, "response", None)
-        if response is not None and response.status_code in _BUSY:
-            return response
-    return None
-
-
-def _status(error: Any) -> int:
-    return error.response.status_code if error.response is not None else 0
+def wanted(name: str, dataset: Dataset) -> Wanted:
+    """The dataset's repository, with the settings that name it."""
+    return Wanted("dataset", dataset.repository, dataset.revision, f"calibration.datasets.{name}")
 
 
 def _key(name: str, field: str) -> str:

@@ -4,6 +4,7 @@
 README.md, or by its rules for names. No code of a dataset is ever run.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,11 @@ from typing import Any
 
 from pipeline.calibration import hub
 from pipeline.config.schema import Dataset
-from pipeline.digest import file_table, sha256_json
+from pipeline.digest import file_table, readable_json, sha256_json
+from pipeline.disk import write_whole
 from pipeline.errors import Stop, one_line
+from pipeline.hub import in_plain_words as refused_by_hub
+from pipeline.hub import patiently
 
 # `datasets` reads it when it is imported; without it, it tells a server of every dataset that it opens.
 os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
@@ -22,20 +26,16 @@ _FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 _README = "README.md"  # its `configs` name the files of each split
 
 
-def described(name: str, dataset: Dataset) -> dict[str, Any]:
+def described(name: str, dataset: Dataset, records: Path) -> dict[str, Any]:
     """What identifies the dataset's content: its files with their digests, their `digest`, a hub's commit.
 
-    Reads a local copy wholly; asks the hub for what it keeps.
+    Reads a local copy wholly. Asks the hub for what it keeps at a commit once, and notes it in `records`.
 
     Raises:
         Stop: when the files, the subset or a split is not there, or the hub refuses.
     """
     if _from_hub(name, dataset):
-        known = hub.listing(name, dataset)
-        root = f"hf://datasets/{dataset.repository}@{dataset.revision}/"
-        files = {url.removeprefix(root): known[url.removeprefix(root)] for url in _files(name, dataset)}
-        said = {"commit": dataset.revision, "files": dict(sorted(files.items()))}
-        return said | {"digest": sha256_json(said)}
+        return _at_commit(name, dataset, records)
     assert dataset.path is not None
     local = [Path(file) for file in _files(name, dataset)]
     root_folder = dataset.path.absolute()
@@ -47,6 +47,32 @@ def described(name: str, dataset: Dataset) -> dict[str, Any]:
     return {"files": table, "digest": sha256_json(table)}
 
 
+def _at_commit(name: str, dataset: Dataset, records: Path) -> dict[str, Any]:
+    """A commit never changes: with a record of it the hub is not asked, and need not be reached."""
+    asked = {"commit": dataset.revision, "subset": dataset.subset, "splits": list(dataset.splits)}
+    place = f".{dataset.repository.replace('/', '--')}-{sha256_json([dataset.repository, asked])[:12]}.json"
+    if (told := _recorded(records / place)) is not None:
+        return told
+    known = hub.listing(name, dataset)
+    root = f"hf://datasets/{dataset.repository}@{dataset.revision}/"
+    files = {url.removeprefix(root): known[url.removeprefix(root)] for url in _files(name, dataset)}
+    said: dict[str, Any] = {"commit": dataset.revision, "files": dict(sorted(files.items()))}
+    said["digest"] = sha256_json(said)
+    records.mkdir(parents=True, exist_ok=True)
+    write_whole(records / place, readable_json(said))
+    return said
+
+
+def _recorded(path: Path) -> dict[str, Any] | None:
+    """What was noted, if it is still what was: anything else is asked for again."""
+    try:
+        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        rest = {key: said[key] for key in ("commit", "files")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return said if said == rest | {"digest": sha256_json(rest)} else None
+
+
 def streams(name: str, dataset: Dataset) -> dict[str, Any]:
     """A `datasets.IterableDataset` for each split, in the recipe's order.
 
@@ -55,7 +81,7 @@ def streams(name: str, dataset: Dataset) -> dict[str, Any]:
     """
     builder = _builder(name, dataset)
     with in_plain_words(name, dataset):
-        opened = hub.patiently(builder.as_streaming_dataset)
+        opened = patiently(builder.as_streaming_dataset)
     return {split: opened[split] for split in dataset.splits}
 
 
@@ -73,7 +99,7 @@ def _builder(name: str, dataset: Dataset) -> Any:
     with in_plain_words(name, dataset):
         if _from_hub(name, dataset):
             hub.keep_readme(dataset)
-            builder = hub.patiently(
+            builder = patiently(
                 lambda: load_dataset_builder(dataset.repository, dataset.subset, revision=dataset.revision)
             )
         elif dataset.path and dataset.path.is_dir():
@@ -122,7 +148,7 @@ def in_plain_words(name: str, dataset: Dataset) -> Iterator[None]:
     from datasets.exceptions import DataFilesNotFoundError, DatasetsError
 
     try:
-        with hub.in_plain_words(name, dataset):
+        with refused_by_hub(hub.wanted(name, dataset)):
             yield
     except (DataFilesNotFoundError, EmptyDatasetError):
         raise Stop(f"{dataset.path or dataset.repository} holds no file of data") from None

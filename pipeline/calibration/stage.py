@@ -42,7 +42,10 @@ def describe(config: QuantizeConfig) -> dict[str, Any]:
     config_of_samples = {key: value for key, value in chosen.items() if key not in BATCHING}
     if config.calibration.frozen is not None:
         return frozen.described(config.calibration, config_of_samples, tokenizer)
-    datasets = {name: described(name, dataset) for name, dataset in config.calibration.datasets.items()}
+    records = config.work_dir / "sources"
+    datasets = {
+        name: described(name, dataset, records) for name, dataset in config.calibration.datasets.items()
+    }
     return {
         "config": config_of_samples,
         "inputs": {"datasets": datasets, "tokenizer": tokenizer},
@@ -51,6 +54,11 @@ def describe(config: QuantizeConfig) -> dict[str, Any]:
             "code": code_digest(*_DECIDING),
         },
     }
+
+
+def place(config: QuantizeConfig, key: str) -> Path:
+    """Where the sample set of this key stands."""
+    return config.work_dir / "samples" / f"{config.recipe.name}-{key[:12]}"
 
 
 def make(config: QuantizeConfig, origin: dict[str, Any], final: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.checkpoint.hub import Promised, Repository, quiet
 from pipeline.checkpoint.tensors import Tensor, described, read_header, united
 from pipeline.digest import all_files, readable_json
-from pipeline.disk import force_to_disk
+from pipeline.disk import force_to_disk, free_at, write_whole
 from pipeline.errors import Stop
 from pipeline.progress import console, shown
 
@@ -162,12 +162,8 @@ class Delivery:
     def _note(self, file: str, digest: str) -> None:
         stat = (self.folder / file).stat()
         self._checked[file] = [stat.st_size, stat.st_mtime_ns, digest]
-        fresh = self._record.with_suffix(".new")
-        fresh.write_text(
-            readable_json({"promised": self.promised, "checked": self._checked}), encoding="utf-8"
-        )
-        force_to_disk(fresh)
-        fresh.rename(self._record)
+        said = {"promised": self.promised, "checked": self._checked}
+        write_whole(self._record, readable_json(said))
 
     def _tensors_of(self, file: str) -> dict[str, Tensor]:
         path = self.folder / file
@@ -178,11 +174,8 @@ class Delivery:
         return described(path, header, length - data, length)  # tensors lie at a file's end, without a gap
 
     def _room(self) -> None:
-        standing = self.folder.parent
-        while not standing.exists():
-            standing = standing.parent
         needed = self.size(self.missing) - sum(path.lstat().st_size for path in all_files(self._incoming))
-        free = shutil.disk_usage(standing).free
+        free = free_at(self.folder)
         if free < needed:
             raise Stop(
                 f"{shown(self.folder)} has {free / 1e9:.1f} GB free; the rest of {self.repository} needs "

@@ -70,10 +70,11 @@ class Truth(Part):
 
 
 class ServeConfig(Part):
-    """The whole of `serve`'s configuration."""
+    """The whole of `serve`'s configuration. Without `stay` it ends after the questions, soundly or not."""
 
     checkpoint: Path
     serving: Serving
     truth: Truth
+    stay: bool
     tracking: Tracking
     work_dir: Path

@@ -4,7 +4,6 @@ uv run plan recipe=…            # one recipe: inventory, work, memory, where t
 uv run plan a b                 # two recipes side by side: what differs, and what that changes
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from rich.console import Console
 from pipeline import tracking
 from pipeline.config import QuantizeConfig, compose
 from pipeline.digest import readable_json
-from pipeline.disk import force_to_disk
+from pipeline.disk import write_whole
 from pipeline.errors import Stop, Usage
 from pipeline.plan import compare, outline, show
 from pipeline.progress import console, shown
@@ -47,7 +46,8 @@ def run(words: list[str]) -> int:
         show.differences(said, out)
     path = report or first.work_dir / "plans" / f"{name}.json"
     text = readable_json(said)
-    _write(path, text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text)
     with tracking.opened(first.tracking, f"plan {name}", first.work_dir) as tracker:
         tracker.tags({"command": "plan"})
         for config, made in zip(configs, plans, strict=True):
@@ -119,15 +119,3 @@ def planned(config: QuantizeConfig, described: outline.Described) -> dict[str, A
         "machine": serving.machine(config.work_dir),
         "serving": [serving.fits(profile, config, counted, total) for profile in hardware],
     }
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        fresh.write_text(text, encoding="utf-8")
-        force_to_disk(fresh)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-    force_to_disk(path.parent)

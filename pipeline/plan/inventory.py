@@ -15,6 +15,7 @@ from pipeline.checkpoint.roles import role
 from pipeline.checkpoint.writer import Entry, layout
 from pipeline.config.schema import QuantizeConfig
 from pipeline.errors import Stop
+from pipeline.plan import portions
 from pipeline.plan.outline import Described, Outline, drop_scales, outlined
 
 
@@ -61,28 +62,29 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
     Raises:
         Stop: when the format selects nothing, leaves an expert's projection out, or finds no KV quantizer.
     """
-    from modelopt.torch.quantization.nn import TensorQuantizer
-
     from pipeline.quantize import modelopt
-    from pipeline.quantize.layerwise.structure import Structure
+    from pipeline.quantize.layerwise.structure import layers_name
 
-    with _uncollected(), outlined(config, described) as (outline, model), redirect_stdout(io.StringIO()):
+    with _uncollected(), outlined(config, described) as (outline, model):
         expected, plain = _expected(model)
-        structure = Structure(outline, config, model)
-        selected = {name for layer in structure.layers for name in layer.linears}
-        attentions = [name for layer in structure.layers for name in layer.attentions]
-        modules = dict(structure.model.named_modules())
-        quantizers = {n: m.is_enabled for n, m in modules.items() if isinstance(m, TensorQuantizer)}
-        linears = {
-            name: int(module.weight.numel())
-            for name, module in modules.items()
-            if f"{name}.weight_quantizer" in quantizers and module.weight.ndim == 2
-        }
-        check(linears, selected, attentions, config.kv_cache.format)
-        globs = _globs(modelopt.chosen(config)["quant_cfg"], quantizers)
-        drop_scales(structure.model)
-        shapes = _bias_shapes(described.config) if config.kv_cache.format == "fp8_affine" else {}
-        entries, total = structure.describe_export(shapes)
+        prefix = layers_name(model)
+        shared = portions.shares(len(model.get_submodule(prefix)), sum(1 for _ in model.modules()))
+        found = portions.each(shared, lambda layers: _look(config, outline, model, layers))
+    kept = {
+        what: list(portions.in_order([portion[what] for portion in found], prefix))
+        for what in ("quantizers", "linears", "selected", "attentions", "entries")
+    }
+    quantizers = dict(kept["quantizers"])
+    linears = dict(kept["linears"])
+    selected = {name for (name,) in kept["selected"]}
+    modelopt.check_selected(selected)
+    check(linears, selected, [name for (name,) in kept["attentions"]], config.kv_cache.format)
+    with redirect_stdout(io.StringIO()):
+        patterns = modelopt.chosen(config)["quant_cfg"]
+    globs = _globs(patterns, quantizers)
+    entries = [Entry(name, dtype, tuple(shape)) for name, dtype, shape in kept["entries"]]
+    outside = found[0]["outside"]
+    total = outside + sum(portion["parameters"] - outside for portion in found)
     return Inventory(
         outline=outline,
         entries=tuple(entries),
@@ -93,8 +95,51 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
         kinds=tuple(_kinds(linears, selected, globs)),
         globs=tuple(globs),
         file_bytes=layout(entries, total).sizes,
-        experts=max((len(b.experts) for layer in structure.layers for b in layer.blocks), default=0),
+        experts=max(portion["experts"] for portion in found),
     )
+
+
+def _look(config: QuantizeConfig, outline: Outline, model: Any, layers: range) -> portions.Portion:
+    """Insert ModelOpt's quantizers into some layers, and what is in none; tell what is there then.
+
+    Changes the model. Raises as `take`.
+    """
+    import torch
+    from modelopt.torch.quantization.nn import TensorQuantizer
+
+    from pipeline.quantize.layerwise.structure import Structure, layers_name
+
+    prefix = layers_name(model)
+    decoder = model.get_submodule(prefix)
+    for index in set(range(len(decoder))) - set(layers):
+        decoder[index] = torch.nn.Module()
+    with redirect_stdout(io.StringIO()):
+        structure = Structure(outline, config, model)
+    modules = dict(structure.model.named_modules())
+    quantizers = [[n, m.is_enabled] for n, m in modules.items() if isinstance(m, TensorQuantizer)]
+    inserted = {name for name, _ in quantizers}
+    linears = [
+        [name, int(module.weight.numel())]
+        for name, module in modules.items()
+        if f"{name}.weight_quantizer" in inserted and module.weight.ndim == 2
+    ]
+    drop_scales(structure.model)
+    affine = config.kv_cache.format == "fp8_affine"
+    entries, parameters = structure.describe_export(_bias_shapes(outline.config) if affine else {})
+    return {
+        "quantizers": quantizers,
+        "linears": linears,
+        "selected": [[name] for layer in structure.layers for name in layer.linears],
+        "attentions": [[name] for layer in structure.layers for name in layer.attentions],
+        "experts": max((len(b.experts) for layer in structure.layers for b in layer.blocks), default=0),
+        "entries": entries,
+        "parameters": parameters,
+        "outside": sum(
+            value.numel()
+            for name, value in structure.model.named_parameters()
+            if not name.startswith(prefix + ".")
+        ),
+    }
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Where the result would run: the GPUs of each profile, and those of the machine at hand."""
 
 import os
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,10 @@ from omegaconf import OmegaConf
 from pydantic import Field, ValidationError
 
 from pipeline.bundle import bundled
+from pipeline.checkpoint.tensors import Tensor
+from pipeline.checkpoint.writer import Entry
 from pipeline.config.schema import Part, QuantizeConfig
+from pipeline.disk import free_at
 from pipeline.errors import Usage
 from pipeline.plan.inventory import Inventory
 
@@ -78,13 +82,10 @@ def here() -> Profile | None:
 
 def machine(folder: Path) -> dict[str, int]:
     """Cores, memory in bytes, and free bytes of the disk that `folder` is or will be on."""
-    standing = folder.resolve()
-    while not standing.exists():
-        standing = standing.parent
     return {
         "cores": len(os.sched_getaffinity(0)),
         "memory": psutil.virtual_memory().total,
-        "disk_free": psutil.disk_usage(str(standing)).free,
+        "disk_free": free_at(folder),
     }
 
 
@@ -98,11 +99,9 @@ def kv_bytes(config: dict[str, Any], gpus: int, width: int) -> int:
 def fits(profile: Profile, config: QuantizeConfig, inventory: Inventory, flop: int) -> dict[str, Any]:
     """Weights and KV tokens of one GPU under tensor parallelism over all of them.
 
-    Matrices are split evenly, what has one dimension or none and the routers stand on every GPU. Engines
-    serve in BF16 what a checkpoint holds in F32 beside its scales. Nothing is set aside for CUDA graphs and
-    activations beyond `FRACTION`.
+    Nothing is set aside for CUDA graphs and activations beyond `FRACTION`.
     """
-    weights = _weights_per_gpu(inventory, profile.gpus)
+    weights = weights_per_gpu(inventory.entries, set(inventory.outline.weights()), profile.gpus)
     said = inventory.outline.config
     room = int(profile.memory_mib * 2**20 * FRACTION) - weights
     longest = int(said["max_position_embeddings"])
@@ -130,15 +129,16 @@ def runs(compute_capability: int) -> Literal["native", "W4A16", "no"]:
     return "W4A16" if compute_capability >= _MARLIN else "no"
 
 
-def _weights_per_gpu(inventory: Inventory, gpus: int) -> int:
+def weights_per_gpu(tensors: Iterable[Entry | Tensor], own: Container[str], gpus: int) -> int:
+    """Bytes of a checkpoint's tensors on each of several GPUs.
+
+    Matrices are split evenly, what has one dimension or none and the routers stand on every GPU. Engines
+    serve in BF16 what a checkpoint holds in F32, if it is the model's `own` and no scale.
+    """
     total = 0
-    stored = set(inventory.outline.weights())
-    for entry in inventory.entries:
-        size = (
-            entry.size // 2
-            if entry.dtype == "F32" and entry.name in stored and len(entry.shape) > 1
-            else entry.size
-        )
-        whole = len(entry.shape) < 2 or entry.name.endswith(".gate.weight")
+    for tensor in tensors:
+        halved = tensor.dtype == "F32" and tensor.name in own and len(tensor.shape) > 1
+        size = tensor.size // 2 if halved else tensor.size
+        whole = len(tensor.shape) < 2 or tensor.name.endswith(".gate.weight")
         total += size if whole else size // gpus
     return total

@@ -6,7 +6,6 @@
 Everything that can be wrong with a request is found before the first sample is drawn.
 """
 
-import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pipeline.calibration import stage as samples_stage
 from pipeline.checkpoint.source import Source, check_remote_code, opened
 from pipeline.config import QuantizeConfig, compose
 from pipeline.digest import readable_json
+from pipeline.disk import free_at
 from pipeline.errors import Stop, Usage
 from pipeline.fingerprint import choose_device
 from pipeline.progress import console, shown
@@ -124,7 +124,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
     tools = materialise(config.toolchain.series, config.work_dir / "toolchains")
     samples_from = samples_stage.describe(config)
     samples_key = manifest.key_of("samples", **samples_from)
-    samples_dir = config.work_dir / "samples" / f"{config.recipe.name}-{samples_key[:12]}"
+    samples_dir = samples_stage.place(config, samples_key)
     checkpoint_from = quantize_stage.describe(config, source, samples_key, tools)
     key = manifest.key_of("quantize", **checkpoint_from)
     final = config.output_dir or config.work_dir / "checkpoints" / f"{config.recipe.name}-{key[:12]}"
@@ -174,10 +174,7 @@ def disk(config: QuantizeConfig, source: Source) -> str:
 
 
 def _room_for(target: Path, needed: int) -> None:
-    standing = target.resolve()
-    while not standing.exists():
-        standing = standing.parent
-    free = shutil.disk_usage(standing).free
+    free = free_at(target)
     if free < needed:
         raise Stop(f"{target} has {free / 1e9:.1f} GB free; the checkpoint needs up to {needed / 1e9:.1f} GB")
 

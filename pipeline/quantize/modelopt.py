@@ -7,7 +7,7 @@ has put the patched copy first on the import path.
 import copy
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,12 @@ def with_quantizers(model: Any, config: QuantizeConfig) -> Any:
         raise Stop(_cannot(model, error)) from None
 
 
+def check_selected(names: Collection[str]) -> None:
+    """Stop when these, the names of what the format selects, are none."""
+    if not names:
+        raise Stop("no quantizer is enabled: the format's patterns match no module of this model")
+
+
 def check_exportable(model: Any) -> None:
     """ModelOpt's export finds the linears of an expert by a list of names; not every model's are in it.
 
@@ -103,6 +109,7 @@ def calibrate(model: Any, batches: Iterable[Batch], config: QuantizeConfig, prog
 
     with torch.no_grad():
         quantized = with_quantizers(model, config)
+        check_selected([name for name in _enabled(quantized) if name.endswith("weight_quantizer")])
         mtq.calibrate(quantized, chosen(config)["algorithm"], forward_loop)  # as mtq.quantize does
     _note_constants(quantized)
     return quantized
@@ -110,10 +117,8 @@ def calibrate(model: Any, batches: Iterable[Batch], config: QuantizeConfig, prog
 
 def _note_constants(model: Any) -> None:
     """Let a quantizer with ModelOpt's constant amax say it: 0.43.0 computes with it and exports no scale."""
-    from modelopt.torch.quantization.nn import TensorQuantizer
-
-    for module in model.modules():
-        if isinstance(module, TensorQuantizer) and module.is_enabled and module._use_constant_amax:
+    for module in _enabled(model).values():
+        if module._use_constant_amax:
             module.amax = CONSTANT_AMAX
 
 
@@ -130,20 +135,21 @@ def amaxes(model: Any) -> dict[str, float]:
     Raises:
         Stop: naming the first quantizer that ended without a finite, positive amax.
     """
-    from modelopt.torch.quantization.nn import TensorQuantizer
-
     found: dict[str, float] = {}
-    for name, module in model.named_modules():
-        if not isinstance(module, TensorQuantizer) or not module.is_enabled:
-            continue
+    for name, module in _enabled(model).items():
         amax = module.amax
         value = float("nan") if amax is None else float(amax.float().max())
         if not 0 < value < float("inf"):
             raise Stop(f"{name} ended with amax {value}: no sample reached it, or its input is not finite")
         found[name] = value
-    if not found:
-        raise Stop("no quantizer is enabled: the format's patterns match no module of this model")
     return found
+
+
+def _enabled(model: Any) -> dict[str, Any]:
+    """ModelOpt's quantizers that are switched on, by name."""
+    from modelopt.torch.quantization.nn import TensorQuantizer
+
+    return {n: m for n, m in model.named_modules() if isinstance(m, TensorQuantizer) and m.is_enabled}
 
 
 def keep_fp8(model: Any, source: Source) -> None:

@@ -14,9 +14,10 @@ from pipeline.digest import readable_json
 from pipeline.progress import console, shown
 from pipeline.redact import redact
 from pipeline.reports import show
-from pipeline.serve import truth
+from pipeline.serve import effective, truth
 from pipeline.serve.endpoint import Endpoint
 from pipeline.serve.engine import Prepared, prepare, stand_by, started
+from pipeline.serve.logs import whole
 from pipeline.tracking import Tracker
 
 
@@ -43,7 +44,7 @@ def run(overrides: list[str]) -> int:
         finally:
             log = prepared.endpoint.log
             if log.exists():
-                tracker.text(log.read_text(encoding="utf-8", errors="replace"), "serve/engine.log")
+                tracker.text(whole(log), "serve/engine.log")
     if told is not None:
         told.add_note("the engine was stopped, no process of it is left")
         raise told
@@ -57,6 +58,8 @@ def describe(tracker: Tracker, prepared: Prepared) -> None:
     tracker.params({"serving": prepared.serving.model_dump(mode="json", exclude={"api_key_file"})})
     tracker.tags(_origin(prepared))
     tracker.text(command + "\n", "serve/command.txt")
+    if prepared.warnings:
+        tracker.text("".join(f"{sentence}\n" for sentence in prepared.warnings), "serve/warnings.txt")
 
 
 def ask(config_truth: Any, endpoint: Endpoint, tracker: Tracker) -> truth.Verdicts:
@@ -71,9 +74,13 @@ def ask(config_truth: Any, endpoint: Endpoint, tracker: Tracker) -> truth.Verdic
 
 def _serve(config: ServeConfig, endpoint: Endpoint, tracker: Tracker) -> None:
     tracker.metrics({"serve/ready_seconds": endpoint.ready_s})
+    if found := effective.settings(config.serving, endpoint, config.checkpoint):
+        show([effective.tell(found, tracker)], Console(highlight=False))
     verdicts = ask(config.truth, endpoint, tracker)
     if config.truth.required:
         verdicts.require()
+    if not config.stay:
+        return
     question = json.dumps({"model": endpoint.model, "messages": [{"role": "user", "content": "Hello"}]})
     key = " -H 'Authorization: Bearer …'" if endpoint.api_key else ""
     lines = (

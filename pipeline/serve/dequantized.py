@@ -2,12 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from pipeline import manifest, stage
 from pipeline.checkpoint.roles import role
@@ -39,13 +40,14 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
     them. Input and KV scales are left out, everything else is as stored. `config` is its config.json.
 
     Raises:
-        Usage: when it is quantized in another way.
+        Usage: when it is quantized in another way, or larger than this machine's memory.
         Stop: when it is damaged, or not what was sealed.
     """
     said = config.get("quantization_config")
     if not said:
         return checkpoint
     tensors, bits = _weights(checkpoint, said)
+    check_memory(tensors.values())
     files = _files(checkpoint)
     key = manifest.key_of(NAME, {}, {"checkpoint": files}, {"code": code_digest(*_CODE)})
     final = work_dir / "dequantized" / f"{checkpoint.resolve().name}-{key[:12]}"
@@ -75,6 +77,16 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
         }
         stage.seal(partial, final, body)
     return final
+
+
+def check_memory(entries: Iterable[Entry]) -> None:
+    """Raises Usage when what would be loaded is more than the memory of this machine."""
+    needed, there = sum(entry.size for entry in entries), psutil.virtual_memory().total
+    if needed > there:
+        raise Usage(
+            f"in BF16 the checkpoint takes {needed / 1e9:.0f} GB of memory, this machine has "
+            f"{there / 1e9:.0f}: serve it on GPUs, with another profile of conf/serving"
+        )
 
 
 def _weights(checkpoint: Path, said: dict[str, Any]) -> tuple[dict[str, Entry], Callable[[str], np.ndarray]]:

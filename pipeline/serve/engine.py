@@ -22,6 +22,7 @@ from pipeline.serve import address, client, dequantized, remote_code
 from pipeline.serve.endpoint import Endpoint
 from pipeline.serve.launch import Launch, launch
 from pipeline.serve.logs import last_line, last_lines, out_of_memory
+from pipeline.serve.preflight import preflight
 from pipeline.serve.process import Supervised
 
 _LOOK_EVERY = 0.2  # seconds
@@ -37,6 +38,7 @@ class Prepared:
     checkpoint: Path
     launch: Launch
     endpoint: Endpoint = field(repr=False)
+    warnings: tuple[str, ...] = ()
 
     def command(self) -> str:
         """What is executed, ready to paste into a shell, secrets struck out."""
@@ -70,9 +72,11 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
     own_code = serving.engine == "transformers" or bool(serving.flags.get("trust-remote-code"))
     if own_code and remote_code.needed(checkpoint, config, serving.remote_code):
         serving = serving.model_copy(update={"flags": serving.flags | {"trust-remote-code": True}})
+    warnings = preflight(serving, checkpoint, config, work_dir)
     model = checkpoint
     if serving.engine == "transformers":
         model = dequantized.folder(checkpoint, config, work_dir)
+    command = launch(serving, model, port)
     endpoint = Endpoint(
         url=address.url(serving, port),
         model=serving.served_model_name or checkpoint.resolve().name,
@@ -82,7 +86,7 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
         pid=0,
         log=_log_folder(serving.name, work_dir) / "engine.log",
     )
-    return Prepared(serving, checkpoint, launch(serving, model, port), endpoint)
+    return Prepared(serving, checkpoint, command, endpoint, tuple(warnings))
 
 
 @contextmanager
@@ -132,6 +136,9 @@ def _until_ready(serving: Serving, endpoint: Endpoint, engine: Supervised) -> fl
                 said = time.monotonic()
                 console.print(now, markup=False)
     if first.failed is not None:
+        time.sleep(_LOOK_EVERY)  # one that dies drops its connections first
+        if engine.ended():
+            raise Stop(ended_badly(endpoint, engine.status()))
         raise Stop(f"{serving.name} started and cannot answer: {first.failed}" + _said(endpoint))
     return time.monotonic() - begun
 
@@ -174,9 +181,9 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
 
 def ended_badly(endpoint: Endpoint, status: int | None) -> str:
     """One sentence on an engine that is gone, and the last lines of its log."""
-    how = (
-        "ended" if status is None else f"was killed by signal {-status}" if status < 0 else f"ended: {status}"
-    )
+    how = "ended"
+    if status is not None:
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
     memory = out_of_memory(endpoint.log, endpoint.engine, status)
     return f"{endpoint.engine} {how}" + (f"; {memory}" if memory else "") + _said(endpoint)
 

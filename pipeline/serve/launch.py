@@ -5,6 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.serving import Flag, Serving
+from pipeline.environments import Extra, program
+from pipeline.serve import keyed
+
+EXTRA: dict[str, Extra] = {"sglang": "serve", "vllm": "vllm"}  # whose environment an engine runs in
+_MODULE = {"sglang": "sglang.launch_server", "vllm": "vllm.entrypoints.openai.api_server"}
+_MODEL = {"sglang": "model-path", "vllm": "model"}
+_QUIET = {  # nothing is fetched, and nobody is told
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -16,8 +28,28 @@ class Launch:
 
 
 def launch(serving: Serving, model: Path, port: int) -> Launch:
-    """The command line of an engine that loads the folder `model` and listens on `port`."""
-    return _transformers(serving, model, port)
+    """The command line of an engine that loads the folder `model` and listens on `port`.
+
+    No secret is in it: a key is read by the engine's process from `serving.api_key_file`.
+
+    Raises:
+        Usage: when the engine's environment is not installed.
+    """
+    if serving.engine == "transformers":
+        return _transformers(serving, model, port)
+    python, module = program(EXTRA[serving.engine], "python"), _MODULE[serving.engine]
+    if serving.api_key_file is None:
+        start = [str(python), "-m", module]
+    else:
+        start = [str(python), "-P", keyed.__file__, str(serving.api_key_file.absolute()), module]
+    return Launch((*start, *arguments(serving, model, port)), _QUIET | serving.environment)
+
+
+def arguments(serving: Serving, model: Path, port: int) -> list[str]:
+    """What SGLang or vLLM is told: model and name first, as on the card, then the profile's flags."""
+    name = serving.served_model_name or model.resolve().name
+    first: dict[str, Flag] = {_MODEL[serving.engine]: str(model.absolute()), "served-model-name": name}
+    return options(first | serving.flags | {"host": serving.host, "port": port})
 
 
 def _transformers(serving: Serving, model: Path, port: int) -> Launch:

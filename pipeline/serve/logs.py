@@ -6,6 +6,7 @@ from pathlib import Path
 from pipeline.redact import redact
 
 _READ = 64 * 1024  # bytes from the end
+_TRACKED = 8 << 20  # of them in the tracked run
 _FRAME = re.compile(r'^\s*(File ".*", line \d+|Traceback \(most recent call last\)|\^+|~+[\^~]*)')
 _EXCEPTION = re.compile(r"(^|\s)[\w.]*(Error|Exception): ")
 _OUT_OF_MEMORY = re.compile(
@@ -42,6 +43,11 @@ def last_lines(log: Path, count: int = 6) -> list[str]:
     return [*named[-1:], *kept[-count:]]
 
 
+def whole(log: Path) -> str:
+    """All of it, or the last megabytes of one that has grown large."""
+    return "\n".join(_end_of(log, _TRACKED)) + "\n"
+
+
 def out_of_memory(log: Path, engine: str, status: int | None) -> str | None:
     """What to do about it, when memory is what has run out."""
     if any(_OUT_OF_MEMORY.search(line) for line in _end_of(log)):
@@ -51,9 +57,9 @@ def out_of_memory(log: Path, engine: str, status: int | None) -> str | None:
     return None
 
 
-def _end_of(log: Path) -> list[str]:
+def _end_of(log: Path, size: int = _READ) -> list[str]:
     if not log.exists():
         return []
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - _READ))
+        file.seek(max(0, log.stat().st_size - size))
         return file.read().decode(errors="replace").replace("\r", "\n").splitlines()

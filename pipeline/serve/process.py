@@ -82,7 +82,11 @@ class Supervised:
         with suppress(BrokenPipeError):
             self._supervisor.stdin.close()
         if self._supervisor.poll() is None:
-            self._supervisor.wait(self._grace_s + 30)
+            try:
+                self._supervisor.wait(self._grace_s + 30)
+            except subprocess.TimeoutExpired:  # stuck: without it the kernel and `_sweep` do its work
+                self._supervisor.kill()
+                self._supervisor.wait()
 
     def _sweep(self) -> None:
         """What a killed supervisor has left: the engine's session."""

@@ -3,7 +3,6 @@
 The report tells no time, host or path, so the same checkpoint and source give the same bytes.
 """
 
-import os
 from collections import Counter
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.digest import readable_json
+from pipeline.disk import write_whole
 
 SCHEMA = "proofcard/verification/1"
 LISTED = 200  # differences that a report lists; it counts them all
@@ -111,15 +111,7 @@ def _document(level: Level) -> dict[str, Any]:
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write the report so that a reader finds the old one or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(readable_json(content))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, readable_json(content))
 
 
 def show(levels: list[Level], console: Console) -> None:

@@ -30,6 +30,11 @@ def write(path: Path, first: int, count: int = 20) -> None:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def described_here(name: str, asked: Dataset) -> dict[str, Any]:
+    """Of a local copy: nothing is noted."""
+    return described(name, asked, Path("/nowhere"))
+
+
 def first_rows(name: str, asked: Dataset) -> dict[str, str]:
     return {split: next(iter(rows))["text"] for split, rows in streams(name, asked).items()}
 
@@ -45,16 +50,16 @@ def test_a_readme_tells_subsets_and_splits(tmp_path: Path) -> None:
     )
     asked = dataset(tmp_path, "chat", "code", subset="SFT")
     assert first_rows("x", asked) == {"chat": "row 100", "code": "row 0"}
-    said = described("x", asked)
+    said = described_here("x", asked)
     assert list(said["files"]) == ["README.md", "SFT/chat/chat.jsonl", "SFT/code/code.jsonl"]
     file = tmp_path / "SFT" / "chat" / "chat.jsonl"
     assert said["files"]["SFT/chat/chat.jsonl"] == {"size": file.stat().st_size, "sha256": sha256_file(file)}
     with pytest.raises(
         Stop, match=r"datasets\.x has no split math, it has code, chat, safety: correct .*splits"
     ):
-        described("x", dataset(tmp_path, "math", subset="SFT"))
+        described_here("x", dataset(tmp_path, "math", subset="SFT"))
     with pytest.raises(Stop, match=r"datasets\.x cannot be read: .*'DPO' not found.*'SFT', 'RL'"):
-        described("x", dataset(tmp_path, "chat", subset="DPO"))
+        described_here("x", dataset(tmp_path, "chat", subset="DPO"))
 
 
 def test_sharded_names_tell_splits_without_a_readme_and_links_are_followed(tmp_path: Path) -> None:
@@ -64,16 +69,16 @@ def test_sharded_names_tell_splits_without_a_readme_and_links_are_followed(tmp_p
         (folder / "data").mkdir(parents=True, exist_ok=True)
         (folder / "data" / f"{split}-00000-of-00001.parquet").symlink_to(blobs / f"{n}.parquet")
     assert first_rows("x", dataset(folder, "chat", "stem")) == {"chat": "row 100", "stem": "row 0"}
-    assert list(described("x", dataset(folder, "chat"))["files"]) == ["data/chat-00000-of-00001.parquet"]
+    assert list(described_here("x", dataset(folder, "chat"))["files"]) == ["data/chat-00000-of-00001.parquet"]
 
 
 def test_the_same_files_at_another_place_are_the_same_dataset(tmp_path: Path, monkeypatch: Any) -> None:
     for place in ("a", "b"):
         write(tmp_path / place / "train.jsonl", 0)
-    said = [described("x", dataset(tmp_path / place)) for place in ("a", "b")]
-    assert said[0] == said[1] == described("x", dataset(tmp_path / "a" / "train.jsonl"))
+    said = [described_here("x", dataset(tmp_path / place)) for place in ("a", "b")]
+    assert said[0] == said[1] == described_here("x", dataset(tmp_path / "a" / "train.jsonl"))
     monkeypatch.chdir(tmp_path)
-    assert described("x", dataset(Path("a"))) == said[0]
+    assert described_here("x", dataset(Path("a"))) == said[0]
 
 
 def test_samples_are_shared_out_over_the_splits_and_the_last_takes_the_rest(tmp_path: Path) -> None:
@@ -120,5 +125,5 @@ def test_what_cannot_be_read_says_what_to_do(
     places = {None: None, "nowhere": tmp_path / "nowhere", "empty": tmp_path / "empty", "t.jsonl/..": folder}
     place = places[path] if path in places else folder / str(path)
     with pytest.raises(Stop, match=sentence) as stopped:
-        described("text", dataset(place, *splits))
+        described_here("text", dataset(place, *splits))
     assert "\n" not in str(stopped.value)

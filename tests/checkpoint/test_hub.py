@@ -5,55 +5,14 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fetching import FIRST, LAST, MODEL, NAME, SECOND, fetch, folder, large, small, start
 from hub import Hub
-from running import ROOT, contents
+from running import contents
 from several import small as small_recipe
-
-MODEL = ROOT / "demo" / "model"
-NAME = "demo/minimax"
-FIRST, SECOND, LAST = (f"model-0000{n}-of-00003.safetensors" for n in (1, 2, 3))
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    with Hub() as serving:
-        monkeypatch.setenv("HF_ENDPOINT", serving.endpoint)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf_home"))
-        monkeypatch.setenv("COLUMNS", "100")
-        for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
-            monkeypatch.delenv(name, raising=False)
-        yield serving
-
-
-def start(program: str, cwd: Path, commit: str | None, *overrides: str) -> subprocess.Popen[str]:
-    source = ["model.path=null", f"model.repository={NAME}", f"model.revision={commit or 'null'}"]
-    return subprocess.Popen(
-        [Path(sys.executable).parent / program, *source, *overrides],
-        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-
-
-def fetch(cwd: Path, commit: str | None, *overrides: str) -> tuple[int, str, str]:
-    process = start("fetch", cwd, commit, *overrides)
-    said, errors = process.communicate(timeout=120)
-    assert "Traceback" not in errors, errors
-    return process.returncode, said, errors
-
-
-def folder(cwd: Path, commit: str) -> Path:
-    return cwd / "runs" / "sources" / f"demo--minimax@{commit[:12]}"
-
-
-def small() -> dict[str, bytes]:
-    """A repository that is quickly served: a real shard and two small files."""
-    return {name: (MODEL / name).read_bytes() for name in ("config.json", "tokenizer.json", FIRST)}
 
 
 def test_a_fresh_download_holds_what_the_hub_holds_and_is_not_repeated(hub: Hub, tmp_path: Path) -> None:
@@ -67,11 +26,6 @@ def test_a_fresh_download_holds_what_the_hub_holds_and_is_not_repeated(hub: Hub,
     status, said, _ = fetch(tmp_path, commit)
     assert (status, hub.requests) == (0, [])
     assert said.count("right, was here") == len(contents(MODEL))
-
-
-def large() -> dict[str, bytes]:
-    """A file longer than the pieces of 10 MiB in which the client writes down what comes."""
-    return small() | {FIRST: bytes(range(256)) * 100_000}
 
 
 def test_after_a_cut_only_the_rest_is_asked_for(hub: Hub, tmp_path: Path) -> None:
@@ -89,7 +43,7 @@ def test_after_many_cuts_the_same_command_resumes(hub: Hub, tmp_path: Path) -> N
     hub.cut(FIRST, at=0, times=5)
     status, _, errors = fetch(tmp_path, commit)
     assert status == 1
-    assert errors.rstrip().endswith("check the network; the same command resumes the download")
+    assert errors.rstrip().endswith("check the network; the same command goes on")
     assert FIRST not in contents(folder(tmp_path, commit))
     hub.cuts.clear()
     hub.requests.clear()
@@ -148,12 +102,13 @@ def test_a_gated_repository_names_the_licence_to_accept(
     monkeypatch.setenv("HF_TOKEN", token)
     status, _, errors = fetch(tmp_path, commit)
     assert status == 1
-    assert f"{NAME} is gated: accept its licence at {hub.endpoint}/{NAME} and set HF_TOKEN" in errors
+    assert f"{NAME} is gated: accept its conditions at {hub.endpoint}/{NAME} and set HF_TOKEN" in errors
 
 
 def test_what_does_not_exist_is_named(hub: Hub, tmp_path: Path) -> None:
     status, _, errors = fetch(tmp_path, "0" * 40)
-    assert (status, errors.strip()) == (1, f"fetch: the hub has no model {NAME}: check model.repository")
+    says = f"fetch: the hub has no model {NAME}: check model.repository, or set model.path to a copy of it"
+    assert (status, errors.strip()) == (1, says)
     commit = hub.add(NAME, small())
     status, _, errors = fetch(tmp_path, "0" * 40)
     assert status == 1
@@ -171,7 +126,7 @@ def test_asked_too_often_it_waits_as_long_as_the_hub_says(hub: Hub, tmp_path: Pa
     hub.refuse(429, times=5, Retry_After="0")
     status, _, errors = fetch(tmp_path, hub.add(NAME, small() | {"README.md": b"new"}))
     assert status == 1
-    assert "asked too often (429): wait some minutes; the same command resumes" in errors
+    assert "asked for too often (429): wait some minutes; the same command goes on" in errors
 
 
 def test_no_network_is_one_sentence(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,7 @@
-"""python entries.py override …: what the plan says of every tensor and file of the export, as JSON."""
+"""python entries.py override …: what the plan says of every tensor and file of the export, as JSON.
+
+One line for layers looked at by one process, and one for each layer in a process of its own.
+"""
 
 import json
 import sys
@@ -12,14 +15,27 @@ from pipeline.toolchain import activate, materialise
 config = compose(QuantizeConfig, "config", sys.argv[1:])
 activate(materialise(config.toolchain.series, Path(mkdtemp())))
 
-from pipeline.plan import inventory  # noqa: E402  (ModelOpt comes from the toolchain)
+from pipeline.plan import inventory, portions  # noqa: E402  (ModelOpt comes from the toolchain)
 
-taken = inventory.take(config, describe(config.model))
-said = {
-    "tensors": {entry.name: [entry.dtype, list(entry.shape), entry.size] for entry in taken.entries},
-    "files": taken.file_bytes,
-    "quantizers": [taken.inserted, taken.expected],
-    "parameters": taken.parameters,
-    "groups": taken.groups,
-}
-print(json.dumps(said))
+
+def told() -> str:
+    taken = inventory.take(config, describe(config.model))
+    said = {
+        "tensors": {entry.name: [entry.dtype, list(entry.shape), entry.size] for entry in taken.entries},
+        "order": [entry.name for entry in taken.entries],
+        "files": taken.file_bytes,
+        "quantizers": [taken.inserted, taken.expected],
+        "enabled": taken.enabled,
+        "parameters": taken.parameters,
+        "groups": taken.groups,
+        "kinds": taken.kinds,
+        "globs": taken.globs,
+        "experts": taken.experts,
+    }
+    return json.dumps(said)
+
+
+portions.shares = lambda layers, modules: [range(layers)]
+print(told())
+portions.shares = lambda layers, modules: [range(i, i + 1) for i in range(layers)]
+print(told())

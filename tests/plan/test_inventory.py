@@ -27,7 +27,9 @@ def planned(*overrides: str) -> dict[str, Any]:
     program = [sys.executable, Path(__file__).with_name("entries.py"), *overrides]
     said = subprocess.run(program, capture_output=True, text=True, check=False, cwd=ROOT)
     assert said.returncode == 0, said.stderr
-    found: dict[str, Any] = json.loads(said.stdout.splitlines()[-1])
+    together, shared_out = said.stdout.splitlines()
+    assert shared_out == together  # however many processes count
+    found: dict[str, Any] = json.loads(together)
     return found
 
 

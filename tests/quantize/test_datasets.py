@@ -8,7 +8,7 @@ from running import quantize
 
 def test_a_dataset_s_amax_and_counts_are_those_of_a_run_with_it_alone(demo: Path, tmp_path: Path) -> None:
     *others, last = DATASETS
-    alone = quantize(tmp_path, "hardware.threads=2", *(f"~calibration.datasets.{name}" for name in others))
+    alone = quantize(tmp_path, *(f"~calibration.datasets.{name}" for name in others))
     of_each = rows(demo, "calibration_datasets.csv")
     assert {row["quantizer"]: float(row[f"amax@{last}"]) for row in of_each} == amaxes(alone, "amax@16")
     first = {row["quantizer"]: float(row[f"amax@{DATASETS[0]}"]) for row in of_each}

@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parent / "golden" / "demo_weights.json"
 @pytest.fixture(scope="module")
 def by_modelopt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's checkpoint as NVIDIA's own path makes it, in a process of its own."""
-    return quantize(tmp_path_factory.mktemp("modelopt"), "hardware.threads=2", "engine=modelopt")
+    return quantize(tmp_path_factory.mktemp("modelopt"), "engine=modelopt")
 
 
 def test_modelopt_gives_the_same_bytes(demo: Path, by_modelopt: Path) -> None:
@@ -30,13 +30,13 @@ def test_modelopt_gives_the_same_bytes(demo: Path, by_modelopt: Path) -> None:
 
 
 def test_two_folders_give_the_same_bytes(demo: Path, tmp_path: Path) -> None:
-    again = quantize(tmp_path / "another" / "place", "hardware.threads=2")
+    again = quantize(tmp_path / "another" / "place")
     assert contents(again) == contents(demo)  # the manifest too
 
 
-def test_one_thread_gives_the_same_bytes(demo: Path, tmp_path: Path) -> None:
-    alone = contents(quantize(tmp_path, "hardware.threads=1"))
-    both = contents(demo)
+def test_two_threads_give_the_same_bytes(demo: Path, tmp_path: Path) -> None:
+    alone = contents(demo)
+    both = contents(quantize(tmp_path, "hardware.threads=2"))
     assert alone.keys() == both.keys()
     assert [name for name in both if alone[name] != both[name]] == [manifest.NAME]  # it tells the threads
     assert manifest.read(tmp_path / "checkpoint")["key"] == manifest.read(demo)["key"]
@@ -94,7 +94,7 @@ def test_nothing_in_it_tells_where_or_when_it_was_made(demo: Path) -> None:
 
 def test_the_second_run_reuses_the_first(demo: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in demo.iterdir()}
-    said = command("quantize", "output_dir=checkpoint", "tracking=off", "hardware.threads=2", cwd=demo.parent)
+    said = command("quantize", "output_dir=checkpoint", "tracking=off", cwd=demo.parent)
     assert said.returncode == 0
     assert "checkpoint (reused)" in said.stdout
     assert {path.name: path.stat().st_mtime_ns for path in demo.iterdir()} == before

@@ -71,13 +71,13 @@ GOES_ON = r"the same command goes on after layer [123] \(to start over instead, 
 def test_kill_leaves_nothing_under_the_name_and_the_next_run_gives_the_same_bytes(
     demo: Path, tmp_path: Path
 ) -> None:
-    process = started(tmp_path, "tracking=off", "hardware.threads=2", "engine=modelopt")
+    process = started(tmp_path, "tracking=off", "engine=modelopt")
     wait_for_work(process, tmp_path)
     time.sleep(3)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "checkpoint").exists()
-    made = contents(quantize(tmp_path, "hardware.threads=2", "engine=modelopt"))
+    made = contents(quantize(tmp_path, "engine=modelopt"))
     layerwise = contents(demo)
     assert {name for name in made if made[name] != layerwise[name]} == {
         "manifest.json"
@@ -86,7 +86,7 @@ def test_kill_leaves_nothing_under_the_name_and_the_next_run_gives_the_same_byte
 
 
 def test_after_a_kill_the_same_command_goes_on_to_the_same_bytes(demo: Path, tmp_path: Path) -> None:
-    overrides = ("tracking=off", "hardware.threads=2")
+    overrides = ("tracking=off",)
     process = started(tmp_path, *overrides)
     wait_for_a_layer(process, tmp_path)
     process.send_signal(signal.SIGKILL)
@@ -111,7 +111,7 @@ def test_interrupt_before_anything_is_complete_leaves_nothing(tmp_path: Path, en
 
 
 def test_after_an_interrupt_the_same_command_goes_on_and_was_told_so(demo: Path, tmp_path: Path) -> None:
-    process = started(tmp_path, "hardware.threads=2")
+    process = started(tmp_path)
     wait_for_a_layer(process, tmp_path)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
@@ -120,7 +120,7 @@ def test_after_an_interrupt_the_same_command_goes_on_and_was_told_so(demo: Path,
     assert re.search(f"interrupted: {GOES_ON}$", errors.rstrip()), errors
     assert not (tmp_path / "checkpoint").exists()
     assert statuses(tmp_path) == KILLED
-    assert goes_on(tmp_path, "tracking=off", "hardware.threads=2") == contents(demo)
+    assert goes_on(tmp_path, "tracking=off") == contents(demo)
 
 
 def test_termination_ends_as_an_interrupt_does(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_disk_that_fills_up_on_the_way_leaves_nothing_half_written(tmp_path: P
 
 @needs_root
 def test_a_disk_that_others_fill_up_on_the_way_costs_no_complete_layer(demo: Path, tmp_path: Path) -> None:
-    overrides = ("tracking=off", "hardware.threads=2", f"work_dir={tmp_path}/runs")
+    overrides = ("tracking=off", f"work_dir={tmp_path}/runs")
     with small_disk(tmp_path / "small", 24) as small:
         process = started(small, *overrides)
         wait_for_a_layer(process, small)

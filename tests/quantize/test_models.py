@@ -50,6 +50,19 @@ def test_a_source_that_lacks_a_weight_is_named(tmp_path: Path, texts: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("engine", ["layerwise", "modelopt"])
+def test_a_format_that_selects_nothing_stops_before_the_first_batch(
+    tmp_path: Path, texts: Path, engine: str
+) -> None:
+    asked = ("tracking=off", "output_dir=out", f"engine={engine}")
+    source = tiny(tmp_path / "source", "llama")
+    said = command("quantize", *asked, *tiny_recipe(source, texts), cwd=tmp_path)
+    assert said.returncode == 1
+    assert said.stderr.splitlines()[-1].startswith("quantize: no quantizer is enabled: the format's patterns")
+    assert "calibrating" not in said.stderr and "layer 1/" not in said.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_quantized_source_is_refused(tmp_path: Path, texts: Path) -> None:
     source = tiny(tmp_path / "source", "mixtral")
     config = json.loads((source / "config.json").read_text())

@@ -14,7 +14,9 @@ def served(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Served:
     """Started, asked through OpenAI's own client, ended by Ctrl-C."""
     cwd = tmp_path_factory.mktemp("served")
     result = Served(cwd, demo)
-    process = start(cwd, f"checkpoint={demo}", "serving.served_model_name=demo")
+    process = start(
+        cwd, f"checkpoint={demo}", "serving.served_model_name=demo", "serving.ready_timeout_s=780"
+    )
     try:
         wait_for("stop it", cwd / "out.txt", process)
         processes = family(process, 2)
@@ -27,7 +29,7 @@ def served(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Served:
             if connection.status == psutil.CONN_LISTEN
         ]
         process.send_signal(signal.SIGINT)
-        result.status = process.wait(60)
+        result.status = process.wait(200)
         result.left = left_of(processes)
     finally:
         process.kill()

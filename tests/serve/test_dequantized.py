@@ -11,6 +11,7 @@ import pytest
 from pipeline import manifest
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import read_folder
+from pipeline.checkpoint.writer import Entry
 from pipeline.errors import Stop, Usage
 from pipeline.serve import dequantized
 
@@ -121,3 +122,8 @@ def test_another_format_is_refused(demo: Path, tmp_path: Path):
     config = config_of(demo) | {"quantization_config": {"quant_method": "awq"}}
     with pytest.raises(Usage, match="is quantized as awq: transformers_cpu serves NVFP4, FP8 and BF16"):
         dequantized.folder(demo, config, tmp_path)
+
+
+def test_what_does_not_fit_into_memory_is_refused():
+    with pytest.raises(Usage, match=r"takes 457 GB of memory, this machine has \d+: serve it on GPUs"):
+        dequantized.check_memory([Entry("experts", "BF16", (228_700_000, 1000))])

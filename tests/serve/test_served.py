@@ -70,7 +70,7 @@ def test_an_engine_that_dies_is_one_sentence(served: Served, tmp_path: Path):
     process, processes = begun(served, tmp_path)
     engine = next(each for each in processes if "pipeline.serve.transformers_server" in each.cmdline())
     engine.kill()
-    assert process.wait(60) == 1
+    assert process.wait(200) == 1
     error = (tmp_path / "err.txt").read_text()
     assert "serve: transformers was killed by signal 9; it was killed from outside" in error
     assert "Traceback" not in error
@@ -79,7 +79,7 @@ def test_an_engine_that_dies_is_one_sentence(served: Served, tmp_path: Path):
 
 def test_an_engine_that_is_never_ready_is_stopped(served: Served, tmp_path: Path):
     process, processes = begun(served, tmp_path, "serving.ready_timeout_s=1")
-    assert process.wait(60) == 1
+    assert process.wait(200) == 1
     assert "transformers_cpu was not ready after 1 s and was stopped" in (tmp_path / "err.txt").read_text()
     assert left_of(processes) == []
 
@@ -88,7 +88,7 @@ def test_an_engine_that_is_never_ready_is_stopped(served: Served, tmp_path: Path
 def test_a_signal_while_it_starts_ends_everything(served: Served, tmp_path: Path, number: signal.Signals):
     process, processes = begun(served, tmp_path)
     process.send_signal(number)
-    assert process.wait(60) == 128 + number
+    assert process.wait(200) == 128 + number
     assert left_of(processes) == []
 
 
@@ -96,7 +96,7 @@ def test_a_port_in_use_is_said_before_anything_starts(served: Served, tmp_path: 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = start(tmp_path, f"checkpoint={served.checkpoint}", f"serving.port={port}", "tracking=off")
-        assert process.wait(60) == 2
+        assert process.wait(200) == 2
     error = (tmp_path / "err.txt").read_text()
     assert f"port {port} of 127.0.0.1 is in use by" in error and "serving.port=" in error
     assert not (tmp_path / "runs").exists()

@@ -138,5 +138,12 @@ def test_a_models_code_sees_no_environment_and_no_network(monkeypatch: pytest.Mo
     assert why in ("its code passes, without a network", "its code passes, sockets refused by Python alone")
 
 
+def test_the_assertion_that_fails_is_told():
+    assert trial("def f(x): return x", "assert f(1) == 1\nassert f(1) == 2") == (
+        False,
+        "its code fails: assert f(1) == 2",
+    )
+
+
 def test_a_models_code_that_never_ends_is_stopped():
     assert trial("while True: pass", "", seconds=1.0) == (False, "its code was stopped after 1 s")

@@ -139,6 +139,7 @@ class LayerCalibration:
         layer = self._structure.layers[index]
         modules = self._stepper.modules
         observer = Observer(layer, self._stepper.device)
+        own = frozenset(layer.linears) if routed else frozenset()
         owners = _owners(layer)
         within = {
             block: {name for name, expert in owners.items() if expert in experts}
@@ -167,7 +168,7 @@ class LayerCalibration:
             traffic = stack.enter_context(Traffic(hidden, index, self._stepper.device))
             for number, states in traffic.inputs(self._ranks.share(len(self._batches))):
                 note(number)
-                observer.only = set(layer.linears) if routed else frozenset()
+                observer.only = own
                 counting = True
                 output = self._stepper.run(
                     states, self._batches[number], self._config.calibration.attention_mask

@@ -18,7 +18,7 @@ from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.writer import Writer, layout
 from pipeline.config.schema import QuantizeConfig
 from pipeline.digest import canonical_json
-from pipeline.disk import force_to_disk
+from pipeline.disk import write_whole
 from pipeline.errors import Stop
 from pipeline.progress import Layers, shown
 from pipeline.quantize.layerwise import pack
@@ -27,6 +27,7 @@ from pipeline.quantize.layerwise.hidden import Hidden
 from pipeline.quantize.layerwise.stepper import Stepper
 from pipeline.quantize.layerwise.structure import Structure
 from pipeline.quantize.model import dtype, skeleton, tensor
+from pipeline.quantize.modelopt import check_selected
 from pipeline.ranks import Ranks
 
 
@@ -53,6 +54,7 @@ class Run:
         self._threads = config.hardware.threads or len(os.sched_getaffinity(0))
         modules = self._state / f"modules-{ranks.rank}"
         self._structure = Structure(source, config, skeleton(source, config.model, modules))
+        check_selected([name for layer in self._structure.layers for name in layer.linears])
         bare = skeleton(source, config.model, modules)
         where = (
             torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
@@ -231,12 +233,7 @@ class Run:
         writer.sync()
         self._ranks.wait()
         if self._ranks.leads:
-            path = self._state / f"layer-{index:05}.json"
-            fresh = path.with_suffix(".new")
-            fresh.write_text(canonical_json(record), encoding="utf-8")
-            force_to_disk(fresh)
-            fresh.rename(path)
-            force_to_disk(self._state)
+            write_whole(self._state / f"layer-{index:05}.json", canonical_json(record))
         self._ranks.wait()
 
     def _read_records(self) -> list[dict[str, Any]]:

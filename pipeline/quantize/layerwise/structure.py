@@ -58,7 +58,7 @@ class Structure:
         """`bare` is `skeleton`'s model; it is converted in place.
 
         Raises:
-            Stop: when the format selects nothing, or something that is not in a decoder layer.
+            Stop: when the format selects something that is not in a decoder layer.
         """
         self._source = source
         self._float32 = config.quantization.dequantize_to == "float32"
@@ -96,8 +96,6 @@ class Structure:
                 f"ModelOpt enables {enabled} quantizers here, {enabled - understood} of them outside the "
                 "linear layers and attentions of the decoder: take engine=modelopt"
             )
-        if not any(layer.linears for layer in layers):
-            raise Stop("no quantizer is enabled: the format's patterns match no module of this model")
         return layers
 
     def _layer_of(self, name: str) -> int | None:

@@ -43,9 +43,19 @@ def _main() -> None:
         exec(compile(order["holds"], "holds", "exec"), space)
         said = {"word": order["word"], "isolation": isolation}
     except BaseException as error:  # of code that may do anything, SystemExit included
-        said = {"error": f"{type(error).__name__}: {str(error)[:120]}"}
+        said = {"error": _told(error, order["holds"])}
     os.write(channel, json.dumps(said).encode())
     os._exit(0)
+
+
+def _told(error: BaseException, holds: str) -> str:
+    """An error in words: the assertion that failed, or what the code raised."""
+    trace = error.__traceback__
+    while isinstance(error, AssertionError) and trace is not None:
+        if trace.tb_frame.f_code.co_filename == "holds":
+            return holds.splitlines()[trace.tb_lineno - 1].strip()
+        trace = trace.tb_next
+    return f"{type(error).__name__}: {str(error)[:120]}"
 
 
 def _isolate() -> str:

@@ -1,0 +1,103 @@
+"""`fetch` and then no network; a disk that fills up during a download."""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from fetching import FIRST, MODEL, NAME, fetch, folder, large, small, start
+from hub import Hub
+from running import ROOT, contents
+from several import SMALL
+
+CHAT = "calibration.datasets.magpie_pro_mt"
+REMOTE = [f"{CHAT}.path=null", f"{CHAT}.repository=demo/chat"]
+
+
+def test_after_a_fetch_the_same_recipe_needs_no_network(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = hub.add(NAME, MODEL)
+    texts = hub.add("demo/chat", ROOT / "demo" / "datasets" / "magpie_pro_mt", "dataset")
+    recipe = [*SMALL, *REMOTE, f"{CHAT}.revision={texts}"]
+    status, said, errors = fetch(tmp_path, commit, *recipe)
+    assert status == 0, errors
+    assert contents(folder(tmp_path, commit)) == contents(MODEL)
+    (sealed,) = (tmp_path / "runs" / "samples").glob("demo-*")
+    assert said.splitlines()[-1].endswith(f"tokens: runs/samples/{sealed.name}")
+    assert said.splitlines()[-1].startswith("20 samples, ")
+    hub.requests.clear()
+    assert fetch(tmp_path, commit, *recipe)[0] == 0
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    process = start("quantize", tmp_path, commit, "output_dir=checkpoint", *recipe)
+    said, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    assert f"tokens: runs/samples/{sealed.name}" in said
+    assert hub.requests == []
+
+
+def test_a_dataset_without_a_commit_is_named_before_the_shards_come(hub: Hub, tmp_path: Path) -> None:
+    commit = hub.add(NAME, MODEL)
+    texts = hub.add("demo/chat", ROOT / "demo" / "datasets" / "magpie_pro_mt", "dataset")
+    status, _, errors = fetch(tmp_path, commit, *REMOTE)
+    assert status == 2
+    assert f"set {CHAT}.revision={texts}, which main is now" in errors
+    assert hub.asked(FIRST) == []
+
+
+def test_where_nothing_is_on_the_hub_there_is_nothing_to_fetch(tmp_path: Path) -> None:
+    status, _, errors = fetch(tmp_path, None, f"model.path={MODEL}")
+    assert status == 2
+    assert "there is nothing to fetch" in errors
+
+
+@contextmanager
+def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def fill(disk: Path, leave: int) -> Path:
+    """Somebody else's file, which leaves so many bytes free."""
+    path = disk / "somebody else's"
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize > leave:
+            file.write(bytes(1 << 16))
+    return path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT CHECKED HERE: mounting a tmpfs needs root")
+@pytest.mark.parametrize("leave", [12 << 20, 0])
+def test_a_disk_that_fills_up_keeps_what_has_come_and_the_download_goes_on(
+    hub: Hub, tmp_path: Path, leave: int
+) -> None:
+    commit = hub.add(NAME, large())
+    with small_disk(tmp_path / "disk", 40) as disk:
+        served = hub.hold(FIRST)
+        process = start("fetch", disk, commit)
+        deadline = time.monotonic() + 120
+        while not hub.asked(FIRST):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        others = fill(disk, leave)
+        served.set()
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert errors.splitlines()[-1] == "the disk is full: make room; the same command goes on"
+        assert "Traceback" not in errors
+        assert contents(folder(disk, commit)) == {name: small()[name] for name in small() if name != FIRST}
+        others.unlink()
+        hub.requests.clear()
+        status, _, errors = fetch(disk, commit)
+        assert status == 0, errors
+        (asked,) = hub.asked(FIRST)
+        assert bool(asked.range) == bool(leave)  # what had come is not asked for again
+        assert contents(folder(disk, commit)) == large()

@@ -1,0 +1,42 @@
+"""Fetching the demo's model from the stand-in of the hub, through our own commands."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from running import ROOT
+
+MODEL = ROOT / "demo" / "model"
+NAME = "demo/minimax"
+FIRST, SECOND, LAST = (f"model-0000{n}-of-00003.safetensors" for n in (1, 2, 3))
+
+
+def start(program: str, cwd: Path, commit: str | None, *overrides: str) -> subprocess.Popen[str]:
+    source = ["model.path=null", f"model.repository={NAME}", f"model.revision={commit or 'null'}"]
+    return subprocess.Popen(
+        [Path(sys.executable).parent / program, *source, *overrides],
+        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+
+
+def fetch(cwd: Path, commit: str | None, *overrides: str) -> tuple[int, str, str]:
+    process = start("fetch", cwd, commit, *overrides)
+    said, errors = process.communicate(timeout=120)
+    assert "Traceback" not in errors, errors
+    return process.returncode, said, errors
+
+
+def folder(cwd: Path, commit: str) -> Path:
+    return cwd / "runs" / "sources" / f"demo--minimax@{commit[:12]}"
+
+
+def small() -> dict[str, bytes]:
+    """A repository that is quickly served: a real shard and two small files."""
+    return {name: (MODEL / name).read_bytes() for name in ("config.json", "tokenizer.json", FIRST)}
+
+
+def large() -> dict[str, bytes]:
+    """A file longer than the pieces of 10 MiB in which the client writes down what comes."""
+    return small() | {FIRST: bytes(range(256)) * 100_000}
