@@ -117,6 +117,24 @@ unless serving.host and serving.api_key_file say otherwise. Its log lies in <wor
 Exit status: 0 asked and stopped (stay=false), 1 failed, 2 nothing started, 130 Ctrl-C, 143 SIGTERM.
 """
 
+BENCHMARK = """\
+benchmark: throughput and latency of a served checkpoint, and how far the figures can be trusted.
+
+usage: benchmark checkpoint=DIR serving=PROFILE [benchmark=card|demo] [key=value ...]
+       benchmark endpoint=URL tokenizer=DIR [model=NAME] [key=value ...]       a server that runs
+
+  benchmark checkpoint=runs/checkpoints/demo serving=transformers_cpu          the demo on two cores
+  benchmark checkpoint=/data/MiniMax-M2.7-NVFP4 serving=PROFILE benchmark=card
+                                                    the card's sweep, its own numbers beside
+  benchmark -m checkpoint=DIR serving=PROFILE serving.flags.attention-backend=fa3,flashinfer
+                                                    backends compared in one table
+
+Users each send a request, read the answer and send the next: 1 user, then more. The server is started several
+times for the spread, and the client is measured alone on an endpoint without a model. Tables on the screen;
+report.md, results.json and a figure in <work_dir>/benchmarks. What was measured before an interrupt is kept.
+Exit status: 0 measured, 1 failed, 2 nothing was measured because something is wrong with the request.
+"""
+
 
 _LAUNCHER = "hydra/launcher="
 
@@ -155,6 +173,12 @@ def fetch() -> None:
 def serve() -> None:
     """Console entry point `serve`."""
     _main(SERVE, "pipeline.serve.command")
+
+
+def benchmark() -> None:
+    """Console entry point `benchmark`."""
+    swept = not {"-m", "--multirun"}.isdisjoint(sys.argv[1:])
+    _main(BENCHMARK, "pipeline.benchmark.comparison" if swept else "pipeline.benchmark.command")
 
 
 def _main(help_text: str, module: str) -> None:

@@ -53,21 +53,28 @@ def ask(
         NoAnswer: for an HTTP error, a broken stream, or one that takes longer than `timeout_s` seconds.
     """
     body = {"model": model, "messages": messages, "max_tokens": max_tokens, "temperature": 0, "stream": True}
-    headers = {"Content-Type": "application/json"}
-    if api_key is not None:
-        headers["Authorization"] = f"Bearer {api_key}"
-    request = urllib.request.Request(f"{url}/chat/completions", json.dumps(body).encode(), headers)
     end = time.monotonic() + timeout_s
     said: list[str] = []
+    for event in stream(url, api_key, body, timeout_s):
+        for choice in event.get("choices", []):
+            said.append(choice.get("delta", {}).get("content") or "")
+        if time.monotonic() > end:
+            raise NoAnswer(f"no whole answer within {timeout_s:.0f} s")
+    return "".join(said).rpartition("</think>")[2].strip()
+
+
+def stream(url: str, api_key: str | None, body: dict[str, Any], timeout_s: float) -> Iterator[dict[str, Any]]:
+    """The events of an answer of `…/v1/chat/completions` as they come, at most `timeout_s` apart.
+
+    Raises:
+        NoAnswer: for an HTTP error, or a stream that breaks or stops.
+    """
     try:
-        with _OPENER.open(request, timeout=timeout_s) as answer:
+        with _OPENER.open(_request(f"{url}/chat/completions", api_key, body), timeout=timeout_s) as answer:
             for event in _events(answer):
                 if "error" in event:
                     raise NoAnswer(f"the server broke off: {event['error']}")
-                for choice in event.get("choices", []):
-                    said.append(choice.get("delta", {}).get("content") or "")
-                if time.monotonic() > end:
-                    raise NoAnswer(f"no whole answer within {timeout_s:.0f} s")
+                yield event
     except urllib.error.HTTPError as error:
         detail = " ".join(error.read(300).decode(errors="replace").split())
         raise NoAnswer(f"HTTP {error.code}: {detail}", error.code) from None
@@ -75,7 +82,28 @@ def ask(
         raise NoAnswer(f"no answer within {timeout_s:.0f} s") from None
     except (OSError, ValueError) as error:
         raise NoAnswer(f"the connection failed: {error}") from None
-    return "".join(said).rpartition("</think>")[2].strip()
+
+
+def first_model(url: str, api_key: str | None, timeout_s: float = 60.0) -> str:
+    """The first model that `…/v1/models` names.
+
+    Raises:
+        NoAnswer: when there is no answer, or no model in it.
+    """
+    try:
+        with _OPENER.open(_request(f"{url}/models", api_key, None), timeout=timeout_s) as answer:
+            return str(json.load(answer)["data"][0]["id"])
+    except OSError as error:
+        raise NoAnswer(str(getattr(error, "reason", error))) from None
+    except (ValueError, LookupError, TypeError):
+        raise NoAnswer("its answer has no list of models") from None
+
+
+def _request(url: str, api_key: str | None, body: dict[str, Any] | None) -> urllib.request.Request:
+    headers = {"Content-Type": "application/json"}
+    if api_key is not None:
+        headers["Authorization"] = f"Bearer {api_key}"
+    return urllib.request.Request(url, json.dumps(body).encode() if body is not None else None, headers)
 
 
 def _events(answer: Any) -> Iterator[dict[str, Any]]:

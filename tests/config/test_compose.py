@@ -12,7 +12,9 @@ from pipeline.errors import Usage
 CONF = bundled("conf")
 RECIPES = sorted(path.stem for path in (CONF / "recipe").glob("*.yaml"))
 OPTIONS = sorted(
-    (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name != "recipe"
+    (path.parent.name, path.stem)
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name in QuantizeConfig.model_fields and path.parent.name != "recipe"
 )
 
 

@@ -1,0 +1,1 @@
+"""Throughput and latency of an OpenAI-compatible endpoint, and what of it is the client's own."""

@@ -1,0 +1,40 @@
+"""A null endpoint, and one measurement of it by the real aiperf that many tests look at."""
+
+from collections.abc import Iterator
+
+import pytest
+from measuring import EACH_S, FIRST_S, TOKENIZER, TOKENS, Measured, on_null
+
+from pipeline.benchmark import client
+from pipeline.benchmark.measure import begun, measure, settled
+from pipeline.benchmark.null_endpoint import Pace
+from pipeline.config import compose
+from pipeline.config.benchmarking import BenchmarkConfig
+from pipeline.environments import program
+from pipeline.errors import Usage
+from pipeline.tracking import Tracker
+
+
+@pytest.fixture(scope="session")
+def aiperf() -> None:
+    try:
+        program("bench", "aiperf")
+    except Usage as missing:
+        pytest.skip(f"the load generator cannot run here: {missing}")
+
+
+@pytest.fixture(scope="session")
+def null_url() -> Iterator[str]:
+    with client.null([Pace(1, FIRST_S, EACH_S)], TOKENIZER) as endpoint:
+        yield endpoint.url
+
+
+@pytest.fixture(scope="session")
+def measured(aiperf: None, null_url: str, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """Two levels on the null endpoint, which needs to know no answer."""
+    folder = tmp_path_factory.mktemp("measured")
+    words = on_null(null_url, f"work_dir={folder}", f"benchmark.output_tokens={TOKENS}")
+    config = settled(compose(BenchmarkConfig, "benchmark", words))
+    found = begun(config)
+    measure(config, None, folder, found, Tracker(None))
+    return Measured(config, folder, found)
