@@ -15,7 +15,6 @@ pkgs.dockerTools.streamLayeredImage {
     Env = [
       "SSL_CERT_FILE=${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt"
       "HOME=/work"
-      "PROOFCARD_DRIVER=/usr/lib/x86_64-linux-gnu /usr/lib64" # where NVIDIA's container runtime mounts it
     ];
   };
 }

@@ -1,0 +1,13 @@
+{
+  description = "A stand-in for uv2nix: the packages that uv.lock's extras lead to, unbuilt";
+
+  outputs = _: {
+    lib.workspace.loadWorkspace =
+      { workspaceRoot }:
+      {
+        mkPyprojectOverlay = import ./overlay.nix (
+          builtins.fromTOML (builtins.readFile (workspaceRoot + "/uv.lock"))
+        );
+      };
+  };
+}
