@@ -4,7 +4,14 @@
 let
   inherit (inputs.nixpkgs) lib;
   root = ../.;
-  workspace = inputs.uv2nix.lib.workspace.loadWorkspace { workspaceRoot = root; };
+  lock = lib.importTOML ../uv.lock;
+  workspace = inputs.uv2nix.lib.workspace.loadWorkspace {
+    workspaceRoot = root;
+    # A field of newer locks that uv2nix refuses; it repeats what pyproject.toml says.
+    uvLock = lock // {
+      package = map (package: removeAttrs package [ "default-groups" ]) lock.package;
+    };
+  };
 
   # What the project's wheel is built from: a change of anything else makes no environment anew.
   source = lib.fileset.toSource {

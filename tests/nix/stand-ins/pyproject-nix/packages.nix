@@ -43,7 +43,7 @@ let
           chmod -R u+w project
           mkdir home
           HOME=$PWD/home UV_CACHE_DIR=${host.cache} UV_PROJECT_ENVIRONMENT=$out ${host.uv} sync --quiet \
-            --project project --python ${host.python} --frozen --no-editable --link-mode symlink $parts
+            --project project --python ${host.python} --offline --frozen --no-editable --link-mode symlink $parts
         '';
   };
 in

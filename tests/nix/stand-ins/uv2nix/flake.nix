@@ -3,11 +3,9 @@
 
   outputs = _: {
     lib.workspace.loadWorkspace =
-      { workspaceRoot }:
+      { workspaceRoot, uvLock }:
       {
-        mkPyprojectOverlay = import ./overlay.nix (
-          builtins.fromTOML (builtins.readFile (workspaceRoot + "/uv.lock"))
-        );
+        mkPyprojectOverlay = import ./overlay.nix uvLock;
       };
   };
 }
