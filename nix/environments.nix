@@ -5,6 +5,7 @@ let
   inherit (inputs.nixpkgs) lib;
   root = ../.;
   lock = lib.importTOML ../uv.lock;
+  libraries = lib.importTOML ./libraries.toml;
   workspace = inputs.uv2nix.lib.workspace.loadWorkspace {
     workspaceRoot = root;
     # A field of newer locks that uv2nix refuses; it repeats what pyproject.toml says.
@@ -47,7 +48,9 @@ let
         ]
       );
     in
-    set.mkVirtualEnv "proofcard-${name}-env" { proofcard = parts; };
+    (set.mkVirtualEnv "proofcard-${name}-env" { proofcard = parts; }).overrideAttrs {
+      venvIgnoreCollisions = map (file: "lib/python*/site-packages/${file}") libraries.collisions;
+    };
 in
 {
   quantize = environment "quantize" [

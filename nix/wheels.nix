@@ -25,7 +25,10 @@ let
       );
     in
     previous.${name}.overrideAttrs (old: {
-      buildInputs = (old.buildInputs or [ ]) ++ lib.optional (said.python or false) pkgs.python312;
+      buildInputs =
+        (old.buildInputs or [ ])
+        ++ [ (lib.getLib pkgs.stdenv.cc.cc) ]
+        ++ lib.optional (said.python or false) pkgs.python312;
       autoPatchelfIgnoreMissingDeps = libraries.driver ++ (said.optional or [ ]);
       preFixup = (old.preFixup or "") + ''
         appendRunpaths='$ORIGIN'" ${driver}"

@@ -34,6 +34,7 @@ rec {
   escapeShellArg = text: "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] (toString text)}'";
   importTOML = path: builtins.fromTOML (builtins.readFile path);
   getBin = drv: drv;
+  getLib = drv: drv;
 
   fix =
     function:

@@ -18,7 +18,10 @@ let
         PATH = said.path;
         HOME = "/homeless-shelter";
       }
-    );
+    )
+    // {
+      overrideAttrs = change: runCommand name (attributes // change) script;
+    };
 
   links =
     name: programs:
@@ -39,10 +42,14 @@ let
       in
       function (builtins.intersectAttrs (builtins.functionArgs function) packages // given);
 
-    stdenv.cc = links "cc" [
-      "cc"
-      "c++"
-    ];
+    stdenv.cc =
+      links "cc" [
+        "cc"
+        "c++"
+      ]
+      // {
+        cc = runCommand "cc-libraries" { } "mkdir $out";
+      };
     python312 = links "python" [ said.python ];
     uv = links "uv" [ said.uv ];
     git = links "git" [ "git" ];
