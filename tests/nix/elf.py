@@ -1,4 +1,4 @@
-"""The libraries that an ELF file asks for, read from its dynamic section; as much of the format as that takes."""
+"""The libraries that an ELF file asks for, read from its dynamic section."""
 
 import struct
 from pathlib import Path

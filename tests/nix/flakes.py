@@ -22,7 +22,7 @@ flake-registry =
 """
 needs_nix = pytest.mark.skipif(
     shutil.which("nix") is None or os.getuid() != 0,
-    reason="NOT CHECKED HERE: Nix is missing, or not ours to use without a daemon: apt-get install nix-bin, as root",
+    reason="NOT CHECKED HERE: no Nix, or not root to use it without a daemon: apt-get install nix-bin",
 )
 
 

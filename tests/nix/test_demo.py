@@ -1,4 +1,4 @@
-"""`nix run .#quantize -- recipe=demo`, for real: the bytes are those of the locked environment without Nix."""
+"""`nix run .#quantize -- recipe=demo` for real: its bytes are those of the same command without Nix."""
 
 import json
 from pathlib import Path
