@@ -8,7 +8,7 @@ let
   inherit (inputs.nixpkgs) lib;
 
   # A command becomes an app when pyproject.toml has it; one that is missing here stops the evaluation.
-  # `beside` are environments of other tools that it starts; nothing else brings those into a command.
+  # `beside` are environments of other tools that it starts, the engine's first; nothing else brings those in.
   known = {
     analyse.description = "What the calibration of a sealed checkpoint was worth, measured";
     benchmark = {
@@ -72,15 +72,18 @@ let
     name: command:
     let
       beside = command.beside or [ ];
-      jit = lib.optionals (beside != [ ]) [ pkgs.ninja ];
-      home = environment: pkgs.callPackage ./cuda-home.nix { inherit environment; };
+      engine = environments.${lib.head beside};
+      home = pkgs.callPackage ./cuda-home.nix { environment = engine; };
       lines = [
         "export PROOFCARD_FLAKE_DERIVATION=${derivation}"
         "export PROOFCARD_FLAKE_INPUTS=${lib.escapeShellArg (builtins.toJSON locked)}"
         "export PYTHONDONTWRITEBYTECODE=1 # the store is nobody's to write in"
       ]
       ++ map (other: "export PROOFCARD_ENV_${lib.toUpper other}=${environments.${other}}") beside
-      ++ map (other: "export CUDA_HOME=${home environments.${other}}") (lib.take 1 beside)
+      ++ lib.optionals (beside != [ ]) [
+        "export CUDA_HOME=${home}"
+        "export NVCC_CCBIN=${pkgs.stdenv.cc}/bin"
+      ]
       ++ [
         "# shellcheck source=/dev/null"
         ". ${./driver.sh}"
@@ -89,7 +92,8 @@ let
     in
     pkgs.writeShellApplication {
       inherit name;
-      runtimeInputs = [ pkgs.stdenv.cc ] ++ jit; # Triton and FlashInfer compile kernels while they run
+      # Triton and FlashInfer compile kernels while they run.
+      runtimeInputs = [ pkgs.stdenv.cc ] ++ lib.optional (beside != [ ]) pkgs.ninja;
       text = lib.concatStringsSep "\n" lines;
       meta = { inherit (command) description; };
     };

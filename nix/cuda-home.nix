@@ -1,11 +1,6 @@
 # CUDA_HOME for kernels compiled while they run: the toolkit's wheels in one folder. nvcc looks for its parts
 # beside itself, so its programs are copies and the rest are links.
-{
-  lib,
-  runCommand,
-  stdenv,
-  environment,
-}:
+{ runCommand, environment }:
 runCommand "cuda-home" { } ''
   toolkit=$(echo ${environment}/lib/python3*/site-packages/nvidia/cu13)
   mkdir -p $out
@@ -21,9 +16,5 @@ runCommand "cuda-home" { } ''
       ln -sfn "$(basename "$library")" "''${library%%.so.*}.so"
     done
     ln -sfn lib $out/lib64
-    chmod -R u+w $out
-    if [ -e $out/bin/nvcc.profile ]; then
-      echo "NVCC_PREPEND_FLAGS += -ccbin ${lib.getBin stdenv.cc}/bin" >> $out/bin/nvcc.profile
-    fi
   fi
 ''

@@ -5,6 +5,7 @@ rec {
     concatStringsSep
     filter
     genList
+    head
     mapAttrs
     ;
 
@@ -21,11 +22,6 @@ rec {
   optional = wanted: value: if wanted then [ value ] else [ ];
   optionals = wanted: values: if wanted then values else [ ];
   optionalAttrs = wanted: values: if wanted then values else { };
-  take =
-    count: values:
-    genList (builtins.elemAt values) (
-      if count < builtins.length values then count else builtins.length values
-    );
   hasPrefix = start: text: builtins.substring 0 (builtins.stringLength start) text == start;
   toUpper = builtins.replaceStrings (letters "abcdefghijklmnopqrstuvwxyz") (
     letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -33,7 +29,6 @@ rec {
   letters = text: genList (at: builtins.substring at 1 text) (builtins.stringLength text);
   escapeShellArg = text: "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] (toString text)}'";
   importTOML = path: builtins.fromTOML (builtins.readFile path);
-  getBin = drv: drv;
   getLib = drv: drv;
 
   fix =
