@@ -75,6 +75,7 @@ let
       engine = environments.${lib.head beside};
       home = pkgs.callPackage ./cuda-home.nix { environment = engine; };
       lines = [
+        "unset PYTHONPATH PYTHONHOME # nothing of the host's Python"
         "export PROOFCARD_FLAKE_DERIVATION=${derivation}"
         "export PROOFCARD_FLAKE_INPUTS=${lib.escapeShellArg (builtins.toJSON locked)}"
         "export PYTHONDONTWRITEBYTECODE=1 # the store is nobody's to write in"

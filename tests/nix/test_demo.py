@@ -20,6 +20,7 @@ def made(flake: Flake, tmp_path_factory: pytest.TempPathFactory) -> Path:
     said = flake.nix("run", output="quantize", after=("--", *overrides), cwd=cwd)
     assert said.returncode == 0, said.stderr
     assert "checkpoint (made)" in said.stdout
+    assert "_bundle/demo/model" in said.stdout  # the environment's own code and data, not the checkout's
     return cwd / "checkpoint"
 
 
