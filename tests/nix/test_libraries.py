@@ -35,6 +35,7 @@ def test_every_library_that_a_wheel_asks_for_is_somewhere(extra: str) -> None:
         if not known(wheel, name, holders.get(name, set()))
     ]
     assert lost == []
+    assert wheels.keys() & for_every_platform(site_of(extra)) <= TABLE["wheels"].keys()
     assert "torch" in wheels or extra == "bench"
 
 
@@ -57,6 +58,16 @@ def known(wheel: str, name: str, holders: set[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in said.get("optional", []))
 
 
+def for_every_platform(site: Path) -> set[str]:
+    """Wheels that claim to hold nothing of one platform: uv2nix gives them no library at all."""
+    return {name_of(path) for path in site.glob("*.dist-info/WHEEL") if "-none-any\n" in path.read_text()}
+
+
+def name_of(path: Path) -> str:
+    """Of a file of a wheel's metadata, the wheel's name as uv.lock writes it."""
+    return path.parent.name.removesuffix(".dist-info").rsplit("-", 1)[0].replace("_", "-").lower()
+
+
 def site_of(extra: str) -> Path:
     found = list(ENVIRONMENTS[extra].glob("lib/python3*/site-packages"))
     if not found:
@@ -68,11 +79,10 @@ def objects(site: Path) -> dict[str, dict[Path, list[str]]]:
     """Of each wheel, its ELF files and the libraries they are linked with."""
     found: dict[str, dict[Path, list[str]]] = {}
     for record in site.glob("*.dist-info/RECORD"):
-        wheel = record.parent.name.removesuffix(".dist-info").rsplit("-", 1)[0].replace("_", "-").lower()
         for name, *_ in csv.reader(record.read_text().splitlines()):
             path = site / name
             if (".so" in path.name or not path.suffix) and path.is_file():
                 names = needed(path)
                 if names is not None:
-                    found.setdefault(wheel, {})[path] = names
+                    found.setdefault(name_of(record), {})[path] = names
     return found
