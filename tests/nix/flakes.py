@@ -61,6 +61,15 @@ class Flake:
         assert said.returncode == 0, said.stderr
         return json.loads(said.stdout)
 
+    def forget(self, output: str) -> None:
+        """Take what was built for an output out of the store, and all that was built with it."""
+        path = self.value(f"{output}.outPath", "builtins.unsafeDiscardStringContext")
+        users = subprocess.run(
+            ["nix-store", "--query", "--referrers-closure", path],
+            env=_environment(), capture_output=True, text=True, check=True,
+        ).stdout.split()  # fmt: skip
+        subprocess.run(["nix-store", "--delete", *users], env=_environment(), capture_output=True, check=True)
+
     def locked(self) -> subprocess.CompletedProcess[str]:
         """What Nix makes of flake.nix and flake.lock, nothing overridden and nothing fetched."""
         return subprocess.run(
