@@ -49,7 +49,7 @@ let
     lib.mapAttrs (name: _: known.${name} or (throw "nix/commands.nix does not know the command ${name}")) scripts
     // lib.optionalAttrs (scripts ? serve) {
       serve-vllm = {
-        description = "Serve a checkpoint with vLLM (serving=vllm)";
+        description = "Serve a checkpoint with vLLM: the serving profiles named after it";
         script = "serve";
         beside = [ "vllm" ];
       };
