@@ -45,8 +45,10 @@ let
   };
 
   scripts = (lib.importTOML ../pyproject.toml).project.scripts;
+  unknown = lib.filter (name: !(known ? ${name})) (lib.attrNames scripts);
   commands =
-    lib.mapAttrs (name: _: known.${name} or (throw "nix/commands.nix does not know the command ${name}")) scripts
+    assert unknown == [ ] || throw "nix/commands.nix does not know the command ${lib.head unknown}";
+    lib.mapAttrs (name: _: known.${name}) scripts
     // lib.optionalAttrs (scripts ? serve) {
       serve-vllm = {
         description = "Serve a checkpoint with vLLM: the serving profiles named after it";
