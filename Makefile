@@ -2,9 +2,10 @@
 UV := ./scripts/uv
 SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --extra serve-cpu --group dev
 RUN := $(UV) run --no-sync
+NIX := nix --extra-experimental-features 'nix-command flakes'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-serve setup-vllm setup-bench demo test lint ui bench rehearsal lock clean
+.PHONY: help setup setup-serve setup-vllm setup-bench demo test lint ui bench rehearsal nix-check lock clean
 
 help: ## this list
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^setup-.*## /setup-X\t/; s/:.*## /\t/' | expand -t 12
@@ -34,6 +35,12 @@ bench: setup ## packing and both engines beside ModelOpt's
 
 rehearsal: setup ## two layers of MiniMax-M2.7's real width, quantized and verified here (18 GB of disk)
 	@$(RUN) python benchmarks/rehearsal.py
+
+nix-check: ## the flake against the nixpkgs that it pins: environments, patches, tests, the demo (needs Nix 2.18 and its network)
+	@command -v nix >/dev/null || { echo "make nix-check: no nix here: docs/nix.md" >&2; exit 1; }
+	@$(NIX) flake check --print-build-logs
+	@$(NIX) run .#quantize -- recipe=demo
+	@$(NIX) run .#verify -- checkpoint=runs/checkpoints/demo source=demo/model
 
 lock: ## refresh uv.lock from pyproject.toml
 	@$(UV) lock

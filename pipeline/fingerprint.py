@@ -1,5 +1,6 @@
 """What a run stands on: locked packages, the code that decides bytes, and the numeric platform."""
 
+import json
 import os
 import platform
 import tomllib
@@ -43,6 +44,21 @@ def _locked_versions() -> dict[str, set[str]]:
 def lock_digest() -> str:
     """Hex sha256 of `uv.lock`."""
     return sha256_file(bundled("uv.lock"))
+
+
+def environment() -> dict[str, Any]:
+    """`{"environment": …}` when the flake's programs run us: its inputs, and the environment's derivation.
+
+    It says where the packages came from, and decides no byte: it is in no key.
+    """
+    if "PROOFCARD_FLAKE_DERIVATION" not in os.environ:
+        return {}
+    return {
+        "environment": {
+            "derivation": os.environ["PROOFCARD_FLAKE_DERIVATION"],
+            "inputs": json.loads(os.environ["PROOFCARD_FLAKE_INPUTS"]),
+        }
+    }
 
 
 def choose_device(asked: str) -> str:

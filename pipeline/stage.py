@@ -12,6 +12,7 @@ from pipeline.checkpoint.tensors import output_tables
 from pipeline.digest import all_files
 from pipeline.disk import force_to_disk, write_whole
 from pipeline.errors import Stop
+from pipeline.fingerprint import environment
 from pipeline.progress import console, shown
 
 _MARK = "key"
@@ -140,11 +141,13 @@ def taken(final: Path) -> int:
 def seal(partial: Path, final: Path, body: dict[str, Any]) -> dict[str, Any]:
     """Write the manifest over everything in `partial`, force it to disk and rename it to `final`.
 
-    `body` is the manifest without `schema` and `outputs`; returns the whole, as `manifest.read` does.
+    `body` is the manifest without `schema`, `outputs` and what its toolchain says of the environment; returns
+    the whole, as `manifest.read` does.
     """
     (partial / manifest.NAME).unlink(missing_ok=True)  # of a run that ended while it sealed
     files, tensors = output_tables(partial)
     whole = {"schema": manifest.SCHEMA, "outputs": {"files": files, "tensors": tensors}} | body
+    whole["toolchain"] = whole["toolchain"] | environment()
     (partial / manifest.NAME).write_text(manifest.seal(whole), encoding="utf-8")
     name(partial, final)
     return whole

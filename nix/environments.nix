@@ -1,0 +1,68 @@
+# One virtual environment for each way of resolving uv.lock: the extras exclude one another, so each gets a
+# package set of its own.
+{ inputs, pkgs }:
+let
+  inherit (inputs.nixpkgs) lib;
+  root = ../.;
+  lock = lib.importTOML ../uv.lock;
+  libraries = lib.importTOML ./libraries.toml;
+  workspace = inputs.uv2nix.lib.workspace.loadWorkspace {
+    workspaceRoot = root;
+    # A field of newer locks that uv2nix refuses; it repeats what pyproject.toml says.
+    uvLock = lock // {
+      package = map (package: removeAttrs package [ "default-groups" ]) lock.package;
+    };
+  };
+
+  # What the project's wheel is built from: a change of anything else makes no environment anew.
+  source = lib.fileset.toSource {
+    inherit root;
+    fileset = lib.fileset.unions [
+      ../pyproject.toml
+      ../uv.lock
+      ../README.md
+      ../pipeline
+      ../conf
+      ../demo
+      ../patches
+    ];
+  };
+
+  ours = _: previous: {
+    proofcard = previous.proofcard.overrideAttrs { src = source; };
+  };
+
+  environment =
+    name: parts:
+    let
+      base = pkgs.callPackage inputs.pyproject-nix.build.packages { python = pkgs.python312; };
+      set = base.overrideScope (
+        lib.composeManyExtensions [
+          inputs.build-system-pkgs.overlays.wheel
+          (workspace.mkPyprojectOverlay {
+            sourcePreference = "wheel";
+            dependencies.proofcard = parts;
+          })
+          (import ./wheels.nix { inherit lib pkgs; })
+          ours
+        ]
+      );
+    in
+    (set.mkVirtualEnv "proofcard-${name}-env" { proofcard = parts; }).overrideAttrs {
+      venvIgnoreCollisions = map (file: "lib/python*/site-packages/${file}") libraries.collisions;
+    };
+in
+{
+  quantize = environment "quantize" [
+    "quantize"
+    "serve-cpu"
+  ];
+  serve = environment "serve" [ "serve" ];
+  vllm = environment "vllm" [ "vllm" ];
+  bench = environment "bench" [ "bench" ];
+  develop = environment "develop" [
+    "quantize"
+    "serve-cpu"
+    "dev"
+  ];
+}

@@ -1,0 +1,94 @@
+"""The flake's outputs, evaluated with stand-ins for its inputs."""
+
+import json
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from nix.flakes import Flake, needs_nix
+from running import ROOT
+
+pytestmark = needs_nix
+SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+SYSTEM = "x86_64-linux"
+
+
+def test_every_output_evaluates(flake: Flake) -> None:
+    said = flake.nix("flake", "check", "--no-build")
+    assert said.returncode == 0, said.stderr
+    outputs = json.loads(flake.nix("flake", "show", "--json").stdout)
+    assert outputs["packages"][SYSTEM].keys() == {
+        "default", "quantize-env", "serve-env", "vllm-env", "bench-env", "patched-modelopt", "image",
+    }  # fmt: skip
+    assert outputs["checks"][SYSTEM].keys() >= {
+        "tests",
+        "configurations",
+        "patches-fixed",
+        "environment-serve",
+    }
+    assert outputs["devShells"][SYSTEM].keys() == {"default"}
+    assert outputs["formatter"][SYSTEM]["type"] == "derivation"
+
+
+def test_every_command_is_an_app_with_a_description(flake: Flake) -> None:
+    apps = flake.value(f"apps.{SYSTEM}", "builtins.mapAttrs (_: app: app.meta.description)")
+    assert apps.keys() - {"serve-vllm"} == SCRIPTS.keys() | {"default", "mlflow-ui"}
+    assert all(apps.values())
+
+
+def test_a_command_that_the_flake_does_not_know_fails_its_check(changed: Flake) -> None:
+    with_scripts(changed, "dance")
+    said = changed.nix("flake", "check", "--no-build")
+    assert said.returncode != 0
+    assert "nix/commands.nix does not know the command dance" in said.stderr
+
+
+def test_only_a_command_that_starts_other_tools_brings_their_environments(changed: Flake) -> None:
+    with_scripts(changed, "serve", "benchmark", "evaluate", "report", "run")
+    found = {name: environments(changed, name) for name in ("quantize", "verify", "report", "serve", "run")}
+    alone = {"proofcard-quantize-env"}
+    assert found["quantize"] == found["verify"] == found["report"] == alone
+    assert found["serve"] == alone | {"proofcard-serve-env"}
+    assert found["run"] == alone | {"proofcard-serve-env", "proofcard-bench-env"}
+    assert environments(changed, "serve-vllm") == alone | {"proofcard-vllm-env"}
+
+
+def test_a_cuda_wheel_finds_its_siblings_and_leaves_the_driver_to_the_host(flake: Flake) -> None:
+    wheels = json.loads(flake.value(f"packages.{SYSTEM}.quantize-env", "environment: environment.packages"))
+    torch = wheels["torch"]
+    assert torch["autoPatchelfIgnoreMissingDeps"] == ["libcuda.so.1", "libnvidia-ml.so.1"]
+    assert "nvidia-cublas-" in torch["preFixup"] and "nvidia-cudnn-cu13-" in torch["preFixup"]
+    assert "/run/opengl-driver/lib" in torch["preFixup"] and "$ORIGIN" in torch["preFixup"]
+    assert "sglang" not in wheels and wheels["nvidia-modelopt"]["dontPatchShebangs"]
+    assert "preFixup" not in wheels["numpy"]
+
+
+def test_every_patch_series_is_a_derivation(flake: Flake) -> None:
+    declared = yaml.safe_load(next((ROOT / "patches").glob("nvidia-modelopt-*/series.yaml")).read_text())
+    checks = flake.value(f"checks.{SYSTEM}", "builtins.attrNames")
+    assert {f"patches-{name.replace('_', '-')}" for name in declared["series"]} <= set(checks)
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Flake:
+    """A copy of the checkout to change."""
+    return Flake(tmp_path)
+
+
+def with_scripts(flake: Flake, *names: str) -> None:
+    """Give the project console scripts that it has not got yet."""
+    path = flake.path / "pyproject.toml"
+    lines = "".join(f'{name} = "pipeline.cli:{name}"\n' for name in names if name not in SCRIPTS)
+    path.write_text(path.read_text().replace("[project.scripts]\n", "[project.scripts]\n" + lines))
+
+
+def environments(flake: Flake, app: str) -> set[str]:
+    """Names of the environments that an app needs, from the derivations that its program is made of."""
+    program = flake.value(f"apps.{SYSTEM}.{app}.program", "builtins.getContext")
+    needed = subprocess.run(
+        ["nix-store", "--query", "--requisites", *program], capture_output=True, text=True, check=True
+    ).stdout  # fmt: skip
+    names = {line.split("-", 1)[1].removesuffix(".drv") for line in needed.split()}
+    return {name for name in names if name.startswith("proofcard-") and name.endswith("-env")}
