@@ -3,6 +3,10 @@
 # What an NVIDIA container lacks without --gpus is found by its first CUDA call, hours in; so it is said here.
 set -eu
 if [ ! -w /tmp ]; then export TMPDIR=/cache; fi  # a read-only root without a tmpfs
+if [ -n "${MLFLOW_TRACKING_PASSWORD_FILE:-}" ]; then
+    MLFLOW_TRACKING_PASSWORD=$(cat "$MLFLOW_TRACKING_PASSWORD_FILE")
+    export MLFLOW_TRACKING_PASSWORD
+fi
 
 needs_gpu=false
 for word in "$@"; do

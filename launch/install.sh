@@ -6,12 +6,13 @@
 #   install.sh toolchains                    the patch series of ModelOpt, compiled
 #
 # The same inputs give the same files: byte code carries no time, and the program's wheel is made from files of
-# one date. A certificate of your own for reaching the registry comes as the secret `ca`; a host's uv cache
-# instead of the registry with UV_OFFLINE=1 and UV_CACHE_DIR.
+# one date. A certificate of your own for reaching the registry comes as the secret `ca`; a uv cache that is
+# mounted at /mnt takes the registry's place.
 set -eu
 export UV_PROJECT_ENVIRONMENT=/opt/proofcard UV_PYTHON_INSTALL_DIR=/opt/python UV_PYTHON_PREFERENCE=system
 export UV_LINK_MODE=copy PYTHONHASHSEED=0
 if [ -f /run/secrets/ca ]; then export SSL_CERT_FILE=/run/secrets/ca; fi
+if [ -f /mnt/CACHEDIR.TAG ]; then export UV_CACHE_DIR=/mnt UV_OFFLINE=1; fi
 
 compile() { python -m compileall -q -j 0 --invalidation-mode unchecked-hash "$@"; }
 
