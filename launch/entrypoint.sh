@@ -12,7 +12,7 @@ needs_gpu=false
 for word in "$@"; do
     case $word in
     quantize | serve | benchmark) needs_gpu=maybe ;;
-    -h | --help | hardware=cpu | hardware.device=cpu | serving=transformers_cpu) needs_gpu=no && break ;;
+    -h | --help | hardware=cpu | hardware.device=cpu | serving=transformers_cpu | endpoint=*) needs_gpu=no && break ;;
     hardware=cuda | hardware.device=cuda) needs_gpu=yes ;;
     esac
 done

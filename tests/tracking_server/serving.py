@@ -10,10 +10,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from running import ROOT
 
@@ -95,7 +96,7 @@ class Server:
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "PGHOST": str(self.socket), "PGUSER": "mlflow", "PGDATABASE": "postgres",
             "ARTIFACTS": str(self.folder / "artifacts"), "HOST": "127.0.0.1", "PORT": str(self.port),
-            "WORKERS": "2", "MLFLOW_SERVER_ALLOWED_HOSTS": f"127.0.0.1:{self.port}",
+            "WORKERS": "1", "MLFLOW_SERVER_ALLOWED_HOSTS": f"127.0.0.1:{self.port}",
         }  # fmt: skip
         return inherited | files | own | changes
 
@@ -106,7 +107,11 @@ class Server:
                 [ROOT / "mlflow" / "server.sh"], env=self.environment(), stdout=log, stderr=log,
                 cwd=self.folder, start_new_session=True,
             )  # fmt: skip
-        until(self.answers, self.process, self.log)
+        try:
+            until(self.answers, self.process, self.log)
+        except BaseException:
+            self.kill()
+            raise
 
     def answers(self) -> bool:
         """Whether it is up."""
@@ -128,7 +133,9 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def until(condition, process: subprocess.Popen[bytes], log: Path, seconds: float = 240) -> None:  # type: ignore[no-untyped-def]
+def until(
+    condition: Callable[[], bool], process: subprocess.Popen[Any], log: Path, seconds: float = 600
+) -> None:
     """Wait for a condition, or fail with what the process said."""
     deadline = time.monotonic() + seconds
     while not condition():

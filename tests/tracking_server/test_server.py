@@ -1,4 +1,4 @@
-"""The MLflow server of compose.yaml, run as processes: PostgreSQL, users, artifacts through it, and a hard death."""
+"""The MLflow server of compose.yaml as processes: PostgreSQL, users, artifacts, and a hard death."""
 
 import base64
 import os
@@ -149,7 +149,5 @@ def test_without_a_secret_it_does_not_start(server: Server, tmp_path: Path) -> N
         [ROOT / "mlflow" / "server.sh"], env=environment, capture_output=True, text=True, check=False
     )
     assert said.returncode == 2
-    assert (
-        said.stderr
-        == f"mlflow/server.sh: MLFLOW_AUTH_ADMIN_PASSWORD is read from {tmp_path}/none, which cannot be read\n"
-    )
+    missing = f"MLFLOW_AUTH_ADMIN_PASSWORD is read from {tmp_path}/none, which cannot be read"
+    assert said.stderr == f"mlflow/server.sh: {missing}\n"
