@@ -1,7 +1,7 @@
-"""The images for real: podman on a Debian base made here, from the locked wheels in uv's cache, without a network.
+"""The images for real: podman on a Debian base made here, from the wheels in uv's cache, without a network.
 
-`make image-check` runs this; it takes minutes and 20 GB of disk. It shows that the same commit gives the same image, and
-that the demo in an image that may do nothing gives the bytes of `uv run`.
+`make image-check` runs this; it takes minutes and 20 GB of disk. It shows that the same commit gives the same
+image, and that the demo in an image that may do nothing gives the bytes of `uv run`.
 """
 
 import json
@@ -169,7 +169,7 @@ def test_the_user_owns_the_volumes_and_nothing_else(workshop: Workshop, image: s
 
 @pytest.fixture(scope="module")
 def by_uv(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's checkpoint as `uv run` makes it: that of `make demo` where it stands, otherwise made here."""
+    """The demo's checkpoint as `uv run` makes it: that of `make demo`, or one made here."""
     standing = ROOT / "runs" / "checkpoints" / "demo"
     return standing if standing.exists() else quantize(tmp_path_factory.mktemp("by-uv"))
 
