@@ -145,7 +145,7 @@ def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
     try:
         if mlflow.get_experiment_by_name(tracking.experiment) is None:
             artifacts = (work_dir / "mlartifacts").resolve().as_uri() if local else None
-            mlflow.create_experiment(tracking.experiment, artifact_location=artifacts, tags=_KIND)
+            _create(mlflow, tracking.experiment, artifacts)
         mlflow.set_experiment(tracking.experiment)
     except Exception as error:  # every store has its own family of exceptions
         reason = redact(one_line(error))
@@ -156,6 +156,14 @@ def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
     if patient and not local:  # two minutes, in which a server that is started anew is back
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "6"
     return mlflow
+
+
+def _create(mlflow: ModuleType, experiment: str, artifacts: str | None) -> None:
+    try:
+        mlflow.create_experiment(experiment, artifact_location=artifacts, tags=_KIND)
+    except mlflow.MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # as when another run was quicker
+            raise
 
 
 def _environment() -> dict[str, str]:

@@ -45,20 +45,20 @@ def logged(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     program = Path(__file__).parent / "client.py"
     environment = os.environ | USER | {"PYTHONPATH": str(ROOT)}
     environment.pop("MLFLOW_HTTP_REQUEST_MAX_RETRIES", None)
-    clients = {
-        name: subprocess.Popen(
-            [sys.executable, program, server.address, name, folder],
-            env=environment, stderr=subprocess.PIPE, text=True,
-        )
-        for name in CLIENTS
-    }  # fmt: skip
+    logs = {name: folder / f"{name}.log" for name in CLIENTS}
+    clients = {}
+    for name, log in logs.items():
+        with log.open("w") as said:
+            clients[name] = subprocess.Popen(
+                [sys.executable, program, server.address, name, folder], env=environment, stderr=said
+            )
     for name, client in clients.items():
-        until((folder / f"{name}.underway").exists, client, server.log)
+        until((folder / f"{name}.underway").exists, client, logs[name])
     server.kill()
     server.start()
-    said = {name: client.communicate(timeout=300)[1] for name, client in clients.items()}
-    assert [client.returncode for client in clients.values()] == [0, 0], said
-    return said
+    for name, client in clients.items():
+        assert client.wait(timeout=600) == 0, logs[name].read_text()
+    return {name: log.read_text() for name, log in logs.items()}
 
 
 @pytest.fixture
