@@ -22,6 +22,6 @@ done
 missing="no GPU is visible in this container: add --gpus all (podman: --device nvidia.com/gpu=all)"
 case $needs_gpu in
 yes) echo "$missing" >&2 && exit 2 ;;
-maybe) echo "$missing, or say hardware=cpu if none is meant" >&2 ;;
+maybe) echo "$missing, unless none is meant (hardware=cpu, serving=transformers_cpu)" >&2 ;;
 esac
 exec "$@"

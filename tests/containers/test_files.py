@@ -139,7 +139,7 @@ without_gpu = pytest.mark.skipif(
 def test_a_missing_gpu_is_said_in_one_sentence_and_stops_nothing(command: str) -> None:
     said = entrypoint("echo", command, "recipe=demo")
     assert (said.returncode, said.stdout) == (0, f"{command} recipe=demo\n")
-    assert said.stderr == f"{NO_GPU}, or say hardware=cpu if none is meant\n"
+    assert said.stderr == f"{NO_GPU}, unless none is meant (hardware=cpu, serving=transformers_cpu)\n"
 
 
 @without_gpu
