@@ -109,11 +109,9 @@ def workshop() -> Iterator[Workshop]:
 
 def installed_uv() -> Path:
     """The very uv that filled the cache: another version may not read it."""
-    said = subprocess.run(
-        ["sh", "-c", 'PATH=".tools/bin:.tools/target/bin:$PATH" command -v uv'],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return (ROOT / said.stdout.strip()).resolve()
+    words = [ROOT / "scripts" / "uv", "run", "--no-project", "sh", "-c", "echo $UV"]
+    said = subprocess.run(words, capture_output=True, text=True, check=True)
+    return Path(said.stdout.strip()).resolve()
 
 
 @pytest.fixture(scope="module")
