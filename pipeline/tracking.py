@@ -153,8 +153,8 @@ def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
             f"MLflow at {redact(tracking.uri)} does not answer ({reason}): start it, correct "
             "tracking.uri, or turn tracking off with tracking=off"
         ) from None
-    if patient and not local:  # two minutes, in which a server that is started anew is back
-        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "6"
+    if patient and not local:  # four minutes, in which a server that is started anew is back
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "7"
     return mlflow
 
 
