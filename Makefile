@@ -1,11 +1,12 @@
 # `make help` lists what one can do. Every target sets up what it needs, uv included.
 UV := ./scripts/uv
-SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --extra serve-cpu --group dev
+SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --extra serve-cpu --extra tracking-server --group dev
 RUN := $(UV) run --no-sync
 NIX := nix --extra-experimental-features 'nix-command flakes'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-serve setup-vllm setup-bench demo test lint ui bench rehearsal nix-check lock clean
+.PHONY: help setup setup-serve setup-vllm setup-bench demo test lint ui bench rehearsal
+.PHONY: nix-check image image-check server-check secrets same-bytes lock clean
 
 help: ## this list
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^setup-.*## /setup-X\t/; s/:.*## /\t/' | expand -t 12
@@ -42,8 +43,24 @@ nix-check: ## the flake against the nixpkgs that it pins: environments, patches,
 	@$(NIX) run .#quantize -- recipe=demo
 	@$(NIX) run .#verify -- checkpoint=runs/checkpoints/demo source=demo/model
 
-lock: ## refresh uv.lock from pyproject.toml
-	@$(UV) lock
+TARGET ?= quantize
+image: ## TARGET=quantize|serve|vllm|bench|tracking: the image, the same bytes for the same commit
+	@./scripts/image $(TARGET) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
+
+image-check: setup ## images built twice and compared, the demo in one against `uv run` (podman, 20 GB of disk)
+	@PROOFCARD_IMAGES=$(or $(IMAGES),some) $(RUN) pytest tests/containers
+
+server-check: setup ## the MLflow server of compose.yaml as processes, killed under two clients (PostgreSQL)
+	@$(RUN) pytest tests/tracking_server
+
+secrets: ## the passwords of compose.yaml, made once
+	@./mlflow/new-secrets.sh
+
+same-bytes: demo ## the demo by uv, Nix and container, and their digests into the README
+	@$(RUN) python scripts/same_bytes.py
+
+lock: ## refresh uv.lock and every file that names a version; UPGRADE=PACKAGE or all for newer ones
+	@python3 scripts/pins.py refresh $(UPGRADE)
 
 clean: ## remove what was made here: runs, caches (keeps .venv)
 	rm -rf runs outputs .pytest_cache .ruff_cache .mypy_cache

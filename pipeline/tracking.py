@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -127,6 +128,7 @@ def opened(tracking: Tracking, recipe: str, work_dir: Path, leads: bool = True) 
 
 def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
     assert tracking.uri is not None
+    patient = "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -143,7 +145,7 @@ def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
     try:
         if mlflow.get_experiment_by_name(tracking.experiment) is None:
             artifacts = (work_dir / "mlartifacts").resolve().as_uri() if local else None
-            mlflow.create_experiment(tracking.experiment, artifact_location=artifacts, tags=_KIND)
+            _create(mlflow, tracking.experiment, artifacts)
         mlflow.set_experiment(tracking.experiment)
     except Exception as error:  # every store has its own family of exceptions
         reason = redact(one_line(error))
@@ -151,21 +153,41 @@ def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
             f"MLflow at {redact(tracking.uri)} does not answer ({reason}): start it, correct "
             "tracking.uri, or turn tracking off with tracking=off"
         ) from None
+    if patient and not local:  # four minutes, in which a server that is started anew is back
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "7"
     return mlflow
+
+
+def _create(mlflow: ModuleType, experiment: str, artifacts: str | None) -> None:
+    try:
+        mlflow.create_experiment(experiment, artifact_location=artifacts, tags=_KIND)
+    except mlflow.MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # as when another run was quicker
+            raise
 
 
 def _environment() -> dict[str, str]:
     """Tags on the surroundings: informative, in no key and in no compared field."""
     found = {"uv.lock.sha256": lock_digest(), "python": platform.python_version(), "os": platform.platform()}
+    revision = _revision()
+    if revision is not None:
+        found["mlflow.source.git.commit"] = revision.removesuffix("-dirty")
+        found["git.dirty"] = str(revision.endswith("-dirty")).lower()
+    return found
+
+
+def _revision() -> str | None:
+    """The commit of this checkout, or the one that an image, which has no git, was made from."""
+    if "PROOFCARD_REVISION" in os.environ:
+        return os.environ["PROOFCARD_REVISION"]
+    if shutil.which("git") is None:
+        return None
     root = bundled("conf").parent
     git = subprocess.run(
         ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if git.returncode == 0:
-        found["mlflow.source.git.commit"] = git.stdout.strip().removesuffix("-dirty")
-        found["git.dirty"] = str(git.stdout.strip().endswith("-dirty")).lower()
-    return found
+    return git.stdout.strip() if git.returncode == 0 else None
 
 
 def manifest_text(body: dict[str, Any]) -> str:

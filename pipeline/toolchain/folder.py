@@ -5,6 +5,7 @@ Whatever stands under the final name is whole: it is built beside it, forced to 
 """
 
 import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,8 +82,9 @@ def materialise(
     """The toolchain of a series, its folder made below `root` if it is not there yet.
 
     `root` is `.toolchain/` of the working folder unless given; a folder that is there already needs no
-    right to write. Series `none` is the installed package itself. `site` and `patches` are where the
-    package is installed and the series are declared, if not where they usually are.
+    right to write, and an image brings its own, in the folder that PROOFCARD_TOOLCHAINS names. Series `none`
+    is the installed package itself. `site` and `patches` are where the package is installed and the series
+    are declared, if not where they usually are.
 
     Raises:
         ToolchainError: when the installed package is not the released one, a patch does not apply, or
@@ -131,9 +133,15 @@ def blueprint(
         files=tuple(PatchedFile(path, found.files[path], after[path]) for path in touched),
         patches=patched,
         imports=declared.imports,
-        path=found.site if series == NONE else (root or DEFAULT_ROOT).resolve() / name,
+        path=found.site if series == NONE else _place(name, root or DEFAULT_ROOT),
     )
     return Blueprint(toolchain, found, texts, found.files | found.info | after)
+
+
+def _place(name: str, root: Path) -> Path:
+    """Where a series stands: in the folder of PROOFCARD_TOOLCHAINS if made before, otherwise below `root`."""
+    ready = Path(os.environ.get("PROOFCARD_TOOLCHAINS", root)).resolve() / name
+    return ready if ready.is_dir() else root.resolve() / name
 
 
 def state(plan: Blueprint) -> str:

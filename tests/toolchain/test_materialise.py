@@ -1,6 +1,7 @@
 """A toolchain folder is whole or it is not there; the installed package is never touched."""
 
 import json
+import shutil
 import signal
 import sys
 import time
@@ -237,3 +238,19 @@ def test_the_table_shows_what_is_absent_broken_or_drifted(tmp_path, site, capsys
     monkeypatch.setattr(sys, "path", [str(site), *sys.path])
     assert main(["--root", str(tmp_path / "root")]) == 1
     assert f"drifted: {PATCHED}" in capsys.readouterr().out
+
+
+def test_a_series_made_beforehand_is_taken_and_nothing_is_written(root, tmp_path, monkeypatch):
+    ready = tmp_path / "ready" / materialise("fixed", root).path.name
+    shutil.copytree(root / ready.name, ready)
+    monkeypatch.setenv("PROOFCARD_TOOLCHAINS", str(ready.parent))
+    assert materialise("fixed", tmp_path / "none").path == ready
+    assert not (tmp_path / "none").exists()
+    edit(ready / PATCHED, "import", "import  ")
+    with pytest.raises(ToolchainError, match="was changed"):
+        materialise("fixed", tmp_path / "none")
+
+
+def test_a_series_that_was_not_made_beforehand_is_made_below_the_root(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROOFCARD_TOOLCHAINS", str(tmp_path / "empty"))
+    assert materialise("fixed", root).path.parent == root.resolve()

@@ -1,0 +1,36 @@
+#!/bin/sh
+# Inside an image while it is built, as the Dockerfile mounts it:
+#
+#   install.sh packages --extra quantize     what uv.lock pins
+#   install.sh project --extra quantize      the program itself, from /project
+#   install.sh toolchains                    the patch series of ModelOpt, compiled
+#
+# The same inputs give the same files: byte code carries no time, and the program's wheel is made from files of
+# one date. A certificate of your own for reaching the registry comes as the secret `ca`; a uv cache that is
+# mounted at /mnt takes the registry's place.
+set -eu
+export UV_PROJECT_ENVIRONMENT=/opt/proofcard UV_PYTHON_INSTALL_DIR=/opt/python UV_PYTHON_PREFERENCE=system
+export UV_LINK_MODE=copy PYTHONHASHSEED=0
+if [ -f /run/secrets/ca ]; then export SSL_CERT_FILE=/run/secrets/ca; fi
+if [ -f /mnt/CACHEDIR.TAG ]; then export UV_CACHE_DIR=/mnt UV_OFFLINE=1; fi
+
+compile() { python -m compileall -q -j 0 --invalidation-mode unchecked-hash "$@"; }
+
+step=$1
+shift
+case $step in
+packages)
+    /installer/uv sync --quiet --frozen --no-install-project --project /lock "$@"
+    compile -x '/tests?/' /opt/proofcard/lib || true # some packages ship files that are no Python
+    ;;
+project)
+    cp -r /project /tmp/project
+    find /tmp/project -exec touch --date=@0 {} +
+    /installer/uv sync --quiet --frozen --no-editable --project /tmp/project "$@"
+    compile /opt/proofcard/lib/python3.*/site-packages/pipeline
+    ;;
+toolchains)
+    python -m pipeline.toolchain --root "$PROOFCARD_TOOLCHAINS" fixed as_published
+    compile "$PROOFCARD_TOOLCHAINS"
+    ;;
+esac
