@@ -5,11 +5,11 @@ RUN := $(UV) run --no-sync
 NIX := nix --extra-experimental-features 'nix-command flakes'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-serve setup-vllm setup-bench demo test lint ui bench rehearsal
+.PHONY: help setup setup-serve setup-vllm setup-bench demo demo-checkpoint test lint ui bench rehearsal
 .PHONY: nix-check image image-check server-check secrets same-bytes lock clean
 
 help: ## this list
-	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^setup-.*## /setup-X\t/; s/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^setup-.*## /setup-X\t/; s/:.*## /\t/' | expand -t 17
 
 setup: ## the locked environment in .venv
 	@$(SYNC)
@@ -17,7 +17,10 @@ setup: ## the locked environment in .venv
 setup-serve setup-vllm setup-bench: setup-%: ## X: serve (SGLang), vllm, bench (the load generator), each in .venv-X of its own
 	@UV_PROJECT_ENVIRONMENT=.venv-$* $(UV) sync --quiet --frozen --compile-bytecode --extra $*
 
-demo: setup ## quantize the demo recipe for real, then prove the result
+demo: demo-checkpoint setup-bench ## the demo recipe for real: quantized, proved, served, measured
+	@$(RUN) benchmark checkpoint=runs/checkpoints/demo serving=transformers_cpu
+
+demo-checkpoint: setup ## the first half of it: quantized, then every byte proved
 	@$(RUN) quantize recipe=demo
 	@$(RUN) verify checkpoint=runs/checkpoints/demo source=demo/model
 
@@ -56,7 +59,7 @@ server-check: setup ## the MLflow server of compose.yaml as processes, killed un
 secrets: ## the passwords of compose.yaml, made once
 	@./mlflow/new-secrets.sh
 
-same-bytes: demo ## the demo by uv, Nix and container, and their digests into the README
+same-bytes: demo-checkpoint ## the demo by uv, Nix and container, and their digests into the README
 	@$(RUN) python scripts/same_bytes.py
 
 lock: ## refresh uv.lock and every file that names a version; UPGRADE=PACKAGE or all for newer ones
