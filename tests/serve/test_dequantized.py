@@ -96,7 +96,7 @@ def test_a_sealed_file_that_changed_is_not_served(demo: Path, tmp_path: Path):
         file.write(bytes([last[0] ^ 1]))
     with pytest.raises(Stop, match=r"model\.safetensors is not what was sealed: see verify checkpoint="):
         dequantized.folder(changed, config_of(changed), tmp_path)
-    assert list((tmp_path / "dequantized").iterdir()) == []
+    assert not (tmp_path / "dequantized").exists()
 
 
 def test_a_damaged_copy_is_named(demo: Path, tmp_path: Path):
