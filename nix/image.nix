@@ -11,10 +11,10 @@ pkgs.dockerTools.streamLayeredImage {
   ];
   config = {
     Entrypoint = [ "${commands.programs.quantize}/bin/quantize" ];
-    WorkingDir = "/work";
+    WorkingDir = "/data";
     Env = [
       "SSL_CERT_FILE=${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt"
-      "HOME=/work"
+      "HOME=/data"
     ];
   };
 }
