@@ -57,7 +57,8 @@ def share(users: int, pace: Pace, tokens: int, seen: Point) -> dict[str, Any]:
     meant_s = pace.first_s + (tokens - 1) * pace.each_s
     found = {
         "latency": seen["request_s_mean"] / meant_s - 1,
-        "each": seen["each_ms_mean"] / (1000 * pace.each_s) - 1,
+        # a server that sends an answer in one piece has no time between tokens to be held against
+        "each": seen["each_ms_mean"] / (1000 * pace.each_s) - 1 if pace.each_s else 0.0,
         "throughput": 1 - seen["tokens_per_s"] * meant_s / (users * tokens),
     }
     return {

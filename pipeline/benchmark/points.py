@@ -88,6 +88,8 @@ def doubts(whole: Point, benchmark: Benchmark, usage: bool) -> list[str]:
         )
     if said_so := uneven(users, whole["tokens_per_s"]["mean"], whole["tokens_per_s_user"]["mean"]):
         said.append(f"{said_so}; users were idle between requests, or at the end")
+    if whole["each_ms_mean"]["mean"] == 0:
+        said.append("answers came in one piece: nothing is known of the time between tokens")
     client = whole.get("client")
     if client is not None and client["share"] >= CLIENT_LIMIT:
         said.append(f"{100 * client['share']:.1f}% of it is the client's, not the server's")

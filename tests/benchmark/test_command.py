@@ -13,7 +13,7 @@ import pytest
 from measuring import on_null
 
 BENCHMARK = [sys.executable, "-c", "from pipeline.cli import benchmark; benchmark()"]
-QUICK = ["benchmark.output_tokens=4", "benchmark.waves=1", "benchmark.fewest_requests=1"]
+QUICK = ["benchmark.output_tokens=16", "benchmark.waves=1", "benchmark.fewest_requests=1"]
 
 
 def call(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,8 @@
 import pytest
 
-from pipeline.benchmark import points, results
+from pipeline.benchmark import client, points, results
 from pipeline.benchmark.load import Request, _request
+from pipeline.benchmark.null_endpoint import Pace
 from pipeline.config import compose
 from pipeline.config.benchmarking import Benchmark, BenchmarkConfig
 from pipeline.errors import Usage
@@ -61,6 +62,14 @@ def test_idle_users_short_answers_and_a_slow_client_are_doubted(benchmark: Bench
     sound = points.over_starts([points.point(1, [answered(0, 2)])])
     assert points.doubts(sound | {"client": {"share": 0.019}}, benchmark, usage=True) == []
     assert "2.5%" in points.doubts(sound | {"client": {"share": 0.025}}, benchmark, usage=True)[0]
+
+
+def test_an_answer_in_one_piece_is_doubted_and_the_client_measured_all_the_same(benchmark: Benchmark) -> None:
+    found = points.point(1, [Request(1, 0, 2.0, 2.0, 0, 100, 50, None)])
+    (said,) = points.doubts(points.over_starts([found]), benchmark, usage=True)
+    assert said.startswith("answers came in one piece")
+    cost = client.share(1, Pace(1, 2.0, 0.0), 100, found | {"request_s_mean": 2.02})
+    assert (cost["share"], cost["each"]) == (pytest.approx(0.01), 0)
 
 
 def test_two_rows_of_the_card_cannot_be_right_and_the_queue_explains_them() -> None:
