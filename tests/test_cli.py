@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("analyse", "benchmark", "compare", "fetch", "plan", "quantize", "verify")
+COMMANDS = ("analyse", "benchmark", "compare", "fetch", "plan", "quantize", "serve", "verify")
 
 
 def call(command: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
