@@ -154,10 +154,12 @@ class _FirstAnswer(threading.Thread):
 
     def run(self) -> None:
         """Wait for health, then for one token."""
+        pause = _LOOK_EVERY
         while not client.healthy(self._endpoint.url):
             if time.monotonic() > self._end:
                 return
-            time.sleep(_LOOK_EVERY)
+            time.sleep(pause)
+            pause = min(1.1 * pause, 2.0)  # engines log each look, and SGLang compiles for minutes
         question = [{"role": "user", "content": "Hello"}]
         left = max(1.0, self._end - time.monotonic())
         try:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from pipeline.redact import redact
 
-_READ = 64 * 1024  # bytes from the end
+_READ = 256 * 1024  # bytes from the end
 _TRACKED = 8 << 20  # of them in the tracked run
 _FRAME = re.compile(r'^\s*(File ".*", line \d+|Traceback \(most recent call last\)|\^+|~+[\^~]*)')
+_OUR_OWN_LOOK = '"GET /health HTTP'  # whether it is ready yet
 _EXCEPTION = re.compile(r"(^|\s)[\w.]*(Error|Exception): ")
 _OUT_OF_MEMORY = re.compile(
     r"CUDA out of memory|OutOfMemoryError|CUDA error: out of memory|Not enough memory\. Please try"
@@ -28,7 +29,7 @@ def last_line(log: Path) -> str:
 
 
 def last_lines(log: Path, count: int = 6) -> list[str]:
-    """The last lines worth reading: no frames of tracebacks with their source lines, nothing empty.
+    """The last lines worth reading: no frames of tracebacks with their source lines, no looks at its health.
 
     The last line that names an exception comes first where it is not among them.
     """
@@ -36,7 +37,12 @@ def last_lines(log: Path, count: int = 6) -> list[str]:
     after_frame = False
     for line in _end_of(log):
         frame = bool(_FRAME.match(line)) or _FRAME.match(re.sub(r"^\[.*?\]\s?", "", line)) is not None
-        if line.strip() and not frame and not (after_frame and line.startswith("    ")):
+        if (
+            line.strip()
+            and _OUR_OWN_LOOK not in line
+            and not frame
+            and not (after_frame and line.startswith("    "))
+        ):
             kept.append(redact(line.rstrip())[:400])
         after_frame = frame or (after_frame and line.startswith("    "))
     named = [line for line in kept[:-count] if _EXCEPTION.search(line)]

@@ -38,6 +38,14 @@ def test_an_exception_further_up_comes_first(log: Path):
     assert last_lines(log, 3) == ["ValueError: no such layer", *(f"INFO: step {n}" for n in (17, 18, 19))]
 
 
+def test_our_own_looks_at_its_health_are_left_out(log: Path):
+    with log.open("a") as file:
+        file.writelines(
+            f'[{n}] INFO:     127.0.0.1:4{n} - "GET /health HTTP/1.1" 503\n' for n in range(1000, 2500)
+        )
+    assert last_lines(log, 1) == ["ValueError: no such layer", "INFO: shutting down"]
+
+
 def test_a_log_that_is_not_there_says_nothing(tmp_path: Path):
     assert last_lines(tmp_path / "none") == [] and last_line(tmp_path / "none") == ""
 
