@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import psutil
 
 _EVERY_S = 0.5
+_NEAR_S = 2.0  # a level shorter than a look is told of by the nearest one
 _GIB = 2**30
 
 
@@ -52,7 +53,11 @@ class Watch:
 
     def between(self, start: float, end: float) -> dict[str, float]:
         """Peaks of memory in GiB and mean power in watts, between two times of the clock; what is known."""
-        seen = [each for each in self._samples if start <= each.at <= end]
+        samples = self._samples.copy()
+        seen = [each for each in samples if start <= each.at <= end]
+        if not seen and samples:
+            nearest = min(samples, key=lambda each: max(start - each.at, each.at - end))
+            seen = [nearest] if start - _NEAR_S <= nearest.at <= end + _NEAR_S else []
         found: dict[str, float] = {}
         if seen:
             found["rss_gib"] = max(each.rss for each in seen) / _GIB

@@ -14,6 +14,8 @@ def test_memory_of_a_process_is_seen_while_it_is_watched() -> None:
     assert 0.01 < seen["rss_gib"] < 64
     assert ("gpu_gib" in seen) == (watch.absent == "")
     assert watch.between(started - 10, started - 5) == {}
+    moment = started + 0.3
+    assert watch.between(moment, moment)["rss_gib"] > 0.01  # shorter than a look: the nearest one tells
 
 
 def test_an_unknown_process_is_said_to_be_unknown() -> None:

@@ -34,8 +34,6 @@ def test_the_flakes_checkpoint_is_the_one_made_without_nix(made: Path, demo: Pat
 def test_its_manifest_differs_in_where_the_packages_came_from_only(made: Path, demo: Path) -> None:
     theirs, ours = manifest.read(made), manifest.read(demo)
     environment = theirs["toolchain"].pop("environment")
-    threads = [said["platform"].pop("threads") for said in (theirs, ours)]
-    assert threads == [1, 2]  # the demo recipe's own, and what the fixture asks for
     assert theirs == ours
     assert environment["derivation"].endswith("-proofcard-quantize-env.drv")
     assert environment["inputs"].keys() == set(INPUTS)

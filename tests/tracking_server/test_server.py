@@ -17,7 +17,7 @@ from running import ROOT
 
 sys.path.insert(0, str(Path(__file__).parent))
 from client import STEPS
-from serving import SECRETS, Server, free_port, postgres, programs, until
+from processes import SECRETS, Server, free_port, postgres, programs, until
 
 pytestmark = pytest.mark.skipif(
     programs() is None, reason="no PostgreSQL here: apt-get install postgresql, to test the tracking server"
