@@ -1,13 +1,12 @@
 """`fetch` and then no network; a disk that fills up during a download."""
 
 import os
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from disks import needs_root, small_disk
 from fetching import FIRST, MODEL, NAME, fetch, folder, large, small, start
 from hub import Hub
 from running import ROOT, contents
@@ -54,16 +53,6 @@ def test_where_nothing_is_on_the_hub_there_is_nothing_to_fetch(tmp_path: Path) -
     assert "there is nothing to fetch" in errors
 
 
-@contextmanager
-def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
-
-
 def fill(disk: Path, leave: int) -> Path:
     """Somebody else's file, which leaves so many bytes free."""
     path = disk / "somebody else's"
@@ -73,7 +62,7 @@ def fill(disk: Path, leave: int) -> Path:
     return path
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="NOT CHECKED HERE: mounting a tmpfs needs root")
+@needs_root
 @pytest.mark.parametrize("leave", [12 << 20, 0])
 def test_a_disk_that_fills_up_keeps_what_has_come_and_the_download_goes_on(
     hub: Hub, tmp_path: Path, leave: int

@@ -4,19 +4,18 @@ engine=modelopt starts over; engine=layerwise goes on after the last complete la
 at every moment; here the real command is ended at a few.
 """
 
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
 import pytest
+from disks import needs_root, small_disk
 from running import ROOT, command, contents, quantize
 
 
@@ -147,19 +146,6 @@ def test_remote_code_runs_only_when_its_digest_is_pinned(tmp_path: Path) -> None
     assert "modeling_minimax_m2.py would be run, and its sha256 is" in said.stderr
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "runs").exists()
-
-
-@contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT CHECKED HERE: mounting a tmpfs needs root")
 
 
 @needs_root
