@@ -1,6 +1,5 @@
 """What the server takes of this machine while it is measured: memory of its processes, and of its GPUs."""
 
-import ipaddress
 import threading
 import time
 from dataclasses import dataclass
@@ -9,6 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
+
+from pipeline.serve import address
 
 _EVERY_S = 0.5
 _NEAR_S = 2.0  # a level shorter than a look is told of by the nearest one
@@ -126,14 +127,6 @@ class _Gpus:
 def listener(url: str) -> int | None:
     """The process that listens at an address of loopback, if it can be seen."""
     at = urlsplit(url)
-    try:
-        loopback = at.hostname == "localhost" or ipaddress.ip_address(at.hostname or "").is_loopback
-    except ValueError:
+    if at.port is None or not address.is_loopback(at.hostname or ""):
         return None
-    if not loopback:
-        return None
-    try:
-        listening = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
-    except psutil.AccessDenied:
-        return None
-    return next((each.pid for each in listening if each.laddr.port == at.port), None)
+    return address.listener(at.port)

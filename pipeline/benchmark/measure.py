@@ -18,6 +18,7 @@ from pipeline.config.benchmarking import Benchmark, BenchmarkConfig
 from pipeline.digest import sha256_json
 from pipeline.errors import Stop, Usage
 from pipeline.progress import Bar, console
+from pipeline.serve.address import read_key
 from pipeline.serve.client import NoAnswer, first_model
 from pipeline.serve.command import ask, describe
 from pipeline.serve.endpoint import Endpoint
@@ -52,7 +53,7 @@ def settled(config: BenchmarkConfig) -> BenchmarkConfig:
     url = config.endpoint.rstrip("/")
     if not url.endswith("/v1"):
         raise Usage(f"endpoint={config.endpoint} should end in /v1, as in http://127.0.0.1:8000/v1")
-    key = _key(config.api_key_file)
+    key = read_key(config.api_key_file, "api_key_file")
     try:
         model = config.model or first_model(url, key)
     except NoAnswer as error:
@@ -131,7 +132,7 @@ def _served(
     """A server to measure, started here for the `number`th time or found running, its known answers right."""
     if engine is None:
         assert config.endpoint is not None and config.model is not None
-        key, pid = _key(config.api_key_file), listener(config.endpoint) or 0
+        key, pid = read_key(config.api_key_file, "api_key_file"), listener(config.endpoint) or 0
         found = Endpoint(config.endpoint, config.model, key, config.tokenizer, "", pid, Path(os.devnull))
         _examine(config, found, tracker)
         yield found
@@ -153,15 +154,6 @@ def _examine(config: BenchmarkConfig, endpoint: Endpoint, tracker: Tracker) -> N
     verdicts = ask(config.truth, endpoint, tracker)
     if config.truth.required:
         verdicts.require()
-
-
-def _key(file: Path | None) -> str | None:
-    if file is None:
-        return None
-    try:
-        return file.read_text().strip()
-    except OSError as error:
-        raise Usage(f"api_key_file={file} cannot be read: {error.strerror}") from None
 
 
 def _points(

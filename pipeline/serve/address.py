@@ -2,6 +2,7 @@
 
 import ipaddress
 import socket
+from pathlib import Path
 
 import psutil
 
@@ -12,7 +13,7 @@ from pipeline.redact import hide
 
 def check_host(serving: Serving) -> None:
     """Raises Usage for an address that others can reach without a key."""
-    if _is_loopback(serving.host):
+    if is_loopback(serving.host):
         return
     if serving.engine == "transformers":
         raise Usage(
@@ -26,20 +27,22 @@ def check_host(serving: Serving) -> None:
         )
 
 
-def read_key(serving: Serving) -> str | None:
+def read_key(file: Path | None, setting: str = "serving.api_key_file") -> str | None:
     """The key that clients must show, or None; from now on it is struck out of what we print and log.
+
+    `setting` is what names the file.
 
     Raises:
         Usage: when its file cannot be read, or holds no single word.
     """
-    if serving.api_key_file is None:
+    if file is None:
         return None
     try:
-        key = serving.api_key_file.read_text(encoding="utf-8").strip()
+        key = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise Usage(f"serving.api_key_file={serving.api_key_file} cannot be read: {error}") from None
+        raise Usage(f"{setting}={file} cannot be read: {error}") from None
     if len(key.split()) != 1:
-        raise Usage(f"serving.api_key_file={serving.api_key_file} should hold one word, the key")
+        raise Usage(f"{setting}={file} should hold one word, the key")
     hide(key)
     return key
 
@@ -72,23 +75,33 @@ def url(serving: Serving, port: int) -> str:
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def _holder(port: int) -> str | None:
-    """Who listens on a port, as `python3 (process 123)`, as far as we may see."""
+def listener(port: int) -> int | None:
+    """The process that listens on a port of this machine, as far as we may see."""
     try:
         for connection in psutil.net_connections("tcp"):
             listens = connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
             if listens and connection.pid:
-                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+                return int(connection.pid)
     except psutil.Error:
         return None
     return None
+
+
+def _holder(port: int) -> str | None:
+    """Who listens on a port, as `python3 (process 123)`."""
+    process = listener(port)
+    try:
+        return None if process is None else f"{psutil.Process(process).name()} (process {process})"
+    except psutil.Error:  # it has ended meanwhile
+        return None
 
 
 def _answers(serving: Serving) -> bool:

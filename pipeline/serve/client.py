@@ -30,9 +30,8 @@ def healthy(url: str, timeout_s: float = 2.0) -> bool:
 
 def look(url: str, api_key: str | None, timeout_s: float = 30.0) -> dict[str, Any]:
     """The JSON object at an address. Raises NoAnswer when there is none."""
-    headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
     try:
-        with _OPENER.open(urllib.request.Request(url, headers=headers), timeout=timeout_s) as answer:
+        with _OPENER.open(_request(url, api_key, None), timeout=timeout_s) as answer:
             told = json.load(answer)
     except (OSError, ValueError) as error:
         raise NoAnswer(f"{url}: {error}") from None

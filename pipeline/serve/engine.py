@@ -66,7 +66,7 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
         Usage: when something is wrong with the request.
     """
     address.check_host(serving)
-    key = address.read_key(serving)
+    key = address.read_key(serving.api_key_file)
     port = address.free_port(serving)
     config = read_config(checkpoint)
     own_code = serving.engine == "transformers" or bool(serving.flags.get("trust-remote-code"))

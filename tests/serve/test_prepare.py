@@ -38,16 +38,16 @@ def test_other_engines_leave_loopback_only_with_a_key(tmp_path: Path, profile: S
     key.write_text("correct-horse\n")
     asked = altered(profile, engine="sglang", host="10.0.0.7", api_key_file=key)
     address.check_host(asked)
-    assert address.read_key(asked) == "correct-horse"
+    assert address.read_key(asked.api_key_file) == "correct-horse"
     assert redact("--api-key correct-horse") == "--api-key [redacted]"
 
 
 def test_a_key_file_that_holds_no_key_is_named(tmp_path: Path, profile: Serving):
     with pytest.raises(Usage, match="cannot be read"):
-        address.read_key(altered(profile, api_key_file=tmp_path / "none"))
+        address.read_key(tmp_path / "none")
     (tmp_path / "two").write_text("two words")
     with pytest.raises(Usage, match="should hold one word"):
-        address.read_key(altered(profile, api_key_file=tmp_path / "two"))
+        address.read_key(tmp_path / "two")
 
 
 def test_an_address_of_another_machine_cannot_be_listened_on(profile: Serving):
