@@ -59,8 +59,8 @@ server-check: setup ## the MLflow server of compose.yaml as processes, killed un
 secrets: ## the passwords of compose.yaml, made once
 	@./mlflow/new-secrets.sh
 
-same-bytes: demo-checkpoint ## the demo by uv, Nix and container, and their digests into the README
-	@$(RUN) python scripts/same_bytes.py
+same-bytes: demo-checkpoint ## the demo by uv, Nix and container, and their digests into the README (OFFLINE=1: no nixpkgs, no registry)
+	@PYTHONPATH=tests $(RUN) python scripts/same_bytes.py $(if $(OFFLINE),offline)
 
 lock: ## refresh uv.lock and every file that names a version; UPGRADE=PACKAGE or all for newer ones
 	@python3 scripts/pins.py refresh $(UPGRADE)

@@ -1,6 +1,10 @@
 """The demo made in every way that this machine has, and one table of the digests for the README.
 
-    python scripts/same_bytes.py           # after `make demo`; what `make same-bytes` runs
+    make same-bytes              # what can be reached: nixpkgs, and the image that `make image` built
+    make same-bytes OFFLINE=1    # no nixpkgs, no registry of images
+
+Offline, Nix runs through the stand-ins that the tests have for the flake's inputs, and the image is built on
+a Debian base made by mmdebstrap, from the wheels in uv's cache; the table says so.
 
 A digest is the sha256 over every file's sha256 but the manifest's, whose `platform` names the Python.
 The table stands between two marks of README.md; a way that is not there is said to be so, never guessed.
@@ -31,28 +35,59 @@ def by_nix(folder: Path) -> Path:
     return folder / "checkpoint"
 
 
+def by_stand_ins(folder: Path) -> Path:
+    """The same, every input of the flake replaced."""
+    from nix.flakes import Flake  # of tests/, as is the workshop below
+
+    flake = Flake(folder)
+    said = flake.nix("run", output="quantize", after=("--", *_TOLD, "output_dir=checkpoint"), cwd=folder)
+    print(said.stderr, said.stdout, sep="", file=sys.stderr)
+    if said.returncode:
+        raise SystemExit("same-bytes: `nix run .#quantize` through the stand-ins failed: its words are above")
+    flake.forget("packages.x86_64-linux.quantize-env")
+    return folder / "checkpoint"
+
+
+_IN_IMAGE = ("quantize", *_TOLD, "output_dir=checkpoint", "hardware=cpu")
+
+
 def by_container(folder: Path) -> Path:
     """The image that `make image` built, locked down."""
     engine = shutil.which("podman") or "docker"
     folder.chmod(0o777)  # the image's user is another
     locked = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "all", "--network", "none")
-    _run(
-        engine, "run", "--rm", *locked, "--volume", f"{folder}:/data", "proofcard-quantize",
-        "quantize", *_TOLD, "output_dir=checkpoint", "hardware=cpu",
-    )  # fmt: skip
+    _run(engine, "run", "--rm", *locked, "--volume", f"{folder}:/data", "proofcard-quantize", *_IN_IMAGE)
     return folder / "checkpoint"
 
 
-WAYS: dict[str, tuple[str, tuple[str, ...], Callable[[Path], Path]]] = {
+def by_own_image(folder: Path) -> Path:
+    """The same in an image that is built here, and removed."""
+    from containers.workshop import workshop
+
+    folder.chmod(0o777)
+    with workshop() as shop:
+        shop.build("quantize")
+        shop.inside("quantize", *_IN_IMAGE, options=("--tmpfs", "/tmp", "--volume", f"{folder}:/data"))
+    return folder / "checkpoint"
+
+
+Way = tuple[str, tuple[str, ...], Callable[[Path], Path]]
+_IMAGE = "`docker run … proofcard-quantize quantize`"
+WAYS: dict[str, Way] = {
     "uv": ("`uv run quantize`", ("sh",), by_uv),
     "Nix": ("`nix run .#quantize`", ("nix",), by_nix),
-    "container": ("`docker run … proofcard-quantize quantize`", ("podman", "docker"), by_container),
+    "container": (_IMAGE, ("podman", "docker"), by_container),
+}
+OFFLINE: dict[str, Way] = {
+    "uv": WAYS["uv"],
+    "Nix": ("`nix run .#quantize`, stand-ins for nixpkgs", ("nix",), by_stand_ins),
+    "container": (f"{_IMAGE}, Debian base", ("mmdebstrap",), by_own_image),
 }
 
 
-def row(name: str, work: Path) -> str:
+def row(name: str, way: Way, work: Path) -> str:
     """A way's line of the table."""
-    command, programs, make = WAYS[name]
+    command, programs, make = way
     if not any(shutil.which(program) for program in programs):
         return f"| {name} | {command} | not run: no {' nor '.join(programs)} on this machine | |"
     folder = work / name
@@ -69,10 +104,10 @@ def digest(checkpoint: Path) -> str:
     return sha256_json(files)
 
 
-def table(work: Path) -> str:
+def table(ways: dict[str, Way], work: Path) -> str:
     """The whole table, in Markdown."""
     head = ["| | Command | Bytes of every file | Key |", "|---|---|---|---|"]
-    return "\n".join([*head, *(row(name, work) for name in WAYS)]) + "\n"
+    return "\n".join([*head, *(row(name, way, work) for name, way in ways.items())]) + "\n"
 
 
 def written(readme: str, new: str) -> str:
@@ -92,12 +127,16 @@ def written(readme: str, new: str) -> str:
 
 
 def _run(*words: str) -> None:
+    """Raises SystemExit when the command fails: its own words are on the screen."""
     print(" ".join(words), file=sys.stderr)
-    subprocess.run(words, cwd=ROOT, check=True)
+    if subprocess.run(words, cwd=ROOT, check=False).returncode:
+        raise SystemExit(
+            f"same-bytes: `{words[0]} {words[1]}` failed; without nixpkgs or registry: OFFLINE=1"
+        )
 
 
 if __name__ == "__main__":
     readme = ROOT / "README.md"
-    made = table(ROOT / "runs" / "same-bytes")
+    made = table(OFFLINE if sys.argv[1:] == ["offline"] else WAYS, ROOT / "runs" / "same-bytes")
     print(made)
     readme.write_text(written(readme.read_text(), made))

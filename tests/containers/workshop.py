@@ -51,7 +51,7 @@ class Workshop:
         return said.stdout
 
     def build(self, target: str, checkout: Path = ROOT) -> str:
-        """The image of a target, without a network; its digest, of its configuration and so of every layer."""
+        """The image of a target, without a network; its digest, which is of every layer too."""
         cache = subprocess.run(
             [ROOT / "scripts" / "uv", "cache", "dir"], capture_output=True, text=True, check=True
         ).stdout.strip()
