@@ -183,12 +183,13 @@ def _refresh_flake() -> None:
     if shutil.which("nix") is None:
         print("flake.lock: nix is not installed, it stays as it is")
         return
-    said = subprocess.run(["nix", "flake", "update"], cwd=ROOT, capture_output=True, text=True, check=False)
-    print(
-        "flake.lock: refreshed"
-        if said.returncode == 0
-        else "flake.lock: its inputs cannot be reached, it stays"
-    )
+    words = ["nix", "--extra-experimental-features", "nix-command flakes", "flake", "update"]
+    said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    if said.returncode:
+        reason = re.search("^error: .*", said.stderr, re.MULTILINE)
+        print(f"flake.lock: stays as it is, nix says: {reason[0] if reason else said.stderr.strip()}")
+    else:
+        print("flake.lock: refreshed; tests/nix/test_lock.py has to be told of new pins")
 
 
 if __name__ == "__main__":
