@@ -4,7 +4,7 @@
 # to the driver's libraries alone goes on the search path. Without a driver nothing is set.
 
 proofcard_driver() {
-    for folder in ${PROOFCARD_DRIVER:-/run/opengl-driver/lib /usr/lib/x86_64-linux-gnu /usr/lib64 /usr/lib/wsl/lib /usr/lib}; do
+    for folder in ${PROOFCARD_DRIVER:-/run/opengl-driver/lib /usr/local/nvidia/lib64 /usr/lib/x86_64-linux-gnu /usr/lib64 /usr/lib/wsl/lib /usr/lib}; do
         if [ -e "$folder/libcuda.so.1" ]; then
             echo "$folder"
             return

@@ -2,6 +2,9 @@ import os
 import socket
 import time
 
+import pytest
+import torch
+
 from pipeline.benchmark.machine import Watch, listener
 
 
@@ -30,3 +33,17 @@ def test_who_listens_on_loopback_is_found() -> None:
         assert listener(f"http://127.0.0.1:{port}/v1") == os.getpid()
         assert listener(f"http://localhost:{port}/v1") == os.getpid()
         assert listener(f"http://192.0.2.1:{port}/v1") is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT CHECKED HERE: it needs a CUDA device")
+def test_memory_and_power_of_the_gpu_are_seen_while_it_works() -> None:
+    started = time.time()
+    with Watch(os.getpid()) as watch:
+        held = torch.ones(2**30, dtype=torch.float16, device="cuda")  # 2 GiB
+        while time.time() < started + 2:
+            held.mul_(1.0)
+            torch.cuda.synchronize()
+    seen = watch.between(started + 1, time.time())
+    assert watch.absent == ""
+    assert 2 <= seen["gpu_gib"] < 16
+    assert 20 < seen["gpu_watts"] < 1500
