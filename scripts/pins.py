@@ -51,6 +51,11 @@ def direct() -> set[str]:
     return {re.split(r"[\[<>=~!; ]", wish)[0].lower() for wishes in lists for wish in wishes}
 
 
+def exact() -> set[str]:
+    """Packages that pyproject.toml pins to one version, which no refresh moves."""
+    return set(re.findall(r'"([\w-]+)(?:\[[\w,-]+\])?==', (ROOT / "pyproject.toml").read_text()))
+
+
 def texts() -> Iterator[Path]:
     """Files in which people write versions: all that git knows but data and the test of this."""
     said = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True, check=True)
@@ -126,6 +131,9 @@ def stale_goldens() -> list[str]:
 def refresh(upgraded: list[str]) -> None:
     """Lock anew and carry the result everywhere; print what changed and what that invalidates."""
     before = locked()
+    for name in upgraded:
+        if name in exact():
+            print(f"{name} is pinned in pyproject.toml: write the new version there, then `make lock`")
     wishes = ["--upgrade"] if upgraded == ["all"] else [f"--upgrade-package={name}" for name in upgraded]
     subprocess.run([ROOT / "scripts" / "uv", "lock", "--quiet", *wishes], cwd=ROOT, check=True)
     after = locked()
@@ -143,7 +151,7 @@ def refresh(upgraded: list[str]) -> None:
     if stale_goldens():
         print("golden digests: look at what changed, then make them anew with tests/quantize/write_golden.py")
     if not changed:
-        print("uv.lock is as it was")
+        print("uv.lock pins what it did")
 
 
 def _said(versions: set[str] | None) -> str:
