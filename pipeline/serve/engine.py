@@ -20,7 +20,7 @@ from pipeline.progress import console, shown
 from pipeline.redact import STRUCK, is_secret, redact
 from pipeline.serve import address, client, dequantized, remote_code
 from pipeline.serve.endpoint import Endpoint
-from pipeline.serve.launch import Launch, launch
+from pipeline.serve.launch import Launch, launch, served_name
 from pipeline.serve.logs import last_line, last_lines, out_of_memory
 from pipeline.serve.preflight import preflight
 from pipeline.serve.process import Supervised
@@ -72,6 +72,8 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
     own_code = serving.engine == "transformers" or bool(serving.flags.get("trust-remote-code"))
     if own_code and remote_code.needed(checkpoint, config, serving.remote_code):
         serving = serving.model_copy(update={"flags": serving.flags | {"trust-remote-code": True}})
+    name = served_name(serving, checkpoint)
+    serving = serving.model_copy(update={"served_model_name": name})
     warnings = preflight(serving, checkpoint, config, work_dir)
     model = checkpoint
     if serving.engine == "transformers":
@@ -79,7 +81,7 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
     command = launch(serving, model, port)
     endpoint = Endpoint(
         url=address.url(serving, port),
-        model=serving.served_model_name or checkpoint.resolve().name,
+        model=name,
         api_key=key,
         tokenizer=checkpoint if (checkpoint / "tokenizer_config.json").is_file() else None,
         engine=serving.engine,

@@ -45,15 +45,21 @@ def launch(serving: Serving, model: Path, port: int) -> Launch:
     return Launch((*start, *arguments(serving, model, port)), _QUIET | serving.environment)
 
 
+def served_name(serving: Serving, model: Path) -> str:
+    """The name that clients give the model: the profile's, or its folder's."""
+    return serving.served_model_name or model.resolve().name
+
+
 def arguments(serving: Serving, model: Path, port: int) -> list[str]:
     """What SGLang or vLLM is told: model and name first, as on the card, then the profile's flags."""
-    name = serving.served_model_name or model.resolve().name
+    name = served_name(serving, model)
     first: dict[str, Flag] = {_MODEL[serving.engine]: str(model.absolute()), "served-model-name": name}
     return options(first | serving.flags | {"host": serving.host, "port": port})
 
 
 def _transformers(serving: Serving, model: Path, port: int) -> Launch:
-    argv = (sys.executable, "-m", "pipeline.serve.transformers_server", f"--force-model={model}")
+    first = ("-m", "pipeline.serve.transformers_server")
+    told = (f"--force-model={model}", f"--served-model-name={served_name(serving, model)}")
     rest = options(serving.flags | {"host": serving.host, "port": port})
     offline = {
         "HF_HUB_OFFLINE": "1",
@@ -61,7 +67,7 @@ def _transformers(serving: Serving, model: Path, port: int) -> Launch:
         "HF_MODULES_CACHE": str(model.parent / ".modules"),  # its copy of the checkpoint's own code
         "CUDA_VISIBLE_DEVICES": "",
     }
-    return Launch((*argv, *rest), offline | serving.environment)
+    return Launch((sys.executable, *first, *told, *rest), offline | serving.environment)
 
 
 def options(flags: dict[str, Flag]) -> list[str]:

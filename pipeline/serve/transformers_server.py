@@ -1,9 +1,10 @@
-"""`transformers serve`, with the classes that a checkpoint brings made known to it.
+"""`transformers serve`, with the classes that a checkpoint brings made known to it, and the model's name.
 
-    python -m pipeline.serve.transformers_server --force-model=DIR --trust-remote-code …    serve's options
+    python -m pipeline.serve.transformers_server --force-model=DIR --served-model-name=NAME OPTION…
 
 transformers 4.57.6 looks a model's class up among its own, also with --trust-remote-code, so a checkpoint
 with code of its own (MiniMax-M2) ends in an AttributeError. Its digests were checked before this starts.
+And its /v1/models lists a dozen models that it does not serve, never the one it was forced to.
 """
 
 import json
@@ -13,8 +14,8 @@ from typing import Any
 
 
 def main() -> None:
-    """Make the class known, then hand over."""
-    model = next(word.split("=", 1)[1] for word in sys.argv if word.startswith("--force-model="))
+    """Make the class and the name known, then hand over."""
+    model, name = (_taken(option) for option in ("--force-model=", "--served-model-name="))
     config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
     reference = config.get("auto_map", {}).get("AutoModelForCausalLM")
     from transformers.commands import serving, transformers_cli
@@ -26,8 +27,17 @@ def main() -> None:
         # Importing the command line makes a second module `transformers`: the server looks into its own.
         setattr(serving.transformers, found.__name__, found)
         serving.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[found.config_class.model_type] = found.__name__
-    sys.argv = ["transformers", "serve", *sys.argv[1:]]
+    server: Any = serving.ServeCommand
+    server.get_gen_models = lambda self: [{"id": name, "object": "model", "owned_by": "local"}]
+    sys.argv = ["transformers", "serve", f"--force-model={model}", *sys.argv[1:]]
     transformers_cli.main()
+
+
+def _taken(option: str) -> str:
+    """The value of an option, which leaves the command line."""
+    word = next(word for word in sys.argv if word.startswith(option))
+    sys.argv.remove(word)
+    return word.removeprefix(option)
 
 
 if __name__ == "__main__":

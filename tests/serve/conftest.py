@@ -41,6 +41,7 @@ def _asked(address: str) -> list[Any]:
     import openai
 
     with openai.OpenAI(base_url=address, api_key="none", max_retries=0, timeout=120) as client:
+        assert [model.id for model in client.models.list()] == ["demo"]
         question: Any = [{"role": "user", "content": "What is 7 times 8?"}]
         return list(
             client.chat.completions.create(
