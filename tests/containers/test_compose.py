@@ -55,7 +55,7 @@ def images() -> Iterator[None]:
             "mmdebstrap", "--variant=essential", "--include=postgresql",
             f"--customize-hook=upload {script} /entrypoint", "bookworm", postgres,
         )  # fmt: skip
-        started = 'ENTRYPOINT ["/entrypoint"]'
+        started = 'ENTRYPOINT ["sh", "/entrypoint"]'
         subprocess.run(["docker", "import", "--change", started, postgres, "stand-in-postgres"], check=True)
         yield
 
@@ -86,10 +86,11 @@ class Project:
         self._folder = folder
 
     def do(self, *words: str) -> str:
-        """A docker-compose command; its output, whatever became of it."""
-        told = ["docker-compose", "--project-name", "proofcard-test", "--no-ansi", *words]
+        """A docker-compose command; what it prints, whatever became of it."""
+        told = ["docker-compose", "--project-name", "proofcard-test", "--ansi", "never", *words]
         said = subprocess.run(told, cwd=self._folder, capture_output=True, text=True, check=False)
-        return said.stdout + said.stderr
+        print(said.stderr)
+        return said.stdout
 
     def password(self) -> str:
         """The first user's."""
@@ -101,7 +102,9 @@ def project(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Everything started, until the last service, benchmark, has ended."""
     made = Project(tmp_path_factory.mktemp("compose"))
     try:
-        print(made.do("up", "--detach"), made.do("logs", "--follow", "benchmark"), made.do("ps"))
+        made.do("up", "--detach")
+        made.do("logs", "--follow", "benchmark")  # until it ends
+        print(made.do("ps", "--all"))
         yield made
     finally:
         print(made.do("logs", "--tail", "60"), made.do("down", "--volumes"))
@@ -116,7 +119,7 @@ def test_quantize_and_benchmark_end_well_and_serve_stays(project: Project) -> No
 
 def state(project: Project, service: str) -> tuple[str, int]:
     """Of a service's container: its state, and the exit status if it has ended."""
-    container = project.do("ps", "--quiet", service).strip()
+    container = project.do("ps", "--all", "--quiet", service).strip()
     said = subprocess.run(["docker", "inspect", container], capture_output=True, text=True, check=True).stdout
     found = json.loads(said)[0]["State"]
     return found["Status"], found["ExitCode"]
