@@ -114,7 +114,7 @@ def test_quantize_and_benchmark_end_well_and_serve_stays(project: Project) -> No
     states = {service: state(project, service) for service in ("quantize", "serve", "benchmark")}
     assert states == {"quantize": ("exited", 0), "serve": ("running", 0), "benchmark": ("exited", 0)}
     assert "19 of 19 known answers right" in project.do("logs", "serve")
-    assert "tokens/s" in project.do("logs", "benchmark")
+    assert " | demo-" in project.do("logs", "benchmark")  # the model by the name that the endpoint gives it
 
 
 def state(project: Project, service: str) -> tuple[str, int]:
@@ -148,8 +148,7 @@ def test_the_runs_are_in_mlflow_and_a_stranger_sees_none(project: Project) -> No
     runs = ask("runs/search", {"experiment_ids": every, "max_results": 100}, project.password())["runs"]
     commands = {run["info"]["run_name"].split()[0] for run in runs}
     assert all(run["info"]["status"] in ("FINISHED", "RUNNING") for run in runs), runs
-    assert {run["info"]["status"] for run in runs} >= {"FINISHED"}
-    print(sorted(commands))
+    assert {"quantize", "serve", "benchmark"} <= commands
 
 
 def ask(
