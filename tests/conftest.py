@@ -1,15 +1,11 @@
 """Checkpoints made by the real command, once per session."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 from running import WORDS, contents, quantize
 from several import run, small
-
-# Several commands run side by side here: a thread that waits for another one sleeps instead of spinning.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")

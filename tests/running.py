@@ -6,23 +6,37 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forking
+
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = 300
+WIDE = {"COLUMNS": "100"}
 
 
-def command(program: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run one of our console commands as a user would."""
-    path = Path(sys.executable).parent / program
-    environment = os.environ | {"COLUMNS": "100"}
+def command(
+    program: str, *arguments: str, cwd: Path, fresh: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run one of our console commands as a user would; `fresh` as `python` has it."""
+    return python(Path(sys.executable).parent / program, *arguments, cwd=cwd, fresh=fresh)
+
+
+def python(
+    program: Path, *arguments: str, cwd: Path, fresh: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a Python program, forked from a process that has imported what is slow, unless `fresh`."""
+    environment = dict(os.environ)
+    words = [str(program), *arguments]
+    if not fresh and forking.alike(environment):
+        return forking.run(words, cwd, environment | WIDE)
     return subprocess.run(
-        [path, *arguments], cwd=cwd, capture_output=True, text=True, check=False, env=environment
+        [sys.executable, *words], cwd=cwd, env=environment | WIDE, capture_output=True, text=True, check=False
     )
 
 
-def quantize(cwd: Path, *overrides: str) -> Path:
+def quantize(cwd: Path, *overrides: str, fresh: bool = False) -> Path:
     """Quantize into `cwd/checkpoint` without tracking unless an override says otherwise."""
     cwd.mkdir(parents=True, exist_ok=True)
-    said = command("quantize", "output_dir=checkpoint", "tracking=off", *overrides, cwd=cwd)
+    said = command("quantize", "output_dir=checkpoint", "tracking=off", *overrides, cwd=cwd, fresh=fresh)
     assert said.returncode == 0, said.stderr
     return cwd / "checkpoint"
 

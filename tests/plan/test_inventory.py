@@ -2,13 +2,11 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from running import ROOT, quantize, tiny, tiny_recipe
+from running import ROOT, python, quantize, tiny, tiny_recipe
 
 from pipeline.checkpoint.tensors import read_folder
 from pipeline.errors import Stop
@@ -24,8 +22,7 @@ DEMO = [
 
 
 def planned(*overrides: str) -> dict[str, Any]:
-    program = [sys.executable, Path(__file__).with_name("entries.py"), *overrides]
-    said = subprocess.run(program, capture_output=True, text=True, check=False, cwd=ROOT)
+    said = python(Path(__file__).with_name("entries.py"), *overrides, cwd=ROOT)
     assert said.returncode == 0, said.stderr
     together, shared_out = said.stdout.splitlines()
     assert shared_out == together  # however many processes count

@@ -1,15 +1,12 @@
 """engine=layerwise writes the bytes of engine=modelopt: every architecture, coverage and KV format."""
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from running import ROOT, tiny, tiny_recipe
+from running import ROOT, python, tiny, tiny_recipe
 
 from pipeline import manifest
 from pipeline.checkpoint.tensors import read_folder
@@ -63,12 +60,9 @@ def combinations(architecture: str) -> dict[str, str]:
 
 def both_engines(folder: Path, said: dict[str, str], *shared: str) -> Path:
     """Run the combinations in one process, into `folder`."""
-    program = [sys.executable, str(ROOT / "tests" / "quantize" / "both_engines.py"), str(folder)]
     wanted = [f"{name}={overrides}" for name, overrides in said.items()]
-    done = subprocess.run(
-        [*program, *wanted, "--", *shared],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    program = Path(__file__).with_name("both_engines.py")
+    done = python(program, str(folder), *wanted, "--", *shared, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return folder
 

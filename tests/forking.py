@@ -1,0 +1,198 @@
+"""Python programs in forked processes: what our commands import and compile, slowly, is there already.
+
+    python tests/forking.py         # the server that `run` starts: takes requests, one a line, as JSON
+
+A program finds here what a process of its own would give it: arguments, folder, environment, standard files,
+`pipeline` still to be imported, an interpreter that ends as always. It shares with the others the libraries
+as imported, ModelOpt with the series `fixed`, the compiled loops of `pipeline.nvfp4` and the seed of hashes.
+What is about one of these, about memory, signals or several ranks needs a process of its own.
+"""
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARIES = (
+    "datasets", "hydra", "matplotlib.figure", "modelopt.torch.export", "modelopt.torch.quantization",
+    "pydantic", "rich.console", "rich.progress", "rich.table", "safetensors.torch", "torch", "transformers",
+)  # fmt: skip
+FREE = (
+    "COLUMNS", "GIT_PYTHON_", "MLFLOW_", "PYTEST_",  # read by nothing above
+    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR",  # torch itself sets them
+)  # fmt: skip
+"""How variables begin that may differ from program to program."""
+# Several commands run side by side here: a thread that waits for another one sleeps instead of spinning.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+_started_with = dict(os.environ)
+
+
+def alike(environment: dict[str, str]) -> bool:
+    """Whether what is imported with this environment is what the server has imported with its own."""
+    names = {name for name in environment.keys() | _started_with.keys() if not name.startswith(FREE)}
+    return all(environment.get(name) == _started_with.get(name) for name in names)
+
+
+class Forked:
+    """A Python program that runs, its output captured; as much of `subprocess.Popen` as the tests use."""
+
+    def __init__(self, words: list[str], cwd: Path, environment: dict[str, str]) -> None:
+        """The environment has to be `alike`."""
+        self.args = words
+        self.returncode: int | None = None
+        self._folder = tempfile.TemporaryDirectory()
+        files = {name: f"{self._folder.name}/{name}" for name in ("stdout", "stderr")}
+        self._server = Server.one()
+        self.pid = self._server.ask(files | {"words": words, "cwd": str(cwd), "environment": environment})
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._server.ask({"poll": self.pid})
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Standard output and standard error, when it has ended."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.poll() is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            time.sleep(0.01)
+        out, err = (Path(self._folder.name, name).read_text() for name in ("stdout", "stderr"))
+        return out, err
+
+
+def run(words: list[str], cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """As `subprocess.run`; a program that outlives the time of its test is killed."""
+    process = Forked(words, cwd, environment)
+    try:
+        out, err = process.communicate()
+    except BaseException:
+        os.kill(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode is not None
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+
+class Server:
+    """The process that has imported everything."""
+
+    _running: "Server | None" = None
+
+    @classmethod
+    def one(cls) -> "Server":
+        if cls._running is None:
+            cls._running = cls()
+        return cls._running
+
+    def __init__(self) -> None:
+        out = subprocess.PIPE
+        words = [sys.executable, __file__]
+        self._process = subprocess.Popen(words, text=True, env=_started_with, stdin=out, stdout=out)
+        atexit.register(self._process.communicate)
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            print(json.dumps(request), file=self._process.stdin, flush=True)
+            answer = self._process.stdout.readline()
+            assert answer, "the server of tests/forking.py has ended"
+        except BaseException:  # an answer may still come: to nobody
+            Server._running = None
+            raise
+        return json.loads(answer)
+
+
+def serve() -> dict[str, Any]:
+    """Fork for each request, until there is none; returns in the forked processes, with the request."""
+    toolchains = Path(tempfile.mkdtemp())
+    prepare(toolchains)
+    for line in sys.stdin:
+        request: dict[str, Any] = json.loads(line)
+        if "poll" in request:
+            pid, status = os.waitpid(request["poll"], os.WNOHANG)
+            print(json.dumps(os.waitstatus_to_exitcode(status) if pid else None), flush=True)
+            continue
+        pid = os.fork()
+        if pid == 0:
+            request["environment"]["PROOFCARD_TOOLCHAINS"] = str(toolchains)
+            return request
+        print(pid, flush=True)
+    shutil.rmtree(toolchains)
+    sys.exit()
+
+
+def prepare(toolchains: Path) -> None:
+    """Import and compile; forget what is ours, but for the compiled loops."""
+    os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # as pipeline.calibration.sources, before `datasets`
+    from pipeline.toolchain import activate, materialise
+
+    before = list(sys.path)
+    activate(materialise("fixed", toolchains))
+    with contextlib.redirect_stdout(sys.stderr):
+        for name in LIBRARIES:
+            importlib.import_module(name)
+    sys.path[:] = before
+    compile_loops()
+    for name in [name for name in sys.modules if name.split(".")[0] == "pipeline"]:
+        if not name.startswith("pipeline.nvfp4"):
+            del sys.modules[name]
+    gc.collect()
+    gc.freeze()
+    assert threading.active_count() == 1, threading.enumerate()
+
+
+def compile_loops() -> None:
+    """Call each once."""
+    import numpy as np
+
+    from pipeline import nvfp4
+
+    codes, scale = np.full((16, 16), 0x38, np.uint8), np.ones((1, 1), np.float32)
+    bits = nvfp4.fp8_block_to_bf16(codes, scale)
+    nvfp4.amax(bits)
+    nvfp4.amax_fp8(codes, scale)
+    nvfp4.quantize_fp8(codes, scale, 1.0, unrounded_scales=True)
+    nvfp4.dequantize(*nvfp4.quantize(bits, 1.0), 1.0)
+
+
+def become(request: dict[str, Any]) -> None:
+    """What a new process has."""
+    import numpy as np
+
+    np.random.seed()
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = request["words"]
+    sys.path[0] = str(Path(sys.argv[0]).parent)
+    for number, name in enumerate((os.devnull, request["stdout"], request["stderr"])):
+        handle = os.open(name, os.O_RDWR | os.O_CREAT)
+        os.dup2(handle, number)
+        os.close(handle)
+    sys.stdin = os.fdopen(0, closefd=False)
+
+
+if __name__ == "__main__":
+    asked = serve()
+    become(asked)
+    runpy.run_path(sys.argv[0], run_name="__main__")
