@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from running import WORDS, contents, quantize
-from several import run, small
+from running import WORDS, command, contents, quantize
+from several import small
 
 
 @pytest.fixture(scope="session")
@@ -18,8 +18,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files that one process makes of the demo with fewer samples."""
     cwd = tmp_path_factory.mktemp("alone")
-    status, _, errors = run(small(), cwd)
-    assert status == 0, errors
+    said = command(*small(), cwd=cwd)
+    assert said.returncode == 0, said.stderr
     return contents(cwd / "checkpoint")
 
 

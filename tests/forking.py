@@ -5,7 +5,7 @@
 A program finds here what a process of its own would give it: arguments, folder, environment, standard files,
 `pipeline` still to be imported, an interpreter that ends as always. It shares with the others the libraries
 as imported, ModelOpt with the series `fixed`, the compiled loops of `pipeline.nvfp4` and the seed of hashes.
-What is about one of these, about memory, signals or several ranks needs a process of its own.
+What is about one of these, about memory or about a launcher needs a process of its own.
 """
 
 import atexit
@@ -32,6 +32,7 @@ LIBRARIES = (
 )  # fmt: skip
 FREE = (
     "COLUMNS", "GIT_PYTHON_", "MLFLOW_", "PYTEST_",  # read by nothing above
+    "MASTER_", "RANK", "SLURM_", "SUBMITIT_", "WORLD_SIZE",  # read when ranks join
     "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR",  # torch itself sets them
 )  # fmt: skip
 """How variables begin that may differ from program to program."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import forking
+from forking import Forked
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = 300
@@ -18,6 +19,12 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """Run one of our console commands as a user would; `fresh` as `python` has it."""
     return python(Path(sys.executable).parent / program, *arguments, cwd=cwd, fresh=fresh)
+
+
+def forked(program: str, *arguments: str, cwd: Path) -> Forked:
+    """One of our console commands, started as `command` starts it."""
+    words = [str(Path(sys.executable).parent / program), *arguments]
+    return Forked(words, cwd, os.environ | WIDE)
 
 
 def python(

@@ -1,9 +1,12 @@
-"""Starting the demo with fewer samples, as one process or as several ranks."""
+"""Starting the demo with fewer samples, as one process or as several ranks: forked, or by a launcher."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from forking import Forked
+from slurm import free_port
 
 BIN = Path(sys.executable).parent
 DATASETS = ("open_code_reasoning", "open_math_reasoning", "magpie_pro_mt", "nemotron_post_training_v2")
@@ -29,6 +32,20 @@ def run(words: list[str], cwd: Path, environment: dict[str, str] | None = None) 
     process = start(words, cwd, environment)
     out, err = process.communicate(timeout=600)
     return process.returncode, out, err
+
+
+def ranks(count: int, words: list[str], cwd: Path) -> list[Forked]:
+    """As many processes as torchrun would start, forked and without it; nobody watches over them."""
+    port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
+    words = [str(BIN / words[0]), *words[1:]]
+    return [Forked(words, cwd, os.environ | port | {"RANK": str(rank)}) for rank in range(count)]
+
+
+def together(processes: list[Forked]) -> tuple[int, str, str]:
+    """As `run`, of several ranks: their largest exit status, and what all have said."""
+    said = [process.communicate(timeout=600) for process in processes]
+    status = max(abs(process.returncode or 0) for process in processes)
+    return status, "".join(out for out, _ in said), "".join(errors for _, errors in said)
 
 
 def small(*overrides: str) -> list[str]:

@@ -1,7 +1,8 @@
 """Kill, interrupt, changed code, full disk: nothing half-written, nothing lost, one true sentence.
 
 engine=modelopt starts over; engine=layerwise goes on after the last complete layer. `test_resume.py` ends it
-at every moment; here the real command is ended at a few.
+at every moment; here the real command is ended at a few. What ends by a signal that it hears is a process of
+its own, and may hear it while it imports; what is killed, or finds the disk full, is forked.
 """
 
 import re
@@ -16,7 +17,8 @@ from pathlib import Path
 import mlflow
 import pytest
 from disks import needs_root, small_disk
-from running import ROOT, command, contents, quantize
+from forking import Forked
+from running import ROOT, command, contents, forked, quantize
 
 
 def started(cwd: Path, *overrides: str) -> subprocess.Popen[str]:
@@ -29,7 +31,7 @@ def started(cwd: Path, *overrides: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait_for_work(process: subprocess.Popen[str], cwd: Path) -> None:
+def wait_for_work(process: subprocess.Popen[str] | Forked, cwd: Path) -> None:
     """Until the checkpoint's unfinished folder exists: the model is being loaded or calibrated."""
     deadline = time.monotonic() + 120
     while not (cwd / ".checkpoint.partial").exists():
@@ -38,7 +40,7 @@ def wait_for_work(process: subprocess.Popen[str], cwd: Path) -> None:
         time.sleep(0.05)
 
 
-def wait_for_a_layer(process: subprocess.Popen[str], cwd: Path) -> None:
+def wait_for_a_layer(process: subprocess.Popen[str] | Forked, cwd: Path) -> None:
     """Until the first layer of engine=layerwise is complete."""
     deadline = time.monotonic() + 180
     while not (cwd / ".checkpoint.state" / "layer-00000.json").exists():
@@ -70,9 +72,9 @@ GOES_ON = r"the same command goes on after layer [123] \(to start over instead, 
 def test_kill_leaves_nothing_under_the_name_and_the_next_run_gives_the_same_bytes(
     demo: Path, tmp_path: Path
 ) -> None:
-    process = started(tmp_path, "tracking=off", "engine=modelopt")
+    process = forked("quantize", "output_dir=checkpoint", "tracking=off", "engine=modelopt", cwd=tmp_path)
     wait_for_work(process, tmp_path)
-    time.sleep(3)
+    time.sleep(1)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "checkpoint").exists()
@@ -86,7 +88,7 @@ def test_kill_leaves_nothing_under_the_name_and_the_next_run_gives_the_same_byte
 
 def test_after_a_kill_the_same_command_goes_on_to_the_same_bytes(demo: Path, tmp_path: Path) -> None:
     overrides = ("tracking=off",)
-    process = started(tmp_path, *overrides)
+    process = forked("quantize", "output_dir=checkpoint", *overrides, cwd=tmp_path)
     wait_for_a_layer(process, tmp_path)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -160,7 +162,8 @@ def test_a_full_disk_is_foreseen(tmp_path: Path) -> None:
 @needs_root
 def test_a_disk_that_fills_up_on_the_way_leaves_nothing_half_written(tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", 8) as small:
-        process = started(small, "tracking=off", f"work_dir={tmp_path}/runs", "engine=modelopt")
+        overrides = ("tracking=off", f"work_dir={tmp_path}/runs", "engine=modelopt")
+        process = forked("quantize", "output_dir=checkpoint", *overrides, cwd=small)
         wait_for_work(process, small)
         (small / "somebody else's").write_bytes(bytes(5 << 20))
         _, errors = process.communicate(timeout=180)
@@ -173,7 +176,7 @@ def test_a_disk_that_fills_up_on_the_way_leaves_nothing_half_written(tmp_path: P
 def test_a_disk_that_others_fill_up_on_the_way_costs_no_complete_layer(demo: Path, tmp_path: Path) -> None:
     overrides = ("tracking=off", f"work_dir={tmp_path}/runs")
     with small_disk(tmp_path / "small", 24) as small:
-        process = started(small, *overrides)
+        process = forked("quantize", "output_dir=checkpoint", *overrides, cwd=small)
         wait_for_a_layer(process, small)
         with suppress(OSError), (small / "somebody else's").open("wb", buffering=0) as file:
             while True:

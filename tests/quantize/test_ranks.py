@@ -5,45 +5,62 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import several
+from forking import Forked
 from running import ROOT, contents
-from several import run, small, start, torchrun
+from several import run, small, start, together, torchrun
 from slurm import free_port
 
 from pipeline import ranks
 
+Started = Callable[[list[str], Path], tuple[int, str, str]]
+"""Runs the words in a folder to their end, as several ranks: exit status, standard output and error."""
 
-@pytest.mark.parametrize("count", [1, 2, 4])
+
+def by_torchrun(words: list[str], cwd: Path) -> tuple[int, str, str]:
+    return run([*torchrun(2), *words], cwd)
+
+
+def forked(count: int) -> Started:
+    return lambda words, cwd: together(several.ranks(count, words, cwd))
+
+
+@pytest.mark.parametrize("started", [forked(1), by_torchrun, forked(4)], ids=["1", "2 by torchrun", "4"])
 def test_any_number_of_ranks_gives_the_same_bytes(
-    alone: dict[str, bytes], tmp_path: Path, count: int
+    alone: dict[str, bytes], tmp_path: Path, started: Started
 ) -> None:
-    status, said, errors = run([*torchrun(count), *small()], tmp_path)
+    status, said, errors = started(small(), tmp_path)
     assert status == 0, errors
     assert contents(tmp_path / "checkpoint") == alone  # the manifest too: it says nothing of ranks
     assert said.count("checkpoint (made)") == 1
     assert errors.count("layer 3/3") == 1  # only the leading rank speaks
-    status, said, _ = run([*torchrun(count), *small()], tmp_path)
+    status, said, _ = started(small(), tmp_path)
     assert (status, said.count("checkpoint (reused)")) == (0, 1)
 
 
 @pytest.mark.parametrize(
-    ("override", "sentence"),
+    ("started", "override", "sentence"),
     [
-        ("kv_cache=fp8_affine", "quantize: kv_cache=fp8_affine averages over batches in their order"),
-        ("engine=modelopt", "quantize: engine=modelopt runs as one process"),
-        ("seed=x", "quantize: seed='x': should be a valid integer"),
-        ("model.path=/nowhere", "quantize: /nowhere is no checkpoint folder"),
+        (forked(2), "kv_cache=fp8_affine", "kv_cache=fp8_affine averages over batches in their order"),
+        (forked(2), "engine=modelopt", "engine=modelopt runs as one process"),
+        (forked(2), "seed=x", "seed='x': should be a valid integer"),
+        (by_torchrun, "model.path=/nowhere", "/nowhere is no checkpoint folder"),
     ],
 )
 def test_what_several_ranks_cannot_do_is_refused_before_any_work(
-    tmp_path: Path, override: str, sentence: str
+    tmp_path: Path, started: Started, override: str, sentence: str
 ) -> None:
-    status, said, errors = run([*torchrun(2), *small(override)], tmp_path)
-    assert status == 1  # torchrun's own; the rank's is in its table
-    assert "exitcode  : 2" in errors
-    assert errors.count(sentence) == 1
+    status, said, errors = started(small(override), tmp_path)
+    if started is by_torchrun:
+        assert status == 1  # torchrun's own; the rank's is in its table
+        assert "exitcode  : 2" in errors
+    else:
+        assert status == 2
+    assert errors.count(f"quantize: {sentence}") == 1
     assert said == ""
     assert not list(tmp_path.glob("*/samples"))
     assert not list(tmp_path.glob(".checkpoint*"))
@@ -61,7 +78,7 @@ def test_what_is_wrong_for_one_rank_alone_is_said_too(tmp_path: Path) -> None:
         assert errors.rstrip().splitlines()[-1].startswith("quantize: /nowhere is no checkpoint folder")
 
 
-def wait_for_a_layer(process: subprocess.Popen[str], cwd: Path) -> None:
+def wait_for_a_layer(process: subprocess.Popen[str] | Forked, cwd: Path) -> None:
     deadline = time.monotonic() + 300
     while not (cwd / ".checkpoint.state" / "layer-00000.json").exists():
         assert process.poll() is None, process.communicate()
@@ -73,8 +90,7 @@ def test_a_killed_rank_ends_the_other_and_three_go_on_to_the_same_bytes(
     alone: dict[str, bytes], tmp_path: Path
 ) -> None:
     """Nobody watches over these two, as under srun: the one that is left notices by itself."""
-    port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    left, lost = (start(small(), tmp_path, port | {"RANK": rank}) for rank in "01")
+    left, lost = several.ranks(2, small(), tmp_path)
     wait_for_a_layer(left, tmp_path)
     lost.kill()
     _, errors = left.communicate(timeout=60)
@@ -83,7 +99,7 @@ def test_a_killed_rank_ends_the_other_and_three_go_on_to_the_same_bytes(
     assert "quantize: rank 0 of 2 lost another rank" in errors
     assert "the same command goes on after the last complete layer" in errors
     assert not (tmp_path / "checkpoint").exists()
-    status, _, errors = run([*torchrun(3), *small()], tmp_path)
+    status, _, errors = together(several.ranks(3, small(), tmp_path))
     assert status == 0, errors
     assert "going on after layer" in errors
     assert contents(tmp_path / "checkpoint") == alone
@@ -99,7 +115,7 @@ def test_torchrun_ends_all_when_the_leading_rank_is_killed_and_one_process_goes_
     assert process.returncode == 1
     assert "SIGKILL" in errors
     assert not (tmp_path / "checkpoint").exists()
-    status, _, errors = run(small(), tmp_path)
+    status, _, errors = together(several.ranks(1, small(), tmp_path))
     assert status == 0, errors
     assert "going on after layer" in errors
     assert contents(tmp_path / "checkpoint") == alone
