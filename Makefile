@@ -25,7 +25,7 @@ demo-checkpoint: setup ## the first half of it: quantized, then every byte prove
 	@$(RUN) verify checkpoint=runs/checkpoints/demo source=demo/model
 
 test: setup ## every test, in two processes
-	@$(RUN) pytest -n 2 --dist loadfile
+	@$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## ruff, types, and what pre-commit checks
 	@$(RUN) pre-commit run --all-files

@@ -7,6 +7,19 @@ import pytest
 from running import WORDS, command, contents, quantize
 from several import small
 
+LONGEST = (
+    "plan/test_command.py", "quantize/test_memory.py", "quantize/test_interruption.py",
+    "quantize/test_ranks.py", "checkpoint/test_hub.py", "test_launched.py", "quantize/test_engines.py",
+    "benchmark/test_command.py", "quantize/test_resume.py", "serve/test_profiles.py", "oracle/test_oracle.py",
+    "quantize/test_statistics.py", "quantize/test_models.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: a core that starts one last would keep the other waiting."""
+    order = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -31,9 +31,10 @@ LIBRARIES = (
     "pydantic", "rich.console", "rich.progress", "rich.table", "safetensors.torch", "torch", "transformers",
 )  # fmt: skip
 FREE = (
-    "COLUMNS", "GIT_PYTHON_", "MLFLOW_", "PYTEST_",  # read by nothing above
+    "COLUMNS", "GIT_PYTHON_", "MLFLOW_", "_MLFLOW_", "PYTEST_",  # read by nothing above
     "MASTER_", "RANK", "SLURM_", "SUBMITIT_", "WORLD_SIZE",  # read when ranks join
     "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR",  # torch itself sets them
+    "CUBLAS_WORKSPACE_CONFIG", "HF_MODULES_CACHE", "HF_UPDATE_DOWNLOAD_COUNTS",  # `pipeline` itself sets them
 )  # fmt: skip
 """How variables begin that may differ from program to program."""
 # Several commands run side by side here: a thread that waits for another one sleeps instead of spinning.
@@ -179,8 +180,10 @@ def compile_loops() -> None:
 def become(request: dict[str, Any]) -> None:
     """What a new process has."""
     import numpy as np
+    import torch
 
     np.random.seed()
+    torch.default_generator.seed()
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -190,7 +193,6 @@ def become(request: dict[str, Any]) -> None:
         handle = os.open(name, os.O_RDWR | os.O_CREAT)
         os.dup2(handle, number)
         os.close(handle)
-    sys.stdin = os.fdopen(0, closefd=False)
 
 
 if __name__ == "__main__":

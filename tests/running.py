@@ -36,8 +36,9 @@ def python(
     if not fresh and forking.alike(environment):
         return forking.run(words, cwd, environment | WIDE)
     return subprocess.run(
-        [sys.executable, *words], cwd=cwd, env=environment | WIDE, capture_output=True, text=True, check=False
-    )
+        [sys.executable, *words], cwd=cwd, env=environment | WIDE,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 def quantize(cwd: Path, *overrides: str, fresh: bool = False) -> Path:
