@@ -1,6 +1,7 @@
 """Starting the demo with fewer samples, as one process or as several ranks: forked, or by a launcher."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ def start(words: list[str], cwd: Path, environment: dict[str, str] | None = None
     return subprocess.Popen(
         words, cwd=cwd, env=inherited | path | (environment or {}),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored behind a shell's &
     )  # fmt: skip
 
 
