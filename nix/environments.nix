@@ -10,9 +10,29 @@ let
     workspaceRoot = root;
     # A field of newer locks that uv2nix refuses; it repeats what pyproject.toml says.
     uvLock = lock // {
-      package = map (package: removeAttrs package [ "default-groups" ]) lock.package;
+      package = map (package: newestFirst (removeAttrs package [ "default-groups" ])) lock.package;
     };
   };
+
+  # Of wheels that differ in their platform only, uv takes the one for the newest C library and one for every
+  # platform last; uv2nix takes the first. As they are locked, soundfile came without the library that it opens.
+  newestFirst =
+    package:
+    package
+    // lib.optionalAttrs (package ? wheels) {
+      wheels = lib.sort (one: other: libc one > libc other) package.wheels;
+    };
+  libc =
+    wheel:
+    let
+      minor = builtins.match ".*manylinux_2_([0-9]+)_x86_64.*" wheel.url;
+    in
+    if lib.hasSuffix "-any.whl" wheel.url then
+      0
+    else if minor == null then
+      1
+    else
+      lib.toInt (lib.head minor);
 
   # What the project's wheel is built from: a change of anything else makes no environment anew.
   source = lib.fileset.toSource {

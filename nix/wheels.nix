@@ -41,15 +41,23 @@ let
       '';
     });
 
-  # The one source distribution that says nothing of its build system.
-  antlr4-python3-runtime = previous.antlr4-python3-runtime.overrideAttrs (old: {
-    nativeBuildInputs =
-      (old.nativeBuildInputs or [ ]) ++ final.resolveBuildSystem { setuptools = [ ]; };
-  });
+  # Source distributions, which say nothing of their build system.
+  sources = lib.filter (name: previous ? ${name}) [
+    "antlr4-python3-runtime"
+    "rouge-score"
+    "sqlitedict"
+    "word2number"
+  ];
+  built =
+    name:
+    previous.${name}.overrideAttrs (old: {
+      nativeBuildInputs =
+        (old.nativeBuildInputs or [ ]) ++ final.resolveBuildSystem { setuptools = [ ]; };
+    });
 
   # Its files have to be the released ones, byte for byte: the patch series are held against them.
   nvidia-modelopt = previous.nvidia-modelopt.overrideAttrs { dontPatchShebangs = true; };
 in
 lib.genAttrs needing connected
-// lib.optionalAttrs (previous ? antlr4-python3-runtime) { inherit antlr4-python3-runtime; }
+// lib.genAttrs sources built
 // lib.optionalAttrs (previous ? nvidia-modelopt) { inherit nvidia-modelopt; }

@@ -1,11 +1,13 @@
-"""The libraries that an ELF file asks for, read from its dynamic section."""
+"""The libraries that an ELF file asks for: those it is linked with, and those it opens by name."""
 
+import re
 import struct
 from pathlib import Path
 
 _PT_LOAD, _PT_DYNAMIC = 1, 2
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ = 1, 5, 10
 _X86_64 = 62
+_LIBRARY = re.compile(rb"\0(lib[\w+-]+\.so(?:\.\d+)*)(?=\0)")
 
 
 def needed(path: Path) -> list[str] | None:
@@ -37,3 +39,22 @@ def needed(path: Path) -> list[str] | None:
     return [
         strings[value : strings.index(b"\0", value)].decode() for tag, value in entries if tag == _DT_NEEDED
     ]
+
+
+def opened(path: Path) -> set[str]:
+    """Names of libraries among the constants of an ELF file, which is where those stand that it opens."""
+    with path.open("rb") as file:
+        start = struct.unpack_from("<Q", file.read(64), 40)[0]
+        file.seek(58)
+        size, count, names = struct.unpack("<HHH", file.read(6))
+        file.seek(start)
+        table = file.read(size * count)
+        sections = [struct.unpack_from("<IIQQQQ", table, number * size) for number in range(count)]
+        file.seek(sections[names][4] if sections else 0)
+        strings = file.read(sections[names][5]) if sections else b""
+        found: set[str] = set()
+        for name, _, _, _, offset, length in sections:
+            if strings[name : strings.index(b"\0", name)].endswith(b"rodata"):
+                file.seek(offset)
+                found |= {match.decode() for match in _LIBRARY.findall(b"\0" + file.read(length))}
+    return found

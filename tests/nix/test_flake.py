@@ -4,6 +4,7 @@ import json
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -56,13 +57,30 @@ def test_only_a_command_that_starts_other_tools_brings_their_environments(change
 
 
 def test_a_cuda_wheel_finds_its_siblings_and_leaves_the_driver_to_the_host(flake: Flake) -> None:
-    wheels = json.loads(flake.value(f"packages.{SYSTEM}.quantize-env", "environment: environment.packages"))
+    wheels = packages(flake, "quantize")
     torch = wheels["torch"]
     assert torch["autoPatchelfIgnoreMissingDeps"] == ["libcuda.so.1", "libnvidia-ml.so.1"]
     assert "nvidia-cublas-" in torch["preFixup"] and "nvidia-cudnn-cu13-" in torch["preFixup"]
     assert "/run/opengl-driver/lib" in torch["preFixup"] and "$ORIGIN" in torch["preFixup"]
     assert "sglang" not in wheels and wheels["nvidia-modelopt"]["dontPatchShebangs"]
     assert "preFixup" not in wheels["numpy"]
+
+
+def test_uv2nix_gets_the_wheel_first_that_uv_takes(flake: Flake) -> None:
+    wheels = packages(flake, "serve")["soundfile"]["wheels"]
+    assert "-manylinux" in wheels[0] and wheels[0].endswith("_x86_64.whl")
+    assert wheels[-1].endswith("-none-any.whl")
+
+
+@pytest.mark.parametrize("extra", ["quantize", "serve", "vllm", "bench"])
+def test_every_source_distribution_has_a_build_system(flake: Flake, extra: str) -> None:
+    sources = {
+        name: package
+        for name, package in packages(flake, extra).items()
+        if not package["wheels"] and name != "proofcard"
+    }
+    assert "antlr4-python3-runtime" in sources
+    assert {name for name, package in sources.items() if "nativeBuildInputs" not in package} == set()
 
 
 def test_every_patch_series_is_a_derivation(flake: Flake) -> None:
@@ -82,6 +100,12 @@ def with_scripts(flake: Flake, *names: str) -> None:
     path = flake.path / "pyproject.toml"
     lines = "".join(f'{name} = "pipeline.cli:{name}"\n' for name in names if name not in SCRIPTS)
     path.write_text(path.read_text().replace("[project.scripts]\n", "[project.scripts]\n" + lines))
+
+
+def packages(flake: Flake, extra: str) -> dict[str, dict[str, Any]]:
+    """The packages of an environment, as the flake has left them."""
+    said = flake.value(f"packages.{SYSTEM}.{extra}-env", "environment: environment.packages")
+    return json.loads(said)  # type: ignore[no-any-return]
 
 
 def environments(flake: Flake, app: str) -> set[str]:

@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from nix.elf import needed
+from nix.elf import needed, opened
 from running import ROOT
 
 TABLE = tomllib.loads((ROOT / "nix/libraries.toml").read_text())
@@ -24,10 +24,7 @@ ENVIRONMENTS = {"quantize": Path(sys.prefix)} | {
 @pytest.mark.parametrize("extra", ENVIRONMENTS)
 def test_every_library_that_a_wheel_asks_for_is_somewhere(extra: str) -> None:
     wheels = objects(site_of(extra))
-    holders: dict[str, set[str]] = {}
-    for wheel, files in wheels.items():
-        for path in files:
-            holders.setdefault(path.name, set()).add(wheel)
+    holders = holders_of(wheels)
     lost = [
         f"{wheel}: {name}"
         for wheel, files in wheels.items()
@@ -37,6 +34,20 @@ def test_every_library_that_a_wheel_asks_for_is_somewhere(extra: str) -> None:
     assert lost == []
     assert wheels.keys() & for_every_platform(site_of(extra)) <= TABLE["wheels"].keys()
     assert "torch" in wheels or extra == "bench"
+
+
+@pytest.mark.parametrize("extra", ENVIRONMENTS)
+def test_every_library_that_a_wheel_opens_from_another_is_found_there(extra: str) -> None:
+    wheels = objects(site_of(extra))
+    holders = holders_of(wheels)
+    lost = {
+        f"{wheel}: {name}"
+        for wheel, files in wheels.items()
+        for path, linked in files.items()
+        for name in opened(path) - set(linked) - EVERYWHERE
+        if name in holders and not known(wheel, name, holders[name]) and not brings(files, name)
+    }
+    assert lost == set()
 
 
 @pytest.mark.parametrize("extra", ENVIRONMENTS)
@@ -56,6 +67,20 @@ def known(wheel: str, name: str, holders: set[str]) -> bool:
     if holders & set(said.get("siblings", [])) or (said.get("python") and name.startswith("libpython3")):
         return True
     return any(fnmatch(name, pattern) for pattern in said.get("optional", []))
+
+
+def holders_of(wheels: dict[str, dict[Path, list[str]]]) -> dict[str, set[str]]:
+    """Of each library's file name, the wheels that hold it."""
+    holders: dict[str, set[str]] = {}
+    for wheel, files in wheels.items():
+        for path in files:
+            holders.setdefault(path.name, set()).add(wheel)
+    return holders
+
+
+def brings(files: dict[Path, list[str]], name: str) -> bool:
+    """Whether one of a wheel's own files is this library, under its full name."""
+    return any(path.name.startswith(name) for path in files)
 
 
 def for_every_platform(site: Path) -> set[str]:

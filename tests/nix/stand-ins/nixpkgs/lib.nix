@@ -7,6 +7,7 @@ rec {
     genList
     head
     mapAttrs
+    sort
     ;
 
   filterAttrs =
@@ -23,6 +24,13 @@ rec {
   optionals = wanted: values: if wanted then values else [ ];
   optionalAttrs = wanted: values: if wanted then values else { };
   hasPrefix = start: text: builtins.substring 0 (builtins.stringLength start) text == start;
+  hasSuffix =
+    end: text:
+    let
+      start = builtins.stringLength text - builtins.stringLength end;
+    in
+    start >= 0 && builtins.substring start (-1) text == end;
+  toInt = builtins.fromJSON;
   toUpper = builtins.replaceStrings (letters "abcdefghijklmnopqrstuvwxyz") (
     letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
   );

@@ -54,6 +54,7 @@ builtins.listToAttrs (
       pname = item.key;
       inherit (byName.${item.key}) version;
       groups = byName.${item.key}.dev-dependencies or { };
+      wheels = map (wheel: baseNameOf wheel.url) (byName.${item.key}.wheels or [ ]);
     };
   }) reached
 )
