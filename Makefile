@@ -50,7 +50,7 @@ TARGET ?= quantize
 image: ## TARGET=quantize|serve|vllm|bench|tracking: the image, the same bytes for the same commit
 	@./scripts/image $(TARGET) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
 
-image-check: setup ## images built twice and compared, the demo in one against `uv run` (podman, 20 GB of disk)
+image-check: setup ## images built twice and compared, the demo in one against `uv run` (podman, 25 GB of /var/tmp)
 	@PROOFCARD_IMAGES=$(or $(IMAGES),some) $(RUN) pytest tests/containers
 
 server-check: setup ## the MLflow server of compose.yaml as processes, killed under two clients (PostgreSQL)

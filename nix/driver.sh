@@ -17,7 +17,7 @@ if [ -n "$proofcard_libraries" ]; then
     if [ "$proofcard_libraries" != /run/opengl-driver/lib ]; then
         proofcard_links=${XDG_CACHE_HOME:-$HOME/.cache}/proofcard/driver
         mkdir -p "$proofcard_links"
-        for library in libcuda libnvidia-ml libnvidia-ptxjitcompiler libnvidia-nvvm libnvidia-gpucomp; do
+        for library in libcuda libnvidia-ml libnvidia-ptxjitcompiler libnvidia-nvvm libnvidia-gpucomp libnvidia-encode libnvcuvid; do
             for file in "$proofcard_libraries/$library".so*; do
                 if [ -e "$file" ]; then ln -sfn "$file" "$proofcard_links/${file##*/}"; fi
             done

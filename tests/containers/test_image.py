@@ -1,4 +1,4 @@
-"""The images for real. `make image-check` runs this; it takes minutes and 20 GB of disk.
+"""The images for real. `make image-check` runs this; it takes minutes and 25 GB of disk.
 
 It shows that the same commit gives the same image, and that the demo in an image that may do nothing gives
 the bytes of `uv run`. `make image-check IMAGES=all` builds every other image as well.

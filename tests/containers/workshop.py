@@ -1,6 +1,7 @@
 """Images without a registry: podman on a Debian base from mmdebstrap, the wheels from uv's cache."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import subprocess
@@ -70,10 +71,13 @@ class Workshop:
 
 @contextlib.contextmanager
 def workshop() -> Iterator[Workshop]:
-    """The store, below the checkout: /tmp is too small, and a tmpfs in a build. It is removed at the end."""
+    """The store, in /var/tmp: a build's tmpfs over /tmp would hide it there. It is removed at the end."""
     missing = [program for program in NEEDED if shutil.which(program) is None]
     assert not missing, f"apt-get install --no-install-recommends podman netavark runc mmdebstrap: {missing}"
-    folder = ROOT / ".image_cache"
+    checkout = hashlib.sha256(bytes(ROOT)).hexdigest()[:8]
+    folder = (
+        Path("/var/tmp") / f"proofcard-images-{checkout}"
+    )  # what a killed run left there is used, and removed
     made = Workshop(folder)
     folder.mkdir(exist_ok=True)
     (folder / "containers.conf").write_text(SETTINGS)
