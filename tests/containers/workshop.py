@@ -71,13 +71,14 @@ class Workshop:
 
 @contextlib.contextmanager
 def workshop() -> Iterator[Workshop]:
-    """The store, in /var/tmp: a build's tmpfs over /tmp would hide it there. It is removed at the end."""
+    """The store, in /var/tmp: a build's tmpfs over /tmp would hide it there. It is removed at the end.
+
+    It is one for each checkout, so that what a killed run left is found, and removed too.
+    """
     missing = [program for program in NEEDED if shutil.which(program) is None]
     assert not missing, f"apt-get install --no-install-recommends podman netavark runc mmdebstrap: {missing}"
     checkout = hashlib.sha256(bytes(ROOT)).hexdigest()[:8]
-    folder = (
-        Path("/var/tmp") / f"proofcard-images-{checkout}"
-    )  # what a killed run left there is used, and removed
+    folder = Path("/var/tmp") / f"proofcard-images-{checkout}"
     made = Workshop(folder)
     folder.mkdir(exist_ok=True)
     (folder / "containers.conf").write_text(SETTINGS)
