@@ -56,18 +56,23 @@ def images() -> Iterator[None]:
             f"--customize-hook=upload {script} /entrypoint", "bookworm", postgres,
         )  # fmt: skip
         started = 'ENTRYPOINT ["sh", "/entrypoint"]'
-        subprocess.run(["docker", "import", "--change", started, postgres, "stand-in-postgres"], check=True)
-        yield
+        subprocess.run(["docker", "import", "--change", started, postgres, "test-postgres"], check=True)
+    yield
+    names = [f"test-proofcard-{target}" for target in BUILT]
+    subprocess.run(["docker", "image", "rm", "--force", "test-postgres", *names], check=True)
 
 
 def hand_over(shop: Workshop, image: str) -> None:
-    """An image of podman's store into Docker's, and out of podman's."""
+    """An image of podman's store into Docker's, as `test-…`, and out of podman's."""
     archive = shop.folder / "image.tar"
-    shop.run("podman", "save", "--quiet", "--format", "docker-archive", "--output", archive, image)
+    name = f"localhost/test-{image}"
+    shop.run("podman", "tag", image, name)
+    shop.run("podman", "save", "--quiet", "--format", "docker-archive", "--output", archive, name)
     subprocess.run(["docker", "load", "--quiet", "--input", archive], check=True)
-    subprocess.run(["docker", "tag", f"localhost/{image}", image], check=True)
+    subprocess.run(["docker", "tag", name, f"test-{image}"], check=True)
+    subprocess.run(["docker", "image", "rm", name], check=True)
     archive.unlink()
-    shop.run("podman", "image", "rm", image)
+    shop.run("podman", "image", "rm", image, name)
 
 
 class Project:
@@ -76,8 +81,8 @@ class Project:
     def __init__(self, folder: Path) -> None:
         declared = yaml.safe_load((ROOT / "compose.yaml").read_text())
         del declared["name"]  # Debian's docker-compose is older than this field
-        declared["services"]["postgres"]["image"] = "stand-in-postgres"
-        for service in declared["services"].values():
+        for name, service in declared["services"].items():
+            service["image"] = "test-postgres" if name == "postgres" else f"test-{service['image']}"
             service.pop("build", None)
         (folder / "compose.yaml").write_text(yaml.safe_dump(declared))
         (folder / "mlflow").mkdir()
