@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from containers.workshop import Workshop, workshop
-from running import ROOT, contents, quantize
+from running import ROOT, contents
 
 pytestmark = [
     pytest.mark.skipif(
@@ -82,13 +82,6 @@ def test_the_user_owns_the_volumes_and_nothing_else(shop: Workshop) -> None:
 
 
 @pytest.fixture(scope="module")
-def by_uv(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's checkpoint as `uv run` makes it: that of `make demo`, or one made here."""
-    standing = ROOT / "runs" / "checkpoints" / "demo"
-    return standing if standing.exists() else quantize(tmp_path_factory.mktemp("by-uv"))
-
-
-@pytest.fixture(scope="module")
 def by_container(shop: Workshop, image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's checkpoint as the image makes it, its source mounted, no /tmp, no network, no rights."""
     out = tmp_path_factory.mktemp("by-container")
@@ -101,8 +94,8 @@ def by_container(shop: Workshop, image: str, tmp_path_factory: pytest.TempPathFa
     return out / "checkpoint"
 
 
-def test_the_container_makes_the_bytes_of_uv_run(by_uv: Path, by_container: Path) -> None:
-    ours, theirs = contents(by_uv), contents(by_container)
+def test_the_container_makes_the_bytes_of_uv_run(demo: Path, by_container: Path) -> None:
+    ours, theirs = contents(demo), contents(by_container)
     said, they_said = (json.loads(files.pop("manifest.json")) for files in (ours, theirs))
     assert theirs == ours
     assert they_said["key"] == said["key"]
