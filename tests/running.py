@@ -117,6 +117,12 @@ def tiny_config(architecture: str, **settings: Any) -> Any:
     return kind(**shared | two_of_four | own | settings)
 
 
+def uv_cache() -> str:
+    """The folder where uv keeps the wheels."""
+    words = [ROOT / "scripts" / "uv", "cache", "dir"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def add_tokenizer(folder: Path) -> None:
     """Words `w0` to `w299`, one token each."""
     import transformers

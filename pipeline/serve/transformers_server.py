@@ -7,6 +7,7 @@ with code of its own (MiniMax-M2) ends in an AttributeError. Its digests were ch
 And its /v1/models lists a dozen models that it does not serve, never the one it was forced to.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -15,7 +16,11 @@ from typing import Any
 
 def main() -> None:
     """Make the class and the name known, then hand over."""
-    model, name = (_taken(option) for option in ("--force-model=", "--served-model-name="))
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    for option in ("--force-model", "--served-model-name"):
+        parser.add_argument(option, required=True)
+    told, rest = parser.parse_known_args()
+    model, name = told.force_model, told.served_model_name
     config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
     reference = config.get("auto_map", {}).get("AutoModelForCausalLM")
     from transformers.commands import serving, transformers_cli
@@ -29,15 +34,8 @@ def main() -> None:
         serving.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[found.config_class.model_type] = found.__name__
     server: Any = serving.ServeCommand
     server.get_gen_models = lambda self: [{"id": name, "object": "model", "owned_by": "local"}]
-    sys.argv = ["transformers", "serve", f"--force-model={model}", *sys.argv[1:]]
+    sys.argv = ["transformers", "serve", f"--force-model={model}", *rest]
     transformers_cli.main()
-
-
-def _taken(option: str) -> str:
-    """The value of an option, which leaves the command line."""
-    word = next(word for word in sys.argv if word.startswith(option))
-    sys.argv.remove(word)
-    return word.removeprefix(option)
 
 
 if __name__ == "__main__":

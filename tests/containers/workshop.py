@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from running import ROOT
+from running import ROOT, uv_cache
 
 NEEDED = ("podman", "mmdebstrap", "runc")
 LOCKED_DOWN = ("--read-only", "--cap-drop", "all", "--network", "none", "--security-opt", "no-new-privileges")
@@ -53,14 +53,11 @@ class Workshop:
 
     def build(self, target: str, checkout: Path = ROOT) -> str:
         """The image of a target, without a network; its digest, which is of every layer too."""
-        cache = subprocess.run(
-            [ROOT / "scripts" / "uv", "cache", "dir"], capture_output=True, text=True, check=True
-        ).stdout.strip()
         self.run(
             checkout / "scripts" / "image", target, "--quiet", "--no-cache", "--network", "none",
             "--build-arg", "BASE_IMAGE=localhost/base", "--build-arg", "COMPILER_IMAGE=localhost/base",
             "--build-arg", "UV_IMAGE=localhost/uv", "--build-arg", "PYTHON_VERSION=3.11",
-            "--volume", f"{cache}:/mnt:O", cwd=checkout,
+            "--volume", f"{uv_cache()}:/mnt:O", cwd=checkout,
         )  # fmt: skip
         return self.run("podman", "image", "inspect", "--format", "{{.Id}}", f"proofcard-{target}").strip()
 

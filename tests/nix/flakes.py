@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import ROOT
+from running import ROOT, uv_cache
 
 STAND_INS = Path(__file__).parent / "stand-ins"
 INPUTS = ("nixpkgs", "pyproject-nix", "uv2nix", "build-system-pkgs")
@@ -84,11 +84,9 @@ def _environment() -> dict[str, str]:
 
 def _host() -> dict[str, str]:
     """The programs of this machine that the stand-in for nixpkgs hands out."""
-    uv = str(ROOT / "scripts/uv")
-    cache = subprocess.run([uv, "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
     return {
         "python": os.path.realpath(sys.executable),
-        "uv": uv,
-        "cache": cache,
+        "uv": str(ROOT / "scripts/uv"),
+        "cache": uv_cache(),
         "path": "/usr/local/bin:/usr/bin:/bin",
     }
