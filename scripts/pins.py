@@ -131,9 +131,8 @@ def stale_goldens() -> list[str]:
 def refresh(upgraded: list[str]) -> None:
     """Lock anew and carry the result everywhere; print what changed and what that invalidates."""
     before = locked()
-    for name in upgraded:
-        if name in exact():
-            print(f"{name} is pinned in pyproject.toml: write the new version there, then `make lock`")
+    for name in sorted(exact() & set(upgraded)):
+        print(f"{name} is pinned in pyproject.toml: write the new version there, then `make lock`")
     wishes = ["--upgrade"] if upgraded == ["all"] else [f"--upgrade-package={name}" for name in upgraded]
     subprocess.run([ROOT / "scripts" / "uv", "lock", "--quiet", *wishes], cwd=ROOT, check=True)
     after = locked()
