@@ -190,6 +190,7 @@ def _main(help_text: str, module: str) -> None:
     from pipeline.errors import Stop, Usage
     from pipeline.ranks import started
     from pipeline.redact import redact
+    from pipeline.screen import indented
 
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
@@ -201,7 +202,7 @@ def _main(help_text: str, module: str) -> None:
         if isinstance(stop, Usage) and not started().leads:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(5)  # every rank has found the same: let the leading one say it, and its end be ours
-        print(f"{help_text.split(':')[0]}: {redact(str(stop))}", file=sys.stderr)
+        print(f"{help_text.split(':')[0]}: {indented(redact(str(stop)))}", file=sys.stderr)
         sys.exit(2 if isinstance(stop, Usage) else 1)
     except Exception as error:
         if not is_full(error):

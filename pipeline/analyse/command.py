@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from pipeline import manifest, tracking
 from pipeline.analyse import figures, measure, report
 from pipeline.config import AnalyseConfig, compose
@@ -17,6 +15,7 @@ from pipeline.progress import shown
 from pipeline.quantize import plots, tables
 from pipeline.quantize.statistics import Found
 from pipeline.reports import place, show, writing
+from pipeline.screen import Screen
 from pipeline.tracking import Tracker
 
 SCHEMA = "proofcard/analysis/1"
@@ -46,9 +45,9 @@ def run(overrides: list[str]) -> int:
     ):
         _write(target, told, report.page(sections, list(drawn), recipe), drawn)
         _track(tracker, told, target, drawn)
-    console = Console(highlight=False)
+    console = Screen()
     show(sections, console)
-    console.print(f"figures and numbers: {shown(target)}", markup=False, soft_wrap=True)
+    console.print(f"figures and numbers: {shown(target)}", soft_wrap=True)
     return 0
 
 

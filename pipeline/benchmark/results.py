@@ -79,8 +79,10 @@ def read(folder: Path) -> Results:
     """
     try:
         found: Results = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Usage(f"{folder} holds no results of benchmark ({error})") from None
+    if not isinstance(found, dict):
+        raise Usage(f"{folder}/{NUMBERS} holds no results of benchmark, but something else in JSON")
     if found.get("schema") != SCHEMA:
         raise Usage(f"{folder}/{NUMBERS} is of schema {found.get('schema')}, this program reads {SCHEMA}")
     return found
@@ -96,7 +98,8 @@ def earlier(folder: Path, name: str, load: dict[str, Any]) -> Path | None:
             found = read(path)
         except Usage:  # of another version of this program
             continue
-        if all(found["load"][each] == load[each] for each in lengths):
+        measured = found.get("load")
+        if isinstance(measured, dict) and all(measured.get(each) == load[each] for each in lengths):
             return path
     return None
 

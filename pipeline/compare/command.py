@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from pipeline import manifest, tracking
 from pipeline.checkpoint.tensors import read_folder
 from pipeline.compare import report, tensors
@@ -15,6 +13,7 @@ from pipeline.errors import Stop, Usage
 from pipeline.progress import shown
 from pipeline.quantize import tables
 from pipeline.reports import differing, place, show, writing
+from pipeline.screen import Screen
 
 SCHEMA = "proofcard/comparison/1"
 NUMBERS = "comparison.json"
@@ -44,8 +43,8 @@ def run(overrides: list[str]) -> int:
         tracker.tags({f"{side}.key": str(told[side]["key"]) for side in "ab"})
         for name in (_PAGE, NUMBERS):
             tracker.file(target / name, "comparison")
-    show(sections, Console(highlight=False))
-    print(f"report and numbers: {shown(target)}")
+    show(sections, Screen())
+    Screen().print(f"report and numbers: {shown(target)}", soft_wrap=True)
     return 0
 
 

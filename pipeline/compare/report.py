@@ -3,6 +3,7 @@
 from typing import Any
 
 from pipeline.reports import Section, markdown, percent
+from pipeline.screen import in_markdown
 
 
 def sections(told: dict[str, Any]) -> list[Section]:
@@ -22,7 +23,7 @@ def sections(told: dict[str, Any]) -> list[Section]:
 
 def page(told: dict[str, Any], found: list[Section]) -> str:
     """The report as Markdown."""
-    who = [f"- {side}: {_name(told[side])}" for side in "ab"]
+    who = [f"- {side}: {in_markdown(_name(told[side]))}" for side in "ab"]
     return "\n".join(["# Two checkpoints side by side", "", *who, "", *markdown(found)]) + "\n"
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+import regex
 from pydantic import Field, model_validator
 
 from pipeline.config.schema import Part, Sha256, Tracking
@@ -49,6 +50,13 @@ class Question(Part):
     def _judged_once(self) -> Self:
         if sum(way is not None for way in (self.contains, self.matches, self.holds)) != 1:
             raise ValueError("a question needs exactly one of contains, matches and holds")
+        if self.matches is not None:
+            try:
+                regex.compile(self.matches)
+            except regex.error as error:
+                raise ValueError(f"matches is no regular expression: {error}") from None
+        if "" in (self.contains, self.matches):
+            raise ValueError("an empty contains or matches would find every answer right, or none")
         return self
 
 

@@ -7,8 +7,6 @@ uv run plan a b                 # two recipes side by side: what differs, and wh
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from pipeline import tracking
 from pipeline.config import QuantizeConfig, compose
 from pipeline.digest import readable_json
@@ -16,6 +14,7 @@ from pipeline.disk import write_whole
 from pipeline.errors import Stop, Usage
 from pipeline.plan import compare, outline, show
 from pipeline.progress import console, shown
+from pipeline.screen import Screen
 from pipeline.toolchain import activate, materialise
 
 _REPORT = "report="
@@ -35,7 +34,7 @@ def run(words: list[str]) -> int:
     chosen = [[f"recipe={name}", *overrides] for name in recipes] or [overrides]
     configs = [compose(QuantizeConfig, "config", each) for each in chosen]
     plans = [planned(config, outline.describe(config.model)) for config in configs]
-    out = Console(highlight=False)
+    out = Screen()
     first = configs[0]
     name = "-".join(config.recipe.name for config in configs)
     if len(plans) == 1:

@@ -23,6 +23,7 @@ from pipeline.quantize import stage as quantize_stage
 from pipeline.quantize.stage import Plan
 from pipeline.ranks import Ranks
 from pipeline.redact import redact
+from pipeline.screen import Screen, on_one_line
 from pipeline.toolchain import materialise
 
 _REAL = "minimax_m2_7_nvfp4"
@@ -202,9 +203,10 @@ def _summary(config: QuantizeConfig, plan: Plan, sealed: dict[str, Any]) -> None
     }
     if config.tracking.uri is not None:
         lines["see the run"] = f"mlflow ui --backend-store-uri {redact(config.tracking.uri)}"
+    out = Screen()
     for label, text in lines.items():
         if text:
-            print(f"{label:12} {text}")
+            out.print(f"{label:12} {on_one_line(text)}", soft_wrap=True)
 
 
 def _coverage(said: dict[str, Any]) -> str:

@@ -13,11 +13,13 @@ from typing import Any
 
 import psutil
 from rich.status import Status
+from rich.text import Text
 
 from pipeline.config.serving import Serving
 from pipeline.errors import Stop, Usage
 from pipeline.progress import console, shown
 from pipeline.redact import STRUCK, is_secret, redact
+from pipeline.screen import on_one_line, quoted
 from pipeline.serve import address, client, dequantized, remote_code
 from pipeline.serve.endpoint import Endpoint
 from pipeline.serve.launch import Launch, launch, served_name
@@ -119,55 +121,82 @@ def stand_by(endpoint: Endpoint) -> None:
 def _until_ready(serving: Serving, endpoint: Endpoint, engine: Supervised) -> float:
     """Seconds until the engine has given its first answer."""
     begun = said = time.monotonic()
-    first = _FirstAnswer(endpoint, serving.ready_timeout_s)
+    first = _FirstAnswer(endpoint, engine, serving.ready_timeout_s)
     first.start()
-    with Status(f"{serving.name} starts", console=console) as status:
+    with Status(Text(f"{serving.name} starts"), console=console) as status:
         while first.is_alive():
             first.join(_LOOK_EVERY)
             elapsed = time.monotonic() - begun
             if engine.ended():
                 raise Stop(ended_badly(endpoint, engine.status()))
             if elapsed > serving.ready_timeout_s:
-                raise Stop(
-                    f"{serving.name} was not ready after {elapsed:.0f} s and was stopped "
-                    f"(serving.ready_timeout_s={serving.ready_timeout_s:g})" + _said(endpoint)
-                )
-            now = f"{serving.name} starts: {elapsed:.0f} s, {last_line(endpoint.log)[:100]}"
-            status.update(now)
+                raise Stop(_late(serving, endpoint, elapsed))
+            now = on_one_line(f"{serving.name} starts: {elapsed:.0f} s, {last_line(endpoint.log)[:100]}")
+            status.update(Text(now))
             if not console.is_terminal and time.monotonic() - said > _LINE_EVERY:
                 said = time.monotonic()
-                console.print(now, markup=False)
+                console.print(now)
     if first.failed is not None:
         time.sleep(_LOOK_EVERY)  # one that dies drops its connections first
         if engine.ended():
             raise Stop(ended_badly(endpoint, engine.status()))
         raise Stop(f"{serving.name} started and cannot answer: {first.failed}" + _said(endpoint))
+    if not first.answered:
+        raise Stop(_late(serving, endpoint, time.monotonic() - begun))
     return time.monotonic() - begun
 
 
-class _FirstAnswer(threading.Thread):
-    """Asks until there is one: an open port is not yet a loaded model."""
+def _late(serving: Serving, endpoint: Endpoint, seconds: float) -> str:
+    return (
+        f"{serving.name} was not ready after {seconds:.0f} s and was stopped "
+        f"(serving.ready_timeout_s={serving.ready_timeout_s:g})" + _said(endpoint)
+    )
 
-    def __init__(self, endpoint: Endpoint, timeout_s: float) -> None:
+
+class _FirstAnswer(threading.Thread):
+    """Asks until there is one: an open port is not yet a loaded model, nor that of the engine we started.
+
+    It is ready when `answered`, and only then: whatever else ends the thread has `failed`, or came too late.
+    """
+
+    def __init__(self, endpoint: Endpoint, engine: Supervised, timeout_s: float) -> None:
         super().__init__(daemon=True)
+        self.answered = False
         self.failed: str | None = None
-        self._endpoint = endpoint
+        self._endpoint, self._engine = endpoint, engine
         self._end = time.monotonic() + timeout_s
 
     def run(self) -> None:
-        """Wait for health, then for one token."""
+        """Wait for health, make sure who it is, then ask for one token."""
+        try:
+            self.answered = self._healthy() and self._answers()
+        except (client.NoAnswer, Stop) as error:
+            self.failed = str(error)
+        except Exception as error:
+            self.failed = f"asking it failed with {type(error).__name__}: {quoted(str(error))}"
+
+    def _healthy(self) -> bool:
         pause = _LOOK_EVERY
         while not client.healthy(self._endpoint.url):
             if time.monotonic() > self._end:
-                return
+                return False
             time.sleep(pause)
             pause = min(1.1 * pause, 2.0)  # engines log each look, and SGLang compiles for minutes
+        return True
+
+    def _answers(self) -> bool:
+        """Raises Stop when another process answers, or for another model, before it is shown the key."""
+        address.check_owner(self._endpoint.url, self._engine.family())
+        name = self._endpoint.model
+        names = client.models(self._endpoint.url, self._endpoint.api_key, self._left())
+        if name not in names:
+            raise Stop(f"it serves {quoted(', '.join(names))}, not {quoted(name)}")
         question = [{"role": "user", "content": "Hello"}]
-        left = max(1.0, self._end - time.monotonic())
-        try:
-            client.ask(self._endpoint.url, self._endpoint.model, self._endpoint.api_key, question, 1, left)
-        except client.NoAnswer as error:
-            self.failed = str(error)
+        client.ask(self._endpoint.url, name, self._endpoint.api_key, question, 1, self._left())
+        return True
+
+    def _left(self) -> float:
+        return max(1.0, self._end - time.monotonic())
 
 
 def read_config(checkpoint: Path) -> dict[str, Any]:
@@ -193,7 +222,7 @@ def ended_badly(endpoint: Endpoint, status: int | None) -> str:
 
 
 def _said(endpoint: Endpoint) -> str:
-    lines = "".join(f"\n  {line}" for line in last_lines(endpoint.log))
+    lines = "".join(f"\n  {on_one_line(line)}" for line in last_lines(endpoint.log))
     return f"; its log, {shown(endpoint.log)}, ends:{lines or ' (it is empty)'}"
 
 

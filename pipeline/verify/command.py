@@ -2,10 +2,9 @@
 
 import traceback
 
-from rich.console import Console
-
 from pipeline.config import VerifyConfig, compose
 from pipeline.errors import Stop, Usage
+from pipeline.screen import Screen
 from pipeline.verify import run as verify
 
 
@@ -17,7 +16,7 @@ def run(overrides: list[str]) -> int:
     """
     config = compose(VerifyConfig, "verify", overrides)
     try:
-        return verify(config, Console(highlight=False))  # the outcome on stdout, progress on stderr
+        return verify(config, Screen())  # the outcome on stdout, progress on stderr
     except Stop as stop:
         raise Usage(str(stop)) from None
     except Exception:  # a mistake of ours must not end with status 1, which says that the checkpoint differs

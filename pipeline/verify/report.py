@@ -16,6 +16,7 @@ from rich.text import Text
 
 from pipeline.digest import readable_json
 from pipeline.disk import write_whole
+from pipeline.screen import on_one_line
 
 SCHEMA = "proofcard/verification/1"
 LISTED = 200  # differences that a report lists; it counts them all
@@ -160,4 +161,4 @@ def _say(console: Console, text: str, indent: int = 0) -> None:
 
 def printable(text: str) -> str:
     """Control characters and undecodable bytes escaped: no file's name may print `verified` on a line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return on_one_line(text)
