@@ -141,7 +141,7 @@ def _why(response: httpcore.Response, headers: dict[bytes, str]) -> str:
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, NoAnswer):
         pass  # the status is all that it said
     text = quoted(detail[:_DETAIL].decode(errors="replace"))
-    return f"HTTP {response.status}" + (f": {text}" if text else "")
+    return f"HTTP {response.status}: {text or 'it says nothing else'}"
 
 
 class _Backend(httpcore.NetworkBackend):
