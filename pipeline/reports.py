@@ -35,7 +35,10 @@ def show(found: list[Section], console: Console) -> None:
         table = Table(box=SIMPLE, pad_edge=False)
         for place, heading in enumerate(section.header):
             table.add_column(
-                Text(heading), justify="right" if place else "left", overflow="fold", no_wrap=not place
+                Text(on_one_line(heading)),
+                justify="right" if place else "left",
+                overflow="fold",
+                no_wrap=not place,
             )
         for row in section.rows:
             table.add_row(*(Text(on_one_line(cell)) for cell in row))

@@ -267,7 +267,7 @@ def _request(record: dict[str, Any], output_tokens: int) -> Request:
         return failed(f"{said.get('type')}: {said.get('message')}" if isinstance(said, dict) else str(said))
     tokens, prompt = int(value("output_sequence_length")), int(value("input_sequence_length"))
     if not 0 < tokens <= _TOO_MANY * output_tokens + _FEW or prompt < 0:  # as the server counts, perhaps
-        return failed(f"{tokens:,} tokens were counted where {output_tokens} were asked for")
+        return failed(f"{value('output_sequence_length'):.4g} tokens counted, {output_tokens} asked for")
     times = [value(n) / 1000 for n in ("request_latency", "time_to_first_token", "inter_token_latency")]
     latency, first, each = times
     if latency <= 0 or min(times) < 0:

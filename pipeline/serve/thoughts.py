@@ -45,13 +45,18 @@ def parts(text: str) -> Parts:
         return _channels(text)
     if _BARE_CHANNEL.match(text):
         thoughts, final, answer = text.rpartition(_BARE_FINAL)
-        return Parts(thoughts, answer.strip(), False) if final else Parts(text, "", True)
+        return _after(thoughts, answer) if final else Parts(text, "", True)
+    return _after("", text)
+
+
+def _after(thoughts: str, text: str) -> Parts:
+    """What follows thoughts, in which there may be more between marks."""
     end = 0
     for mark in _CLOSES.finditer(text):
         end = mark.end()
     if _OPENS.search(text, end):
-        return Parts(text, "", True)
-    return Parts(text[:end], text[end:].strip(), False)
+        return Parts(thoughts + text, "", True)
+    return Parts(thoughts + text[:end], text[end:].strip(), False)
 
 
 def _channels(text: str) -> Parts:
@@ -60,7 +65,7 @@ def _channels(text: str) -> Parts:
         return Parts(text, "", True)
     last = marks[-1]
     answer = _CHANNEL_END.split(text[last.end() :], maxsplit=1)[0]
-    return Parts(text[: last.start()], answer.strip(), False)
+    return _after(text[: last.start()], answer)
 
 
 def template_opens(tokenizer: Path | None) -> bool:
