@@ -106,7 +106,7 @@ def _wait(error: Exception, failed: int) -> float:
     """Seconds: what the hub asks for, within bounds, or twice as long each time."""
     response = getattr(error, "response", None)
     asked = response.headers.get("Retry-After", "") if response is not None else ""
-    return min(float(asked), _LONGEST_WAIT) if asked.isdigit() else FIRST_WAIT * 2.0 ** (failed - 1)
+    return min(float(asked), _LONGEST_WAIT) if asked.isdecimal() else FIRST_WAIT * 2.0 ** (failed - 1)
 
 
 def _explained(wanted: Wanted, error: Exception) -> str | None:

@@ -53,6 +53,11 @@ def in_markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", on_one_line(text)).replace("<", "&lt;")
 
 
+def in_a_figure(text: str) -> str:
+    """On one line, for matplotlib, which would read what stands between two dollar signs as a formula."""
+    return on_one_line(text).replace("$", r"\$")
+
+
 class Screen(Console):
     """A console on which each string is plain text on one line; for a style, give it a `Text`."""
 

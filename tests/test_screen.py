@@ -13,7 +13,7 @@ from rich.table import Table
 from pipeline import cli, progress
 from pipeline.errors import Stop
 from pipeline.reports import Section, markdown, show
-from pipeline.screen import Screen, in_markdown, indented, on_one_line, printable, quoted
+from pipeline.screen import Screen, in_a_figure, in_markdown, indented, on_one_line, printable, quoted
 
 ROOT = Path(__file__).resolve().parents[1]
 NASTY = {
@@ -89,6 +89,18 @@ def test_what_needs_no_escape_is_left_alone():
 
 def test_a_message_may_have_lines_but_none_that_looks_like_ours():
     assert indented("it ended:\n  log\nverified") == "it ended:\n  log\n  verified"
+
+
+@pytest.mark.parametrize("name", [r"$\frac$", "$", "$$", r"a_$x^{$", "\x1b[2J\n$x$"])
+def test_a_name_in_a_figure_is_no_formula(name: str):
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    chart = figure.subplots()
+    chart.plot([1, 2], label=in_a_figure(name))
+    chart.set(title=in_a_figure(name))
+    chart.legend()
+    figure.savefig(io.BytesIO(), format="svg")
 
 
 def test_what_others_say_is_short_and_without_secrets(monkeypatch: pytest.MonkeyPatch):

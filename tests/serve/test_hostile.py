@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 import pytest
-from hostile import BODY, HTTP, MODELS, NAMES, Server, Speech, of_json, serving
-from hostile_answers import ODD, STREAMS, WRONG
+from hostile import BODY, HTTP, MODELS, NAMES, Server, Speech, delta, of_json, serving, streamed
+from hostile_answers import GOOD, ODD, STREAMS, WRONG
 from running import ROOT
 
 from pipeline.benchmark import dialect, measure
@@ -90,8 +90,8 @@ def refused(error: type[Exception], work: Callable[[], Any]) -> str | None:
         return sentence(str(said))
 
 
-def endpoint(url: str) -> Endpoint:
-    return Endpoint(url, "m", None, ROOT / "demo/model", "", 0, Path("/dev/null"))
+def endpoint(url: str, engine: str = "", tokenizer: Path = ROOT / "demo/model") -> Endpoint:
+    return Endpoint(url, "m", None, tokenizer, engine, 0, Path("/dev/null"))
 
 
 def test_health():
@@ -153,11 +153,11 @@ def test_a_name_with_markup_and_slashes_is_a_name(quick: None, config: Benchmark
     assert re.fullmatch(r"[0-9a-f]{8}\.demo", measure.name_of(found.model_copy(update={"model": "../.."})))
 
 
-def asked(url: str) -> ask.Verdict:
+def asked(url: str, **changed: Any) -> ask.Verdict:
     truth = Truth(
         name="x", questions={}, known_answers=None, at_least=1, required=True, max_tokens=64, timeout_s=TIME
     )
-    return ask._verdict(endpoint(url), truth, "question", QUESTION)
+    return ask._verdict(endpoint(url, **changed), truth, "question", QUESTION)
 
 
 def test_answers_that_are_none(quick: None):
@@ -190,6 +190,35 @@ def test_whole_answers_that_are_not_right():
         return None if not verdict.right and re.search(said, verdict.why) else f"{verdict}"
 
     table(check, {name: speech for name, (speech, _) in WRONG.items()})
+
+
+@pytest.mark.parametrize("engine", ["sglang", "vllm"])
+def test_an_engine_that_always_says_done_has_not_ended_without(engine: str):
+    with serving({"a": streamed(*GOOD, done=False), "b": streamed(*GOOD)}) as server:
+        verdict = asked(server.url("a"), engine=engine)
+        assert not verdict.right and "without [DONE]" in verdict.why
+        assert asked(server.url("b"), engine=engine).right
+        assert asked(server.url("a"), engine="transformers").right
+
+
+def test_a_model_that_begins_with_thoughts_has_to_end_them_where_stop_is_said_of_everything(tmp_path: Path):
+    """As `transformers serve` answers for MiniMax-M2 when max_tokens is too small."""
+    (tmp_path / "chat_template.jinja").write_text("{% if add_generation_prompt %}<think>\n{% endif %}")
+    cut, ended = delta("It may be 56, let me"), delta("It may be 57.</think>56")
+    with serving(
+        {"a": streamed(cut, GOOD[-1], done=False), "b": streamed(ended, GOOD[-1], done=False)}
+    ) as server:
+        verdict = asked(server.url("a"), engine="transformers", tokenizer=tmp_path)
+        assert verdict.why == "cut while thinking after 64 tokens: raise truth.max_tokens"
+        assert asked(server.url("b"), engine="transformers", tokenizer=tmp_path).right
+
+
+def test_an_answer_that_takes_forever_to_match_is_not_right(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ask, "_MATCHING_S", 0.2)
+    question = Question(prompt="25 × 37?", matches=r"(?s)(.*\n)?\W*925\W*")
+    right, why = ask.judge(question, "925\n" * 100_000 + "x")
+    assert not right and why.endswith("which could not be matched in 0.2 s")
+    assert ask.judge(question, "1000 − 75\n**925**")[0]
 
 
 def test_no_redirect_is_followed_and_the_key_goes_nowhere_else():
