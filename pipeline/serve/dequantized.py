@@ -57,7 +57,7 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
     except Stop:
         raise Stop(f"{shown(final)} is damaged: remove it, it will be made again") from None
     _hold_to_seal(checkpoint, files)
-    console.print(f"{shown(checkpoint)} is dequantized to {shown(final)}")
+    console.print(f"{shown(checkpoint)} is dequantized to {shown(final)}", markup=False)
     with stage.building(final) as partial:
         _write(tensors, bits, partial)
         plain = {name: value for name, value in config.items() if name != "quantization_config"}

@@ -67,7 +67,7 @@ def run(config: VerifyConfig, console: Console) -> int:
     report.write(target, report.document(levels, seal.identity()))
     report.show(levels, console)
     result = report.overall(levels)
-    console.print(f"report: {shown(target)}", soft_wrap=True)
+    console.print(f"report: {shown(target)}", markup=False, soft_wrap=True)
     console.print(result)
     return report.STATUS[result]
 
