@@ -9,7 +9,7 @@ from pipeline.config.serving import Question, Truth
 from pipeline.errors import Stop
 from pipeline.serve.truth import Verdict, Verdicts, questions
 from pipeline.serve.truth.ask import judge
-from pipeline.serve.truth.sandbox import code_in, trial
+from pipeline.serve.truth.code import code_in, trial
 
 COUNTRIES = "1. France - Paris\n2. Peru - Lima\n3. Japan - Tokyo\n4. Kenya - Nairobi\n5. Cuba - Havana"
 RIGHT = {

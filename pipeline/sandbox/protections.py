@@ -1,0 +1,78 @@
+"""What this machine keeps confined code from: tried, not assumed."""
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import Stop, Usage
+from pipeline.progress import console
+from pipeline.sandbox import policy
+from pipeline.sandbox.run import USUAL, run
+
+Mode = Literal["strict", "weak"]
+
+_TRIAL = Path(__file__).with_name("trial.py")
+_KEPT_FROM = {
+    "network": "no network",
+    "read files": "no files but Python's own",
+    "list folders": "no folders",
+    "write files": "nothing written",
+    "start processes": "no new processes",
+    "signal other processes": "no other process reached",
+    "use privileges": "no privileges",
+}
+
+
+@dataclass(frozen=True)
+class Protections:
+    """What confined code can do on this machine although it must not, and what would prevent it."""
+
+    possible: tuple[str, ...]
+    remedies: tuple[str, ...]
+
+    @property
+    def enough(self) -> bool:
+        """Whether nothing of that was possible."""
+        return not self.possible
+
+    def sentence(self) -> str:
+        """In one line: what generated code cannot do, what it can, its limits."""
+        kept = [text for name, text in _KEPT_FROM.items() if name not in self.possible]
+        line = f"generated code runs: {', '.join(kept)}; {USUAL.cpu_s} s of CPU, {USUAL.memory >> 30} GiB"
+        return line if self.enough else f"{line}; NOT kept from: {', '.join(self.possible)}"
+
+
+@cache
+def protections() -> Protections:
+    """Run a program that tries everything, confined as far as this machine can.
+
+    Raises:
+        Stop: when no process can be confined at all.
+    """
+    result = run(_TRIAL, stdin=f"{os.getpid()}\n".encode(), weak=True)
+    if not result.succeeded:
+        last = result.output.decode(errors="replace").strip().rpartition("\n")[2]
+        raise Stop(f"generated code cannot be run here: the trial of the sandbox {result.how}: {last}")
+    return Protections(tuple(json.loads(result.output)), tuple(policy.lacking()))
+
+
+def announce(mode: Mode, setting: str) -> None:
+    """Print what generated code is kept from; `setting` is where a user chooses the mode.
+
+    Raises:
+        Usage: when that is not enough, and the mode is strict.
+    """
+    try:
+        here = protections()
+    except Stop as stop:
+        raise Usage(str(stop)) from None
+    if not here.enough and mode == "strict":
+        why = "; ".join(here.remedies) or "the kernel or the container refuses a part of the sandbox"
+        raise Usage(
+            f"this machine's sandbox does not hold generated code: it could {', '.join(here.possible)} "
+            f"({why}). Go to another machine, or run it all the same with {setting}=weak"
+        )
+    console.print(here.sentence(), markup=False, soft_wrap=True)
