@@ -4,11 +4,9 @@ Everything that is not listed is refused. `confined.py` only has to put both int
 """
 
 import errno
-import io
 import os
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
@@ -89,9 +87,9 @@ def filter_program() -> bytes | None:
     rules.add_rule(seccomp.ALLOW, "ioctl", seccomp.Arg(1, seccomp.EQ, _TCGETS))
     for operation in _FCNTL:
         rules.add_rule(seccomp.ALLOW, "fcntl", seccomp.Arg(1, seccomp.EQ, operation))
-    with tempfile.TemporaryFile() as file:
+    with os.fdopen(os.memfd_create("filter"), "rb") as file:
         rules.export_bpf(file)
-        file.seek(0, io.SEEK_SET)
+        file.seek(0)
         return file.read()
 
 

@@ -28,21 +28,30 @@ _KEPT_FROM = {
 
 @dataclass(frozen=True)
 class Protections:
-    """What confined code can do on this machine although it must not, and what would prevent it."""
+    """What confined code could do on this machine although it must not, and why.
+
+    `refused` names parts of the sandbox that the kernel refused, `lacking` what this machine lacks for them.
+    """
 
     possible: tuple[str, ...]
-    remedies: tuple[str, ...]
+    refused: tuple[str, ...]
+    lacking: tuple[str, ...]
 
     @property
     def enough(self) -> bool:
-        """Whether nothing of that was possible."""
-        return not self.possible
+        """Whether all of the sandbox is in force and nothing was possible."""
+        return not self.possible and not self.refused
 
     def sentence(self) -> str:
         """In one line: what generated code cannot do, what it can, its limits."""
         kept = [text for name, text in _KEPT_FROM.items() if name not in self.possible]
         line = f"generated code runs: {', '.join(kept)}; {USUAL.cpu_s} s of CPU, {USUAL.memory >> 30} GiB"
-        return line if self.enough else f"{line}; NOT kept from: {', '.join(self.possible)}"
+        return line if self.enough else f"{line}; a weak sandbox: {self.weakness()}"
+
+    def weakness(self) -> str:
+        """What is not enough, in words."""
+        why = "; ".join(self.lacking) or f"the kernel or a container refuses {', '.join(self.refused)}"
+        return f"it could {', '.join(self.possible) or 'use calls that are not filtered'} ({why})"
 
 
 @cache
@@ -56,7 +65,7 @@ def protections() -> Protections:
     if not result.succeeded:
         last = result.output.decode(errors="replace").strip().rpartition("\n")[2]
         raise Stop(f"generated code cannot be run here: the trial of the sandbox {result.how}: {last}")
-    return Protections(tuple(json.loads(result.output)), tuple(policy.lacking()))
+    return Protections(tuple(json.loads(result.output)), result.refused, tuple(policy.lacking()))
 
 
 def announce(mode: Mode, setting: str) -> None:
@@ -70,9 +79,8 @@ def announce(mode: Mode, setting: str) -> None:
     except Stop as stop:
         raise Usage(str(stop)) from None
     if not here.enough and mode == "strict":
-        why = "; ".join(here.remedies) or "the kernel or the container refuses a part of the sandbox"
         raise Usage(
-            f"this machine's sandbox does not hold generated code: it could {', '.join(here.possible)} "
-            f"({why}). Go to another machine, or run it all the same with {setting}=weak"
+            f"this machine's sandbox does not hold generated code: {here.weakness()}. Go to another machine, "
+            f"or run it all the same with {setting}=weak"
         )
     console.print(here.sentence(), markup=False, soft_wrap=True)

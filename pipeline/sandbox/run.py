@@ -38,11 +38,15 @@ class Ended(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """A program run to its end: whether its status was 0, what it printed, how it ended in words."""
+    """A program run to its end: whether its status was 0, what it printed, how it ended in words.
+
+    `refused` names what the kernel refused of the sandbox; only with `weak` is there anything.
+    """
 
     succeeded: bool
     output: bytes
     how: str
+    refused: tuple[str, ...]
 
 
 class Running:
@@ -56,6 +60,7 @@ class Running:
         self._deadline = time.monotonic() + limits.seconds
         self._received = 0
         self.unread = b""
+        self.refused: tuple[str, ...] = ()
         for pipe in (self._stdin, self._stdout):
             os.set_blocking(pipe, False)
 
@@ -83,7 +88,7 @@ class Running:
         while self._read():
             pass
         how = self._how()
-        return Result(self._process.returncode == 0, self.unread, how)
+        return Result(self._process.returncode == 0, self.unread, how, self.refused)
 
     def _read(self) -> bool:
         self._wait(self._stdout, select.POLLIN)
@@ -131,7 +136,7 @@ def run(
             running.send(stdin)
             return running.rest()
         except Ended as ended:
-            return Result(False, running.unread, str(ended))
+            return Result(False, running.unread, str(ended), running.refused)
 
 
 @contextmanager
@@ -191,8 +196,14 @@ def _started(
 def _check(running: Running, weak: bool) -> None:
     """Raises Stop unless the process says that it is confined; it has run nothing of the program before."""
     try:
-        refused = json.loads(running.line())["refused"]
-    except (Ended, ValueError) as error:
-        raise Stop(f"generated code was not run: its process {error} before it was confined") from None
-    if refused and not weak:
-        raise Stop(f"generated code was not run: this machine gives no {', no '.join(refused)}")
+        running.refused = tuple(json.loads(running.line())["refused"])
+    except Ended as ended:
+        raise Stop(f"generated code was not run: its process {ended} before it was confined") from None
+    except ValueError:
+        raise Stop("generated code was not run: its process failed before it was confined") from None
+    if running.refused and not weak:
+        raise Stop(f"generated code was not run: this machine gives {_none_of(running.refused)}")
+
+
+def _none_of(parts: tuple[str, ...]) -> str:
+    return ", ".join(part if part.startswith("no ") else f"no {part}" for part in parts)

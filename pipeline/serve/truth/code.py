@@ -119,5 +119,5 @@ def _same(value: Any, wanted: Any) -> bool:
 
 def _short(value: Any, quoted: bool = True) -> str:
     text = str(value) if isinstance(value, Numbers) or not quoted else json.dumps(value, ensure_ascii=False)
-    text = " ".join(text.split())
+    text = "".join(each if each.isprintable() else " " for each in text)
     return text if len(text) <= 120 else text[:117] + "…"
