@@ -167,5 +167,5 @@ def test_what_cannot_be_analysed_is_said(demo: Path, tmp_path: Path, monkeypatch
         file.write("0,more,1,1,1,1,1,1,1,1\n")
     assert "not what was sealed" in refused(f"checkpoint={harmed}")
     (harmed / "calibration_amax.csv").unlink()
-    assert "no calibration_amax.csv" in refused(f"checkpoint={harmed}")
+    assert "calibration_amax.csv was sealed and is missing" in refused(f"checkpoint={harmed}")
     assert "did you mean 'against'" in refused(f"checkpoint={demo}", "againts=x")
