@@ -71,7 +71,7 @@ def test_every_change_is_counted_where_it_was_made_and_nowhere_else(
 
 @pytest.fixture(scope="module")
 def flipped(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's checkpoint, fifty bytes of its weights and one of its tokenizer flipped under the old seal."""
+    """The demo's checkpoint under its old seal, fifty bytes of weights and one of the tokenizer flipped."""
     folder = tmp_path_factory.mktemp("flipped") / "flipped"
     shutil.copytree(demo, folder)
     weights = folder / "model.safetensors"
