@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -191,6 +191,9 @@ def _started(
             yield running
         finally:
             process.kill()
+            if weak:  # then it may have started others
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, Signals.SIGKILL)
 
 
 def _check(running: Running, weak: bool) -> None:
