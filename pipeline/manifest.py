@@ -60,4 +60,34 @@ def read(directory: Path) -> dict[str, Any]:
         raise ManifestError(f"{path} is not what was sealed: its digest over its own content differs")
     if body.get("schema") != SCHEMA or body.keys() != _FIELDS:
         raise ManifestError(f"{path} has schema {body.get('schema')!r}; this version reads {SCHEMA!r}")
+    if not _well_formed(body):
+        raise ManifestError(f"{NAME} does not list its outputs as this version reads them")
     return body
+
+
+def recipe_name(body: dict[str, Any]) -> str | None:
+    """What a manifest calls its recipe, if it names one."""
+    recipe = body["config"].get("recipe")
+    name = recipe.get("name") if isinstance(recipe, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _well_formed(body: dict[str, Any]) -> bool:
+    """Whether its parts have their types: anybody can seal anything."""
+    try:
+        files, tensors = body["outputs"]["files"], body["outputs"]["tensors"]
+        texts = [body["stage"], body["key"], *files]
+        texts += [each["sha256"] for each in (*files.values(), *tensors.values())]
+        texts += [each[part] for each in tensors.values() for part in ("file", "dtype")]
+        sizes = [each["size"] for each in files.values()]
+        sizes += [extent for each in tensors.values() for extent in each["shape"]]
+        inside = all(not Path(name).is_absolute() and ".." not in Path(name).parts for name in files)
+        parts = [body[part] for part in ("config", "seeds", "inputs", "toolchain", "statistics")]
+    except (KeyError, TypeError, AttributeError):
+        return False
+    return (
+        inside
+        and all(isinstance(text, str) for text in texts)
+        and all(type(size) is int and size >= 0 for size in sizes)
+        and all(isinstance(part, dict) for part in parts)
+    )

@@ -1,27 +1,32 @@
 """A stage's flat directory: reused when sealed under the same key, built beside its final name otherwise."""
 
 import fcntl
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from pipeline import manifest
 from pipeline.checkpoint.tensors import output_tables
-from pipeline.digest import all_files
+from pipeline.digest import all_files, sha256_file
 from pipeline.disk import force_to_disk, write_whole
 from pipeline.errors import Stop
 from pipeline.fingerprint import environment
-from pipeline.progress import console, shown
+from pipeline.progress import Bar, console, shown
 
 _MARK = "key"
+_WORTH_A_BAR = 10**9  # bytes
+_LOADED = (".safetensors", ".bin", ".json", ".jinja", ".txt", ".model", ".py")  # read with a checkpoint
 
 
-def find_sealed(directory: Path, key: str) -> dict[str, Any] | None:
-    """The manifest of `directory` if it is sealed under `key` and complete; None if nothing stands there.
+def find_sealed(directory: Path, key: str, digests: bool = True) -> dict[str, Any] | None:
+    """The manifest of `directory` if it is sealed under `key` and intact; None if nothing stands there.
 
-    Sizes are compared, not digests: `verify` reads every byte.
+    Every byte is read: what is used again is what was sealed, whatever became of the disk. Without `digests`
+    sizes alone are compared: for ranks beside the one that reads.
 
     Raises:
         Stop: when something else stands under that name, so that nothing of anybody's is overwritten.
@@ -37,16 +42,65 @@ def find_sealed(directory: Path, key: str) -> dict[str, Any] | None:
             f"{directory} holds the result of another configuration (key {found['key'][:12]}, "
             f"this run's is {key[:12]}); choose another output_dir or move it away"
         )
-    sealed = {name: file["size"] for name, file in found["outputs"]["files"].items()}
-    standing = {
-        path.relative_to(directory).as_posix(): path.stat().st_size
-        for path in all_files(directory)
-        if path.is_file() and path != directory / manifest.NAME
-    }
-    if sealed != standing:
-        name = sorted(sealed.items() ^ standing.items())[0][0]
+    sealed = found["outputs"]["files"]
+    added = sorted(_standing(directory) - sealed.keys())
+    name = added[0] if added else _altered(directory, sealed, digests)
+    if name is not None:
         raise Stop(f"{directory}/{name} is not what was sealed; run verify on it, or move it away")
     return found
+
+
+def intact(directory: Path) -> dict[str, Any]:
+    """The manifest of a sealed directory, every byte of which has been read and is what was sealed.
+
+    What stands beside does not matter unless it is of a kind that is loaded with a checkpoint.
+
+    Raises:
+        Stop: when a file is not what was sealed, or one was added that would be loaded.
+    """
+    found = manifest.read(directory)
+    sealed = found["outputs"]["files"]
+    for name in sorted(_standing(directory) - sealed.keys()):
+        if name.endswith(_LOADED):
+            raise Stop(f"{directory}/{name} was not sealed and would be loaded: see verify, or move it away")
+    if (name := _altered(directory, sealed)) is not None:
+        if not (directory / name).exists():
+            raise Stop(f"{directory}/{name} was sealed and is missing: see verify checkpoint={directory}")
+        raise Stop(f"{directory}/{name} is not what was sealed: see verify checkpoint={directory}")
+    return found
+
+
+def _standing(directory: Path) -> set[str]:
+    files = {path.relative_to(directory).as_posix() for path in all_files(directory)}
+    return files - {manifest.NAME}
+
+
+def _altered(directory: Path, sealed: dict[str, Any], digests: bool = True) -> str | None:
+    """The first file that is not there as it was sealed: by size, then by sha256, read on every core."""
+    sizes = {}
+    for name in sorted(sealed):
+        path = directory / name
+        if not path.is_file() or path.stat().st_size != sealed[name]["size"]:
+            return name
+        sizes[name] = sealed[name]["size"]
+    if not digests:
+        return None
+
+    def altered(name: str) -> bool:
+        try:
+            return sha256_file(directory / name) != sealed[name]["sha256"]
+        except OSError:
+            return True
+
+    bar = Bar("checking digests", len(sizes), "files") if sum(sizes.values()) > _WORTH_A_BAR else None
+    with bar or nullcontext(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for name, differs in zip(sizes, pool.map(altered, sizes), strict=True):
+            if differs:
+                pool.shutdown(wait=False, cancel_futures=True)
+                return name
+            if bar is not None:
+                bar.advance()
+    return None
 
 
 @contextmanager

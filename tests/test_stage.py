@@ -1,5 +1,6 @@
 """A stage's directory is whole and sealed, or not there."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,17 @@ from pipeline import manifest, stage
 from pipeline.errors import Stop
 
 KEY = "ab" * 32
+BODY: dict[str, Any] = {
+    "stage": "test", "key": KEY, "config": {}, "seeds": {}, "inputs": {}, "toolchain": {}, "platform": {},
+    "statistics": {},
+}  # fmt: skip
 
 
 def sealed(final: Path, **files: str) -> dict[str, Any]:
     with stage.building(final) as partial:
         for name, text in files.items():
             (partial / name).write_text(text)
-        body = {
-            "stage": "test", "key": KEY, "config": {}, "seeds": {}, "inputs": {}, "toolchain": {},
-            "platform": {}, "statistics": {},
-        }  # fmt: skip
-        return stage.seal(partial, final, body)
+        return stage.seal(partial, final, BODY)
 
 
 def test_sealed_then_found(tmp_path: Path) -> None:
@@ -78,6 +79,43 @@ def test_another_configuration_s_result_is_kept(tmp_path: Path) -> None:
     sealed(tmp_path / "result", one="1")
     with pytest.raises(Stop, match="another configuration"):
         stage.find_sealed(tmp_path / "result", "cd" * 32)
+
+
+def flip(path: Path, place: int = -1) -> None:
+    """One bit of a file, its size and its times as they were."""
+    times, content = path.stat(), bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("name", ["one", "two", "deep/three"])
+def test_a_flipped_bit_is_not_reused_whatever_its_file_s_size_and_times(tmp_path: Path, name: str) -> None:
+    final = tmp_path / "result"
+    with stage.building(final) as partial:
+        (partial / "deep").mkdir()
+        for each in ("one", "two", "deep/three"):
+            (partial / each).write_text(each)
+        stage.seal(partial, final, BODY)
+    assert stage.find_sealed(final, KEY) == stage.intact(final)
+    flip(final / name)
+    with pytest.raises(Stop, match=f"result/{name} is not what was sealed"):
+        stage.find_sealed(final, KEY)
+    with pytest.raises(Stop, match=f"result/{name} is not what was sealed: see verify checkpoint="):
+        stage.intact(final)
+    assert stage.find_sealed(final, KEY, digests=False) is not None  # of the other ranks: one has read
+
+
+def test_beside_a_sealed_folder_stands_what_nobody_loads(tmp_path: Path) -> None:
+    sealed(tmp_path / "result", one="1")
+    for name in ("README.md", ".gitattributes", "LICENSE"):
+        (tmp_path / "result" / name).write_text("said by somebody")
+    assert stage.intact(tmp_path / "result")
+    for name in ("more.safetensors", "chat_template.jinja", "tokenizer.json", "modeling.py"):
+        (tmp_path / "result" / name).write_text("{}")
+        with pytest.raises(Stop, match=f"{name} was not sealed and would be loaded"):
+            stage.intact(tmp_path / "result")
+        (tmp_path / "result" / name).unlink()
 
 
 @pytest.mark.parametrize("harm", ["grown", "gone", "extra"])
@@ -144,9 +182,5 @@ def test_the_manifest_of_an_interrupted_seal_is_no_output(tmp_path: Path) -> Non
     with stage.building(tmp_path / "result") as partial:
         (partial / manifest.NAME).write_text("half")
         (partial / "one").write_text("1")
-        body = {
-            "stage": "test", "key": KEY, "config": {}, "seeds": {}, "inputs": {}, "toolchain": {},
-            "platform": {}, "statistics": {},
-        }  # fmt: skip
-        assert stage.seal(partial, tmp_path / "result", body)["outputs"]["files"].keys() == {"one"}
+        assert stage.seal(partial, tmp_path / "result", BODY)["outputs"]["files"].keys() == {"one"}
     assert stage.find_sealed(tmp_path / "result", KEY)

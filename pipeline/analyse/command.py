@@ -1,12 +1,11 @@
 """`analyse`: what a sealed checkpoint's calibration was worth, as tables, figures and numbers."""
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline import manifest, tracking
+from pipeline import manifest, stage, tracking
 from pipeline.analyse import figures, measure, report
 from pipeline.config import AnalyseConfig, compose
 from pipeline.digest import readable_json
@@ -38,7 +37,7 @@ def run(overrides: list[str]) -> int:
         raise Usage(str(stop)) from None
     drawn = _figures(found)
     sections = report.sections(told)
-    recipe = sealed["config"]["recipe"]["name"]
+    recipe = str(manifest.recipe_name(sealed))
     with (
         tracking.opened(config.tracking, recipe, config.work_dir) as tracker,
         tracker.stage("analyse"),
@@ -52,23 +51,23 @@ def run(overrides: list[str]) -> int:
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], Found]:
-    """A checkpoint's manifest, and its tables, which must be what was sealed."""
+    """A checkpoint's manifest and its tables; every byte of it, weights too, must be what was sealed."""
     if not folder.is_dir():
         raise Stop(f"{folder} is no folder: give the checkpoint of a `quantize` run")
     sealed = manifest.read(folder)
     if sealed["stage"] != "quantize":
         raise Stop(f"{folder} is the result of `{sealed['stage']}`, not a checkpoint")
-    for name, said in sealed["outputs"]["files"].items():
-        known = name in (tables.AMAX, tables.DATASETS, tables.COVERAGE) and (folder / name).exists()
-        if known and hashlib.sha256((folder / name).read_bytes()).hexdigest() != said["sha256"]:
-            raise Stop(f"{folder / name} is not what was sealed: see verify checkpoint={folder}")
+    stage.intact(folder)
+    for name in (tables.AMAX, tables.DATASETS, tables.COVERAGE):
+        if (folder / name).exists() and name not in sealed["outputs"]["files"]:
+            raise Stop(f"{folder / name} was not sealed: see verify checkpoint={folder}")
     return sealed, tables.read(folder, sealed["statistics"].get("positions", 0))
 
 
 def _numbers(sealed: dict[str, Any], found: Found, other: Found | None) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
-        "checkpoint": {"key": sealed["key"], "recipe": sealed["config"]["recipe"]["name"]},
+        "checkpoint": {"key": sealed["key"], "recipe": manifest.recipe_name(sealed)},
         "samples": found.samples[-1],
         "bytes": measure.calibrated_bytes(sealed["outputs"]["tensors"]),
         "convergence": measure.convergence(found),

@@ -18,6 +18,7 @@ from pipeline.errors import Usage, one_line
 from pipeline.progress import shown
 from pipeline.reports import differing, show
 from pipeline.screen import Screen
+from pipeline.serve import truth
 
 _FIGURE = "throughput.png"
 
@@ -43,6 +44,7 @@ def execute(config: BenchmarkConfig) -> tuple[Path, Results, list[Series]]:
     stand = config.work_dir / "benchmarks"
     beside = _beside(config, found, stand)
     program("bench", "aiperf")
+    truth.prepare(config.truth)
     first = prepared(config)
     with (
         tracking.opened(config.tracking, f"benchmark {found['name']}", config.work_dir) as tracker,

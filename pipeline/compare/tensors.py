@@ -43,9 +43,12 @@ class Group:
 
 
 def held(
-    a: dict[str, Tensor], b: dict[str, Tensor], known: tuple[Sha256s, Sha256s]
+    a: dict[str, Tensor], b: dict[str, Tensor], read: tuple[Sha256s, Sha256s]
 ) -> dict[tuple[str, str, str], Group]:
-    """Groups by role, dtype in `a` and dtype in `b`. Tensors whose sealed sha256 are equal are not read."""
+    """Groups by role, dtype in `a` and dtype in `b`. Where the sha256 of the bytes `read` differ, how far.
+
+    `read` are digests of what the two folders hold now, never those of a manifest.
+    """
     groups: dict[tuple[str, str, str], Group] = {}
     for name in sorted(a.keys() | b.keys()):
         one, other = a.get(name), b.get(name)
@@ -56,7 +59,7 @@ def held(
         group.bytes_b += other.size if other else 0
         if one is None or other is None:
             group.differ += 1
-        elif name not in known[0] or known[0][name] != known[1].get(name):
+        elif (one.dtype, one.shape, read[0][name]) != (other.dtype, other.shape, read[1][name]):
             _compare(one, other, group)
     return groups
 

@@ -129,7 +129,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
     checkpoint_from = quantize_stage.describe(config, source, samples_key, tools)
     key = manifest.key_of("quantize", **checkpoint_from)
     final = config.output_dir or config.work_dir / "checkpoints" / f"{config.recipe.name}-{key[:12]}"
-    found = stage.find_sealed(final, key)
+    found = stage.find_sealed(final, key, digests=team.leads)
     if found is None:
         _room_for(final, sum(tensor.size for tensor in source.tensors.values()) - stage.taken(final))
         device = choose_device(config.hardware.device)

@@ -29,7 +29,7 @@ def run(overrides: list[str]) -> int:
         KeyboardInterrupt: when it was told to end; no process is left then.
     """
     config = compose(ServeConfig, "serve", overrides)
-    truth.questions(config.truth)
+    truth.prepare(config.truth)
     prepared = prepare(config.serving, config.checkpoint, config.work_dir)
     told: KeyboardInterrupt | None = None
     with tracking.opened(config.tracking, f"serve {config.serving.name}", config.work_dir) as tracker:

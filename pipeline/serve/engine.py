@@ -80,6 +80,8 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
     model = checkpoint
     if serving.engine == "transformers":
         model = dequantized.folder(checkpoint, config, work_dir)
+    else:
+        dequantized.held_to_seal(checkpoint)
     command = launch(serving, model, port)
     endpoint = Endpoint(
         url=address.url(serving, port),

@@ -11,11 +11,12 @@ from pipeline.config.serving import Question, Truth
 from pipeline.errors import Stop, Usage
 from pipeline.progress import Bar
 from pipeline.reports import Section
+from pipeline.sandbox import Mode, announce
 from pipeline.screen import quoted
 from pipeline.serve import client
 from pipeline.serve.endpoint import Endpoint
 from pipeline.serve.thoughts import template_opens
-from pipeline.serve.truth.sandbox import code_in, trial
+from pipeline.serve.truth.code import code_in, trial
 
 _SAY_DONE = ("sglang", "vllm")  # engines that end every whole stream with [DONE]
 _MATCHING_S = 5.0
@@ -95,6 +96,16 @@ def examine(endpoint: Endpoint, truth: Truth) -> Verdicts:
     return Verdicts(truth.name, truth.at_least, tuple(given))
 
 
+def prepare(truth: Truth) -> None:
+    """What can be known before anything is started: the questions, and that their answers can be judged here.
+
+    Raises:
+        Usage: when the file of known answers cannot be read, or code cannot be run safely enough.
+    """
+    if any(question.calls is not None for question in questions(truth).values()):
+        announce(truth.sandbox, "truth.sandbox")
+
+
 def questions(truth: Truth) -> dict[str, Question]:
     """The questions of a set by name, those of its file numbered by their dataset.
 
@@ -138,7 +149,7 @@ def _verdict(endpoint: Endpoint, truth: Truth, name: str, question: Question) ->
     except client.NoAnswer as error:
         return Verdict(name, question.prompt, "", False, str(error))
     flaw = unanswered(answer, truth.max_tokens, template_opens(endpoint.tokenizer))
-    right, why = judge(question, answer.text) if flaw is None else (False, flaw)
+    right, why = judge(question, answer.text, truth.sandbox) if flaw is None else (False, flaw)
     return Verdict(name, question.prompt, answer.text, right, why)
 
 
@@ -167,8 +178,8 @@ def unanswered(answer: client.Answer, max_tokens: int, thinks_first: bool) -> st
     return None if answer.text else "is empty"
 
 
-def judge(question: Question, answer: str) -> tuple[bool, str]:
-    """Whether an answer is right, and why."""
+def judge(question: Question, answer: str, sandbox: Mode = "strict") -> tuple[bool, str]:
+    """Whether an answer is right, and why. Its code, where code was asked for, runs confined."""
     if question.contains is not None:
         right = question.contains in answer
         return right, "as expected" if right else f"says {_short(answer)}, not {_short(question.contains)}"
@@ -181,11 +192,11 @@ def judge(question: Question, answer: str) -> tuple[bool, str]:
             right,
             "as asked for" if right else f"says {_short(answer)}, which is not of the form asked for",
         )
-    assert question.holds is not None
+    assert question.calls is not None
     code = code_in(answer)
     if code is None:
         return False, f"holds no code: {_short(answer)}"
-    return trial(code, question.holds)
+    return trial(code, question.calls, sandbox)
 
 
 def _short(text: str) -> str:
