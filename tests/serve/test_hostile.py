@@ -155,7 +155,14 @@ def test_a_name_with_markup_and_slashes_is_a_name(quick: None, config: Benchmark
 
 def asked(url: str, **changed: Any) -> ask.Verdict:
     truth = Truth(
-        name="x", questions={}, known_answers=None, at_least=1, required=True, max_tokens=64, timeout_s=TIME
+        name="x",
+        questions={},
+        known_answers=None,
+        at_least=1,
+        required=True,
+        max_tokens=64,
+        sandbox="strict",
+        timeout_s=TIME,
     )
     return ask._verdict(endpoint(url, **changed), truth, "question", QUESTION)
 
