@@ -76,6 +76,7 @@ class Running:
     def line(self) -> bytes:
         """The next line that it prints, without its end. Raises Ended when there is none."""
         while b"\n" not in self.unread:
+            self._within_limit()
             if not self._read():
                 raise Ended(self._how())
         line, _, self.unread = self.unread.partition(b"\n")
@@ -85,8 +86,9 @@ class Running:
         """All that it still prints, until it ends. Raises Ended when it goes over a limit."""
         assert self._process.stdin is not None
         self._process.stdin.close()
+        self._within_limit()
         while self._read():
-            pass
+            self._within_limit()
         how = self._how()
         return Result(self._process.returncode == 0, self.unread, how, self.refused)
 
@@ -94,10 +96,13 @@ class Running:
         self._wait(self._stdout, select.POLLIN)
         data = os.read(self._stdout, _CHUNK)
         self._received += len(data)
-        if self._received > self._limits.output:
-            raise Ended(f"was stopped: it printed more than {self._limits.output >> 10} KiB")
         self.unread += data
         return bool(data)
+
+    def _within_limit(self) -> None:
+        """A line that is here whole is given out first: the program's flood may come with our own."""
+        if self._received > self._limits.output:
+            raise Ended(f"was stopped: it printed more than {self._limits.output >> 10} KiB")
 
     def _wait(self, pipe: int, event: int) -> None:
         poll = select.poll()
