@@ -5,13 +5,13 @@ requests that are not counted. A record is read as soon as it is written.
 """
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import children
 from pipeline.benchmark.dialect import Dialect
 from pipeline.config.benchmarking import Benchmark
 from pipeline.environments import program
@@ -144,7 +144,8 @@ def _environment(target: Endpoint, folder: Path) -> dict[str, str]:
     own |= {f"AIPERF_SERVICE_{name}": _PATIENCE for name in _PATIENT}
     if target.api_key is not None:
         own[_KEY] = target.api_key
-    return {name: value for name, value in os.environ.items() if name not in offline} | own
+    inherited = children.environment()
+    return {name: value for name, value in inherited.items() if name not in offline} | own
 
 
 class _Lines:

@@ -12,7 +12,8 @@ from typing import Any
 
 from pipeline import manifest, ranks, stage, tracking
 from pipeline.calibration import stage as samples_stage
-from pipeline.checkpoint.source import Source, check_remote_code, opened
+from pipeline.checkpoint import remote_code
+from pipeline.checkpoint.source import Source, opened
 from pipeline.config import QuantizeConfig, compose
 from pipeline.digest import readable_json
 from pipeline.disk import free_at
@@ -120,7 +121,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
             f"quantization.dequantize_to=float32 is for FP8 sources, and {source.path} has no FP8 weight: "
             "leave it out"
         )
-    check_remote_code(source.path, source.config, config.model.remote_code)
+    remote_code.for_model(source.path, config.model.remote_code)  # what is not pinned is named now
     tools = materialise(config.toolchain.series, config.work_dir / "toolchains")
     samples_from = samples_stage.describe(config)
     samples_key = manifest.key_of("samples", **samples_from)

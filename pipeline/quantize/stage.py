@@ -126,7 +126,7 @@ def _modelopt(
     from pipeline.quantize import modelopt
     from pipeline.quantize.model import load
 
-    model = load(plan.source, config.model, device, folder / ".modules")
+    model = load(plan.source, config.model, device)
     with Bar("calibrating", sum(len(batch.input_ids) for batch in groups), "samples") as bar:
 
         def progress(count: int, real: int, seconds: float) -> None:
@@ -141,7 +141,6 @@ def _modelopt(
     if config.quantization.dequantize_to == "float32":
         modelopt.keep_fp8(model, plan.source)
     modelopt.export(model, folder)
-    shutil.rmtree(folder / ".modules", ignore_errors=True)
     return {"quantizers": len(amaxes)}
 
 

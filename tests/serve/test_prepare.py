@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.checkpoint import remote_code
 from pipeline.config import ServeConfig, compose
 from pipeline.config.serving import Serving
 from pipeline.errors import Usage
 from pipeline.redact import redact
-from pipeline.serve import address, remote_code
-from pipeline.serve.engine import prepare, read_config
+from pipeline.serve import address
+from pipeline.serve.engine import prepare
 
 MODEL = Path(__file__).parents[2] / "demo/model"
 
@@ -57,7 +58,8 @@ def test_an_address_of_another_machine_cannot_be_listened_on(profile: Serving):
 
 def test_code_that_nobody_pinned_does_not_run(tmp_path: Path, profile: Serving):
     theirs = Path(shutil.copytree(MODEL, tmp_path / "theirs"))
-    assert remote_code.needed(theirs, read_config(theirs), {})
+    found = remote_code.read(theirs)
+    assert remote_code.known_pins(found)
     with (theirs / "modeling_minimax_m2.py").open("a") as file:
         file.write("\nprint('hello')\n")
     with pytest.raises(
