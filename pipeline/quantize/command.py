@@ -130,7 +130,10 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
     key = manifest.key_of("quantize", **checkpoint_from)
     final = config.output_dir or config.work_dir / "checkpoints" / f"{config.recipe.name}-{key[:12]}"
     found = stage.find_sealed(final, key)
+    samples = stage.find_sealed(samples_dir, samples_key)
     if found is None:
+        if samples is None and config.calibration.frozen is None:
+            samples_stage.check(config, samples_from)
         _room_for(final, sum(tensor.size for tensor in source.tensors.values()) - stage.taken(final))
         device = choose_device(config.hardware.device)
         if device == "cpu" and config.toolchain.series != "fixed":
@@ -142,7 +145,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
         tools=tools,
         samples_from=samples_from,
         samples_dir=samples_dir,
-        samples=stage.find_sealed(samples_dir, samples_key),
+        samples=samples,
         checkpoint_from=checkpoint_from,
         key=key,
         final=final,
