@@ -87,9 +87,9 @@ class Renderer:
         raise self._fault(text)
 
     def _fault(self, what: str) -> Usage:
+        model = Path(self._tokenizer.name_or_path).parent.name  # above its private copy
         return Usage(
-            f"the chat template of {Path(self._tokenizer.name_or_path).name} {what}: correct it, or set "
-            "calibration.chat_template=false"
+            f"the chat template of {model} {what}: correct it, or set calibration.chat_template=false"
         )
 
 

@@ -138,14 +138,14 @@ def for_model(folder: Path, pins: Mapping[str, str]) -> tuple[Path, bool]:
 
 
 def private_copy(files: Mapping[str, bytes], name: str) -> Path:
-    """A folder called `name` that holds these files alone, readable by nobody else, gone with this process.
+    """A folder below one called `name` that holds these files alone, closed to others, gone with us.
 
-    The same files give the same folder: transformers imports a folder's code once.
+    It is called after its content: transformers takes modules of folders with one name for the same module.
     """
     digest = hashlib.sha256()
     for file, content in sorted(files.items()):
         digest.update(f"{file}\0{len(content)}\0".encode() + content)
-    folder = _own_folder() / f"from_{digest.hexdigest()[:16]}" / (name or "model")
+    folder = _own_folder() / "copies" / name / digest.hexdigest()[:16]
     if not folder.exists():
         write(files, folder)
     return folder
