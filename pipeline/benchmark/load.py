@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline import children
 from pipeline.benchmark.dialect import Dialect
+from pipeline.calibration import tokenizer
 from pipeline.config.benchmarking import Benchmark
 from pipeline.environments import program
 from pipeline.errors import Stop
@@ -69,8 +70,10 @@ def requests(benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: P
     assert target.tokenizer is not None
     folder.mkdir()
     (folder / "tmp").mkdir()
+    words = folder / "tokenizer" / target.tokenizer.resolve().name
+    tokenizer.copied(target.tokenizer, words)
     order = folder / "aiperf.json"  # JSON is YAML
-    order.write_text(json.dumps(_order(benchmark, target, dialect, folder)))
+    order.write_text(json.dumps(_order(benchmark, target, dialect, folder, words)))
     argv = (str(program("bench", "aiperf")), "profile", "--config", str(order), "--ui", "none")
     log = folder / "aiperf.log"
     with Supervised(argv, _environment(target, folder), log, _GRACE_S) as client:
@@ -91,7 +94,9 @@ def prompts(folder: Path) -> list[Any]:
     return [[payload["messages"] for payload in entry["payloads"]] for entry in said["data"]]
 
 
-def _order(benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: Path) -> dict[str, Any]:
+def _order(
+    benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: Path, words: Path
+) -> dict[str, Any]:
     phases: list[dict[str, Any]] = []
     for users in benchmark.levels:
         shared = {"type": "concurrency", "concurrency": users}
@@ -125,7 +130,7 @@ def _order(benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: Pat
             "dataset": dataset,
             "phases": phases,
             "artifacts": {"dir": str(folder.absolute()), "records": ["jsonl"]},
-            "tokenizer": {"name": str(Path(target.tokenizer or "").absolute())},
+            "tokenizer": {"name": str(words.absolute())},
             "gpu_telemetry": {"enabled": False},
             "server_metrics": {"enabled": False},
         },

@@ -97,6 +97,19 @@ def opened(folder: Path, pins: Mapping[str, str], expected: Mapping[str, Any] | 
     raise Usage(f"the tokenizer in {folder} cannot be opened: {failure}")
 
 
+def copied(folder: Path, target: Path) -> None:
+    """Write what a tokenizer may read into the folder `target`, without code, for another program to open.
+
+    Raises:
+        Usage: when there is no tokenizer, or its files name code that could not be pinned.
+    """
+    remote_code.read(folder)
+    files = read_by(folder)
+    remote_code.write(
+        {name: content for name, content in files.items() if not remote_code.is_importable(name)}, target
+    )
+
+
 class _CannotOpen(Exception):
     """A library's reason, on one line."""
 

@@ -82,7 +82,8 @@ class Code:
             Usage: for a file whose sha256 is not pinned, and for a missing one that is pinned or named.
         """
         found = {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
-        for name in sorted(found.keys() | pins.keys()):
+        beside = {name for name in pins if "/" not in name}  # the hub delivers what is at the top alone
+        for name in sorted(found.keys() | beside):
             if found.get(name) != pins.get(name):
                 lines = "".join(f'\n  {file}: "{digest}"' for file, digest in sorted(found.items()))
                 seen, pin = found.get(name, "absent"), pins.get(name, "(nothing)")
@@ -117,11 +118,12 @@ def read(folder: Path) -> Code:
 
 
 def known_pins(found: Code) -> dict[str, str]:
-    """The pins in `conf/model` of the model whose files these are; none when no model of ours has them."""
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in found.files.items()}
+    """The pins in `conf/model` of the model that shares most of these files; none if none does."""
+    digests = {(name, hashlib.sha256(content).hexdigest()) for name, content in found.files.items()}
     options = (OmegaConf.load(path) for path in sorted(bundled("conf/model").glob("*.yaml")))
-    pins = (dict(OmegaConf.select(option, "remote_code") or {}) for option in options)
-    return next((each for each in pins if each == digests), {})
+    known = [dict(OmegaConf.select(option, "remote_code") or {}) for option in options]
+    nearest = max(known, key=lambda pins: len(digests & pins.items()))
+    return nearest if digests & nearest.items() else {}
 
 
 def for_model(folder: Path, pins: Mapping[str, str]) -> tuple[Path, bool]:
