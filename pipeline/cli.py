@@ -186,12 +186,14 @@ def _main(help_text: str, module: str) -> None:
     if any(word in ("-h", "--help") for word in overrides):
         print(help_text, end="")
         return
+    from pipeline.children import secure_this_process
     from pipeline.disk import is_full
     from pipeline.errors import Stop, Usage
     from pipeline.ranks import started
     from pipeline.redact import redact
     from pipeline.screen import indented
 
+    secure_this_process()
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
         signal.signal(signal.SIGHUP, _terminate)

@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
+from pipeline import children
 from pipeline.bundle import bundled
 from pipeline.config import QuantizeConfig, checked, compose
 from pipeline.errors import Stop, Usage, one_line
@@ -65,8 +66,9 @@ def job_of(composed: DictConfig) -> None:
         execute(checked(QuantizeConfig, composed))
         return
     words = list(hydra_s.overrides.task)
-    program = [sys.executable, "-c", "from pipeline.cli import quantize; quantize()"]
-    with subprocess.Popen([*program, *words], start_new_session=True) as job:
+    program = children.python("-c", "from pipeline.cli import quantize; quantize()")
+    environment = children.environment(secrets=True)  # it fetches from the hub and writes to MLflow
+    with subprocess.Popen([*program, *words], start_new_session=True, env=environment) as job:
         try:
             status = job.wait()
         except KeyboardInterrupt:

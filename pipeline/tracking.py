@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pipeline import children
 from pipeline.bundle import bundled
 from pipeline.config.compose import flatten
 from pipeline.config.schema import Tracking
@@ -185,7 +186,7 @@ def _revision() -> str | None:
     root = bundled("conf").parent
     git = subprocess.run(
         ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, env=children.environment(),
     )  # fmt: skip
     return git.stdout.strip() if git.returncode == 0 else None
 

@@ -6,7 +6,6 @@ requests that are not counted. A record is read as soon as it is written.
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,9 @@ from typing import Any
 
 import psutil
 
+from pipeline import children
 from pipeline.benchmark.dialect import Dialect
+from pipeline.calibration import tokenizer
 from pipeline.config.benchmarking import Benchmark
 from pipeline.environments import program
 from pipeline.errors import Stop, Usage
@@ -78,8 +79,10 @@ def requests(benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: P
     assert target.tokenizer is not None
     folder.mkdir()
     (folder / "tmp").mkdir()
+    words = folder / "tokenizer" / target.tokenizer.resolve().name
+    tokenizer.copied(target.tokenizer, words)
     order = folder / "aiperf.json"  # JSON is YAML
-    order.write_text(json.dumps(_order(benchmark, target, dialect, folder)))
+    order.write_text(json.dumps(_order(benchmark, target, dialect, folder, words)))
     end = time.monotonic() + _longest_s(benchmark)
     memory = psutil.virtual_memory().available // 2
     argv = (str(program("bench", "aiperf")), "profile", "--config", str(order), "--ui", "none")
@@ -153,8 +156,10 @@ def _longest_s(benchmark: Benchmark) -> float:
     return 4 * float(_PATIENCE) + 1.2 * waves * benchmark.request_timeout_s
 
 
-def _order(benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: Path) -> dict[str, Any]:
-    check(target.model, str(target.tokenizer), str(folder.absolute()), target.url)
+def _order(
+    benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: Path, words: Path
+) -> dict[str, Any]:
+    check(target.model, str(words), str(folder.absolute()), target.url)
     phases: list[dict[str, Any]] = []
     for users in benchmark.levels:
         shared = {"type": "concurrency", "concurrency": users}
@@ -188,7 +193,7 @@ def _order(benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: Pat
             "dataset": dataset,
             "phases": phases,
             "artifacts": {"dir": str(folder.absolute()), "records": ["jsonl"]},
-            "tokenizer": {"name": str(Path(target.tokenizer or "").absolute())},
+            "tokenizer": {"name": str(words.absolute())},
             "gpu_telemetry": {"enabled": False},
             "server_metrics": {"enabled": False},
         },
@@ -207,7 +212,8 @@ def _environment(target: Endpoint, folder: Path) -> dict[str, str]:
     own |= {f"AIPERF_SERVICE_{name}": _PATIENCE for name in _PATIENT}
     if target.api_key is not None:
         own[_KEY] = target.api_key
-    return {name: value for name, value in os.environ.items() if name not in offline} | own
+    inherited = children.environment()
+    return {name: value for name, value in inherited.items() if name not in offline} | own
 
 
 class _Lines:

@@ -15,6 +15,7 @@ from threading import Condition, Thread
 from typing import Any
 
 from pipeline.checkpoint.hub import Promised, Repository, quiet
+from pipeline.checkpoint.remote_code import TEMPLATES
 from pipeline.checkpoint.tensors import Tensor, described, read_header, united
 from pipeline.digest import all_files, readable_json
 from pipeline.disk import force_to_disk, free_at, write_whole
@@ -133,8 +134,9 @@ class Delivery:
         staged, digest = self.repository.fetch(file, self.promised[file], self._incoming)
         staged.chmod(0o644)
         force_to_disk(staged)
+        (self.folder / file).parent.mkdir(exist_ok=True)
         staged.rename(self.folder / file)
-        force_to_disk(self.folder)
+        force_to_disk((self.folder / file).parent)
         self._note(file, digest)
         with self._changed:
             self.missing.discard(file)
@@ -195,7 +197,12 @@ class Delivery:
 
 
 def _wanted(file: str) -> bool:
-    """Files at the top that are not hidden, as of a local source; weights in other formats are left out."""
+    """Files at the top that are not hidden, as of a local source, and further chat templates.
+
+    Weights in other formats are left out.
+    """
+    if re.fullmatch(TEMPLATES + r"/[^/]+\.jinja", file):
+        return True
     return "/" not in file and file[0] != "." and not file.endswith(_OTHER_FORMATS)
 
 

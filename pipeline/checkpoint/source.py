@@ -12,7 +12,7 @@ from pipeline.checkpoint.delivery import Delivery
 from pipeline.checkpoint.hub import pinned
 from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.config.schema import Model
-from pipeline.digest import file_table, sha256_file
+from pipeline.digest import file_table
 from pipeline.errors import Stop, Usage
 from pipeline.nvfp4 import fp8_block_to_bf16, fp8_block_to_f32
 
@@ -132,23 +132,3 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise Stop(f"{path} is no configuration: it holds no JSON object")
     return config
-
-
-def check_remote_code(path: Path, config: dict[str, Any], allowed: dict[str, str]) -> bool:
-    """Whether the checkpoint brings code that must run; every Python file of it must be pinned.
-
-    Raises:
-        Stop: for a file whose sha256 is not the pinned one, or is pinned and missing.
-    """
-    needed = bool(config.get("auto_map"))
-    found = {file.name: sha256_file(file) for file in sorted(path.glob("*.py"))}
-    if not needed:
-        return False
-    for name in sorted(found.keys() | allowed.keys()):
-        if found.get(name) != allowed.get(name):
-            lines = "".join(f'\n  {file}: "{digest}"' for file, digest in found.items())
-            raise Stop(
-                f"{path / name} would be run, and its sha256 is {found.get(name, 'absent')}, not the pinned "
-                f"{allowed.get(name, '(nothing)')}: read it, then pin it under model.remote_code:{lines}"
-            )
-    return True

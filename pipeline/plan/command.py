@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import tracking
+from pipeline.calibration import tokenizer
 from pipeline.config import QuantizeConfig, compose
 from pipeline.digest import readable_json
 from pipeline.disk import write_whole
@@ -68,6 +69,7 @@ def planned(config: QuantizeConfig, described: outline.Described) -> dict[str, A
         f"recipe={config.recipe.name}: counting on the meta device, no weight is read", soft_wrap=True
     )
     try:
+        _check_tokenizer(config)
         activate(materialise(config.toolchain.series, config.work_dir / "toolchains"))
         from pipeline.plan import inventory, serving
         from pipeline.plan.work import work
@@ -118,3 +120,10 @@ def planned(config: QuantizeConfig, described: outline.Described) -> dict[str, A
         "machine": serving.machine(config.work_dir),
         "serving": [serving.fits(profile, config, counted, total) for profile in hardware],
     }
+
+
+def _check_tokenizer(config: QuantizeConfig) -> None:
+    """Open the tokenizer where the folder has one, as `quantize` will: for a plan, config.json is enough."""
+    folder = config.model.path
+    if folder is not None and any(folder.glob("tokenizer*")):
+        tokenizer.opened(folder, config.model.remote_code)

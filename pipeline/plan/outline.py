@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pipeline.bundle import bundled
+from pipeline.checkpoint import remote_code
 from pipeline.checkpoint.source import SCALE_SUFFIX, Source
 from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.checkpoint.writer import Entry
@@ -101,7 +102,7 @@ def outlined(config: QuantizeConfig, described: Described) -> Iterator[tuple[Out
         (folder / "config.json").write_text(json.dumps(described.config), encoding="utf-8")
         pinned = _bring_code(config.model, described, folder)
         outline = Outline(folder, described.config)
-        model = bare(outline, config.model.model_copy(update={"remote_code": pinned}), folder / "modules")
+        model = bare(outline, config.model.model_copy(update={"remote_code": pinned}))
         eight_bits = _as_loaded(model, described.config)
         _fill(outline, model, eight_bits, _headers(config.model.path))
         yield outline, model
@@ -109,12 +110,14 @@ def outlined(config: QuantizeConfig, described: Described) -> Iterator[tuple[Out
 
 def _bring_code(model: Model, described: Described, folder: Path) -> dict[str, str]:
     """Put the code that the model needs beside its config.json; returns the digests to hold it to."""
-    if not described.config.get("auto_map"):
+    asked = remote_code.read(folder)
+    if not asked.of_model():
         return {}
-    own = sorted(described.file.parent.glob("*.py"))
-    if own:
-        for file in own:
-            shutil.copyfile(file, folder / file.name)
+    beside = replace(asked, folder=described.file.parent)
+    if beside.files:
+        for name, content in beside.pinned(model.remote_code, "model.remote_code").items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
         return model.remote_code
     stand_in = OmegaConf.load(bundled(f"conf/model/{_STAND_IN}.yaml"))
     from_here = bundled("demo/model")

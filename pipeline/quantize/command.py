@@ -12,7 +12,8 @@ from typing import Any
 
 from pipeline import manifest, ranks, stage, tracking
 from pipeline.calibration import stage as samples_stage
-from pipeline.checkpoint.source import Source, check_remote_code, opened
+from pipeline.checkpoint import remote_code
+from pipeline.checkpoint.source import Source, opened
 from pipeline.config import QuantizeConfig, compose
 from pipeline.digest import readable_json
 from pipeline.disk import free_at
@@ -121,7 +122,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
             f"quantization.dequantize_to=float32 is for FP8 sources, and {source.path} has no FP8 weight: "
             "leave it out"
         )
-    check_remote_code(source.path, source.config, config.model.remote_code)
+    remote_code.for_model(source.path, config.model.remote_code)  # what is not pinned is named now
     tools = materialise(config.toolchain.series, config.work_dir / "toolchains")
     samples_from = samples_stage.describe(config)
     samples_key = manifest.key_of("samples", **samples_from)
@@ -130,7 +131,10 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
     key = manifest.key_of("quantize", **checkpoint_from)
     final = config.output_dir or config.work_dir / "checkpoints" / f"{config.recipe.name}-{key[:12]}"
     found = stage.find_sealed(final, key, digests=team.leads)
+    samples = stage.find_sealed(samples_dir, samples_key)
     if found is None:
+        if samples is None and config.calibration.frozen is None:
+            samples_stage.check(config, samples_from)
         _room_for(final, sum(tensor.size for tensor in source.tensors.values()) - stage.taken(final))
         device = choose_device(config.hardware.device)
         if device == "cpu" and config.toolchain.series != "fixed":
@@ -142,7 +146,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
         tools=tools,
         samples_from=samples_from,
         samples_dir=samples_dir,
-        samples=stage.find_sealed(samples_dir, samples_key),
+        samples=samples,
         checkpoint_from=checkpoint_from,
         key=key,
         final=final,

@@ -1,16 +1,15 @@
 """A Hugging Face model in memory, its weights in BF16, whatever the source stores."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from pipeline.checkpoint.source import Source, check_remote_code
+from pipeline.checkpoint import remote_code
+from pipeline.checkpoint.source import Source
 from pipeline.config.schema import Model
-from pipeline.errors import Stop
+from pipeline.errors import Stop, one_line
 
 _DTYPES = {
     "BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64,
@@ -18,13 +17,13 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def load(source: Source, model: Model, device: str, modules_cache: Path) -> Any:
+def load(source: Source, model: Model, device: str) -> Any:
     """The model on `device`, in evaluation mode. Remote code runs only when its digests are pinned.
 
     Raises:
         Stop: when code is not pinned, or the source lacks a weight or holds one the model does not know.
     """
-    built = _from_config(source, model, modules_cache)
+    built = _from_config(source, model)
     check_whole(source, built)
     weights = {name: tensor(source, name) for name in source.weights()}
     built.load_state_dict(weights, strict=False, assign=True)
@@ -33,17 +32,17 @@ def load(source: Source, model: Model, device: str, modules_cache: Path) -> Any:
     return built.requires_grad_(False).eval().to(device)
 
 
-def skeleton(source: Source, model: Model, modules_cache: Path) -> Any:
+def skeleton(source: Source, model: Model) -> Any:
     """The model without its weights: parameters on the meta device, computed buffers real, on the CPU.
 
     Raises as `load` does.
     """
-    built = bare(source, model, modules_cache)
+    built = bare(source, model)
     check_whole(source, built)
     return built
 
 
-def bare(source: Source, model: Model, modules_cache: Path) -> Any:
+def bare(source: Source, model: Model) -> Any:
     """As `skeleton`, whatever weights the source holds: its configuration and code are enough.
 
     Raises:
@@ -53,7 +52,7 @@ def bare(source: Source, model: Model, modules_cache: Path) -> Any:
     from transformers.modeling_utils import no_init_weights
 
     with no_init_weights(), init_empty_weights(include_buffers=False), _NoMemory():
-        built = _from_config(source, model, modules_cache)
+        built = _from_config(source, model)
     return built.requires_grad_(False).eval()
 
 
@@ -90,17 +89,27 @@ def tied(model: Any) -> set[str]:
     )
 
 
-def _from_config(source: Source, model: Model, modules_cache: Path) -> Any:
-    remote = check_remote_code(source.path, source.config, model.remote_code)
-    _keep_remote_code_in(modules_cache)
+def _from_config(source: Source, model: Model) -> Any:
+    """The model built from a private copy of config.json and of the code that is pinned; no hub is asked."""
+    folder, trusted = remote_code.for_model(source.path, model.remote_code)
+    remote_code.keep_modules_here()
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(source.path, trust_remote_code=remote)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config  # its weights arrive dequantized
-    return AutoModelForCausalLM.from_config(
-        config, trust_remote_code=remote, dtype=torch.bfloat16, attn_implementation=model.attn_implementation
-    )
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted, local_files_only=True)
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config  # its weights arrive dequantized
+        return AutoModelForCausalLM.from_config(
+            config,
+            trust_remote_code=trusted,
+            dtype=torch.bfloat16,
+            attn_implementation=model.attn_implementation,
+        )
+    except Exception as error:  # a library's or the checkpoint's own: each has its family of exceptions
+        what = "its own code or " if trusted else ""
+        raise Stop(
+            f"{source.path}: no model can be built from {what}config.json: {one_line(error, folder=folder)}"
+        ) from None
 
 
 def dtype(source: Source, name: str) -> torch.dtype:
@@ -114,11 +123,3 @@ def tensor(source: Source, name: str) -> torch.Tensor:
     made = torch.from_numpy(bits)
     wanted = dtype(source, name)
     return made if made.dtype == wanted else made.view(wanted)
-
-
-def _keep_remote_code_in(folder: Path) -> None:
-    """Point transformers' copy of remote code at a folder of ours, so that no home folder is written."""
-    os.environ["HF_MODULES_CACHE"] = str(folder)
-    import transformers.dynamic_module_utils
-
-    vars(transformers.dynamic_module_utils)["HF_MODULES_CACHE"] = str(folder)  # it was read at import

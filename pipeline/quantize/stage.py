@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import stage
+from pipeline.calibration import tokenizer
 from pipeline.calibration.batches import BATCHING, Batch, batches, read_samples
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import read_folder
@@ -80,7 +81,7 @@ def make(
     device = choose_device(config.hardware.device)
     settle(config.hardware.threads, config.seed)
     tokens = read_samples(plan.samples_dir)
-    groups = list(batches(tokens, config.calibration, _pad_id(plan.source)))
+    groups = list(batches(tokens, config.calibration, _pad_id(config, plan.source)))
     chatter = io.StringIO()  # ModelOpt prints what it finds; a reader of the run may want it
     layerwise = config.engine.name == "layerwise"
     alike = sha256_json({"key": plan.key, "platform": numeric_platform(device)})  # layers may go together
@@ -126,7 +127,7 @@ def _modelopt(
     from pipeline.quantize import modelopt
     from pipeline.quantize.model import load
 
-    model = load(plan.source, config.model, device, folder / ".modules")
+    model = load(plan.source, config.model, device)
     with Bar("calibrating", sum(len(batch.input_ids) for batch in groups), "samples") as bar:
 
         def progress(count: int, real: int, seconds: float) -> None:
@@ -141,7 +142,6 @@ def _modelopt(
     if config.quantization.dequantize_to == "float32":
         modelopt.keep_fp8(model, plan.source)
     modelopt.export(model, folder)
-    shutil.rmtree(folder / ".modules", ignore_errors=True)
     return {"quantizers": len(amaxes)}
 
 
@@ -208,10 +208,8 @@ def by_layer(amaxes: dict[str, float]) -> dict[int, dict[str, float]]:
     return dict(sorted(layers.items()))
 
 
-def _pad_id(source: Source) -> int:
+def _pad_id(config: QuantizeConfig, source: Source) -> int:
     """What pads: the tokenizer's padding token, or its end-of-sequence token, as ModelOpt's example does."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(source.path, trust_remote_code=False)
-    chosen = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    words = tokenizer.opened(source.path, config.model.remote_code)
+    chosen = words.pad_token_id if words.pad_token_id is not None else words.eos_token_id
     return int(chosen or 0)

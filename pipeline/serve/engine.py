@@ -1,7 +1,6 @@
 """A running engine as a context: started, waited for, watched, and gone with all its processes at the end."""
 
 import json
-import os
 import shlex
 import threading
 import time
@@ -15,12 +14,15 @@ import psutil
 from rich.status import Status
 from rich.text import Text
 
+from pipeline import children
+from pipeline.checkpoint import remote_code
 from pipeline.config.serving import Serving
+from pipeline.digest import readable_json
 from pipeline.errors import Stop, Usage
 from pipeline.progress import console, shown
 from pipeline.redact import STRUCK, is_secret, redact
 from pipeline.screen import on_one_line, quoted
-from pipeline.serve import address, client, dequantized, remote_code
+from pipeline.serve import address, client, dequantized
 from pipeline.serve.endpoint import Endpoint
 from pipeline.serve.launch import Launch, launch, served_name
 from pipeline.serve.logs import last_line, last_lines, out_of_memory
@@ -29,6 +31,7 @@ from pipeline.serve.process import Supervised
 
 _LOOK_EVERY = 0.2  # seconds
 _LINE_EVERY = 10.0  # seconds, where there is no terminal
+_TRUST = "trust-remote-code"
 _GRACE_S = {"sglang": 20.0, "vllm": 20.0, "transformers": 2.0}  # which would finish what it generates
 
 
@@ -64,6 +67,8 @@ def running(serving: Serving, checkpoint: Path, work_dir: Path) -> Iterator[Endp
 def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
     """Everything that can be known before a start. For transformers, the checkpoint is dequantized.
 
+    The engine is given a folder of its own beside its log: the checkpoint, with no code but what is pinned.
+
     Raises:
         Usage: when something is wrong with the request.
     """
@@ -71,18 +76,25 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
     key = address.read_key(serving.api_key_file)
     port = address.free_port(serving)
     config = read_config(checkpoint)
-    own_code = serving.engine == "transformers" or bool(serving.flags.get("trust-remote-code"))
-    if own_code and remote_code.needed(checkpoint, config, serving.remote_code):
-        serving = serving.model_copy(update={"flags": serving.flags | {"trust-remote-code": True}})
+    found = remote_code.read(checkpoint)
+    code = _own_code(found, serving)
+    if bool(serving.flags.get(_TRUST)) != bool(code):
+        serving = serving.model_copy(update={"flags": serving.flags | {_TRUST: bool(code)}})
     name = served_name(serving, checkpoint)
     serving = serving.model_copy(update={"served_model_name": name})
     warnings = preflight(serving, checkpoint, config, work_dir)
-    model = checkpoint
+    weights, plain = checkpoint, None
     if serving.engine == "transformers":
-        model = dequantized.folder(checkpoint, config, work_dir)
+        weights = dequantized.folder(checkpoint, config, work_dir)
+        checked: dict[str, Any] = json.loads(found.settings["config.json"])
+        checked.pop("quantization_config", None)
+        plain = readable_json(checked).encode()
     else:
         dequantized.held_to_seal(checkpoint)
-    command = launch(serving, model, port)
+    log_folder = _log_folder(serving.name, work_dir)
+    private = log_folder / "model" / checkpoint.resolve().name
+    remote_code.for_engine(found, code, weights, private, plain)
+    command = launch(serving, private, port)
     endpoint = Endpoint(
         url=address.url(serving, port),
         model=name,
@@ -90,9 +102,23 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
         tokenizer=checkpoint if (checkpoint / "tokenizer_config.json").is_file() else None,
         engine=serving.engine,
         pid=0,
-        log=_log_folder(serving.name, work_dir) / "engine.log",
+        log=log_folder / "engine.log",
     )
     return Prepared(serving, checkpoint, command, endpoint, tuple(warnings))
+
+
+def _own_code(found: remote_code.Code, serving: Serving) -> dict[str, bytes]:
+    """The checkpoint's code that the engine may run, every file of it pinned; none where it runs none.
+
+    transformers runs whatever code a checkpoint names, SGLang and vLLM only when they are told to.
+
+    Raises:
+        Usage: for a file that nobody has pinned.
+    """
+    may_run = serving.engine == "transformers" or bool(serving.flags.get(_TRUST))
+    if not may_run or not found.of_anything():
+        return {}
+    return found.pinned(serving.remote_code or remote_code.known_pins(found), "serving.remote_code")
 
 
 @contextmanager
@@ -100,7 +126,7 @@ def started(prepared: Prepared) -> Iterator[Endpoint]:
     """The prepared engine, once it answers. Raises as `running` does."""
     log = prepared.endpoint.log
     (log.parent / "command.txt").write_text(prepared.command() + "\n", encoding="utf-8")
-    environment = os.environ | prepared.launch.environment
+    environment = children.environment(prepared.launch.environment)
     with Supervised(prepared.launch.argv, environment, log, _GRACE_S[prepared.serving.engine]) as engine:
         endpoint = replace(prepared.endpoint, pid=engine.pid)
         endpoint = replace(endpoint, ready_s=_until_ready(prepared.serving, endpoint, engine))

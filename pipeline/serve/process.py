@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from pipeline import children
 from pipeline.errors import Stop
 from pipeline.serve import supervisor
 
@@ -37,6 +38,7 @@ class Supervised:
         self._supervisor = subprocess.Popen(
             [sys.executable, "-I", "-S", supervisor.__file__],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+            env=children.environment(),
         )  # fmt: skip
         order = {"argv": argv, "environment": environment, "log": str(log.absolute()), "grace_s": grace_s}
         said: dict[str, Any] = {}

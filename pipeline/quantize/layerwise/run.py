@@ -52,10 +52,9 @@ class Run:
         self._config, self._source, self._batches = config, source, batches
         self._folder, self._state, self._ranks = folder, state, ranks
         self._threads = config.hardware.threads or len(os.sched_getaffinity(0))
-        modules = self._state / f"modules-{ranks.rank}"
-        self._structure = Structure(source, config, skeleton(source, config.model, modules))
+        self._structure = Structure(source, config, skeleton(source, config.model))
         check_selected([name for layer in self._structure.layers for name in layer.linears])
-        bare = skeleton(source, config.model, modules)
+        bare = skeleton(source, config.model)
         where = (
             torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
         )
