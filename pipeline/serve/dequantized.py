@@ -57,7 +57,7 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
     console.print(f"{shown(checkpoint)} is dequantized to {shown(final)}", markup=False)
     with stage.building(final) as partial:
         _write(entries, bits, partial)
-        (partial / "config.json").write_text(readable_json(_plain(config)), encoding="utf-8")
+        (partial / "config.json").write_text(readable_json(plain(config)), encoding="utf-8")
         for name in sorted(files):
             if name.endswith(_COPIED) and "/" not in name and name not in _REPLACED:
                 shutil.copyfile(checkpoint / name, partial / name)
@@ -105,12 +105,12 @@ def _read_files(checkpoint: Path) -> dict[str, Any]:
     return file_table(checkpoint, [p for p in checkpoint.iterdir() if p.is_file() and p.name[0] != "."])
 
 
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
+def plain(config: dict[str, Any]) -> dict[str, Any]:
     """config.json without what it says of a quantization, also for its text model."""
-    plain = {name: value for name, value in config.items() if name != "quantization_config"}
-    if isinstance(inner := plain.get("text_config"), dict):
-        plain["text_config"] = {name: value for name, value in inner.items() if name != "quantization_config"}
-    return plain
+    kept = {name: value for name, value in config.items() if name != "quantization_config"}
+    if isinstance(inner := kept.get("text_config"), dict):
+        kept["text_config"] = {name: value for name, value in inner.items() if name != "quantization_config"}
+    return kept
 
 
 def _write(entries: dict[str, Entry], bits: layouts.Bits, target: Path) -> None:

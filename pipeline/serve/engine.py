@@ -87,8 +87,7 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
     if serving.engine == "transformers":
         weights = dequantized.folder(checkpoint, config, work_dir)
         checked: dict[str, Any] = json.loads(found.settings["config.json"])
-        checked.pop("quantization_config", None)
-        plain = readable_json(checked).encode()
+        plain = readable_json(dequantized.plain(checked)).encode()
     else:
         dequantized.held_to_seal(checkpoint)
     log_folder = _log_folder(serving.name, work_dir)

@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from pipeline.checkpoint import remote_code
 from pipeline.config import ServeConfig, compose
@@ -148,6 +150,7 @@ def test_no_engine_is_told_to_trust_a_checkpoint_without_code(tmp_path: Path, pr
     plain.mkdir()
     (plain / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
     (plain / "unused.py").write_text(EVIL)
+    save_file({"w": np.zeros(2, np.float32)}, plain / "model.safetensors")
     prepared = prepare(altered(profile, flags={"trust-remote-code": True}), plain, tmp_path / "work")
     assert "--trust-remote-code" not in prepared.launch.argv
     assert not list((tmp_path / "work").rglob("*.py"))
