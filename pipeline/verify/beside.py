@@ -43,7 +43,12 @@ _GENERATION = "generation_config.json"
 _GENERATION_FREE = {"transformers_version", "_from_model_config"}
 _IDS = {"bos_token_id", "eos_token_id", "pad_token_id"}
 # Compared where both sides have them: transformers 5 spells them otherwise, and tokenizer.json has the words.
-_RESPELLED = {"added_tokens_decoder", "additional_special_tokens", "extra_special_tokens", "special_tokens_map"}
+_RESPELLED = {
+    "added_tokens_decoder",
+    "additional_special_tokens",
+    "extra_special_tokens",
+    "special_tokens_map",
+}
 _TOKENIZER_FREE = {
     "chat_template", "tokenizer_class", "transformers_version", "name_or_path", "special_tokens_map_file",
     "tokenizer_file", "processor_class", "padding_side", "backend", "is_local", "local_files_only",
@@ -65,12 +70,20 @@ def check(folder: Path, source: Path | None, config: dict[str, Any], sealed: boo
             )
         return
     theirs = _names(source)
-    level.add(*_code(folder, source, files, theirs, bool(config.get("auto_map"))))
+    level.add(*_code(folder, source, files, theirs, bool(config.get("auto_map")), level))
     level.add(*_generation(folder, source, config, level))
-    if not files & {*_TOKENIZER, *_PROCESSOR} and theirs & {*_TOKENIZER, *_PROCESSOR}:
+    read = {*_TOKENIZER, *_PROCESSOR}
+    if not files & read and theirs & read:
         level.notes.append("it holds no tokenizer: an engine has to take the source's")
+        if _template(folder) is not None:
+            level.add(*_templates(folder, source, files))
         return
-    for name in sorted({*_TOKENIZER, *_PROCESSOR} & (files | theirs)):
+    if files & read and not theirs & read:
+        level.notes.append("the source holds no tokenizer: the checkpoint's was compared with nothing")
+        return
+    if "tokenizer.json" in files - theirs:
+        level.unchecked.append("tokenizer.json: the source has none, only a tokenizer of another format")
+    for name in sorted(read & (files | theirs)):
         level.add(*_one(folder, source, name, files, theirs))
     level.add(*_templates(folder, source, files | theirs))
 
@@ -92,13 +105,16 @@ def _foreign(files: set[str]) -> Iterator[Finding]:
 
 
 def _code(
-    folder: Path, source: Path, files: set[str], theirs: set[str], runs: bool
+    folder: Path, source: Path, files: set[str], theirs: set[str], runs: bool, level: Level
 ) -> Iterator[Finding]:
-    """Code below the top, and all code where config.json names none of it, may be left out."""
+    """`runs`: config.json names code. Where it does not, a file that the source lacks is only said."""
     ours, own = ({name for name in names if name.endswith(".py")} for names in (files, theirs))
     for name in sorted(ours | own):
         if name not in own:
-            yield Finding("extra", "code that the source does not have", file=name)
+            if runs or name.startswith("custom_generate/"):
+                yield Finding("extra", "code that the source does not have", file=name)
+            else:
+                level.notes.append(f"{name} is code that the source does not have; config.json names none")
         elif name not in ours:
             if runs and "/" not in name:
                 yield Finding("missing", "code of the source, and config.json names code", file=name)
@@ -144,10 +160,8 @@ def _one(folder: Path, source: Path, name: str, files: set[str], theirs: set[str
             yield Finding("missing", "the source has it, and engines read it", file=name)
         return
     if name not in theirs:
-        if not (name == "tokenizer.json" or (name in _REPEATED and "tokenizer.json" in files)):
+        if name != "tokenizer.json":
             yield Finding("extra", "the source does not have it, and engines read it", file=name)
-        elif name == "tokenizer.json":
-            yield Finding("extra", "the source has no tokenizer.json: nothing says what it holds", file=name)
         return
     if _same_bytes(folder / name, source / name):
         return
@@ -172,7 +186,9 @@ def _one(folder: Path, source: Path, name: str, files: set[str], theirs: set[str
 def _words(name: str, ours: dict[str, Any], own: dict[str, Any], free: set[str]) -> Iterator[Finding]:
     """Keys of a tokenizer's configuration."""
     for key, have, want in differing_keys(ours, own, free):
-        if key == "pad_token" and _content(have) in {_content(own.get(k)) for k in ("eos_token", "unk_token")}:
+        if key == "pad_token" and _content(have) in {
+            _content(own.get(k)) for k in ("eos_token", "unk_token")
+        }:
             continue  # calibration pads, and takes one of these where the source names none
         if _content(have) == _content(want) and _content(have) is not None:
             continue  # a token as its word alone, or with its flags
@@ -189,7 +205,9 @@ def _words(name: str, ours: dict[str, Any], own: dict[str, Any], free: set[str])
 def _classes(ours: dict[str, Any], own: dict[str, Any], fast: bool) -> Iterator[Finding]:
     classes = {_plain_class(config.get("tokenizer_class")) for config in (ours, own)}
     if len(classes) > 1 and not (fast and classes & _GENERAL_CLASSES):
-        message = f"tokenizer_class is {ours.get('tokenizer_class')}, the source's {own.get('tokenizer_class')}"
+        message = (
+            f"tokenizer_class is {ours.get('tokenizer_class')}, the source's {own.get('tokenizer_class')}"
+        )
         yield Finding("mismatched", message, file="tokenizer_config.json")
 
 

@@ -107,7 +107,9 @@ def _of(node: ast.stmt) -> dict[str, Any]:
             named = line.args.args[len(line.args.args) - len(line.args.defaults) :]
             pairs = [*zip(named, line.args.defaults, strict=True)]
             pairs += [
-                (a, v) for a, v in zip(line.args.kwonlyargs, line.args.kw_defaults, strict=True) if v is not None
+                (a, v)
+                for a, v in zip(line.args.kwonlyargs, line.args.kw_defaults, strict=True)
+                if v is not None
             ]
             for argument, value in pairs:
                 try:

@@ -70,13 +70,19 @@ class Inventory:
         return found
 
     def linears(self) -> list[str]:
-        """Modules with an unquantized matrix that is no embedding."""
-        return sorted(
+        """Modules with an unquantized matrix that is no embedding, and stacks of experts' matrices."""
+        matrices = [
             name.removesuffix(".weight")
             for name in self.model
             if name.endswith(".weight") and len(self.tensors[name].shape) == 2 and not self._packed(name)
             if "embed" not in name.split(".")[-2]
-        )
+        ]
+        stacks = [
+            name.removesuffix(".weight")
+            for name in self.model
+            if ".experts." in name and len(self.tensors[name].shape) == 3
+        ]
+        return sorted(matrices + stacks, key=natural)
 
 
 def fused_groups(modules: Iterable[str]) -> list[tuple[str, ...]]:

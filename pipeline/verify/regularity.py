@@ -46,7 +46,9 @@ def check(inventory: Inventory, config: Mapping[str, Any], level: Level) -> None
         findings += _layers(container, set(layers[container]), count, spare)
         counted = {n: names for n, names in layers[container].items() if count is None or n < count}
         if beyond := len(layers[container]) - len(counted):
-            level.notes.append(f"{beyond} layers beyond the counted ones: only a source tells if they are whole")
+            level.notes.append(
+                f"{beyond} layers beyond the counted ones: only a source tells if they are whole"
+            )
         kinds = _kinds(config, count) if container == main else {}
         by_kind: dict[Any, dict[int, set[str]]] = defaultdict(dict)
         for number, names in counted.items():
@@ -107,9 +109,7 @@ class _Fellows:
     """Layers of one kind. One that lacks some of what others have, and has nothing that they lack, is taken
     for incomplete. Dense and sparse layers, or two kinds of attention, each have something of their own."""
 
-    def __init__(
-        self, container: str, layers: Names, config: Mapping[str, Any], count: int | None
-    ) -> None:
+    def __init__(self, container: str, layers: Names, config: Mapping[str, Any], count: int | None) -> None:
         self._container, self._all, self._config = container, layers, config
         shared = of_config(config, ("num_kv_shared_layers",)) or 0
         self._sharing = count - shared if count is not None and shared > 0 else None
@@ -136,11 +136,11 @@ class _Fellows:
                 excess = sorted(have - max(leaner, key=len)) if leaner else []
                 if self._shares_kv(layer, lacks or excess, level, unsure):
                     continue
-                for names, kind, why in (
+                for chosen, kind, why in (
                     (lacks, "missing", "other layers have it"),
                     (excess, "extra", "other layers do not have it"),
                 ):
-                    for name in names:
+                    for name in chosen:
                         if not _below(name, optional):
                             yield Finding(kind, why, tensor=f"{self._container}.{layer}.{name}")  # type: ignore[arg-type]
             if unsure:

@@ -95,7 +95,9 @@ class Comparison:
     def _dtype(self, name: str, have: Any, want: Any) -> None:
         if have is _ABSENT or have == want or _DTYPES.get(str(have)) in self._dtypes:
             return
-        self._differs(name, have, None if want is _ABSENT else want, "few or no weights of the checkpoint have it: ")
+        self._differs(
+            name, have, None if want is _ABSENT else want, "few or no weights of the checkpoint have it: "
+        )
 
     def _rope(self, ours: Config, source: Config, code: Path | None, inside: str) -> None:
         have, want = _rotary(ours, code), _rotary(source, code)
