@@ -1,10 +1,10 @@
-"""Write pipeline/verify/config_defaults.json: what a configuration class takes for a key that is not there.
+"""Write pipeline/checkpoint/config_defaults.json: what a configuration takes for a key that is not there.
 
     .venv/bin/python scripts/config_defaults.py
 
 For every language model that the pinned transformers knows, and the parts of those that also see or hear, the
 default of each key of config.json as the class itself gives it, one model type a line; under "" what every
-class has. `verify` compares configurations with this table and never imports transformers.
+class has. `verify` compares configurations with this table, and imports no transformers.
 Left out: long lists and nested configurations, and what a class computes from its other keys.
 """
 
@@ -20,7 +20,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 
-TARGET = Path(__file__).resolve().parents[1] / "pipeline" / "verify" / "config_defaults.json"
+TARGET = Path(__file__).resolve().parents[1] / "pipeline" / "checkpoint" / "config_defaults.json"
 LONGEST = 60  # characters of JSON
 
 

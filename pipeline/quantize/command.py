@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline import manifest, ranks, stage, tracking
 from pipeline.calibration import stage as samples_stage
+from pipeline.checkpoint import ties
 from pipeline.checkpoint.source import Source, check_remote_code, opened
 from pipeline.config import QuantizeConfig, compose
 from pipeline.digest import readable_json
@@ -121,6 +122,8 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
             "leave it out"
         )
     check_remote_code(source.path, source.config, config.model.remote_code)
+    if all(source.here(name) for name in ties.pair(source.weights()) if name is not None):
+        ties.check(source)  # else once they are here, before the first batch
     tools = materialise(config.toolchain.series, config.work_dir / "toolchains")
     samples_from = samples_stage.describe(config)
     samples_key = manifest.key_of("samples", **samples_from)

@@ -9,8 +9,8 @@
 | what repeats tokenizer.json (`_REPEATED`) | it may be left out |
 | other files that tokenizers and processors read | nothing |
 
-A checkpoint with no tokenizer at all is left to its engine: a note. Weights in another format are findings: an
-engine may take them in place of what was checked.
+A checkpoint with no tokenizer at all is left to its engine: a note. Weights in another format are findings:
+an engine may take them in place of what was checked.
 """
 
 import json

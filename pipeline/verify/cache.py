@@ -14,8 +14,8 @@ BIASED = "{} biases of the KV cache are stored: no known engine reads them"
 def check(inventory: Inventory, said: Said, sealed: dict[str, Any] | None, level: Level) -> None:
     """A scale for k and v of every layer when the configuration says that the cache has them, else none.
 
-    None at all is `fp8_cast`. Layers beyond the counted ones and other towers may do without. A recipe of ours
-    tells in its manifest whether biases belong there.
+    None at all is `fp8_cast`. Layers beyond the counted ones and other towers may do without. A recipe of
+    ours tells in its manifest whether biases belong there.
     """
     level.group(_superfluous(inventory, said, _format(sealed)))
     biases = sum(name.endswith("_bias") for name in inventory.cache)

@@ -1,18 +1,18 @@
 """Without a source: config.json's sizes held to the shapes of the tensors.
 
-Each size is looked for where decoders have it. A size that fits one layer holds: some models vary it by layer.
+Each size is looked for where decoders have it. A size that fits one layer holds: some models vary it.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipeline.checkpoint.defaults import UNKNOWN, default
 from pipeline.checkpoint.tensors import Tensor
-from pipeline.verify.defaults import UNKNOWN, default
+from pipeline.checkpoint.ties import INPUT
 from pipeline.verify.inventory import of_config
 from pipeline.verify.regularity import EXPERTS
 from pipeline.verify.report import Finding
 from pipeline.verify.settings import MODEL
-from pipeline.verify.ties import INPUT
 
 Config = Mapping[str, Any]
 _WIDTHS = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "ffn_hidden_size")

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.checkpoint.tensors import Tensor
+from pipeline.checkpoint.ties import Ties
 from pipeline.verify.report import Finding
-from pipeline.verify.ties import Ties
 
 SCALES = {"weight_scale": "F8_E4M3", "weight_scale_2": "F32", "input_scale": "F32"}
 CACHE = ("k_scale", "v_scale", "k_bias", "v_bias")  # of the KV cache, beside the k or v projection

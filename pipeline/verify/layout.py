@@ -1,8 +1,8 @@
 """What of a checkpoint this version understands. What it does not is named, and never verified.
 
-Understood are ModelOpt's NVFP4 linears (`weight` U8 in two dimensions with its three scales), scales and biases
-of an FP8 KV cache, and plain weights. Every other tensor that looks quantized, by its dtype or by its name,
-belongs to a layout that no rule here covers.
+Understood are ModelOpt's NVFP4 linears (`weight` U8 in two dimensions with its three scales), scales and
+biases of an FP8 KV cache, and plain weights. Every other tensor that looks quantized, by its dtype or by its
+name, belongs to a layout that no rule here covers.
 """
 
 import re
@@ -54,8 +54,8 @@ def fused_experts(inventory: Inventory, source: Source) -> str | None:
         if between and stem in alone and not rest.partition(".")[0].isdigit() and name not in inventory.model:
             shape = list(source.tensors[name].shape)
             return (
-                f"the source keeps the experts of a layer in one tensor ({name} {shape}), the checkpoint one by "
-                "one: this version does not match them; give a source that has them one by one"
+                f"the source keeps the experts of a layer in one tensor ({name} {shape}), the checkpoint one "
+                "by one: this version does not match them; give a source that has them one by one"
             )
     return None
 

@@ -2,11 +2,11 @@
 
 | scale | it stands for | at least | at most | because |
 |---|---|---|---|---|
-| input_scale | amax = 2688 · scale | 2⁻²⁴ | 2²⁴ | below FP16's least step; no known model's activations pass 2²⁰ |
+| input_scale | amax = 2688 · scale | 2⁻²⁴ | 2²⁴ | FP16's least step; no known activations pass 2²⁰ |
 | weight_scale_2 | amax = 2688 · scale | 2⁻²⁴ | 2¹⁶ | FP16's range, which published weights keep to |
 | k_scale, v_scale | amax = 448 · scale | 2⁻²⁴ | 2²⁰ | the same for keys and values |
 | k_bias, v_bias | a mean of keys or values | | 2 · amax | a mean lies among values within amax of it |
-| block scales | E4M3, largest of a fused group | 112 | 448 | amax / (6 · weight_scale_2) is 448; 4/6 and MSE go to 256 |
+| block scales | the largest of a fused group | 112 | 448 | max gives 448; MSE and 4/6 not a quarter of it |
 | input_scale | linears with one input | equal | equal | they see one tensor: one amax |
 
 Where nearly all groups of one kind reach 448 exactly, as `max` calibration makes it, the rest must too.
@@ -56,8 +56,8 @@ def scale(tensor: Tensor, values: np.ndarray) -> Iterator[Finding]:
     if wrong.any():
         value = values[int(np.argmax(wrong))]
         message = (
-            f"it is {value}, of amax {value * factor:.3g}: no calibration gives less than {least:.3g} or more "
-            f"than {most:.3g}"
+            f"it is {value}, of amax {value * factor:.3g}: no calibration gives less than {least:.3g} or "
+            f"more than {most:.3g}"
         )
         yield Finding("mismatched", message, tensor=tensor.name, found=str(value))
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.checkpoint.ties import Ties
 from pipeline.verify.inventory import Inventory
 from pipeline.verify.report import Finding
 from pipeline.verify.settings import text
-from pipeline.verify.ties import Ties
 
 MODEL, QUANT = "config.json", "hf_quant_config.json"
 _PREDICTION = re.compile(r"(^|[.*])(mtp|nextn|eh_proj|enorm|hnorm|shared_head)")

@@ -14,7 +14,8 @@ from pipeline.verify.report import Finding, Level
 
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 PREDICTORS = (
-    "num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers", "num_mtp_layers", "mtp_num_layers",
+    "num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers", "num_mtp_layers",
+    "mtp_num_layers",
 )  # fmt: skip
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
@@ -145,13 +146,13 @@ class _Fellows:
                             yield Finding(kind, why, tensor=f"{self._container}.{layer}.{name}")  # type: ignore[arg-type]
             if unsure:
                 level.unchecked.append(
-                    f"layers {', '.join(map(str, sorted(unsure)[:8]))} of {self._container} differ from others in "
-                    "having k_proj and v_proj: they share another layer's keys and values, or are incomplete; "
-                    "source=DIR tells"
+                    f"layers {', '.join(map(str, sorted(unsure)[:8]))} of {self._container} differ from others "
+                    "in having k_proj and v_proj: they share another layer's keys and values, or are "
+                    "incomplete; source=DIR tells"
                 )
 
     def _optional(self, sets: Iterable[frozenset[str]], part: str) -> set[str]:
-        """Modules of several modules, such as an indexer, which some layers have whole and others not at all."""
+        """Modules of several modules, such as an indexer: some layers have them whole, others not at all."""
         inside: dict[str, set[frozenset[str]]] = defaultdict(set)
         known = list(sets)
         for prefix in {".".join(name.split(".")[:2]) for names in known for name in names}:

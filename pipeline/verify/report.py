@@ -79,8 +79,8 @@ class Level:
             if len(findings) <= ALONE:
                 self.add(*findings)
                 continue
-            more = f"{findings[0].message} (and {len(findings) - 1} more like it, the last {findings[-1].where()})"
-            self.add(replace(findings[0], message=more))
+            more = f"and {len(findings) - 1} more like it, the last {findings[-1].where()}"
+            self.add(replace(findings[0], message=f"{findings[0].message} ({more})"))
             self.kinds[findings[0].kind] += len(findings) - 1
 
     @property

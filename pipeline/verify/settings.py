@@ -2,10 +2,10 @@
 
 | key | may differ |
 |---|---|
-| quantization_config, compression_config | always: the quantization is what was changed, and is judged by itself |
-| transformers_version, _name_or_path, _attn_implementation… | always: they say who wrote the file, or how it ran |
+| quantization_config, compression_config | always: the quantization is judged by itself |
+| transformers_version, _name_or_path, _attn_implementation… | always: who wrote the file, or how it ran |
 | dtype, torch_dtype | it may name a dtype of a good part of the checkpoint's plain matrices |
-| rope_theta, rope_scaling, rope_parameters, partial_rotary_factor | in spelling: transformers 5 keeps all in rope_parameters |
+| rope_theta, rope_scaling, partial_rotary_factor | in spelling: transformers 5 has rope_parameters |
 | num_experts, num_local_experts | in spelling |
 | a key on one side only | where the other side's class takes that value for a missing key |
 
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.verify.defaults import UNKNOWN, default
+from pipeline.checkpoint.defaults import UNKNOWN, default
 from pipeline.verify.report import Finding
 
 MODEL = "config.json"
@@ -80,8 +80,8 @@ class Comparison:
             if taken is UNKNOWN:
                 if have is not None:
                     self.unchecked.append(
-                        f"{MODEL} says {name} = {_text(have)}, the source's does not name it, and what a model "
-                        "takes without it is not known"
+                        f"{MODEL} says {name} = {_text(have)}, the source's does not name it, and what a "
+                        "model takes without it is not known"
                     )
             elif not _same(taken, have):
                 self._differs(name, have, taken, "the source's does not name it: ")

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.checkpoint import ties
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import Tensor, read_header
 from pipeline.errors import Stop
 from pipeline.nvfp4 import BLOCK
 from pipeline.progress import Bar
-from pipeline.verify import beside, cache, dimensions, layout, plausible, quantconfig, regularity, ties
+from pipeline.verify import beside, cache, dimensions, layout, plausible, quantconfig, regularity
 from pipeline.verify.inventory import SCALES, Inventory, against_source, fused_groups, natural
 from pipeline.verify.plausible import BlockScales, Raw
 from pipeline.verify.report import Finding, Level

@@ -19,6 +19,7 @@ import numpy as np
 from pipeline import nvfp4
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import Tensor
+from pipeline.checkpoint.ties import Ties, of_source
 from pipeline.errors import Stop, one_line
 from pipeline.progress import Bar
 from pipeline.verify import diagnose, quantconfig
@@ -26,7 +27,6 @@ from pipeline.verify.inventory import SCALES, Inventory, against_source, fused_g
 from pipeline.verify.recompute import dequantized_to_float32, follows, group_scale_2, plain, quantize
 from pipeline.verify.report import Finding, Level
 from pipeline.verify.structure import not_understood, read_tensors
-from pipeline.verify.ties import Ties, of_source
 
 _DIAGNOSED = 8  # differing modules whose cause is looked for: it takes far longer than to compare them
 _SLICE = 1 << 22  # values compared at a time where the dtypes differ
@@ -117,16 +117,19 @@ def check(folder: Path, source: Source, threads: int, sealed: dict[str, Any] | N
 
 
 def _another_algorithm(differing: list[Outcome], quantized: int) -> str | None:
-    """Whether block scales were chosen in another way than ours all over, and the codes are right for them."""
+    """Whether block scales were chosen in another way all over, and the codes are right for them."""
     packed = [outcome for outcome in differing if outcome.quantized]
     linears = len({module for outcome in packed for module, _ in outcome.findings})
-    known = {finding.cause for outcome in packed for _, finding in outcome.findings} - {None, diagnose.OTHER_SOURCE}
+    known = {finding.cause for outcome in packed for _, finding in outcome.findings} - {
+        None,
+        diagnose.OTHER_SOURCE,
+    }
     if known or 2 * linears < quantized or not all(outcome.other_scales for outcome in packed):
         return None
     return (
-        f"{linears} of {quantized} quantized linears have other block scales than max calibration gives, and every "
-        "code of them follows from the source and these scales: another algorithm (MSE, 4/6 or the like) chose "
-        "them, which this version does not recompute"
+        f"{linears} of {quantized} quantized linears have other block scales than max calibration gives, and "
+        "every code of them follows from the source and these scales: another algorithm (MSE, 4/6 or the like) "
+        "chose them, which this version does not recompute"
     )
 
 

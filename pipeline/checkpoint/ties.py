@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.checkpoint import defaults
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import Tensor
-from pipeline.verify import defaults
+from pipeline.errors import Stop
 
 INPUT = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "embeddings")
 OUTPUT = ("lm_head", "embed_out", "output")
@@ -52,10 +53,22 @@ def of_source(source: Source) -> Ties:
     first, last = pair(source.weights())
     if first is None or last is None:
         return Ties(True)
-    same = source.tensors[first].shape == source.tensors[last].shape and np.array_equal(
-        source.bits(first), source.bits(last)
-    )
-    return Ties(bool(same), contradicted=not same)
+    if source.is_fp8(first) or source.is_fp8(last):
+        same = bool(np.array_equal(source.bits(first), source.bits(last)))
+    else:
+        same = equal(source.stored(first), source.stored(last))
+    return Ties(same, contradicted=not same)
+
+
+def check(source: Source) -> None:
+    """Raises Stop for a source that says its embeddings are one tensor and stores two that differ."""
+    if of_source(source).contradicted:
+        first, last = pair(source.weights())
+        raise Stop(
+            f"{source.path} says that its embeddings are tied (tie_word_embeddings, or its class's default), "
+            f"and its {last} is not its {first}: one of them would be lost; set tie_word_embeddings to false in "
+            f"its config.json, or take {last} out"
+        )
 
 
 def of_checkpoint(config: defaults.Config, folder: Path, tensors: dict[str, Tensor]) -> Ties:
