@@ -66,8 +66,8 @@ def check(source: Source) -> None:
         first, last = pair(source.weights())
         raise Stop(
             f"{source.path} says that its embeddings are tied (tie_word_embeddings, or its class's default), "
-            f"and its {last} is not its {first}: one of them would be lost; set tie_word_embeddings to false in "
-            f"its config.json, or take {last} out"
+            f"and its {last} is not its {first}: one of them would be lost; set tie_word_embeddings to false "
+            f"in its config.json, or take {last} out"
         )
 
 

@@ -8,6 +8,7 @@ from pipeline.verify.regularity import LAYERS
 from pipeline.verify.report import Finding, Level
 
 UNSCALED = "the KV cache is {} and no scale of it is stored: engines take 1.0 (as fp8_cast means it)"
+_ATTENTION = ("attn", "attention", "qkv", "kv_", "mixer")
 BIASED = "{} biases of the KV cache are stored: no known engine reads them"
 
 
@@ -41,17 +42,33 @@ def _superfluous(inventory: Inventory, said: Said, recipe: str | None) -> list[F
     modules = inventory.modules()
     found = []
     for name in inventory.cache:
-        stem = name.rpartition(".")[0]
+        stem, _, leaf = name.rpartition(".")
+        shape = inventory.tensors[name].shape
         if said.cache is None:
             why = "the configuration says that the KV cache is not quantized"
-        elif stem not in modules and stem.rpartition(".")[0] not in modules:
-            why = "a scale or bias of the KV cache beside no module"
+        elif not _belongs(stem, leaf[0], modules):
+            why = "a scale or bias of the KV cache beside no module that has keys or values"
+        elif leaf.endswith("_scale") and shape not in ((), (1,)):
+            found.append(
+                Finding("mismatched", f"its shape is {list(shape)}; a scale is one number", tensor=name)
+            )
+            continue
         elif name.endswith("_bias") and recipe not in (None, "fp8_affine"):
             why = f"the recipe's KV cache is {recipe}, which has no biases"
         else:
             continue
         found.append(Finding("extra", why, tensor=name))
     return found
+
+
+def _belongs(stem: str, kind: str, modules: set[str]) -> bool:
+    """Whether a scale of keys (`k`) or values (`v`) may be beside this module."""
+    outer, _, leaf = stem.rpartition(".")
+    if leaf == f"{kind}_proj":
+        return stem in modules or outer in modules
+    projects = leaf in ("q_proj", "o_proj", "k_proj", "v_proj")
+    attends = any(word in leaf for word in _ATTENTION) or any(word in outer for word in _ATTENTION)
+    return not projects and attends and (stem in modules or outer in modules)
 
 
 def _wanted(inventory: Inventory, said: Said, scales: set[str]) -> set[str]:

@@ -3,6 +3,7 @@
 Each size is looked for where decoders have it. A size that fits one layer holds: some models vary it.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,12 @@ from pipeline.verify.report import Finding
 from pipeline.verify.settings import MODEL
 
 Config = Mapping[str, Any]
+_NUMBERS = {
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "vocab_size",
+    "intermediate_size", "moe_intermediate_size", "num_local_experts", "num_experts", "n_routed_experts",
+    "num_experts_per_tok", "rms_norm_eps", "rope_theta", "max_position_embeddings",
+}  # fmt: skip
 _WIDTHS = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "ffn_hidden_size")
 
 
@@ -22,6 +29,11 @@ def check(config: Config, tensors: Mapping[str, Tensor]) -> Iterator[Finding]:
     """A finding for each size that no tensor has where one should."""
     text = config.get("text_config")
     own = text if isinstance(text, dict) else config
+    for key in _NUMBERS & own.keys():
+        if own[key] is not None and (isinstance(own[key], (bool, str, dict)) or own[key] == []):
+            yield Finding(
+                "mismatched", f"{key} is {json.dumps(own[key])[:80]}, which is no number", file=MODEL
+            )
     shapes: dict[str, set[tuple[int, int]]] = {}
     for name, tensor in tensors.items():
         if (

@@ -25,6 +25,11 @@ def natural(name: str) -> list[Any]:
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]{1,18})", name))]
 
 
+def kind(name: str) -> str:
+    """A tensor's name with `#` for the numbers of layers and experts."""
+    return re.sub(r"(?<=\.)[0-9]+(?=\.|$)", "#", name)
+
+
 def of_config(config: Mapping[str, Any], keys: Iterable[str]) -> int | None:
     """The first of these counts that config.json gives, at its top or for its text model."""
     inner = config.get("text_config")

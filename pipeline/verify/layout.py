@@ -9,7 +9,7 @@ import re
 
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import Tensor
-from pipeline.verify.inventory import SCALES, Inventory
+from pipeline.verify.inventory import SCALES, Inventory, kind
 
 FLOATS = ("BF16", "F16", "F32", "F64")
 _BUFFERS = ("I64", "BOOL")  # positions, counters, masks: no layout keeps codes in them
@@ -31,7 +31,7 @@ def unexplained(inventory: Inventory, source: Source | None) -> list[str]:
         tensor = inventory.tensors[name]
         if name in inventory.cache or _explained(name, inventory) or _source_has(tensor, source):
             continue
-        kinds.setdefault(re.sub(r"\d+", "#", name), []).append(tensor)
+        kinds.setdefault(kind(name), []).append(tensor)
     return [_sentence(sorted(found, key=lambda tensor: tensor.name)) for found in kinds.values()]
 
 

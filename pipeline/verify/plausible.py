@@ -12,7 +12,6 @@
 Where nearly all groups of one kind reach 448 exactly, as `max` calibration makes it, the rest must too.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
@@ -20,7 +19,7 @@ import numpy as np
 
 from pipeline.checkpoint.tensors import Tensor
 from pipeline.nvfp4 import bf16_to_f32, e4m3_to_f32
-from pipeline.verify.inventory import Inventory
+from pipeline.verify.inventory import Inventory, kind
 from pipeline.verify.report import Finding
 
 BOUNDS = {
@@ -55,8 +54,9 @@ def scale(tensor: Tensor, values: np.ndarray) -> Iterator[Finding]:
     wrong = np.isfinite(amax) & (amax > 0) & ((amax < least) | (amax > most))
     if wrong.any():
         value = values[int(np.argmax(wrong))]
+        stands = float(value) * factor
         message = (
-            f"it is {value}, of amax {value * factor:.3g}: no calibration gives less than {least:.3g} or "
+            f"it is {value}, of amax {stands:.3g}: no calibration gives less than {least:.3g} or "
             f"more than {most:.3g}"
         )
         yield Finding("mismatched", message, tensor=tensor.name, found=str(value))
@@ -96,7 +96,7 @@ class BlockScales:
         for group in groups:
             known = [self._largest[module] for module in group if module in self._largest]
             if len(known) == len(group) and max(known) > 0:
-                kinds[re.sub(r"\d+", "#", group[0])].append((group[0], max(known)))
+                kinds[kind(group[0])].append((group[0], max(known)))
         for found in kinds.values():
             full = sum(largest == FULL for _, largest in found)
             strict = len(found) >= _ENOUGH and full >= _NEARLY_ALL * len(found)

@@ -240,7 +240,7 @@ def _lower(name: Any) -> Any:
 def _disagreements(inner: dict[str, Any], outer: dict[str, Any]) -> Iterator[Finding]:
     """What both say, and say differently. A producer or a group size that one leaves out is no matter."""
     for what in sorted(inner):
-        if what in ("producer", "group_size", "quant_algo") and None in (inner[what], outer[what]):
+        if what in ("producer", "group_size") and None in (inner[what], outer[what]):
             continue
         have, want = inner[what], outer[what]
         if what == "excluded modules" and isinstance(have, list) and isinstance(want, list):

@@ -20,6 +20,7 @@ PREDICTORS = (
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 _KINDS = 4  # a list of config.json with no more different values than these tells layers' types
+_BY_LAYER = re.compile("layer|attn|attention|block|mixer|mlp|indexer|pattern")  # names of such lists
 _BEYOND = 8  # experts beyond those that are there, listed one by one
 _KV = ("k_proj", "v_proj", "k_norm", "v_norm")
 
@@ -99,8 +100,8 @@ def _kinds(config: Mapping[str, Any], count: int | None) -> dict[int, tuple[Any,
     lists = [
         value
         for part in (config, inner if isinstance(inner, dict) else {})
-        for _, value in sorted(part.items())
-        if isinstance(value, list) and len(value) == count
+        for key, value in sorted(part.items())
+        if isinstance(value, list) and len(value) == count and _BY_LAYER.search(key)
         if all(isinstance(entry, (str, int)) for entry in value) and len(set(value)) <= _KINDS
     ]
     return {layer: tuple(value[layer] for value in lists) for layer in range(count or 0)} if lists else {}
@@ -117,6 +118,7 @@ class _Fellows:
 
     def judge(self, level: Level) -> Iterator[Finding]:
         """Findings; what may well be so goes to the notes, what a source alone can tell to `unchecked`."""
+        yield from self._weightless()
         parts: dict[str, dict[int, set[str]]] = defaultdict(dict)
         for layer, names in self._all.items():
             parts[""][layer] = {name.split(".")[0] for name in names}
@@ -146,10 +148,21 @@ class _Fellows:
                             yield Finding(kind, why, tensor=f"{self._container}.{layer}.{name}")  # type: ignore[arg-type]
             if unsure:
                 level.unchecked.append(
-                    f"layers {', '.join(map(str, sorted(unsure)[:8]))} of {self._container} differ from others "
-                    "in having k_proj and v_proj: they share another layer's keys and values, or are "
+                    f"layers {', '.join(map(str, sorted(unsure)[:8]))} of {self._container} differ from "
+                    "others in having k_proj and v_proj: they share another layer's keys and values, or are "
                     "incomplete; source=DIR tells"
                 )
+
+    def _weightless(self) -> Iterator[Finding]:
+        """Modules that have something, but no weight, where the same module of other layers has one."""
+        with_weight = {name for names in self._all.values() for name in names if name.endswith(".weight")}
+        for layer, names in sorted(self._all.items()):
+            for module in sorted({name.rpartition(".")[0] for name in names}):
+                weight = f"{module}.weight"
+                if weight in with_weight - names:
+                    yield Finding(
+                        "missing", "other layers have it", tensor=f"{self._container}.{layer}.{weight}"
+                    )
 
     def _optional(self, sets: Iterable[frozenset[str]], part: str) -> set[str]:
         """Modules of several modules, such as an indexer: some layers have them whole, others not at all."""

@@ -17,7 +17,7 @@ from pipeline.checkpoint.tensors import Tensor, read_header
 from pipeline.errors import Stop
 from pipeline.nvfp4 import BLOCK
 from pipeline.progress import Bar
-from pipeline.verify import beside, cache, dimensions, layout, plausible, quantconfig, regularity
+from pipeline.verify import beside, cache, dimensions, layout, plausible, quantconfig, regularity, shapes
 from pipeline.verify.inventory import SCALES, Inventory, against_source, fused_groups, natural
 from pipeline.verify.plausible import BlockScales, Raw
 from pipeline.verify.report import Finding, Level
@@ -55,14 +55,14 @@ def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = N
     if source is not None:
         bound = ties.of_source(source)
         level.group(against_source(inventory, source.weights(), bound))
-        level.group(_shapes(inventory, source))
+        level.group(shapes.of_source(inventory, source))
         compared = Comparison(said.config, source.config, source.path, _dtypes(inventory))
         level.add(*compared.findings)
         level.unchecked += compared.unchecked
     else:
         bound = ties.of_checkpoint(said.config, folder, tensors)
         regularity.check(inventory, said.config, level)
-        level.group(_one_shape(inventory))
+        level.group(shapes.regular(inventory))
         level.group(dimensions.check(said.config, {name: tensors[name] for name in inventory.model}))
     level.add(*_embeddings(inventory, said, bound, source))
     level.group(quantconfig.patterns_name_modules(said, inventory, bound, level.notes))
@@ -241,35 +241,6 @@ def _embeddings(
     if found < (1 if bound.tied else 2):
         message = f"{found} tensors are as long as config.json's vocabulary of {size}"
         yield Finding("missing", f"{message}: an embedding or the output head is not there", file=MODEL)
-
-
-def _shapes(inventory: Inventory, source: Source) -> Iterator[Finding]:
-    for name in sorted(inventory.model & source.tensors.keys(), key=natural):
-        tensor, wanted = inventory.tensors[name], source.tensors[name].shape
-        packed = tensor.dtype == "U8" and source.tensors[name].dtype != "U8"
-        have = (*tensor.shape[:-1], 2 * tensor.shape[-1]) if packed and tensor.shape else tensor.shape
-        if have != wanted:
-            message = f"it holds {list(have)} weights, the source {list(wanted)}"
-            yield Finding("mismatched", message, tensor=name)
-        elif not packed and tensor.dtype not in layout.FLOATS and tensor.dtype != source.dtype(name):
-            yield Finding(
-                "mismatched", f"it is {tensor.dtype}, in the source {source.dtype(name)}", tensor=name
-            )
-
-
-def _one_shape(inventory: Inventory) -> Iterator[Finding]:
-    """The experts of a layer have one shape and dtype each for what they have in common."""
-    first: dict[tuple[str, str], Tensor] = {}
-    for name in sorted(inventory.tensors, key=natural):
-        before, expert, after = name.partition(".experts.")
-        if not expert or not after.partition(".")[0].isdigit():
-            continue
-        tensor = inventory.tensors[name]
-        other = first.setdefault((before, after.partition(".")[2]), tensor)
-        if (tensor.dtype, tensor.shape) != (other.dtype, other.shape):
-            found, fellow = (f"{one.dtype} {list(one.shape)}" for one in (tensor, other))
-            message = f"it is {found}; {other.name} is {fellow}"
-            yield Finding("mismatched", message, tensor=name)
 
 
 def _index(folder: Path, tensors: dict[str, Tensor]) -> Iterator[Finding]:

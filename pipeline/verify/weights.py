@@ -128,8 +128,8 @@ def _another_algorithm(differing: list[Outcome], quantized: int) -> str | None:
         return None
     return (
         f"{linears} of {quantized} quantized linears have other block scales than max calibration gives, and "
-        "every code of them follows from the source and these scales: another algorithm (MSE, 4/6 or the like) "
-        "chose them, which this version does not recompute"
+        "every code of them follows from the source and these scales: another algorithm (MSE, 4/6 or the "
+        "like) chose them, which this version does not recompute"
     )
 
 
