@@ -22,6 +22,8 @@ FOREIGN = (
     ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ckpt", ".npz", ".npy", ".pkl", ".pickle",
     ".joblib", ".tflite", ".mlmodel", ".tar", ".engine", ".nemo", ".distcp", ".ggml", ".pdparams",
 )  # fmt: skip
+_INSTEAD = ("adapter_config.json", "pytorch_model.bin.index.json", "tf_model.h5.index.json")
+_OTHER_QUANTIZERS = ("quantize_config.json", "quant_config.json", "quantization_config.json")
 COMPILED = (".pyc", ".so", ".pyd", ".dll")
 _GENERATION = "generation_config.json"
 _GENERATION_FREE = {"transformers_version", "_from_model_config"}
@@ -32,6 +34,8 @@ def check(folder: Path, source: Path | None, config: dict[str, Any], sealed: boo
     """Add to `level` what differs from the source's files, or what nobody looked at."""
     files = _names(folder)
     level.add(*_foreign(files))
+    for name in sorted(files & set(_OTHER_QUANTIZERS)):
+        level.unchecked.append(f"{name} is the configuration of another quantizer, which engines may read")
     level.add(*_readable(folder, files))
     level.add(*_named_code(config, files))
     if source is None:
@@ -59,6 +63,8 @@ def _foreign(files: set[str]) -> Iterator[Finding]:
         if at_top and low.endswith(FOREIGN):
             why = "weights in another format: an engine may load them, and nothing here checks them"
             yield Finding("extra", why, file=name)
+        elif low in _INSTEAD:
+            yield Finding("extra", "engines load other weights, or more, where it stands", file=name)
         elif low.endswith(COMPILED):
             yield Finding("extra", "compiled code: it may run, and nobody can read it", file=name)
 

@@ -23,6 +23,11 @@ def check(inventory: Inventory, said: Said, sealed: dict[str, Any] | None, level
     if biases and not level.kinds:
         level.notes.append(BIASED.format(biases))
     if said.cache is None:
+        if _format(sealed) not in (None, "none"):
+            why = (
+                f"the recipe quantized the KV cache ({_format(sealed)}), which the configuration does not say"
+            )
+            level.add(Finding("missing", why, file=said.file))
         return
     scales = {name for name in inventory.cache if name.endswith("_scale")}
     if not scales:

@@ -56,9 +56,10 @@ def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = N
         bound = ties.of_source(source)
         level.group(against_source(inventory, source.weights(), bound))
         level.group(shapes.of_source(inventory, source))
-        compared = Comparison(said.config, source.config, source.path, _dtypes(inventory))
-        level.add(*compared.findings)
-        level.unchecked += compared.unchecked
+        if said.config:  # else it is named already
+            compared = Comparison(said.config, source.config, source.path, _dtypes(inventory))
+            level.add(*compared.findings)
+            level.unchecked += compared.unchecked
     else:
         bound = ties.of_checkpoint(said.config, folder, tensors)
         regularity.check(inventory, said.config, level)

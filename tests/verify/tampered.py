@@ -13,8 +13,8 @@ UNPROVEN = {
     "same tensors": "how tensors lie in files: padding, metadata, a scalar as [1], the index's own metadata",
     "equal in value": "another dtype with the same values, which the weights level says in a note",
     "unread": "files that no engine reads, and keys that tell only who wrote a file",
-    "same meaning": "JSON laid out anew",
-    "left out": "files that the checkpoint may leave to the source, by a rule of `verify.beside`",
+    "same meaning": "JSON laid out anew; a key left out that only repeats its default",
+    "left out": "hf_quant_config.json where config.json says it all",
 }
 SHARDS = 2
 INDEX, CONFIG, QUANT = "model.safetensors.index.json", "config.json", "hf_quant_config.json"

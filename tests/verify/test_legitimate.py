@@ -76,6 +76,10 @@ def test_our_own_calibrated_scales_may_not_be_left_out(tmp_path: Path, source: P
     found = Verified(made, source)
     assert found.status == 1
     assert "the recipe calibrated" in found.first("structure")["message"]
+    for name, keys in (("config.json", "kv_cache_scheme"), ("hf_quant_config.json", "kv_cache_quant_algo")):
+        part = "quantization_config" if name == "config.json" else "quantization"
+        edit_json(made / name, lambda c, part=part, keys=keys: c[part].pop(keys))
+    assert "the recipe quantized the KV cache" in Verified(made, source).first("structure")["message"]
 
 
 def prediction(tensors: Tensors) -> None:

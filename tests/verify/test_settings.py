@@ -195,6 +195,8 @@ FILES: dict[str, tuple[Callable[[Path], Any], int]] = {
     "weights of llama.cpp": (put("model.gguf", "x"), 1),
     "a checkpoint of torch": (put("consolidated.00.pth", "x"), 1),
     "compiled code": (put("__pycache__/a.pyc"), 1),
+    "an adapter": (put("adapter_config.json", "{}"), 1),
+    "another quantizer's configuration": (put("quantize_config.json", "{}"), 2),
     "a card": (put("README.md", "hello"), 0),
     "torch's weights for others, below": (put("original/consolidated.pth"), 0),
 }  # fmt: skip
