@@ -56,7 +56,7 @@ def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = N
         bound = ties.of_source(source)
         level.group(against_source(inventory, source.weights(), bound))
         level.group(shapes.of_source(inventory, source))
-        if said.config:  # else it is named already
+        if said.config or not any(finding.file == MODEL for finding in said.findings):  # else it is named
             compared = Comparison(said.config, source.config, source.path, _dtypes(inventory))
             level.add(*compared.findings)
             level.unchecked += compared.unchecked

@@ -61,6 +61,11 @@ def test_a_key_may_not_be_left_out(pair: tuple[Path, Path], key: str) -> None:
     assert Verified(pair[1], pair[0], ONLY).status == 1
 
 
+def test_an_empty_configuration_is_another_one(pair: tuple[Path, Path]) -> None:
+    (pair[1] / CONFIG).write_text("{}")
+    assert Verified(pair[1], pair[0], ONLY).status == 1
+
+
 def test_a_key_that_nobody_knows_is_not_judged(pair: tuple[Path, Path]) -> None:
     edit_json(pair[1] / CONFIG, lambda c: c.update(something_new=3))
     found = Verified(pair[1], pair[0], ONLY)
