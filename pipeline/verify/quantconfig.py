@@ -74,6 +74,10 @@ def read(folder: Path) -> Said:
     said.config = config or {}
     if config is None and not said.findings:
         said.findings.append(Finding("missing", "every checkpoint has one", file=MODEL))
+    for place, content, key in ((MODEL, said.config, "quantization_config"), (QUANT, quant, "quantization")):
+        if content is not None and not isinstance(content.get(key, {}), dict):
+            why = f"{key} is {text(content[key])}, which says nothing of a quantization"
+            said.findings.append(Finding("mismatched", why, file=place))
     inner = _flat(_dict(said.config, "quantization_config"))
     ours = _inner_form(inner)
     if quant is not None:

@@ -190,6 +190,14 @@ def group(**change: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return edit
 
 
+@pytest.mark.parametrize("value", ["x", None, [], 4])
+@pytest.mark.parametrize("name", ["config.json", "hf_quant_config.json"])
+def test_a_quantization_that_is_no_object(checkpoint: Path, name: str, value: Any) -> None:
+    key = "quantization_config" if name == "config.json" else "quantization"
+    edit_json(checkpoint / name, lambda c: c.update({key: value}))
+    assert Verified(checkpoint, None, ("structure",)).status == 1
+
+
 CONTRADICTIONS: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], int]] = {
     "num_bits": (part(num_bits=8), 1),
     "dynamic": (part(dynamic=True), 1),
