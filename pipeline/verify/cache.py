@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.verify.inventory import CACHE, Inventory, natural, of_config
+from pipeline.verify.inventory import Inventory, natural, of_config
 from pipeline.verify.quantconfig import Said
 from pipeline.verify.regularity import LAYERS
 from pipeline.verify.report import Finding, Level
@@ -105,6 +105,3 @@ def _format(sealed: dict[str, Any] | None) -> str | None:
     except (KeyError, TypeError):
         return None
     return value if isinstance(value, str) and value in ("fp8", "fp8_affine", "fp8_cast", "none") else None
-
-
-__all__ = ["CACHE", "check"]
