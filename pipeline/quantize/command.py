@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline import manifest, ranks, stage, tracking
 from pipeline.calibration import stage as samples_stage
-from pipeline.checkpoint import remote_code
+from pipeline.checkpoint import remote_code, ties
 from pipeline.checkpoint.source import Source, opened
 from pipeline.config import QuantizeConfig, compose
 from pipeline.digest import readable_json
@@ -123,6 +123,8 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
             "leave it out"
         )
     remote_code.for_model(source.path, config.model.remote_code)  # what is not pinned is named now
+    if all(source.here(name) for name in ties.pair(source.weights()) if name is not None):
+        ties.check(source)  # else once they are here, before the first batch
     tools = materialise(config.toolchain.series, config.work_dir / "toolchains")
     samples_from = samples_stage.describe(config)
     samples_key = manifest.key_of("samples", **samples_from)

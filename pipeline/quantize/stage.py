@@ -11,6 +11,7 @@ from typing import Any
 from pipeline import stage
 from pipeline.calibration import tokenizer
 from pipeline.calibration.batches import BATCHING, Batch, batches, read_samples
+from pipeline.checkpoint import ties
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import read_folder
 from pipeline.config.schema import QuantizeConfig
@@ -78,6 +79,7 @@ def make(
         Stop: when the device is missing, the source does not fit its model, or calibration fails.
     """
     activate(plan.tools)
+    ties.check(plan.source)
     device = choose_device(config.hardware.device)
     settle(config.hardware.threads, config.seed)
     tokens = read_samples(plan.samples_dir)

@@ -44,7 +44,7 @@ def run(config: VerifyConfig, console: Console) -> int:
     seal = integrity.Seal(folder)
 
     def check_structure() -> Level:
-        level = structure.check(folder, source)
+        level = structure.check(folder, source, seal.body)
         level.unchecked += [refused] if refused and config.source is not None else []
         return level
 

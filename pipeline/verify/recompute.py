@@ -8,6 +8,8 @@ from pipeline import nvfp4
 from pipeline.checkpoint.source import SCALE_SUFFIX, Source
 from pipeline.checkpoint.tensors import Tensor
 
+_WINDOW = 1 << 22  # weights recomputed at a time in numpy
+
 Packed = dict[str, np.ndarray]
 """`weight`, `weight_scale` and `weight_scale_2` of one linear, raw bits, the last a float32 scalar."""
 
@@ -35,6 +37,40 @@ def quantize(source: Source, module: str, scale_2: np.float32, float32: bool = F
             weight, scale_inv, scale_2, block=source.block, unrounded_scales=float32
         )
     return {"weight": packed, "weight_scale": scale, "weight_scale_2": np.array(scale_2)}
+
+
+def follows(source: Source, module: str, tensors: dict[str, Tensor]) -> bool:
+    """Whether every code of a linear is the nearest to its weight under the scales as they are stored."""
+    stored = [tensors.get(f"{module}.{leaf}") for leaf in ("weight", "weight_scale", "weight_scale_2")]
+    packed, scale, scale_2 = stored
+    weight, scale_inv = operands(source, module)
+    if packed is None or scale is None or scale_2 is None or scale_2.dtype != "F32" or scale_2.size != 4:
+        return False
+    rows, columns = weight.shape
+    if packed.dtype != "U8" or packed.shape != (rows, columns // 2) or scale.dtype != "F8_E4M3":
+        return False
+    if columns % nvfp4.BLOCK or scale.shape != (rows, columns // nvfp4.BLOCK):
+        return False
+    bits = weight if scale_inv is None else source.bits(f"{module}.weight")
+    shared = np.frombuffer(scale_2.raw().tobytes(), "<f4")[0]
+    height = max(1, _WINDOW // columns)
+    for first in range(0, rows, height):
+        part = slice(first, first + height)
+        step = np.repeat(nvfp4.e4m3_to_f32(scale.bits()[part]) * shared, nvfp4.BLOCK, axis=1)
+        if not np.array_equal(codes(nvfp4.bf16_to_f32(bits[part]), step), packed.bits()[part]):
+            return False
+    return True
+
+
+def codes(values: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Packed E2M1 codes of float32 values, each divided by its step; plain numpy."""
+    with np.errstate(all="ignore"):
+        y = values / step
+    size = np.abs(y)
+    code = np.searchsorted(np.array([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5], np.float32), size).astype(np.uint8)
+    code += np.isin(size, np.array([0.75, 1.75, 3.5], np.float32))
+    code |= (y < 0).astype(np.uint8) << 3
+    return code[:, 1::2] << 4 | code[:, ::2]
 
 
 def plain(source: Source, name: str, float32: bool = False) -> tuple[np.ndarray, str]:

@@ -47,10 +47,12 @@ def record(tokens: Any, **changed: Any) -> dict[str, Any]:
 def test_aiperf_is_given_no_template_and_no_control_characters(tmp_path, benchmark: Benchmark, what: str):
     dialect = Dialect("ignore_eos", {}, "max_tokens", usage=True)
     with pytest.raises(Usage, match="choose another name"):
-        load._order(benchmark, target(NAMES[what]), dialect, tmp_path)
+        load._order(benchmark, target(NAMES[what]), dialect, tmp_path, tmp_path / "words")
+    words = tmp_path / f"{NAMES[what]}\x07"
     with pytest.raises(Usage, match="choose another name"):
-        load._order(benchmark, target(tokenizer=Path("/data") / f"{NAMES[what]}\x07"), dialect, tmp_path)
-    assert json.dumps(load._order(benchmark, target("meta-llama/Llama-3 8B"), dialect, tmp_path))
+        load._order(benchmark, target("meta-llama/Llama-3 8B"), dialect, tmp_path, words)
+    words = tmp_path / "words"
+    assert json.dumps(load._order(benchmark, target("meta-llama/Llama-3 8B"), dialect, tmp_path, words))
 
 
 @pytest.mark.parametrize("tokens", [0, -5, 10**18, 217, 1e300])
