@@ -57,8 +57,9 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
     except Stop:
         raise Stop(f"{shown(final)} is damaged: remove it, it will be made again") from None
     _hold_to_seal(checkpoint, files)
-    console.print(f"{shown(checkpoint)} is dequantized to {shown(final)}", markup=False)
-    with stage.building(final) as partial:
+
+    def make(partial: Path) -> dict[str, Any]:
+        console.print(f"{shown(checkpoint)} is dequantized to {shown(final)}", markup=False)
         _write(tensors, bits, partial)
         plain = {name: value for name, value in config.items() if name != "quantization_config"}
         (partial / "config.json").write_text(readable_json(plain), encoding="utf-8")
@@ -75,7 +76,9 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
             "platform": {},
             "statistics": {"tensors": len(tensors)},
         }
-        stage.seal(partial, final, body)
+        return stage.seal(partial, final, body)
+
+    stage.once(final, key, make)
     return final
 
 
