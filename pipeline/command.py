@@ -128,17 +128,20 @@ def _surroundings() -> None:
         Usage: when the working folder is gone.
     """
     try:
-        os.getcwd()
+        Path.cwd()
     except OSError:
         raise Usage("the working folder was removed: change to one that exists (cd)") from None
     try:
         getpass.getuser()
     except (KeyError, OSError):  # a container's user need not be in /etc/passwd; torch and MLflow ask
         os.environ["LOGNAME"] = f"uid{os.getuid()}"
-    if os.path.expanduser("~").startswith("~"):  # no HOME, and none in /etc/passwd
-        os.environ["HOME"] = os.devnull + "/no-home"  # what needs one is told that it cannot be written
+    try:
+        home = Path.home()
+    except RuntimeError:  # no HOME, and none in /etc/passwd: a folder `~` would be made here
+        home = Path(os.devnull, "no-home")  # what needs one is told that it cannot be written
+        os.environ["HOME"] = str(home)
     # torch keeps compiled code below /tmp under a name that others can guess, and runs what it finds there.
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "torchinductor"))
 
 
@@ -152,12 +155,12 @@ class _Standard(io.FileIO):
         super().__init__(number, "wb", closefd=False)
         self._lost, self._raises = False, raises
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any) -> int:
         size = memoryview(data).nbytes
         if self._lost:
             return size
         try:
-            return super().write(data)
+            return super().write(data) or 0
         except OSError as error:
             self._lost = True
             if self._raises and not isinstance(error, BrokenPipeError):

@@ -62,7 +62,7 @@ def system_error(error: BaseException) -> OSError | None:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk or a quota is used up; every library wraps the errno in its own way."""
+    """Whether an error says that a disk or a quota is used up; every library wraps it in its way."""
     cause = system_error(error)
     if cause is not None and cause.errno in (errno.ENOSPC, errno.EDQUOT):
         return True

@@ -137,9 +137,10 @@ def _take(handle: int, kind: int, path: Path) -> None:
 
 
 def _none_here(path: Path, error: OSError) -> Stop:
+    name = errno.errorcode[error.errno or 0]
     return Stop(
-        f"{path}: the filesystem here{_kind_of(path)} gives no file locks ({errno.errorcode[error.errno or 0]}), "
-        "and without one two commands would write over each other: mount it with locks (Lustre: -o flock; "
+        f"{path}: the filesystem here{_kind_of(path)} gives no file locks ({name}), and "
+        "without one two commands would write over each other: mount it with locks (Lustre: -o flock; "
         "NFS: start its lock service), or choose a place on another filesystem"
     )
 
@@ -178,7 +179,7 @@ def _holder(handle: int) -> str:
 
 def _is_still(path: Path, handle: int) -> bool:
     try:
-        there, ours = os.stat(path, follow_symlinks=False), os.fstat(handle)
+        there, ours = path.lstat(), os.fstat(handle)
     except FileNotFoundError:
         return False
     return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)

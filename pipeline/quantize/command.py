@@ -6,6 +6,7 @@
 Everything that can be wrong with a request is found before the first sample is drawn.
 """
 
+import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,15 @@ from pipeline.calibration import stage as samples_stage
 from pipeline.checkpoint.source import Source, check_remote_code, opened
 from pipeline.config import QuantizeConfig, compose
 from pipeline.digest import readable_json
-from pipeline.disk import free_at
-from pipeline.errors import Stop, Usage
+from pipeline.disk import check_writable, free_at
+from pipeline.errors import Stop, Usage, before_work
 from pipeline.fingerprint import choose_device
 from pipeline.progress import console, shown
 from pipeline.quantize import stage as quantize_stage
 from pipeline.quantize.stage import Plan
 from pipeline.ranks import Ranks
 from pipeline.redact import redact
-from pipeline.toolchain import materialise
+from pipeline.toolchain import activate, materialise
 
 _REAL = "minimax_m2_7_nvfp4"
 
@@ -90,10 +91,11 @@ def _agreed(config: QuantizeConfig, team: Ranks) -> tuple[QuantizeConfig, Plan]:
     """
     fault = None
     try:
-        source = opened(config.model, config.work_dir, streamed=team.count == 1)
-        config = _at(config, source.path)
-        plan = _preflight(config, source, team)
-    except Stop as stop:
+        with before_work():
+            source = opened(config.model, config.work_dir, streamed=team.count == 1)
+            config = _at(config, source.path)
+            plan = _preflight(config, source, team)
+    except Usage as stop:
         fault = str(stop)
     fault = team.first_fault(fault)
     if fault is not None:
@@ -129,7 +131,14 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
     key = manifest.key_of("quantize", **checkpoint_from)
     final = config.output_dir or config.work_dir / "checkpoints" / f"{config.recipe.name}-{key[:12]}"
     found = stage.find_sealed(final, key)
+    samples = stage.find_sealed(samples_dir, samples_key)
+    if samples is None:
+        check_writable(samples_dir.parent)
     if found is None:
+        check_writable(final.parent)
+        if team.leads:
+            stage.check_unused(final)
+        activate(tools)
         _room_for(final, sum(tensor.size for tensor in source.tensors.values()) - stage.taken(final))
         device = choose_device(config.hardware.device)
         if device == "cpu" and config.toolchain.series != "fixed":
@@ -141,7 +150,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
         tools=tools,
         samples_from=samples_from,
         samples_dir=samples_dir,
-        samples=stage.find_sealed(samples_dir, samples_key),
+        samples=samples,
         checkpoint_from=checkpoint_from,
         key=key,
         final=final,
@@ -151,11 +160,12 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
 
 def _name_latest(config: QuantizeConfig, plan: Plan) -> None:
     """Let `<work_dir>/checkpoints/<recipe>` point at the checkpoint just made or reused."""
-    if config.output_dir is None:
-        fresh = plan.final.parent / f".{plan.key}.link"
+    latest = plan.final.parent / config.recipe.name
+    if config.output_dir is None and not (latest.is_symlink() and latest.readlink() == Path(plan.final.name)):
+        fresh = plan.final.parent / f".{plan.key}.{os.getpid()}.link"
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(plan.final.name)
-        fresh.replace(plan.final.parent / config.recipe.name)
+        fresh.replace(latest)
 
 
 def disk(config: QuantizeConfig, source: Source) -> str:
