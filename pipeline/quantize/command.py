@@ -69,7 +69,7 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
     if team.leads:
         assert checkpoint is not None
         _name_latest(config, plan)
-        _summary(config, plan, checkpoint)
+        _summary(config, plan, checkpoint, tracked=tracker.lost is None)
     team.wait()  # the first rank to end would have some launchers end the others
     return 0
 
@@ -196,7 +196,7 @@ def _track(tracker: tracking.Tracker, sealed: dict[str, Any], reused: bool) -> N
     tracker.text(tracking.manifest_text(sealed), manifest.NAME)
 
 
-def _summary(config: QuantizeConfig, plan: Plan, sealed: dict[str, Any]) -> None:
+def _summary(config: QuantizeConfig, plan: Plan, sealed: dict[str, Any], tracked: bool) -> None:
     files = sealed["outputs"]["files"]
     said = sealed["statistics"]
     assert config.model.path is not None
@@ -210,7 +210,7 @@ def _summary(config: QuantizeConfig, plan: Plan, sealed: dict[str, Any]) -> None
         "coverage": _coverage(said),
         "prove it": f"verify checkpoint={final} source={source}",
     }
-    if config.tracking.uri is not None:
+    if config.tracking.uri is not None and tracked:
         lines["see the run"] = f"mlflow ui --backend-store-uri {redact(config.tracking.uri)}"
     for label, text in lines.items():
         if text:
