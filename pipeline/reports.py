@@ -11,7 +11,10 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.disk import check_writable, in_folder
 from pipeline.errors import Stop
+from pipeline.locks import alone
+from pipeline.progress import shown
 
 
 @dataclass
@@ -84,6 +87,7 @@ def place(asked: Path | None, checkpoint: Path, suffix: str, numbers: str) -> Pa
         raise Stop(f"{target} holds something else; choose another place with report=DIR")
     if not target.parent.is_dir():
         raise Stop(f"{target.parent} does not exist; choose another place with report=DIR")
+    check_writable(target.parent)
     return target
 
 
@@ -91,11 +95,13 @@ def place(asked: Path | None, checkpoint: Path, suffix: str, numbers: str) -> Pa
 def writing(target: Path) -> Iterator[Path]:
     """A fresh folder to write into, which then stands as `target`; a failure leaves the former one."""
     fresh = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    try:
-        yield fresh
-        shutil.rmtree(target, ignore_errors=True)
-        fresh.rename(target)
-    finally:
+    with alone(target.with_name(f".{target.name}.lock"), f"writing {shown(target)}", waits=True):
         shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        try:
+            with in_folder(target):
+                yield fresh
+            shutil.rmtree(target, ignore_errors=True)
+            fresh.rename(target)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)

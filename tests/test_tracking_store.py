@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from children import ended, forked
 
 from pipeline import tracking, tracking_store
 from pipeline.config.schema import Tracking
@@ -197,22 +198,15 @@ def test_an_exception_in_the_work_is_not_hidden_by_a_lost_store(
 
 
 def started(folder: Path, name: str) -> int:
-    """Track a run in a forked process, with MLflow imported already; its id."""
-    pid = os.fork()
-    if pid == 0:
-        status = 99
-        try:
-            store = Tracking(uri=f"sqlite:///{folder}/mlflow.db", experiment="t")
-            with tracking.opened(store, name, folder) as tracker:
-                tracker.params({"a": 1})
-            status = int(tracker.lost is not None)
-        finally:
-            os._exit(status)
-    return pid
+    """Track a run in a process of its own, with MLflow imported already; its id."""
 
+    def work() -> None:
+        store = Tracking(uri=f"sqlite:///{folder}/mlflow.db", experiment="t")
+        with tracking.opened(store, name, folder) as tracker:
+            tracker.params({"a": 1})
+        assert tracker.lost is None
 
-def ended(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return forked(work)
 
 
 def test_several_first_starts_at_once_on_one_new_store(tmp_path: Path) -> None:
