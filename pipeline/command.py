@@ -3,10 +3,13 @@
 Exit status 2: nothing was started. 1: it failed (`verify`: 2, since its 1 says that a checkpoint differs).
 """
 
+import atexit
 import contextlib
 import getpass
 import io
 import os
+import secrets
+import shutil
 import signal
 import sys
 import tempfile
@@ -17,11 +20,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pipeline.disk import check_writable
 from pipeline.errors import Stop, Usage, explained, is_full, one_line
 from pipeline.ranks import started
 from pipeline.redact import redact
 
 _DEBUG = "PROOFCARD_DEBUG"  # set: an unexpected error's traceback goes to standard error as well
+
+_NARROWEST, _WIDEST = 40, 1000  # columns
 
 
 def run(command: str, module: str, words: list[str], failed: int = 1) -> NoReturn:
@@ -140,9 +146,28 @@ def _surroundings() -> None:
     except RuntimeError:  # no HOME, and none in /etc/passwd: a folder `~` would be made here
         home = Path(os.devnull, "no-home")  # what needs one is told that it cannot be written
         os.environ["HOME"] = str(home)
-    # torch keeps compiled code below /tmp under a name that others can guess, and runs what it finds there.
+    if "COLUMNS" in os.environ:  # rich prints nothing at all in no columns, and fills lines of 10**9
+        asked = os.environ["COLUMNS"]
+        wide = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 10 else 80
+        os.environ["COLUMNS"] = str(min(max(wide, _NARROWEST), _WIDEST))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "torchinductor"))
+    settings = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        # torch runs the compiled code that it finds there; of itself it looks below /tmp, where all may write.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(_own(cache / "torchinductor"))
+    if "MPLCONFIGDIR" not in os.environ and (own := _own(settings / "matplotlib")) != settings / "matplotlib":
+        os.environ["MPLCONFIGDIR"] = str(own)  # matplotlib would complain at length
+
+
+def _own(usual: Path) -> Path:
+    """A folder below the user's home, or where that cannot be written one that goes with this process."""
+    try:
+        check_writable(usual)
+        return usual
+    except (Stop, OSError):
+        folder = Path(tempfile.gettempdir()) / f"proofcard-{secrets.token_hex(8)}"  # made when it is needed
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
 
 class _Standard(io.FileIO):

@@ -1,8 +1,10 @@
 """The exceptions that are meant for a person to read, and other ones put on a line for one."""
 
 import errno
+import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -45,8 +47,21 @@ def explained(error: BaseException) -> str:
     if cause is None or cause.errno not in _EXPLAINED:
         return one_line(error)[:500]
     what, advice = _EXPLAINED[cause.errno]
+    advice = _chooser(cause) or advice
     names = [str(name) for name in (cause.filename, cause.filename2) if name is not None]
     return f"{' -> '.join(names)}: {what}: {advice}" if names else f"{what}: {advice}"
+
+
+def _chooser(error: OSError) -> str | None:
+    """What to do about a place that a variable chooses, unless it is only short of room."""
+    path = Path(str(error.filename or ""))
+    home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
+    with suppress(RuntimeError, OSError):
+        if error.filename is not None and path.is_relative_to(Path(home).expanduser()):
+            return "HF_HOME chooses another place"
+        if error.filename is not None and path.is_relative_to(tempfile.gettempdir()):
+            return "make room, or set TMPDIR to another place" if is_full(error) else None
+    return None
 
 
 def system_error(error: BaseException) -> OSError | None:

@@ -18,7 +18,7 @@ from pipeline.config import QuantizeConfig, compose
 from pipeline.digest import readable_json
 from pipeline.disk import check_writable, free_at
 from pipeline.errors import Stop, Usage, before_work
-from pipeline.fingerprint import choose_device
+from pipeline.fingerprint import choose_device, numeric_platform
 from pipeline.progress import console, shown
 from pipeline.quantize import stage as quantize_stage
 from pipeline.quantize.stage import Plan
@@ -141,6 +141,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
         activate(tools)
         _room_for(final, sum(tensor.size for tensor in source.tensors.values()) - stage.taken(final))
         device = choose_device(config.hardware.device)
+        numeric_platform(device)  # the manifest names it: what cannot be told is known now
         if device == "cpu" and config.toolchain.series != "fixed":
             raise Stop(
                 f"toolchain={config.toolchain.series} cannot export without a GPU: take toolchain=fixed"

@@ -49,8 +49,7 @@ def checked_copy(toolchain: Toolchain) -> Path:
         (folder / MARKER).write_text(readable_json(toolchain.describe()), encoding="utf-8")
     except OSError as error:
         raise ToolchainError(
-            f"{explained(error)} (the copy of {toolchain.package} that is imported lies in "
-            "the folder for temporary files; TMPDIR chooses another one)"
+            f"the copy of {toolchain.package} that is imported cannot be made: {explained(error)}"
         ) from None
     return folder
 
