@@ -153,7 +153,7 @@ def _surroundings() -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
     settings = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
-        # torch runs the compiled code that it finds there; of itself it looks below /tmp, where all may write.
+        # torch runs the compiled code that it finds there, and looks below /tmp where it is not told
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(_own(cache / "torchinductor"))
     if "MPLCONFIGDIR" not in os.environ and (own := _own(settings / "matplotlib")) != settings / "matplotlib":
         os.environ["MPLCONFIGDIR"] = str(own)  # matplotlib would complain at length

@@ -2,9 +2,11 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -23,6 +25,7 @@ from pipeline.tracking_store import connected
 
 _BATCH = 100  # MLflow's own limit of parameters in one call
 _DEEPEST = 8  # runs within each other
+_TRIES, _PAUSE = 5, 0.3  # calls, seconds between them
 _LONGEST = 6000  # MLflow's limit of a parameter's characters
 
 
@@ -108,7 +111,7 @@ class Tracker:
         if self._mlflow is None:
             return
         try:
-            getattr(self._mlflow, function)(*values, **named)
+            _again_if_busy(getattr(self._mlflow, function), *values, **named)
         except Exception as error:  # every store has its own family of exceptions
             mlflow, self._mlflow = self._mlflow, None
             self.lost = redact(one_line(error))[:400]
@@ -116,6 +119,18 @@ class Tracker:
                 f"MLflow stopped answering ({self.lost}): the work goes on, untracked from here", markup=False
             )
             _give_up(mlflow)
+
+
+def _again_if_busy(call: Callable[..., Any], *values: Any, **named: Any) -> None:
+    """The call, again where another run was writing the same at that moment: a dataset's row, the file."""
+    for left in reversed(range(_TRIES)):
+        try:
+            call(*values, **named)
+            return
+        except Exception as error:
+            if not left or not re.search("UNIQUE constraint failed|database is locked", str(error)):
+                raise
+            time.sleep(_PAUSE)
 
 
 def _give_up(mlflow: ModuleType) -> None:

@@ -246,6 +246,23 @@ def test_another_program_that_makes_the_same_store_is_waited_for(
     assert failures == []
 
 
+def test_runs_that_name_one_dataset_at_once_all_get_it(store: Tracking, tmp_path: Path) -> None:
+    """MLflow looks for the dataset's row and then adds it, so that one of two runs finds it taken."""
+    track(store, tmp_path, "first")
+    digest = tmp_path.name.encode().hex().zfill(64)[:64]
+
+    def work() -> None:
+        with tracking.opened(store, "ours", tmp_path) as tracker:
+            until = time.time() // 1 + 1.5
+            time.sleep(max(0.0, until - time.time()))
+            for number in range(5):
+                named = {f"texts-{number}": {"digest": digest}}
+                tracker.datasets(named, {f"texts-{number}": {"repository": "local", "splits": ["train"]}})
+        assert tracker.lost is None
+
+    assert [ended(pid) for pid in [forked(work) for _ in range(4)]] == [0] * 4
+
+
 def test_a_store_that_is_no_database_is_named_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     path.write_text("my notes")
