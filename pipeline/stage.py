@@ -102,17 +102,17 @@ def check_unused(final: Path) -> None:
 def _building(final: Path, keep_for: str | None) -> Iterator[Path]:
     """As `building`, for whoever holds the lock."""
     partial, state = partial_of(final), state_of(final)
-    if keep_for is None or not partial.exists() or _mark(state) != keep_for:
-        if partial.exists() and (done := _done(state)):
-            console.print(
-                f"{shown(state)} was kept after {done} of another configuration, machine or number of "
-                "threads: it is thrown away"
-            )
-        _discard(final)
-        partial.mkdir()
-        if keep_for is not None:
-            _begin(state, keep_for)
     try:
+        if keep_for is None or not partial.exists() or _mark(state) != keep_for:
+            if partial.exists() and (done := _done(state)):
+                console.print(
+                    f"{shown(state)} was kept after {done} of another configuration, machine or number of "
+                    "threads: it is thrown away"
+                )
+            _discard(final)
+            partial.mkdir()
+            if keep_for is not None:
+                _begin(state, keep_for)
         yield partial
     except BaseException as error:
         if partial.exists() and (done := _done(state)):

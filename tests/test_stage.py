@@ -202,6 +202,16 @@ def test_only_what_may_pass_is_said_to_go_on(tmp_path: Path, error: BaseExceptio
     assert str(stage.state_of(final)) in note
 
 
+def test_an_interrupt_while_it_begins_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted_here(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "_begin", interrupted_here)
+    with pytest.raises(KeyboardInterrupt), stage.building(tmp_path / "result", "one"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {".result.lock"}
+
+
 def test_without_a_record_nothing_stays(tmp_path: Path) -> None:
     assert interrupted(tmp_path / "result", "one", record=False) == ""
     assert {path.name for path in tmp_path.iterdir()} == {".result.lock"}
