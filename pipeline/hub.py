@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from pipeline.disk import is_full
-from pipeline.errors import Stop, one_line
+from pipeline.errors import Stop, is_full, one_line
 from pipeline.progress import console
 
 _RETRIES = 4  # in a row without a new byte, after 1, 2, 4 and 8 seconds, or what the hub asks for

@@ -48,7 +48,8 @@ def run(arguments: list[str]) -> int:
     except (FailedJobError, UncompletedJobError) as error:
         said = " ".join(str(error).splitlines()[:2])
         raise Stop(
-            f"{said}: look at its log; the same command goes on after the last complete layer"
+            f"{said}: look at its log, and mend the cause: the same command goes on after the last complete "
+            "layer"
         ) from None
     return 0
 

@@ -16,7 +16,10 @@ _LINE_EVERY = 10.0  # seconds, where there is no terminal
 
 def shown(path: Path) -> str:
     """A path as a person would type it here: relative when it lies below the working folder."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # removed while the work went on
+        return str(path)
     path = here / path  # not resolved: a link keeps its name
     return on_one_line(str(path.relative_to(here) if path.is_relative_to(here) else path))
 

@@ -12,7 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.disk import check_writable, in_folder
 from pipeline.errors import Stop
+from pipeline.locks import alone
+from pipeline.progress import shown
 from pipeline.screen import in_markdown, on_one_line
 
 
@@ -91,6 +94,7 @@ def place(asked: Path | None, checkpoint: Path, suffix: str, numbers: str) -> Pa
         raise Stop(f"{target} holds something else; choose another place with report=DIR")
     if not target.parent.is_dir():
         raise Stop(f"{target.parent} does not exist; choose another place with report=DIR")
+    check_writable(target.parent)
     return target
 
 
@@ -98,11 +102,13 @@ def place(asked: Path | None, checkpoint: Path, suffix: str, numbers: str) -> Pa
 def writing(target: Path) -> Iterator[Path]:
     """A fresh folder to write into, which then stands as `target`; a failure leaves the former one."""
     fresh = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    try:
-        yield fresh
-        shutil.rmtree(target, ignore_errors=True)
-        fresh.rename(target)
-    finally:
+    with alone(target.with_name(f".{target.name}.lock"), f"writing {shown(target)}", waits=True):
         shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        try:
+            with in_folder(target):
+                yield fresh
+            shutil.rmtree(target, ignore_errors=True)
+            fresh.rename(target)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)

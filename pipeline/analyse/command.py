@@ -9,7 +9,7 @@ from pipeline import manifest, stage, tracking
 from pipeline.analyse import figures, measure, report
 from pipeline.config import AnalyseConfig, compose
 from pipeline.digest import readable_json
-from pipeline.errors import Stop, Usage
+from pipeline.errors import Stop, before_work
 from pipeline.progress import shown
 from pipeline.quantize import plots, tables
 from pipeline.quantize.statistics import Found
@@ -28,13 +28,11 @@ def run(overrides: list[str]) -> int:
         Usage: when there is nothing to analyse or the report has nowhere to stand; nothing was done then.
     """
     config = compose(AnalyseConfig, "analyse", overrides)
-    try:
+    with before_work():
         sealed, found = _read(config.checkpoint)
         other = _read(config.against)[1] if config.against is not None else None
         target = place(config.report, config.checkpoint, "analysis", NUMBERS)
         told = _numbers(sealed, found, other)
-    except Stop as stop:
-        raise Usage(str(stop)) from None
     drawn = _figures(found)
     sections = report.sections(told)
     recipe = str(manifest.recipe_name(sealed))

@@ -41,12 +41,15 @@ def described(calibration: Calibration, config: dict[str, Any], tokenizer: dict[
 
 def copied(folder: Path, final: Path) -> dict[str, Any]:
     """The set at `final`, byte for byte; returns its manifest."""
-    with stage.building(final) as partial:
+
+    def make(partial: Path) -> dict[str, Any]:
         for file in all_files(folder):
             shutil.copyfile(file, partial / file.name)
         body = _intact(partial)
         stage.name(partial, final)
-    return body
+        return body
+
+    return stage.once(final, manifest.read(folder)["key"], make)
 
 
 def _intact(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.calibration import hub
+from pipeline.calibration import cache, hub
 from pipeline.config.schema import Dataset
 from pipeline.digest import file_table, readable_json, sha256_json
 from pipeline.disk import write_whole
@@ -95,6 +95,7 @@ def _builder(name: str, dataset: Dataset) -> Any:
     """`datasets`' own reader of the dataset, with every split that is asked for."""
     from datasets import load_dataset_builder
 
+    cache.keep_private()
     where = f"calibration.datasets.{name}"
     with in_plain_words(name, dataset):
         if _from_hub(name, dataset):

@@ -78,7 +78,7 @@ def place(config: QuantizeConfig, key: str) -> Path:
 def make(config: QuantizeConfig, origin: dict[str, Any], final: Path) -> dict[str, Any]:
     """Draw, tokenize and seal the sample set at `final`, or copy a frozen one there; returns its manifest.
 
-    `origin` is what `describe` has said.
+    `origin` is what `describe` has said. A set that another process is drawing is waited for and taken.
 
     Raises:
         Usage: when the tokenizer or its chat template cannot be used.
@@ -86,6 +86,13 @@ def make(config: QuantizeConfig, origin: dict[str, Any], final: Path) -> dict[st
     """
     if config.calibration.frozen is not None:
         return frozen.copied(config.calibration.frozen, final)
+    key = manifest.key_of("samples", **origin)
+    return stage.once(final, key, lambda partial: _draw(config, origin, key, partial, final))
+
+
+def _draw(
+    config: QuantizeConfig, origin: dict[str, Any], key: str, partial: Path, final: Path
+) -> dict[str, Any]:
     words = _opened(config, origin)
     chosen: list[Sample] = []
     skipped = {}
@@ -96,27 +103,25 @@ def make(config: QuantizeConfig, origin: dict[str, Any], final: Path) -> dict[st
             reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped[name].items())
             console.print(f"{name}: rows of another shape skipped ({reasons})", soft_wrap=True)
     records = [one.record() for one in chosen]
-    key = manifest.key_of("samples", **origin)
-    with stage.building(final) as partial:
-        lines = "".join(canonical_json(record) + "\n" for record in records)
-        (partial / INDEX).write_text(lines, encoding="utf-8")
-        tokens = {
-            "input_ids": np.concatenate([one.token_ids for one in chosen]),
-            "lengths": np.array([len(one.token_ids) for one in chosen], np.int64),
-        }
-        save_file(tokens, partial / TOKENS)
-        body = {
-            "stage": "samples",
-            "key": key,
-            **origin,
-            "toolchain": origin["toolchain"] | {"lock": lock_digest()},
-            "seeds": {"sampling": config.calibration.sampling.seed},
-            "platform": {},
-            "statistics": {
-                "samples": len(chosen),
-                "tokens": int(tokens["lengths"].sum()),
-                "truncated": sum(one.truncated for one in chosen),
-                "rows_skipped": skipped,
-            },
-        }
-        return stage.seal(partial, final, body)
+    lines = "".join(canonical_json(record) + "\n" for record in records)
+    (partial / INDEX).write_text(lines, encoding="utf-8")
+    tokens = {
+        "input_ids": np.concatenate([one.token_ids for one in chosen]),
+        "lengths": np.array([len(one.token_ids) for one in chosen], np.int64),
+    }
+    save_file(tokens, partial / TOKENS)
+    body = {
+        "stage": "samples",
+        "key": key,
+        **origin,
+        "toolchain": origin["toolchain"] | {"lock": lock_digest()},
+        "seeds": {"sampling": config.calibration.sampling.seed},
+        "platform": {},
+        "statistics": {
+            "samples": len(chosen),
+            "tokens": int(tokens["lengths"].sum()),
+            "truncated": sum(one.truncated for one in chosen),
+            "rows_skipped": skipped,
+        },
+    }
+    return stage.seal(partial, final, body)

@@ -4,7 +4,6 @@ Below `<work_dir>/sources` `owner/name` at a commit has the folder `owner--name@
 checked files only. Hidden beside it lie what is incoming and a record of what was promised and checked.
 """
 
-import fcntl
 import json
 import re
 import shutil
@@ -20,6 +19,7 @@ from pipeline.checkpoint.tensors import Tensor, described, read_header, united
 from pipeline.digest import all_files, readable_json
 from pipeline.disk import force_to_disk, free_at, write_whole
 from pipeline.errors import Stop
+from pipeline.locks import alone
 from pipeline.progress import console, shown
 
 _OTHER_FORMATS = (".bin", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth")  # the same weights once more
@@ -38,7 +38,7 @@ class Delivery:
         self.repository, self.folder = repository, sources / name
         self._record, self._incoming = sources / f".{name}.json", sources / f".{name}.incoming"
         self._lock = sources / f".{name}.lock"
-        said = json.loads(self._record.read_text(encoding="utf-8")) if self._record.exists() else None
+        said = self._recorded()
         listing = said["promised"] if said else repository.listing()
         self.promised = {file: Promised(*listing[file]) for file in sorted(listing) if _wanted(file)}
         self._checked: dict[str, list[Any]] = said["checked"] if said else {}
@@ -74,8 +74,8 @@ class Delivery:
     def fetch(self, chosen: Callable[[str], bool], tell: Told = lambda file, size: None) -> None:
         """Download the chosen files that are missing. Raises as `Repository.fetch`, and Stop without room."""
         if any(chosen(file) for file in self.missing):
-            self._room()
             with self._alone():
+                self._room()
                 for file in sorted(file for file in self.missing if chosen(file)):
                     self._take(file, tell)
 
@@ -89,13 +89,12 @@ class Delivery:
         if not self.missing:
             yield
             return
-        with self._alone():
-            self._thread = Thread(target=self._deliver, daemon=True)
-            self._thread.start()
-            try:
-                yield
-            finally:
-                self._left = True  # the file that is coming ends with the process, and goes on in the next
+        self._thread = Thread(target=self._deliver, daemon=True)
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._left = True  # the file that is coming ends with the process, and goes on in the next
 
     def wait(self, file: str) -> None:
         """Until a file is here and right; it is the next to come. Raises what ended the download."""
@@ -121,9 +120,10 @@ class Delivery:
             console.print(f"model: {total - len(self.missing)} of {total} files here, {file} is right")
 
         try:
-            while self.missing and not self._left:
-                asked = [file for file in self._asked if file in self.missing]
-                self._take((asked or [file for file in self._order if file in self.missing])[0], tell)
+            with self._alone():
+                while self.missing and not self._left:
+                    asked = [file for file in self._asked if file in self.missing]
+                    self._take((asked or [file for file in self._order if file in self.missing])[0], tell)
         except BaseException as error:
             with self._changed:
                 self._error = error
@@ -186,14 +186,27 @@ class Delivery:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """The only process that downloads this repository here. Raises Stop when another one does."""
+        """The only process that downloads this repository here; what another has brought is not missing."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._lock.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Stop(f"another process is fetching {shown(self.folder)}: wait for it") from None
+        with alone(self._lock, f"fetching {shown(self.folder)}", waits=True):
+            said = self._recorded()
+            self._checked = said["checked"] if said else self._checked
+            brought = {file for file in self.missing if self._stands(file)}
+            with self._changed:
+                self.missing -= brought
+                self._changed.notify_all()
             yield
+
+    def _recorded(self) -> dict[str, Any] | None:
+        """What was noted of former downloads; of no use is a record that somebody has damaged."""
+        try:
+            said = json.loads(self._record.read_text(encoding="utf-8"))
+            whole = isinstance(said["checked"], dict) and all(
+                Promised(*each) for each in said["promised"].values()
+            )
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+        return said if whole else None
 
 
 def _wanted(file: str) -> bool:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.digest import sha256_file
-from pipeline.disk import is_full
-from pipeline.errors import Stop, Usage, one_line
+from pipeline.errors import Stop, Usage, is_full, one_line
 from pipeline.hub import RESUMES, Wanted, in_plain_words, patiently
 
 

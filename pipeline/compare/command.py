@@ -8,7 +8,7 @@ from pipeline.compare import content, report, tensors
 from pipeline.config import CompareConfig, compose
 from pipeline.config.compose import flatten
 from pipeline.digest import readable_json
-from pipeline.errors import Stop, Usage
+from pipeline.errors import Stop, before_work
 from pipeline.progress import shown
 from pipeline.quantize import tables
 from pipeline.reports import differing, place, show, writing
@@ -26,11 +26,9 @@ def run(overrides: list[str]) -> int:
         Usage: when there is nothing to compare or the report has nowhere to stand; nothing was done then.
     """
     config = compose(CompareConfig, "compare", overrides)
-    try:
+    with before_work():
         target = place(config.report, config.a, f"against.{config.b.absolute().name}", NUMBERS)
         told = _numbers(config.a, config.b)
-    except Stop as stop:
-        raise Usage(str(stop)) from None
     sections = report.sections(told)
     with (
         tracking.opened(config.tracking, "compare", config.work_dir) as tracker,

@@ -54,8 +54,9 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
             return final
     except Stop:
         raise Stop(f"{shown(final)} is damaged: remove it, it will be made again") from None
-    console.print(f"{shown(checkpoint)} is dequantized to {shown(final)}", markup=False)
-    with stage.building(final) as partial:
+
+    def make(partial: Path) -> dict[str, Any]:
+        console.print(f"{shown(checkpoint)} is dequantized to {shown(final)}", markup=False)
         _write(entries, bits, partial)
         (partial / "config.json").write_text(readable_json(plain(config)), encoding="utf-8")
         for name in sorted(files):
@@ -71,7 +72,9 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
             "platform": {},
             "statistics": {"tensors": len(entries)},
         }
-        stage.seal(partial, final, body)
+        return stage.seal(partial, final, body)
+
+    stage.once(final, key, make)
     return final
 
 
