@@ -1,6 +1,7 @@
 """A report is the old one or the new one, whole, whoever else writes it and however full the disk is."""
 
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def write(target: Path, text: str) -> None:
 
 def test_two_at_once_both_end_well_and_leave_one_of_the_two(tmp_path: Path) -> None:
     target = tmp_path / "report"
-    assert [ended(pid) for pid in [forked(lambda: write(target, t)) for t in "ab"]] == [0, 0]
+    assert [ended(pid) for pid in [forked(partial(write, target, text)) for text in "ab"]] == [0, 0]
     assert len({path.read_text() for path in target.iterdir()}) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"report", ".report.lock"}
 
