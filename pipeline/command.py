@@ -206,7 +206,7 @@ def _standard_files() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
     for number, name in ((1, "stdout"), (2, "stderr")):
         given = getattr(sys, name)
-        if given is not None and (not isinstance(given, io.TextIOWrapper) or given.fileno() != number):
+        if given is not None and _number(given) != number:
             continue  # somebody else has taken its place
         encoding = given.encoding if given is not None else "utf-8"
         buffer = io.BufferedWriter(_Standard(number, raises=number == 1))
@@ -218,3 +218,12 @@ def _standard_files() -> None:
         if given is not None:
             given.flush()
         setattr(sys, name, stream)
+
+
+def _number(stream: Any) -> int | None:
+    """The file's number behind a text stream, if there is one."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        return stream.fileno()
+    return None
