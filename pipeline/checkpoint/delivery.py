@@ -15,6 +15,7 @@ from threading import Condition, Thread
 from typing import Any
 
 from pipeline.checkpoint.hub import Promised, Repository, quiet
+from pipeline.checkpoint.shards import INDEX, counted, read_index
 from pipeline.checkpoint.tensors import Tensor, described, read_header, united
 from pipeline.digest import all_files, readable_json
 from pipeline.disk import force_to_disk, free_at, write_whole
@@ -48,6 +49,7 @@ class Delivery:
         self._asked: list[str] = []  # shards that somebody waits for
         self._order: list[str] = []
         self.missing = {file for file in self.promised if not self._stands(file)}
+        self._leave_out()
 
     def size(self, files: set[str]) -> int:
         """Bytes of the named files."""
@@ -80,7 +82,19 @@ class Delivery:
 
     def fetch_small(self) -> None:
         """Download all but the shards whose digest is known beforehand."""
+        self.fetch(lambda file: file == INDEX)
+        self._leave_out()
         self.fetch(lambda file: not file.endswith(".safetensors") or self.promised[file].sha256 is None)
+
+    def _leave_out(self) -> None:
+        """Promise no safetensors file that does not count, once that can be known: nobody needs its bytes."""
+        if INDEX in self.missing:
+            return
+        index = read_index(self.folder) if INDEX in self.promised else None
+        weights = counted(self.promised, index)
+        for file in [file for file in self.promised if file.endswith(".safetensors") and file not in weights]:
+            del self.promised[file]
+            self.missing.discard(file)
 
     @contextmanager
     def arriving(self) -> Iterator[None]:
@@ -174,7 +188,8 @@ class Delivery:
         return described(path, header, length - data, length)  # tensors lie at a file's end, without a gap
 
     def _room(self) -> None:
-        needed = self.size(self.missing) - sum(path.lstat().st_size for path in all_files(self._incoming))
+        known = self.missing if INDEX not in self.missing else {INDEX}  # which shards count, it says
+        needed = self.size(known) - sum(path.lstat().st_size for path in all_files(self._incoming))
         free = free_at(self.folder)
         if free < needed:
             raise Stop(
@@ -196,7 +211,7 @@ class Delivery:
 
 def _wanted(file: str) -> bool:
     """Files at the top that are not hidden, as of a local source; weights in other formats are left out."""
-    return "/" not in file and file[0] != "." and not file.endswith(_OTHER_FORMATS)
+    return "/" not in file and file[0] != "." and file.isprintable() and not file.endswith(_OTHER_FORMATS)
 
 
 def _first_layer(tensors: dict[str, Tensor]) -> int:

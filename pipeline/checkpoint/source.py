@@ -1,6 +1,5 @@
 """A Hugging Face checkpoint as a source of weights: its files, its configuration, its tensors in BF16."""
 
-import json
 import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -8,12 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import json_files
+from pipeline.checkpoint.counts import check_counts
 from pipeline.checkpoint.delivery import Delivery
 from pipeline.checkpoint.hub import pinned
+from pipeline.checkpoint.shards import weight_files
 from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.config.schema import Model
 from pipeline.digest import file_table, sha256_file
 from pipeline.errors import Stop, Usage
+from pipeline.files import listed
 from pipeline.nvfp4 import fp8_block_to_bf16, fp8_block_to_f32
 
 SCALE_SUFFIX = "_scale_inv"
@@ -27,12 +30,12 @@ class Source:
 
     def __init__(self, path: Path, delivery: Delivery | None = None) -> None:
         """Read configuration and headers. Raises Stop when the folder is no usable checkpoint."""
-        if not (path / "config.json").is_file():
-            raise Stop(f"{path} is no checkpoint folder: it has no config.json")
         self.path = path
-        self.config = _read_config(path / "config.json")
+        self.config = read_config(path)
+        listed(path)  # refuses what is never opened, whoever would open it
         self._delivery = delivery
         self.tensors: dict[str, Tensor] = delivery.tensors() if delivery else read_folder(path)
+        check_counts(self.config, path, self.tensors.values())
         said = self.config.get("quantization_config") or {}
         if said and said.get("quant_method") != "fp8":
             raise Stop(
@@ -80,10 +83,15 @@ class Source:
         return "BF16" if self.is_fp8(name) else self.tensors[name].dtype
 
     def files(self) -> dict[str, dict[str, Any]]:
-        """Size and sha256 of every file at the top of the folder, hidden ones left out."""
+        """Size and sha256 of every file at the top of the folder.
+
+        Hidden ones, and safetensors files that do not count, are left out.
+        """
         if self._delivery is not None:
             return self._delivery.files()
-        return file_table(self.path, [p for p in self.path.iterdir() if p.is_file() and p.name[0] != "."])
+        weights = set(weight_files(self.path))
+        files = [path for path in listed(self.path) if path.suffix != ".safetensors" or path in weights]
+        return file_table(self.path, files)
 
     def arriving(self) -> AbstractContextManager[None]:
         """A context in which what is missing arrives in the background."""
@@ -124,14 +132,12 @@ def opened(model: Model, work_dir: Path, streamed: bool) -> Source:
     return Source(delivery.folder, delivery)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """A checkpoint's config.json. Raises Stop when the folder has none that can be read."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise Stop(f"{path} is not JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise Stop(f"{path} is no configuration: it holds no JSON object")
-    return config
+        return json_files.read(folder / "config.json", folder, infinite=True)
+    except FileNotFoundError:
+        raise Stop(f"{folder} is no checkpoint folder: it has no config.json") from None
 
 
 def check_remote_code(path: Path, config: dict[str, Any], allowed: dict[str, str]) -> bool:

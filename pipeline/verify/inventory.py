@@ -23,6 +23,7 @@ TIED = {"lm_head": "embed_tokens", "embed_tokens": "lm_head"}
 
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 _PREDICTORS = ("num_nextn_predict_layers", "num_mtp_modules")  # layers beyond the counted ones
+_LISTED = 100  # missing layers or experts in a row that are named one by one
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
@@ -152,17 +153,30 @@ def by_regularity(inventory: Inventory, config: Mapping[str, Any]) -> Iterator[F
         largest[container] = max(largest[container], *(number + 1 for number in seen))
     said = of_config(config, _EXPERTS)
     for (container, layer, rest), seen in sorted(experts.items()):
-        wanted = set(range(said if said is not None and container == main else largest[container]))
-        for expert in sorted(wanted ^ seen):
+        count = said if said is not None and container == main else largest[container]
+        known = f"layer {layer} has {count} experts"
+        for expert, last in _gaps(seen, count):
             name = f"{container}.{layer}.{rest.replace('#', str(expert), 1)}"
-            if expert in wanted:
-                yield Finding(
-                    "missing", f"layer {layer} has {len(wanted)} experts, {expert} lacks it", tensor=name
-                )
-            else:
-                yield Finding(
-                    "extra", f"layer {layer} has {len(wanted)} experts, this is one more", tensor=name
-                )
+            more = f" and all up to {last} lack" if last > expert else " lacks"
+            yield Finding("missing", f"{known}, {expert}{more} it", tensor=name)
+        for expert in sorted(number for number in seen if number >= count):
+            name = f"{container}.{layer}.{rest.replace('#', str(expert), 1)}"
+            yield Finding("extra", f"{known}, this is one more", tensor=name)
+
+
+def _gaps(seen: set[int], count: int) -> Iterator[tuple[int, int]]:
+    """The numbers below `count` that are not in `seen`, first and last of each; long runs of them together.
+
+    A count is only what a file says: the work is bounded by the numbers that are there.
+    """
+    before = -1
+    for number in [*sorted(number for number in seen if number < count), count]:
+        first, last = before + 1, number - 1
+        if last - first < _LISTED:
+            yield from ((each, each) for each in range(first, last + 1))
+        else:
+            yield first, last
+        before = number
 
 
 def _place(name: str) -> tuple[str, int, str, int | None] | None:
@@ -181,9 +195,9 @@ def _place(name: str) -> tuple[str, int, str, int | None] | None:
 
 def _layers(container: str, seen: set[int], count: int | None, spare: int) -> Iterator[Finding]:
     known = f"config.json says {count} layers" if count is not None else "later layers are there"
-    for layer in range(count if count is not None else max(seen) + 1):
-        if layer not in seen:
-            yield Finding("missing", f"{known}, and this one has no tensor", tensor=f"{container}.{layer}")
+    for layer, last in _gaps(seen, count if count is not None else max(seen) + 1):
+        which = "this one has" if last == layer else f"this one and all up to {last} have"
+        yield Finding("missing", f"{known}, and {which} no tensor", tensor=f"{container}.{layer}")
     for layer in sorted(seen):
         if count is not None and layer >= count + spare:
             yield Finding("extra", known, tensor=f"{container}.{layer}")

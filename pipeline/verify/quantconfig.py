@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline import json_files
+from pipeline.errors import Stop, one_line
+from pipeline.files import Unreadable
 from pipeline.verify.inventory import TIED, Inventory
 from pipeline.verify.report import Finding
 
@@ -39,7 +42,7 @@ class Said:
 
 
 def read(folder: Path) -> Said:
-    """Both files; raises OSError when one is there and cannot be read."""
+    """Both files; raises Unreadable when one is there and cannot be read."""
     said = Said()
     config, quant = (_json(folder, name, said.findings) for name in (MODEL, QUANT))
     said.config = config or {}
@@ -75,16 +78,14 @@ def other_layout(said: Said) -> str | None:
 
 def _json(folder: Path, name: str, findings: list[Finding]) -> dict[str, Any] | None:
     try:
-        content = json.loads((folder / name).read_bytes().decode())
+        return json_files.read(folder / name, folder, infinite=True, shown="it")
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as error:
-        findings.append(Finding("mismatched", f"it is not JSON: {error}", file=name))
+    except Unreadable:
+        raise
+    except Stop as error:
+        findings.append(Finding("mismatched", one_line(error, checkpoint=folder), file=name))
         return None
-    if not isinstance(content, dict):
-        findings.append(Finding("mismatched", "it is no JSON object", file=name))
-        return None
-    return content
 
 
 def _dict(content: Any, key: str) -> dict[str, Any]:

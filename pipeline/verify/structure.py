@@ -3,16 +3,18 @@
 Needs no source; with one, the source's names say what must be there.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.checkpoint.shards import INDEX, BadIndex, MissingShards, read_index, weight_files
 from pipeline.checkpoint.source import Source
-from pipeline.checkpoint.tensors import Tensor, read_header
-from pipeline.errors import Stop
+from pipeline.checkpoint.tensors import Tensor, check_amount, read_header
+from pipeline.errors import Stop, one_line
+from pipeline.files import Unreadable
+from pipeline.json_files import JsonError
 from pipeline.nvfp4 import BLOCK, bf16_to_f32
 from pipeline.progress import Bar
 from pipeline.verify import quantconfig
@@ -28,7 +30,6 @@ from pipeline.verify.inventory import (
 from pipeline.verify.quantconfig import MODEL
 from pipeline.verify.report import Finding, Level
 
-INDEX = "model.safetensors.index.json"
 _E4M3_NAN = 0x7F
 _KNOWN = {"BF16", "F16", "F32", "F64"}
 
@@ -38,6 +39,8 @@ def check(folder: Path, source: Source | None) -> Level:
     level = Level("structure")
     tensors, broken = read_tensors(folder)
     level.add(*broken)
+    if incomplete(broken):
+        return level
     if not tensors and not broken:
         level.unchecked.append("there is no .safetensors file in it")
         return level
@@ -52,6 +55,7 @@ def check(folder: Path, source: Source | None) -> Level:
         level.add(
             Finding("mismatched", f"group_size is {said.group_size}, NVFP4's is {BLOCK}", file=said.file)
         )
+    level.notes += _beside(folder, tensors)
     inventory = Inventory(tensors)
     level.add(*_index(folder, tensors))
     if source is not None:
@@ -77,33 +81,65 @@ def check(folder: Path, source: Source | None) -> Level:
 
 
 def read_tensors(folder: Path) -> tuple[dict[str, Tensor], list[Finding]]:
-    """Every tensor of every file whose header can be read, and what is wrong with the others."""
+    """Every tensor of the files that count and have a readable header, and what is wrong with the others.
+
+    Files that the index names and that are not there are one finding, and `incomplete`.
+
+    Raises:
+        Unreadable: when the system does not let one of them be read.
+        TensorFileError: when there are more tensors than can be listed.
+    """
     tensors: dict[str, Tensor] = {}
     findings = []
-    for path in sorted(folder.glob("*.safetensors")):
+    try:
+        paths = weight_files(folder)
+    except Unreadable:
+        raise
+    except MissingShards as error:
+        return {}, [Finding("missing", str(error), file=INDEX)]
+    except Stop as error:
+        file = INDEX if isinstance(error, BadIndex | JsonError) else None
+        findings.append(Finding("mismatched", one_line(error, checkpoint=folder), file=file))
+        paths = sorted(folder.glob("*.safetensors"))
+    modules = 0
+    for path in paths:
         try:
             found = read_header(path)
+        except Unreadable:
+            raise
         except Stop as error:
-            findings.append(Finding("mismatched", f"its header cannot be read: {error}", file=path.name))
+            why = one_line(error, checkpoint=folder)
+            findings.append(Finding("mismatched", f"its header cannot be read: {why}", file=path.name))
             continue
         for name in sorted(tensors.keys() & found.keys()):
             message = f"it is in {tensors[name].path.name} and again in {path.name}"
             findings.append(Finding("extra", message, file=path.name, tensor=name))
         tensors |= found
+        modules = check_amount(tensors, found, modules)
     return tensors, findings
 
 
-class Bits:
-    """Tensors' bytes, each file mapped once: most tensors are four bytes, and there are many."""
+def incomplete(findings: list[Finding]) -> bool:
+    """Whether files of the weights are missing: what else could be said of the rest follows from that."""
+    return any(finding.kind == "missing" and finding.file == INDEX for finding in findings)
 
-    def __init__(self) -> None:
-        self._maps: dict[Path, np.ndarray] = {}
+
+def _beside(folder: Path, tensors: dict[str, Tensor]) -> list[str]:
+    """A note on the safetensors files that do not count, if there are any."""
+    counted = {tensor.path.name for tensor in tensors.values()}
+    others = sorted(path.name for path in folder.glob("*.safetensors") if path.name not in counted)
+    if not others:
+        return []
+    which = f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"
+    return [f"{which} in no index and was not looked at"]
+
+
+class Bits:
+    """Tensors' bytes, read when asked for."""
 
     def __call__(self, tensor: Tensor) -> np.ndarray:
-        """The bytes of one tensor, uint8, one dimension."""
-        if tensor.path not in self._maps:
-            self._maps[tensor.path] = np.memmap(tensor.path, np.uint8, "r")
-        return self._maps[tensor.path][tensor.start : tensor.start + tensor.size]
+        """The bytes of one tensor, uint8, one dimension. Raises as `Tensor.raw`."""
+        return tensor.raw()
 
 
 def _linear(module: str, tensors: dict[str, Tensor], bits: Bits) -> Iterator[Finding]:
@@ -260,18 +296,15 @@ def _one_shape(inventory: Inventory) -> Iterator[Finding]:
 
 def _index(folder: Path, tensors: dict[str, Tensor]) -> Iterator[Finding]:
     """The index names every tensor's file. One file alone needs none."""
-    path = folder / INDEX
-    if not path.is_file():
+    try:
+        named = read_index(folder)
+    except Stop:
+        return  # named by `read_tensors`
+    if named is None:
         if len({tensor.path for tensor in tensors.values()}) > 1:
             yield Finding(
                 "missing", "the weights are in several files, and nothing says which is where", file=INDEX
             )
-        return
-    try:
-        listed = json.loads(path.read_bytes().decode())["weight_map"]
-        named = dict(listed.items())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        yield Finding("mismatched", f"it is no index: {error}", file=INDEX)
         return
     for name in sorted(named.keys() | tensors.keys(), key=natural):
         holder = tensors[name].path.name if name in tensors else None
