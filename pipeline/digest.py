@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import opened, readable
+from pipeline.files import located, opened, readable
 
 _CHUNK = 1 << 22
 
@@ -18,6 +18,14 @@ def sha256_file(path: Path, root: Path | None = None) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def is_sealed(path: Path, root: Path, said: dict[str, Any]) -> bool:
+    """Whether a file has the `size` and `sha256` that a manifest says. Raises as `files.opened`.
+
+    Sizes are compared first: a hole of terabytes costs nothing.
+    """
+    return located(path, root).stat().st_size == said["size"] and sha256_file(path, root) == said["sha256"]
 
 
 def canonical_json(value: Any) -> str:

@@ -16,6 +16,9 @@ from typing import BinaryIO
 from pipeline.errors import Stop
 
 _MOST_ENTRIES = 200_000  # in one folder; a larger one is no model, and takes minutes to list
+_TEMPLATES = "additional_chat_templates"  # the one folder inside a model that transformers reads
+_READ_WHOLE = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py", ".vocab", ".bpe")
+_LARGEST_WHOLE = 128 << 20  # bytes
 _NAMED = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -138,6 +141,19 @@ def tree(folder: Path) -> list[Path]:
         if len(found) + len(left) > _MOST_ENTRIES:
             raise _too_many(folder)
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def check_handed(folder: Path) -> None:
+    """Refuse a folder before a library or an engine that opens what it likes there is given its path.
+
+    Raises as `listed`, and Refused for a text or table far larger than any model's.
+    """
+    files = listed(folder)
+    if (folder / _TEMPLATES).is_dir():
+        files += tree(folder / _TEMPLATES)
+    for path in files:
+        if path.suffix in _READ_WHOLE and (size := path.stat().st_size) > _LARGEST_WHOLE:
+            raise Refused(f"{plain(path)} has {size:,} bytes, at most {_LARGEST_WHOLE:,} are read of it")
 
 
 def _entries(folder: Path, root: Path) -> list[Path]:

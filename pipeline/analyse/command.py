@@ -1,6 +1,5 @@
 """`analyse`: what a sealed checkpoint's calibration was worth, as tables, figures and numbers."""
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,8 +10,9 @@ from rich.console import Console
 from pipeline import manifest, tracking
 from pipeline.analyse import figures, measure, report
 from pipeline.config import AnalyseConfig, compose
-from pipeline.digest import readable_json
+from pipeline.digest import is_sealed, readable_json
 from pipeline.errors import Stop, Usage
+from pipeline.files import check_handed, exists
 from pipeline.progress import shown
 from pipeline.quantize import plots, tables
 from pipeline.quantize.statistics import Found
@@ -56,12 +56,13 @@ def _read(folder: Path) -> tuple[dict[str, Any], Found]:
     """A checkpoint's manifest, and its tables, which must be what was sealed."""
     if not folder.is_dir():
         raise Stop(f"{folder} is no folder: give the checkpoint of a `quantize` run")
+    check_handed(folder)
     sealed = manifest.read(folder)
     if sealed["stage"] != "quantize":
         raise Stop(f"{folder} is the result of `{sealed['stage']}`, not a checkpoint")
     for name, said in sealed["outputs"]["files"].items():
-        known = name in (tables.AMAX, tables.DATASETS, tables.COVERAGE) and (folder / name).exists()
-        if known and hashlib.sha256((folder / name).read_bytes()).hexdigest() != said["sha256"]:
+        known = name in (tables.AMAX, tables.DATASETS, tables.COVERAGE) and exists(folder / name)
+        if known and not is_sealed(folder / name, folder, said):
             raise Stop(f"{folder / name} is not what was sealed: see verify checkpoint={folder}")
     return sealed, tables.read(folder, sealed["statistics"].get("positions", 0))
 

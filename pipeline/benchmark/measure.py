@@ -17,6 +17,7 @@ from pipeline.benchmark.results import Results
 from pipeline.config.benchmarking import Benchmark, BenchmarkConfig
 from pipeline.digest import sha256_json
 from pipeline.errors import Stop, Usage
+from pipeline.files import check_handed, located
 from pipeline.progress import Bar, console
 from pipeline.serve.address import read_key
 from pipeline.serve.client import NoAnswer, first_model
@@ -48,8 +49,8 @@ def settled(config: BenchmarkConfig) -> BenchmarkConfig:
     """
     if config.endpoint is None:
         return config
-    if config.tokenizer is not None and not (config.tokenizer / "tokenizer_config.json").is_file():
-        raise Usage(f"tokenizer={config.tokenizer} has no tokenizer_config.json: give the model's folder")
+    if config.tokenizer is not None:
+        _check_tokenizer(config.tokenizer)
     url = config.endpoint.rstrip("/")
     if not url.endswith("/v1"):
         raise Usage(f"endpoint={config.endpoint} should end in /v1, as in http://127.0.0.1:8000/v1")
@@ -59,6 +60,16 @@ def settled(config: BenchmarkConfig) -> BenchmarkConfig:
     except NoAnswer as error:
         raise Usage(f"{url}/models names no model ({error}): is the server up? Or give model=NAME") from None
     return config.model_copy(update={"endpoint": url, "model": model})
+
+
+def _check_tokenizer(folder: Path) -> None:
+    try:
+        check_handed(folder)
+        located(folder / "tokenizer_config.json", folder)
+    except FileNotFoundError:
+        raise Usage(f"tokenizer={folder} has no tokenizer_config.json: give the model's folder") from None
+    except Stop as error:
+        raise Usage(f"tokenizer={folder}: {error}") from None
 
 
 def begun(config: BenchmarkConfig) -> Results:

@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
@@ -48,6 +49,7 @@ class Delivery:
         self._left = False
         self._asked: list[str] = []  # shards that somebody waits for
         self._order: list[str] = []
+        self._described: dict[str, dict[str, Tensor]] = {}  # of shards to come, by their headers
         self.missing = {file for file in self.promised if not self._stands(file)}
         self._leave_out()
 
@@ -149,6 +151,7 @@ class Delivery:
         force_to_disk(staged)
         staged.rename(self.folder / file)
         force_to_disk(self.folder)
+        self._check_described(file)
         self._note(file, digest)
         with self._changed:
             self.missing.discard(file)
@@ -156,6 +159,15 @@ class Delivery:
         if not self.missing:
             shutil.rmtree(self._incoming, ignore_errors=True)
         tell(file, self.promised[file].size)
+
+    def _check_described(self, file: str) -> None:
+        """Raises Stop when a shard is not what its header, asked for by range, has said."""
+        if file in self._described:
+            here = {
+                name: replace(tensor, seen=None) for name, tensor in read_header(self.folder / file).items()
+            }
+            if here != self._described[file]:
+                raise Stop(f"{self.repository}: {file} has another header than the hub told before")
 
     def _stands(self, file: str) -> bool:
         """Whether a file is here and right; it is read again only when it is not as it was when checked."""
@@ -185,7 +197,9 @@ class Delivery:
             return read_header(path)
         header, length = self.repository.header(file), self.promised[file].size
         data = max((said["data_offsets"][1] for said in header.values()), default=0)
-        return described(path, header, length - data, length)  # tensors lie at a file's end, without a gap
+        # Tensors lie at a file's end, without a gap.
+        self._described[file] = described(path, header, length - data, length)
+        return self._described[file]
 
     def _room(self) -> None:
         known = self.missing if INDEX not in self.missing else {INDEX}  # which shards count, it says

@@ -16,7 +16,7 @@ from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.config.schema import Model
 from pipeline.digest import file_table, sha256_file
 from pipeline.errors import Stop, Usage
-from pipeline.files import listed
+from pipeline.files import check_handed, listed
 from pipeline.nvfp4 import fp8_block_to_bf16, fp8_block_to_f32
 
 SCALE_SUFFIX = "_scale_inv"
@@ -32,7 +32,7 @@ class Source:
         """Read configuration and headers. Raises Stop when the folder is no usable checkpoint."""
         self.path = path
         self.config = read_config(path)
-        listed(path)  # refuses what is never opened, whoever would open it
+        check_handed(path)
         self._delivery = delivery
         self.tensors: dict[str, Tensor] = delivery.tensors() if delivery else read_folder(path)
         check_counts(self.config, path, self.tensors.values())
@@ -147,7 +147,7 @@ def check_remote_code(path: Path, config: dict[str, Any], allowed: dict[str, str
         Stop: for a file whose sha256 is not the pinned one, or is pinned and missing.
     """
     needed = bool(config.get("auto_map"))
-    found = {file.name: sha256_file(file) for file in sorted(path.glob("*.py"))}
+    found = {file.name: sha256_file(file, path) for file in sorted(path.glob("*.py"))}
     if not needed:
         return False
     for name in sorted(found.keys() | allowed.keys()):

@@ -1,11 +1,12 @@
 """What a profile asks of an engine, and what a checkpoint is, as far as the two have to fit."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import json_files
+from pipeline.checkpoint.counts import check_counts
 from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.config.serving import Flag, Serving
 from pipeline.errors import Stop, Usage
@@ -137,9 +138,10 @@ def facts(checkpoint: Path, config: dict[str, Any]) -> Facts:
         raise Usage(f"{checkpoint / 'config.json'} lacks {', '.join(lacking)}")
     try:
         tensors = read_folder(checkpoint)
+        check_counts(config, checkpoint, tensors.values())
+        outer = _outer(checkpoint)
     except Stop as stop:
         raise Usage(str(stop)) from None
-    outer = _json(checkpoint / "hf_quant_config.json").get("quantization") or {}
     inner = config.get("quantization_config") or {}
     algorithm = str(inner.get("quant_algo") or outer.get("quant_algo") or "")
     scheme = inner.get("kv_cache_scheme")
@@ -148,9 +150,9 @@ def facts(checkpoint: Path, config: dict[str, Any]) -> Facts:
     return Facts(config, tensors, "NVFP4" in algorithm.upper(), kv_fp8)
 
 
-def _json(file: Path) -> dict[str, Any]:
+def _outer(checkpoint: Path) -> dict[str, Any]:
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        said = json_files.read(checkpoint / "hf_quant_config.json", checkpoint).get("quantization")
+    except FileNotFoundError:
         return {}
     return said if isinstance(said, dict) else {}

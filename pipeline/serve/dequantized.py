@@ -1,7 +1,6 @@
 """A checkpoint in BF16, for engines that know no NVFP4: a sealed stage, made once for each checkpoint."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from math import prod
 from pathlib import Path
@@ -13,16 +12,19 @@ import psutil
 from pipeline import manifest, stage
 from pipeline.checkpoint.roles import role
 from pipeline.checkpoint.source import Source
-from pipeline.checkpoint.tensors import Tensor, digests, read_folder
+from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.checkpoint.writer import Entry, Writer, layout
-from pipeline.digest import code_digest, file_table, readable_json
+from pipeline.digest import code_digest, file_table, is_sealed, readable_json
 from pipeline.errors import Stop, Usage
+from pipeline.files import copied, exists, listed
 from pipeline.nvfp4 import dequantize
 from pipeline.progress import Bar, console, shown
 
 NAME = "dequantize"
 _CODE = (
     "serve/dequantized.py",
+    "checkpoint/reading.py",
+    "checkpoint/shards.py",
     "checkpoint/source.py",
     "checkpoint/tensors.py",
     "checkpoint/writer.py",
@@ -64,7 +66,7 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
         (partial / "config.json").write_text(readable_json(plain), encoding="utf-8")
         for path in sorted(path for pattern in _COPIED for path in checkpoint.glob(pattern)):
             if path.name not in _REPLACED:
-                shutil.copyfile(path, partial / path.name)
+                copied(path, checkpoint, partial / path.name)
         body = {
             "stage": NAME,
             "key": key,
@@ -128,7 +130,7 @@ def _files(checkpoint: Path) -> dict[str, Any]:
     if (checkpoint / manifest.NAME).exists():
         sealed: dict[str, Any] = manifest.read(checkpoint)["outputs"]["files"]
         return sealed
-    return file_table(checkpoint, [p for p in checkpoint.iterdir() if p.is_file() and p.name[0] != "."])
+    return file_table(checkpoint, listed(checkpoint))
 
 
 def _hold_to_seal(checkpoint: Path, files: dict[str, Any]) -> None:
@@ -136,7 +138,7 @@ def _hold_to_seal(checkpoint: Path, files: dict[str, Any]) -> None:
     with Bar("checking", len(files), "files") as bar:
         for name, said in files.items():
             path = checkpoint / name
-            if not path.is_file() or digests(path, [])[0] != said["sha256"]:
+            if not exists(path) or not is_sealed(path, checkpoint, said):
                 raise Stop(f"{path} is not what was sealed: see verify checkpoint={checkpoint}")
             bar.advance()
 

@@ -1,6 +1,5 @@
 """A running engine as a context: started, waited for, watched, and gone with all its processes at the end."""
 
-import json
 import os
 import shlex
 import threading
@@ -14,8 +13,10 @@ from typing import Any
 import psutil
 from rich.status import Status
 
+from pipeline import json_files
 from pipeline.config.serving import Serving
 from pipeline.errors import Stop, Usage
+from pipeline.files import check_handed
 from pipeline.progress import console, shown
 from pipeline.redact import STRUCK, is_secret, redact
 from pipeline.serve import address, client, dequantized, remote_code
@@ -173,13 +174,12 @@ class _FirstAnswer(threading.Thread):
 def read_config(checkpoint: Path) -> dict[str, Any]:
     """A checkpoint's config.json. Raises Usage when there is none that can be read."""
     try:
-        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+        config = json_files.read(checkpoint / "config.json", checkpoint, infinite=True)
+        check_handed(checkpoint)
     except FileNotFoundError:
         raise Usage(f"checkpoint={checkpoint} is no checkpoint folder: it has no config.json") from None
-    except (OSError, ValueError) as error:
-        raise Usage(f"{checkpoint / 'config.json'} cannot be read: {error}") from None
-    if not isinstance(config, dict):
-        raise Usage(f"{checkpoint / 'config.json'} is no configuration: it holds no JSON object")
+    except Stop as error:
+        raise Usage(str(error)) from None
     return config
 
 

@@ -17,7 +17,7 @@ def needed(checkpoint: Path, config: dict[str, Any], given: dict[str, str]) -> b
     Raises:
         Usage: for a file whose digest nobody has pinned.
     """
-    found = {file.name: sha256_file(file) for file in checkpoint.glob("*.py")}
+    found = {file.name: sha256_file(file, checkpoint) for file in checkpoint.glob("*.py")}
     pins = given or next((known for known in _known() if known == found), {})
     try:
         return check_remote_code(checkpoint, config, pins)

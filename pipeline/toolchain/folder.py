@@ -154,7 +154,7 @@ def state(plan: Blueprint) -> str:
     if not folder.exists():
         return "absent"
     marker = folder / MARKER
-    if not marker.is_file():
+    if marker.is_symlink() or not marker.is_file():
         raise _broken(folder, f"it has no {MARKER}, so it was not finished")
     standing = _standing(folder)
     for path, _ in sorted(standing.items() ^ plan.expected.items()):
