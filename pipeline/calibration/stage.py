@@ -26,7 +26,7 @@ TOKENIZER_FILES = (
     "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
 _DECIDING = tuple(
-    f"calibration/{room}.py" for room in ("adapters", "sampling", "sources", "stage", "uniform")
+    f"calibration/{room}.py" for room in ("adapters", "confined", "sampling", "sources", "stage", "uniform")
 )
 
 
