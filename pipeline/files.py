@@ -5,6 +5,7 @@ Only regular files are. A link counts as the file that it leads to if that lies 
 lie where the Hugging Face cache keeps them: `snapshots/COMMIT/file -> ../../blobs/DIGEST`.
 """
 
+import errno
 import os
 import shutil
 import stat
@@ -99,6 +100,8 @@ def readable(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Refused(f"{plain(path)} is a link that leads in a circle") from None
         raise Unreadable(f"{plain(path)} cannot be read: {error.strerror or error}") from None
     except ValueError as error:  # a NUL in the name
         raise Refused(f"{plain(path)} cannot be the name of a file: {error}") from None

@@ -94,7 +94,7 @@ def test_it_is_not_opened(folder: Path, what: str) -> None:
 
 def test_a_link_to_itself_is_not_followed(folder: Path) -> None:
     (folder / "merges.txt").symlink_to("merges.txt")
-    with pytest.raises((Refused, Unreadable), match=r"merges\.txt"):
+    with pytest.raises(Refused, match=r"merges\.txt is a link that leads in a circle"):
         opened(folder / "merges.txt", folder)
 
 

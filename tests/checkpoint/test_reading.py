@@ -1,4 +1,4 @@
-"""A tensor file that is cut, changed or gone while it is read is a sentence; a mapping would kill the process."""
+"""A tensor file that is cut, changed or gone while it is read is a sentence, not a dead process."""
 
 import os
 import threading
@@ -79,7 +79,7 @@ def test_between_two_reads(path: Path, change: Any) -> None:
     pieces = tensor.pieces(1000)
     next(pieces)
     change(path)
-    with pytest.raises(TensorFileError, match="was (cut|changed) while it was read"):
+    with pytest.raises(TensorFileError, match=r"was (cut|changed) while it was read"):
         list(pieces)
 
 
