@@ -222,8 +222,12 @@ def _summarise(found: Results, benchmark: Benchmark) -> None:
 def _server(config: BenchmarkConfig) -> dict[str, Any]:
     if config.serving is None or config.checkpoint is None:
         return {"told": f"{config.model} by a server that was running", "key": None}
-    sealed = (config.checkpoint / manifest.NAME).exists()
-    key = manifest.read(config.checkpoint)["key"] if sealed else None
+    try:
+        key = manifest.read(config.checkpoint)["key"]
+    except manifest.NeverSealed:
+        key = None
+    except Stop as error:
+        raise Usage(str(error)) from None
     checkpoint = config.checkpoint.absolute().name
     return {"told": f"{checkpoint} by {config.serving.name}", "key": key, "checkpoint": checkpoint}
 

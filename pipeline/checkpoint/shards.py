@@ -76,6 +76,16 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in counted(names, read_index(folder))]
 
 
+def read_otherwise(folder: Path) -> str | None:
+    """The name of a file that transformers loads instead of the shards that the index names, if there is one.
+
+    Raises as `weight_files`.
+    """
+    index = read_index(folder)
+    other = index is not None and _ONE not in index.values() and exists(folder / _ONE)
+    return _ONE if other else None
+
+
 def has_weights(folder: Path) -> bool:
     """Whether there is a safetensors file or an index. Raises as `weight_files`."""
     return exists(folder / INDEX) or any(path.suffix == _SUFFIX for path in listed(folder))

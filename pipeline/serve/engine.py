@@ -14,6 +14,9 @@ import psutil
 from rich.status import Status
 
 from pipeline import json_files
+from pipeline.checkpoint.counts import check_counts
+from pipeline.checkpoint.shards import has_weights, read_otherwise
+from pipeline.checkpoint.tensors import read_folder
 from pipeline.config.serving import Serving
 from pipeline.errors import Stop, Usage
 from pipeline.files import check_handed
@@ -79,6 +82,11 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
     model = checkpoint
     if serving.engine == "transformers":
         model = dequantized.folder(checkpoint, config, work_dir)
+        if model == checkpoint and (other := read_otherwise(checkpoint)) is not None:
+            raise Usage(
+                f"{checkpoint} holds {other} beside the files of its index, and transformers would load it "
+                "instead of them: move it away"
+            )
     command = launch(serving, model, port)
     endpoint = Endpoint(
         url=address.url(serving, port),
@@ -176,6 +184,8 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
     try:
         config = json_files.read(checkpoint / "config.json", checkpoint, infinite=True)
         check_handed(checkpoint)
+        if has_weights(checkpoint):
+            check_counts(config, checkpoint, read_folder(checkpoint).values())
     except FileNotFoundError:
         raise Usage(f"checkpoint={checkpoint} is no checkpoint folder: it has no config.json") from None
     except Stop as error:

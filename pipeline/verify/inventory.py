@@ -23,6 +23,7 @@ TIED = {"lm_head": "embed_tokens", "embed_tokens": "lm_head"}
 
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 _PREDICTORS = ("num_nextn_predict_layers", "num_mtp_modules")  # layers beyond the counted ones
+_MOST_LAYERS = 2_000  # each is compared with every other kind of layer
 _LISTED = 100  # missing layers or experts in a row that are named one by one
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
@@ -145,6 +146,10 @@ def by_regularity(inventory: Inventory, config: Mapping[str, Any]) -> Iterator[F
     for container in sorted(layers):
         count = of_config(config, _LAYERS) if container == main else None
         spare = of_config(config, _PREDICTORS) or 0
+        if len(layers[container]) > _MOST_LAYERS:
+            message = f"{len(layers[container]):,} layers: they are not compared with each other"
+            yield Finding("mismatched", message, tensor=container)
+            continue
         yield from _layers(container, set(layers[container]), count, spare)
         yield from _fellows(container, layers[container])
     # Per container: another tower may have experts of its own, which config.json's count is not about.

@@ -19,6 +19,7 @@ from pipeline.verify.inventory import TIED, Inventory
 from pipeline.verify.report import Finding
 
 MODEL, QUANT = "config.json", "hf_quant_config.json"
+_MOST_MATCHES = 100_000_000  # of patterns with modules; Kimi K2 takes 20 million
 _FP8_CACHE = {"dynamic": False, "num_bits": 8, "type": "float"}
 
 
@@ -133,6 +134,10 @@ def patterns_name_modules(said: Said, inventory: Inventory) -> Iterator[Finding]
         modules |= {
             TIED[module.rpartition(".")[2]] for module in modules if module.rpartition(".")[2] in TIED
         }
+    if len(said.patterns) * len(modules) > _MOST_MATCHES:
+        message = f"{len(said.patterns):,} exclude patterns are too many for {len(modules):,} modules"
+        yield Finding("mismatched", message, file=said.file)
+        return
     for pattern in said.patterns:
         if not fnmatch.filter(modules, pattern):
             yield Finding("mismatched", f"exclude pattern {pattern!r} matches no module", file=said.file)

@@ -4,12 +4,20 @@ Needs no source; with one, the source's names say what must be there.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.checkpoint.shards import INDEX, BadIndex, MissingShards, read_index, weight_files
+from pipeline.checkpoint.shards import (
+    INDEX,
+    BadIndex,
+    MissingShards,
+    read_index,
+    read_otherwise,
+    weight_files,
+)
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import Tensor, check_amount, read_header
 from pipeline.errors import Stop, one_line
@@ -131,7 +139,11 @@ def _beside(folder: Path, tensors: dict[str, Tensor]) -> list[str]:
     if not others:
         return []
     which = f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"
-    return [f"{which} in no index and was not looked at"]
+    notes = [f"{which} in no index and was not looked at"]
+    with suppress(Stop):  # an index that cannot be followed has a finding
+        if other := read_otherwise(folder):
+            notes.append(f"transformers would load {other} instead of what was")
+    return notes
 
 
 class Bits:
