@@ -36,13 +36,12 @@ class Source:
         self._delivery = delivery
         self.tensors: dict[str, Tensor] = delivery.tensors() if delivery else read_folder(path)
         check_counts(self.config, path, self.tensors.values())
-        said = self.config.get("quantization_config") or {}
+        said = quantization_of(self.config, path)
         if said and said.get("quant_method") != "fp8":
             raise Stop(
                 f"{path} is already quantized ({said.get('quant_method')}): give an FP8 or BF16 source"
             )
-        block = said.get("weight_block_size") or [128, 128]
-        self.block: tuple[int, int] = (int(block[0]), int(block[1]))
+        self.block = fp8_block(said, path)
 
     def weights(self) -> list[str]:
         """Names of the model's own tensors: all but the FP8 scales, sorted."""
@@ -130,6 +129,22 @@ def opened(model: Model, work_dir: Path, streamed: bool) -> Source:
         )
     delivery.fetch_small()
     return Source(delivery.folder, delivery)
+
+
+def quantization_of(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A configuration's quantization_config, empty where there is none. Raises Stop when it is no object."""
+    said = config.get("quantization_config") or {}
+    if not isinstance(said, dict):
+        raise Stop(f"config.json of {path} has a quantization_config that is no object")
+    return said
+
+
+def fp8_block(said: dict[str, Any], path: Path) -> tuple[int, int]:
+    """Rows and columns that share a scale. Raises Stop for anything but two whole numbers above zero."""
+    block = said.get("weight_block_size") or [128, 128]
+    if not isinstance(block, list) or len(block) != 2 or any(type(n) is not int or n < 1 for n in block):
+        raise Stop(f"config.json of {path} has a weight_block_size that is not two whole numbers above zero")
+    return block[0], block[1]
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pipeline import json_files
 from pipeline.bundle import bundled
 from pipeline.checkpoint.counts import check_counts
 from pipeline.checkpoint.shards import has_weights
-from pipeline.checkpoint.source import SCALE_SUFFIX, Source
+from pipeline.checkpoint.source import SCALE_SUFFIX, Source, fp8_block, quantization_of
 from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.checkpoint.writer import Entry
 from pipeline.config.schema import Model, QuantizeConfig
@@ -36,7 +36,7 @@ class Outline(Source):
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path, self.config, self._delivery = path, config, None
         self.tensors: dict[str, Tensor] = {}
-        block = (config.get("quantization_config") or {}).get("weight_block_size") or [128, 128]
+        block = fp8_block(quantization_of(config, path), path)
         self.block = (int(block[0]), int(block[1]))
 
     def add(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
@@ -68,6 +68,7 @@ def describe(model: Model) -> Described:
             check_handed(model.path)
         config = _read(file)
         check_counts(config, file.parent, _headers(model.path).values() or None)
+        fp8_block(quantization_of(config, file.parent), file.parent)
     except FileNotFoundError:
         raise Usage(f"model.path={model.path} does not exist") from None
     except Stop as error:

@@ -16,6 +16,7 @@ from rich.status import Status
 from pipeline import json_files
 from pipeline.checkpoint.counts import check_counts
 from pipeline.checkpoint.shards import has_weights, read_otherwise
+from pipeline.checkpoint.source import quantization_of
 from pipeline.checkpoint.tensors import read_folder
 from pipeline.config.serving import Serving
 from pipeline.errors import Stop, Usage
@@ -184,6 +185,7 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
     try:
         config = json_files.read(checkpoint / "config.json", checkpoint, infinite=True)
         check_handed(checkpoint)
+        quantization_of(config, checkpoint)
         if has_weights(checkpoint):
             check_counts(config, checkpoint, read_folder(checkpoint).values())
     except FileNotFoundError:
