@@ -133,7 +133,9 @@ class Delivery:
         total = len(self.promised)
 
         def tell(file: str, size: int) -> None:
-            console.print(f"model: {total - len(self.missing)} of {total} files here, {file} is right")
+            console.print(
+                f"model: {total - len(self.missing)} of {total} files here, {file} is right", markup=False
+            )
 
         try:
             while self.missing and not self._left:
@@ -179,7 +181,11 @@ class Delivery:
             return True
         digest = self.promised[file].kept_by(path)
         if digest is None:
-            console.print(f"{shown(path)} is not what the hub promised: it is fetched again", soft_wrap=True)
+            console.print(
+                f"{shown(path)} is not what the hub promised: it is fetched again",
+                markup=False,
+                soft_wrap=True,
+            )
             path.unlink()
             return False
         self._note(file, digest)

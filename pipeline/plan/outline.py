@@ -36,8 +36,7 @@ class Outline(Source):
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path, self.config, self._delivery = path, config, None
         self.tensors: dict[str, Tensor] = {}
-        block = fp8_block(quantization_of(config, path), path)
-        self.block = (int(block[0]), int(block[1]))
+        self.block = fp8_block(quantization_of(config, path), path)
 
     def add(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         """A tensor that the source holds."""
