@@ -4,25 +4,15 @@ Needs no source; with one, the source's names say what must be there.
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.checkpoint.shards import (
-    INDEX,
-    BadIndex,
-    MissingShards,
-    read_index,
-    read_otherwise,
-    weight_files,
-)
+from pipeline.checkpoint.shards import INDEX, read_index
 from pipeline.checkpoint.source import Source
-from pipeline.checkpoint.tensors import Tensor, check_amount, read_header
-from pipeline.errors import Stop, one_line
-from pipeline.files import Unreadable
-from pipeline.json_files import JsonError
+from pipeline.checkpoint.tensors import Tensor
+from pipeline.errors import Stop
 from pipeline.nvfp4 import BLOCK, bf16_to_f32
 from pipeline.progress import Bar
 from pipeline.verify import quantconfig
@@ -37,6 +27,7 @@ from pipeline.verify.inventory import (
 )
 from pipeline.verify.quantconfig import MODEL
 from pipeline.verify.report import Finding, Level
+from pipeline.verify.shards import beside, incomplete, read_tensors
 
 _E4M3_NAN = 0x7F
 _KNOWN = {"BF16", "F16", "F32", "F64"}
@@ -63,7 +54,7 @@ def check(folder: Path, source: Source | None) -> Level:
         level.add(
             Finding("mismatched", f"group_size is {said.group_size}, NVFP4's is {BLOCK}", file=said.file)
         )
-    level.notes += _beside(folder, tensors)
+    level.notes += beside(folder, tensors)
     inventory = Inventory(tensors)
     level.add(*_index(folder, tensors))
     if source is not None:
@@ -86,64 +77,6 @@ def check(folder: Path, source: Source | None) -> Level:
         level.add(*_finite(tensors[name], bits, positive=name.endswith("_scale")))
     level.counts.update({"tensors": len(tensors), "quantized linears": groups})
     return level
-
-
-def read_tensors(folder: Path) -> tuple[dict[str, Tensor], list[Finding]]:
-    """Every tensor of the files that count and have a readable header, and what is wrong with the others.
-
-    Files that the index names and that are not there are one finding, and `incomplete`.
-
-    Raises:
-        Unreadable: when the system does not let one of them be read.
-        TensorFileError: when there are more tensors than can be listed.
-    """
-    tensors: dict[str, Tensor] = {}
-    findings = []
-    try:
-        paths = weight_files(folder)
-    except Unreadable:
-        raise
-    except MissingShards as error:
-        return {}, [Finding("missing", str(error), file=INDEX)]
-    except Stop as error:
-        file = INDEX if isinstance(error, BadIndex | JsonError) else None
-        findings.append(Finding("mismatched", one_line(error, checkpoint=folder), file=file))
-        paths = sorted(folder.glob("*.safetensors"))
-    modules = 0
-    for path in paths:
-        try:
-            found = read_header(path)
-        except Unreadable:
-            raise
-        except Stop as error:
-            why = one_line(error, checkpoint=folder)
-            findings.append(Finding("mismatched", f"its header cannot be read: {why}", file=path.name))
-            continue
-        for name in sorted(tensors.keys() & found.keys()):
-            message = f"it is in {tensors[name].path.name} and again in {path.name}"
-            findings.append(Finding("extra", message, file=path.name, tensor=name))
-        tensors |= found
-        modules = check_amount(tensors, found, modules)
-    return tensors, findings
-
-
-def incomplete(findings: list[Finding]) -> bool:
-    """Whether files of the weights are missing: what else could be said of the rest follows from that."""
-    return any(finding.kind == "missing" and finding.file == INDEX for finding in findings)
-
-
-def _beside(folder: Path, tensors: dict[str, Tensor]) -> list[str]:
-    """A note on the safetensors files that do not count, if there are any."""
-    counted = {tensor.path.name for tensor in tensors.values()}
-    others = sorted(path.name for path in folder.glob("*.safetensors") if path.name not in counted)
-    if not others:
-        return []
-    which = f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"
-    notes = [f"{which} in no index and was not looked at"]
-    with suppress(Stop):  # an index that cannot be followed has a finding
-        if other := read_otherwise(folder):
-            notes.append(f"transformers would load {other} instead of what was")
-    return notes
 
 
 class Bits:

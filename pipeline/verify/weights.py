@@ -25,7 +25,7 @@ from pipeline.verify import diagnose, quantconfig
 from pipeline.verify.inventory import SCALES, Inventory, against_source, fused_groups, natural, tied_partner
 from pipeline.verify.recompute import dequantized_to_float32, group_scale_2, plain, quantize, remembering
 from pipeline.verify.report import Finding, Level
-from pipeline.verify.structure import read_tensors
+from pipeline.verify.shards import read_tensors
 
 _DIAGNOSED = 8  # differing modules whose cause is looked for: it takes far longer than to compare them
 _SLICE = 1 << 22  # values compared at a time where the dtypes differ
