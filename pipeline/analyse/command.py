@@ -10,6 +10,7 @@ from pipeline.analyse import figures, measure, report
 from pipeline.config import AnalyseConfig, compose
 from pipeline.digest import readable_json
 from pipeline.errors import Stop, before_work
+from pipeline.files import check_handed, exists
 from pipeline.progress import shown
 from pipeline.quantize import plots, tables
 from pipeline.quantize.statistics import Found
@@ -52,12 +53,13 @@ def _read(folder: Path) -> tuple[dict[str, Any], Found]:
     """A checkpoint's manifest and its tables; every byte of it, weights too, must be what was sealed."""
     if not folder.is_dir():
         raise Stop(f"{folder} is no folder: give the checkpoint of a `quantize` run")
+    check_handed(folder)
     sealed = manifest.read(folder)
     if sealed["stage"] != "quantize":
         raise Stop(f"{folder} is the result of `{sealed['stage']}`, not a checkpoint")
     stage.intact(folder)
     for name in (tables.AMAX, tables.DATASETS, tables.COVERAGE):
-        if (folder / name).exists() and name not in sealed["outputs"]["files"]:
+        if exists(folder / name) and name not in sealed["outputs"]["files"]:
             raise Stop(f"{folder / name} was not sealed: see verify checkpoint={folder}")
     return sealed, tables.read(folder, sealed["statistics"].get("positions", 0))
 

@@ -16,6 +16,7 @@ from pipeline.benchmark.results import Results
 from pipeline.config.benchmarking import Benchmark, BenchmarkConfig
 from pipeline.digest import sha256_json
 from pipeline.errors import Stop, Usage
+from pipeline.files import check_handed, located
 from pipeline.progress import Bar, console
 from pipeline.screen import quoted
 from pipeline.serve.address import read_key
@@ -56,8 +57,8 @@ def settled(config: BenchmarkConfig) -> BenchmarkConfig:
     """
     if config.endpoint is None:
         return config
-    if config.tokenizer is not None and not (config.tokenizer / "tokenizer_config.json").is_file():
-        raise Usage(f"tokenizer={config.tokenizer} has no tokenizer_config.json: give the model's folder")
+    if config.tokenizer is not None:
+        _check_tokenizer(config.tokenizer)
     url = config.endpoint.rstrip("/")
     if not url.endswith("/v1"):
         raise Usage(f"endpoint={config.endpoint} should end in /v1, as in http://127.0.0.1:8000/v1")
@@ -74,6 +75,16 @@ def settled(config: BenchmarkConfig) -> BenchmarkConfig:
         raise Usage(f"the model's name, {quoted(model)}, {flaw}: serve it under another, or give model=NAME")
     load.check(url, str(config.tokenizer), str(config.work_dir.absolute()))
     return config.model_copy(update={"endpoint": url, "model": model})
+
+
+def _check_tokenizer(folder: Path) -> None:
+    try:
+        check_handed(folder)
+        located(folder / "tokenizer_config.json", folder)
+    except FileNotFoundError:
+        raise Usage(f"tokenizer={folder} has no tokenizer_config.json: give the model's folder") from None
+    except Stop as error:
+        raise Usage(f"tokenizer={folder}: {error}") from None
 
 
 def begun(config: BenchmarkConfig) -> Results:
@@ -227,8 +238,12 @@ def _server(config: BenchmarkConfig) -> dict[str, Any]:
     if config.serving is None or config.checkpoint is None:
         told = f"{quoted(config.model or '')} by a server that was running"
         return {"told": told, "key": None, "model": config.model}
-    sealed = (config.checkpoint / manifest.NAME).exists()
-    key = manifest.read(config.checkpoint)["key"] if sealed else None
+    try:
+        key = manifest.read(config.checkpoint)["key"]
+    except manifest.NeverSealed:
+        key = None
+    except Stop as error:
+        raise Usage(str(error)) from None
     checkpoint = config.checkpoint.absolute().name
     return {"told": f"{checkpoint} by {config.serving.name}", "key": key, "checkpoint": checkpoint}
 

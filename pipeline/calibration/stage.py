@@ -24,7 +24,7 @@ from pipeline.progress import console
 
 _DECIDING = tuple(
     f"calibration/{room}.py"
-    for room in ("adapters", "rendering", "sampling", "sources", "stage", "tokenizer", "uniform")
+    for room in ("adapters", "confined", "rendering", "sampling", "sources", "stage", "tokenizer", "uniform")
 )
 
 

@@ -9,12 +9,14 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
 
 from pipeline.checkpoint.hub import Promised, Repository, quiet
 from pipeline.checkpoint.remote_code import TEMPLATES
+from pipeline.checkpoint.shards import INDEX, counted, read_index
 from pipeline.checkpoint.tensors import Tensor, described, read_header, united
 from pipeline.digest import all_files, readable_json
 from pipeline.disk import force_to_disk, free_at, write_whole
@@ -48,7 +50,9 @@ class Delivery:
         self._left = False
         self._asked: list[str] = []  # shards that somebody waits for
         self._order: list[str] = []
+        self._described: dict[str, dict[str, Tensor]] = {}  # of shards to come, by their headers
         self.missing = {file for file in self.promised if not self._stands(file)}
+        self._leave_out()
 
     def size(self, files: set[str]) -> int:
         """Bytes of the named files."""
@@ -81,7 +85,19 @@ class Delivery:
 
     def fetch_small(self) -> None:
         """Download all but the shards whose digest is known beforehand."""
+        self.fetch(lambda file: file == INDEX)
+        self._leave_out()
         self.fetch(lambda file: not file.endswith(".safetensors") or self.promised[file].sha256 is None)
+
+    def _leave_out(self) -> None:
+        """Promise no safetensors file that does not count, once that can be known: nobody needs its bytes."""
+        if INDEX in self.missing:
+            return
+        index = read_index(self.folder) if INDEX in self.promised else None
+        weights = counted(self.promised, index)
+        for file in [file for file in self.promised if file.endswith(".safetensors") and file not in weights]:
+            del self.promised[file]
+            self.missing.discard(file)
 
     @contextmanager
     def arriving(self) -> Iterator[None]:
@@ -117,7 +133,9 @@ class Delivery:
         total = len(self.promised)
 
         def tell(file: str, size: int) -> None:
-            console.print(f"model: {total - len(self.missing)} of {total} files here, {file} is right")
+            console.print(
+                f"model: {total - len(self.missing)} of {total} files here, {file} is right", markup=False
+            )
 
         try:
             with self._alone():
@@ -137,6 +155,7 @@ class Delivery:
         (self.folder / file).parent.mkdir(exist_ok=True)
         staged.rename(self.folder / file)
         force_to_disk((self.folder / file).parent)
+        self._check_described(file)
         self._note(file, digest)
         with self._changed:
             self.missing.discard(file)
@@ -144,6 +163,15 @@ class Delivery:
         if not self.missing:
             shutil.rmtree(self._incoming, ignore_errors=True)
         tell(file, self.promised[file].size)
+
+    def _check_described(self, file: str) -> None:
+        """Raises Stop when a shard is not what its header, asked for by range, has said."""
+        if file in self._described:
+            here = {
+                name: replace(tensor, seen=None) for name, tensor in read_header(self.folder / file).items()
+            }
+            if here != self._described[file]:
+                raise Stop(f"{self.repository}: {file} has another header than the hub told before")
 
     def _stands(self, file: str) -> bool:
         """Whether a file is here and right; it is read again only when it is not as it was when checked."""
@@ -155,7 +183,11 @@ class Delivery:
             return True
         digest = self.promised[file].kept_by(path)
         if digest is None:
-            console.print(f"{shown(path)} is not what the hub promised: it is fetched again", soft_wrap=True)
+            console.print(
+                f"{shown(path)} is not what the hub promised: it is fetched again",
+                markup=False,
+                soft_wrap=True,
+            )
             path.unlink()
             return False
         self._note(file, digest)
@@ -173,10 +205,13 @@ class Delivery:
             return read_header(path)
         header, length = self.repository.header(file), self.promised[file].size
         data = max((said["data_offsets"][1] for said in header.values()), default=0)
-        return described(path, header, length - data, length)  # tensors lie at a file's end, without a gap
+        # Tensors lie at a file's end, without a gap.
+        self._described[file] = described(path, header, length - data, length)
+        return self._described[file]
 
     def _room(self) -> None:
-        needed = self.size(self.missing) - sum(path.lstat().st_size for path in all_files(self._incoming))
+        known = self.missing if INDEX not in self.missing else {INDEX}  # which shards count, it says
+        needed = self.size(known) - sum(path.lstat().st_size for path in all_files(self._incoming))
         free = free_at(self.folder)
         if free < needed:
             raise Stop(
@@ -216,7 +251,7 @@ def _wanted(file: str) -> bool:
     """
     if re.fullmatch(TEMPLATES + r"/[^/]+\.jinja", file):
         return True
-    return "/" not in file and file[0] != "." and not file.endswith(_OTHER_FORMATS)
+    return "/" not in file and file[0] != "." and file.isprintable() and not file.endswith(_OTHER_FORMATS)
 
 
 def _first_layer(tensors: dict[str, Tensor]) -> int:

@@ -20,7 +20,7 @@ class Promised(NamedTuple):
 
     def kept_by(self, path: Path) -> str | None:
         """The sha256 of a file that is what was promised; None for any other."""
-        if path.stat().st_size != self.size:
+        if not path.is_file() or path.stat().st_size != self.size:
             return None
         found = sha256_file(path)
         right = found == self.sha256 if self.sha256 else _blob_id(path) == self.blob

@@ -1,6 +1,5 @@
 """A Hugging Face checkpoint as a source of weights: its files, its configuration, its tensors in BF16."""
 
-import json
 import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -8,12 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import json_files
+from pipeline.checkpoint.counts import check_counts
 from pipeline.checkpoint.delivery import Delivery
 from pipeline.checkpoint.hub import pinned
+from pipeline.checkpoint.shards import weight_files
 from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.config.schema import Model
 from pipeline.digest import file_table
 from pipeline.errors import Stop, Usage
+from pipeline.files import check_handed, listed
 from pipeline.nvfp4 import fp8_block_to_bf16, fp8_block_to_f32
 
 SCALE_SUFFIX = "_scale_inv"
@@ -27,19 +30,18 @@ class Source:
 
     def __init__(self, path: Path, delivery: Delivery | None = None) -> None:
         """Read configuration and headers. Raises Stop when the folder is no usable checkpoint."""
-        if not (path / "config.json").is_file():
-            raise Stop(f"{path} is no checkpoint folder: it has no config.json")
         self.path = path
-        self.config = _read_config(path / "config.json")
+        self.config = read_config(path)
+        check_handed(path)
         self._delivery = delivery
         self.tensors: dict[str, Tensor] = delivery.tensors() if delivery else read_folder(path)
-        said = self.config.get("quantization_config") or {}
+        check_counts(self.config, path, self.tensors.values())
+        said = quantization_of(self.config, path)
         if said and said.get("quant_method") != "fp8":
             raise Stop(
                 f"{path} is already quantized ({said.get('quant_method')}): give an FP8 or BF16 source"
             )
-        block = said.get("weight_block_size") or [128, 128]
-        self.block: tuple[int, int] = (int(block[0]), int(block[1]))
+        self.block = fp8_block(said, path)
 
     def weights(self) -> list[str]:
         """Names of the model's own tensors: all but the FP8 scales, sorted."""
@@ -84,10 +86,15 @@ class Source:
         return "BF16" if self.is_fp8(name) else self.tensors[name].dtype
 
     def files(self) -> dict[str, dict[str, Any]]:
-        """Size and sha256 of every file at the top of the folder, hidden ones left out."""
+        """Size and sha256 of every file at the top of the folder.
+
+        Hidden ones, and safetensors files that do not count, are left out.
+        """
         if self._delivery is not None:
             return self._delivery.files()
-        return file_table(self.path, [p for p in self.path.iterdir() if p.is_file() and p.name[0] != "."])
+        weights = set(weight_files(self.path))
+        files = [path for path in listed(self.path) if path.suffix != ".safetensors" or path in weights]
+        return file_table(self.path, files)
 
     def arriving(self) -> AbstractContextManager[None]:
         """A context in which what is missing arrives in the background."""
@@ -128,11 +135,25 @@ def opened(model: Model, work_dir: Path, streamed: bool) -> Source:
     return Source(delivery.folder, delivery)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def quantization_of(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A configuration's quantization_config, empty where there is none. Raises Stop when it is no object."""
+    said = config.get("quantization_config") or {}
+    if not isinstance(said, dict):
+        raise Stop(f"config.json of {path} has a quantization_config that is no object")
+    return said
+
+
+def fp8_block(said: dict[str, Any], path: Path) -> tuple[int, int]:
+    """Rows and columns that share a scale. Raises Stop for anything but two whole numbers above zero."""
+    block = said.get("weight_block_size") or [128, 128]
+    if not isinstance(block, list) or len(block) != 2 or any(type(n) is not int or n < 1 for n in block):
+        raise Stop(f"config.json of {path} has a weight_block_size that is not two whole numbers above zero")
+    return block[0], block[1]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A checkpoint's config.json. Raises Stop when the folder has none that can be read."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise Stop(f"{path} is not JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise Stop(f"{path} is no configuration: it holds no JSON object")
-    return config
+        return json_files.read(folder / "config.json", folder, infinite=True)
+    except FileNotFoundError:
+        raise Stop(f"{folder} is no checkpoint folder: it has no config.json") from None

@@ -9,6 +9,7 @@ from pipeline.config import CompareConfig, compose
 from pipeline.config.compose import flatten
 from pipeline.digest import readable_json
 from pipeline.errors import Stop, before_work
+from pipeline.files import check_handed
 from pipeline.progress import shown
 from pipeline.quantize import tables
 from pipeline.reports import differing, place, show, writing
@@ -84,7 +85,11 @@ def _sealed(folder: Path) -> dict[str, Any] | None:
     """The manifest, if somebody sealed it."""
     if not folder.is_dir():
         raise Stop(f"{folder} is no folder: give a checkpoint")
-    return manifest.read(folder) if (folder / manifest.NAME).exists() else None
+    check_handed(folder)
+    try:
+        return manifest.read(folder)
+    except manifest.NeverSealed:
+        return None
 
 
 def _who(folder: Path, sealed: dict[str, Any] | None) -> dict[str, Any]:

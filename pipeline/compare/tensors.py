@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.checkpoint.roles import role
-from pipeline.checkpoint.tensors import Tensor
+from pipeline.checkpoint.tensors import BITS, Tensor
 from pipeline.nvfp4.bits import bf16_to_f32, e4m3_to_f32, f32_to_bf16
 
 Sha256s = dict[str, str]
@@ -71,7 +71,7 @@ def _compare(a: Tensor, b: Tensor, group: Group) -> None:
             group.rounded += all(np.array_equal(x, y) for x, y in zip(_bf16(a), _bf16(b), strict=True))
         return
     before = group.bytes_differ
-    for x, y in zip(_pieces(a.raw()), _pieces(b.raw()), strict=True):
+    for x, y in zip(a.pieces(), b.pieces(), strict=True):
         group.bytes_differ += int(np.count_nonzero(x != y))
     if group.bytes_differ == before:
         return
@@ -96,7 +96,8 @@ def _ordered(bits: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _bf16(tensor: Tensor) -> Iterator[np.ndarray]:
-    for piece in _pieces(tensor.bits().reshape(-1)):
+    for content in tensor.pieces():
+        piece = content.view(BITS[tensor.dtype])
         yield piece if tensor.dtype == "BF16" else f32_to_bf16(np.ascontiguousarray(piece))
 
 

@@ -11,13 +11,17 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from pipeline import json_files
 from pipeline.bundle import bundled
 from pipeline.checkpoint import remote_code
-from pipeline.checkpoint.source import SCALE_SUFFIX, Source
+from pipeline.checkpoint.counts import check_counts
+from pipeline.checkpoint.shards import has_weights
+from pipeline.checkpoint.source import SCALE_SUFFIX, Source, fp8_block, quantization_of
 from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.checkpoint.writer import Entry
 from pipeline.config.schema import Model, QuantizeConfig
 from pipeline.errors import Stop, Usage
+from pipeline.files import check_handed
 
 _NEEDED = (
     "architectures", "hidden_size", "max_position_embeddings", "model_type", "num_attention_heads",
@@ -33,8 +37,7 @@ class Outline(Source):
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path, self.config, self._delivery = path, config, None
         self.tensors: dict[str, Tensor] = {}
-        block = (config.get("quantization_config") or {}).get("weight_block_size") or [128, 128]
-        self.block = (int(block[0]), int(block[1]))
+        self.block = fp8_block(quantization_of(config, path), path)
 
     def add(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         """A tensor that the source holds."""
@@ -60,7 +63,16 @@ def describe(model: Model) -> Described:
         raise Usage("neither model.path nor model.config is set: give a folder with a config.json")
     file = model.path / "config.json" if model.path is not None else model.config
     assert file is not None
-    config = _read(file)
+    try:
+        if model.path is not None:
+            check_handed(model.path)
+        config = _read(file)
+        check_counts(config, file.parent, _headers(model.path).values() or None)
+        fp8_block(quantization_of(config, file.parent), file.parent)
+    except FileNotFoundError:
+        raise Usage(f"model.path={model.path} does not exist") from None
+    except Stop as error:
+        raise Usage(str(error)) from None
     needed = list(_NEEDED)
     if any(key in config for key in _EXPERTS):
         needed.append("num_experts_per_tok")
@@ -78,14 +90,11 @@ def describe(model: Model) -> Described:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except OSError:
+        return json_files.read(file, file.parent, infinite=True)
+    except FileNotFoundError:
         raise Usage(f"{file} cannot be read: give a folder with the model's config.json") from None
-    except ValueError as error:
-        raise Usage(f"{file} is not JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise Usage(f"{file} is no configuration: it holds no JSON object")
-    return config
+    except Stop as error:
+        raise Usage(str(error)) from None
 
 
 @contextmanager
@@ -156,7 +165,7 @@ def _as_loaded(model: Any, config: dict[str, Any]) -> set[str]:
 
 def _headers(path: Path | None) -> dict[str, Tensor]:
     """What the files of a downloaded checkpoint say of their tensors, where there are any."""
-    return read_folder(path) if path is not None and any(path.glob("*.safetensors")) else {}
+    return read_folder(path) if path is not None and has_weights(path) else {}
 
 
 def _fill(outline: Outline, model: Any, eight_bits: set[str], stored: dict[str, Tensor]) -> None:

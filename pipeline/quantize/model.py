@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
@@ -119,7 +118,6 @@ def dtype(source: Source, name: str) -> torch.dtype:
 
 def tensor(source: Source, name: str) -> torch.Tensor:
     """A weight as the model uses it, on the CPU, in memory of its own."""
-    bits = np.array(source.bits(name))  # a copy: the model outlives the mapping and owns its weights
-    made = torch.from_numpy(bits)
+    made = torch.from_numpy(source.bits(name))
     wanted = dtype(source, name)
     return made if made.dtype == wanted else made.view(wanted)

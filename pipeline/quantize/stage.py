@@ -1,7 +1,6 @@
 """The stage `quantize`: load, calibrate, export, complete, seal."""
 
 import io
-import shutil
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import read_folder
 from pipeline.config.schema import QuantizeConfig
 from pipeline.digest import code_digest, sha256_json
+from pipeline.files import copied, listed
 from pipeline.fingerprint import choose_device, lock_digest, numeric_platform, packages, settle
 from pipeline.progress import Bar
 from pipeline.quantize import plots, statistics, tables
@@ -190,10 +190,9 @@ def complete(folder: Path, source: Source) -> None:
     Raises Stop when not all of the source is as the checkpoint's key says.
     """
     source.whole()
-    for path in sorted(source.path.iterdir()):
-        wanted = path.is_file() and path.name[0] != "." and not path.name.endswith(_NOT_COPIED)
-        if wanted and not (folder / path.name).exists():
-            shutil.copyfile(path, folder / path.name)
+    for path in listed(source.path):
+        if not path.name.endswith(_NOT_COPIED) and not (folder / path.name).exists():
+            copied(path, source.path, folder / path.name)
 
 
 def by_layer(amaxes: dict[str, float]) -> dict[int, dict[str, float]]:

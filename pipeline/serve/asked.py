@@ -1,14 +1,17 @@
 """What a profile asks of an engine, and what a checkpoint is, as far as the two have to fit."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import json_files
+from pipeline.checkpoint.counts import check_counts
+from pipeline.checkpoint.source import quantization_of
 from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.config.serving import Flag, Serving
 from pipeline.errors import Stop, Usage
+from pipeline.files import plain
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 _WIDTHS = ("moe_intermediate_size", "intermediate_size")
@@ -109,12 +112,12 @@ class Facts:
     @property
     def experts(self) -> int:
         """Experts a layer; 0 in a dense model."""
-        return next((int(self.config[key]) for key in _EXPERTS if key in self.config), 0)
+        return next((int(self.config[key]) for key in _EXPERTS if self.config.get(key) is not None), 0)
 
     @property
     def expert_width(self) -> int:
         """The inner width of one expert."""
-        return next((int(self.config[key]) for key in _WIDTHS if key in self.config), 0)
+        return next((int(self.config[key]) for key in _WIDTHS if self.config.get(key) is not None), 0)
 
     @property
     def context(self) -> int:
@@ -135,12 +138,19 @@ def facts(checkpoint: Path, config: dict[str, Any]) -> Facts:
     needed = ("num_attention_heads", "num_hidden_layers", "hidden_size", "max_position_embeddings")
     if lacking := [key for key in needed if key not in config]:
         raise Usage(f"{checkpoint / 'config.json'} lacks {', '.join(lacking)}")
+    for key in (*needed, "num_key_value_heads", *_EXPERTS, *_WIDTHS):
+        value = config.get(key)
+        if (value is not None or key in needed) and (type(value) is not int or not 0 <= value < 1 << 40):
+            raise Usage(
+                f"{checkpoint / 'config.json'} says {key}={plain(value, 40)}, which is no such number"
+            )
     try:
         tensors = read_folder(checkpoint)
+        check_counts(config, checkpoint, tensors.values())
+        outer = _outer(checkpoint)
+        inner = quantization_of(config, checkpoint)
     except Stop as stop:
         raise Usage(str(stop)) from None
-    outer = _json(checkpoint / "hf_quant_config.json").get("quantization") or {}
-    inner = config.get("quantization_config") or {}
     algorithm = str(inner.get("quant_algo") or outer.get("quant_algo") or "")
     scheme = inner.get("kv_cache_scheme")
     kv_bits = scheme.get("num_bits") if isinstance(scheme, dict) else None
@@ -148,9 +158,9 @@ def facts(checkpoint: Path, config: dict[str, Any]) -> Facts:
     return Facts(config, tensors, "NVFP4" in algorithm.upper(), kv_fp8)
 
 
-def _json(file: Path) -> dict[str, Any]:
+def _outer(checkpoint: Path) -> dict[str, Any]:
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        said = json_files.read(checkpoint / "hf_quant_config.json", checkpoint).get("quantization")
+    except FileNotFoundError:
         return {}
     return said if isinstance(said, dict) else {}

@@ -1,7 +1,6 @@
 """A checkpoint in BF16, for engines that know no NVFP4: a sealed stage, made once for each checkpoint."""
 
 import os
-import shutil
 from collections.abc import Iterable
 from math import prod
 from pathlib import Path
@@ -13,6 +12,7 @@ from pipeline import manifest, stage
 from pipeline.checkpoint.writer import Entry, Writer, layout
 from pipeline.digest import code_digest, file_table, readable_json
 from pipeline.errors import Stop, Usage
+from pipeline.files import copied, listed
 from pipeline.progress import Bar, console, shown
 from pipeline.serve import layouts
 
@@ -20,6 +20,8 @@ NAME = "dequantize"
 _CODE = (
     "serve/dequantized.py",
     "serve/layouts.py",
+    "checkpoint/reading.py",
+    "checkpoint/shards.py",
     "checkpoint/source.py",
     "checkpoint/tensors.py",
     "checkpoint/writer.py",
@@ -61,7 +63,7 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
         (partial / "config.json").write_text(readable_json(plain(config)), encoding="utf-8")
         for name in sorted(files):
             if name.endswith(_COPIED) and "/" not in name and name not in _REPLACED:
-                shutil.copyfile(checkpoint / name, partial / name)
+                copied(checkpoint / name, checkpoint, partial / name)
         body = {
             "stage": NAME,
             "key": key,
@@ -105,7 +107,7 @@ def check_memory(entries: Iterable[Entry]) -> None:
 
 def _read_files(checkpoint: Path) -> dict[str, Any]:
     """Size and sha256 of every file at the top, hidden ones left out."""
-    return file_table(checkpoint, [p for p in checkpoint.iterdir() if p.is_file() and p.name[0] != "."])
+    return file_table(checkpoint, listed(checkpoint))
 
 
 def plain(config: dict[str, Any]) -> dict[str, Any]:

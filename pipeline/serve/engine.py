@@ -14,11 +14,16 @@ import psutil
 from rich.status import Status
 from rich.text import Text
 
-from pipeline import children
+from pipeline import children, json_files
 from pipeline.checkpoint import remote_code
+from pipeline.checkpoint.counts import check_counts
+from pipeline.checkpoint.shards import has_weights, read_otherwise
+from pipeline.checkpoint.source import quantization_of
+from pipeline.checkpoint.tensors import read_folder
 from pipeline.config.serving import Serving
 from pipeline.digest import readable_json
 from pipeline.errors import Stop, Usage
+from pipeline.files import check_handed
 from pipeline.progress import console, shown
 from pipeline.redact import STRUCK, is_secret, redact
 from pipeline.screen import on_one_line, quoted
@@ -86,6 +91,11 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
     weights, plain = checkpoint, None
     if serving.engine == "transformers":
         weights = dequantized.folder(checkpoint, config, work_dir)
+        if weights == checkpoint and (other := read_otherwise(checkpoint)) is not None:
+            raise Usage(
+                f"{checkpoint} holds {other} beside the files of its index, and transformers would load it "
+                "instead of them: move it away"
+            )
         checked: dict[str, Any] = json.loads(found.settings["config.json"])
         plain = readable_json(dequantized.plain(checked)).encode()
     else:
@@ -229,13 +239,15 @@ class _FirstAnswer(threading.Thread):
 def read_config(checkpoint: Path) -> dict[str, Any]:
     """A checkpoint's config.json. Raises Usage when there is none that can be read."""
     try:
-        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+        config = json_files.read(checkpoint / "config.json", checkpoint, infinite=True)
+        check_handed(checkpoint)
+        quantization_of(config, checkpoint)
+        if has_weights(checkpoint):
+            check_counts(config, checkpoint, read_folder(checkpoint).values())
     except FileNotFoundError:
         raise Usage(f"checkpoint={checkpoint} is no checkpoint folder: it has no config.json") from None
-    except (OSError, ValueError) as error:
-        raise Usage(f"{checkpoint / 'config.json'} cannot be read: {error}") from None
-    if not isinstance(config, dict):
-        raise Usage(f"{checkpoint / 'config.json'} is no configuration: it holds no JSON object")
+    except Stop as error:
+        raise Usage(str(error)) from None
     return config
 
 

@@ -162,7 +162,7 @@ def state(plan: Blueprint) -> str:
     if not folder.exists():
         return "absent"
     marker = folder / MARKER
-    if not marker.is_file():
+    if marker.is_symlink() or not marker.is_file():
         raise broken(plan.toolchain, f"it has no {MARKER}, so it was not finished")
     standing, expected = _standing(folder, plan.toolchain.content), plan.toolchain.content
     for path, _ in sorted(standing.items() ^ expected.items()):

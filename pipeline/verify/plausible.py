@@ -62,7 +62,7 @@ def scale(tensor: Tensor, values: np.ndarray) -> Iterator[Finding]:
         yield Finding("mismatched", message, tensor=tensor.name, found=str(value))
 
 
-def biases(inventory: Inventory, raw: "Raw") -> Iterator[Finding]:
+def biases(inventory: Inventory) -> Iterator[Finding]:
     """A bias of the KV cache against the scale beside it."""
     for name in inventory.cache:
         if not name.endswith("_bias") or not inventory.tensors[name].size:
@@ -73,8 +73,8 @@ def biases(inventory: Inventory, raw: "Raw") -> Iterator[Finding]:
             continue
         if {bias.dtype, beside.dtype} - {"F32", "BF16"}:
             continue  # named elsewhere
-        amax = float(np.max(floats(beside, raw(beside)))) * 448
-        largest = float(np.max(np.abs(floats(bias, raw(bias)))))
+        amax = float(np.max(floats(beside, beside.raw()))) * 448
+        largest = float(np.max(np.abs(floats(bias, bias.raw()))))
         if np.isfinite([amax, largest]).all() and largest > _BIAS * amax:
             message = f"it reaches {largest:.6g}, and its scale covers {amax:.6g} on both sides of it"
             yield Finding("mismatched", message, tensor=name, found=f"{largest:.6g}")
@@ -109,16 +109,3 @@ class BlockScales:
                     yield Finding(
                         "mismatched", message, tensor=f"{module}.weight_scale", found=f"{largest:g}"
                     )
-
-
-class Raw:
-    """Tensors' bytes, each file mapped once: most tensors are four bytes, and there are many."""
-
-    def __init__(self) -> None:
-        self._maps: dict[object, np.ndarray] = {}
-
-    def __call__(self, tensor: Tensor) -> np.ndarray:
-        """The bytes of one tensor, uint8, one dimension."""
-        if tensor.path not in self._maps:
-            self._maps[tensor.path] = np.memmap(tensor.path, np.uint8, "r")
-        return self._maps[tensor.path][tensor.start : tensor.start + tensor.size]

@@ -13,12 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline import json_files
 from pipeline.checkpoint.ties import Ties
+from pipeline.errors import Stop, one_line
+from pipeline.files import Unreadable
 from pipeline.verify.inventory import Inventory
 from pipeline.verify.report import Finding
 from pipeline.verify.settings import text
 
 MODEL, QUANT = "config.json", "hf_quant_config.json"
+_MOST_MATCHES = 100_000_000  # of patterns with modules; Kimi K2 takes 20 million
 _PREDICTION = re.compile(r"(^|[.*])(mtp|nextn|eh_proj|enorm|hnorm|shared_head)")
 METHODS = {"modelopt", "modelopt_fp4", "modelopt_nvfp4"}
 CACHES = (None, "FP8")
@@ -68,7 +72,7 @@ class Said:
 
 
 def read(folder: Path) -> Said:
-    """Both files; raises OSError when one is there and cannot be read."""
+    """Both files; raises Unreadable when one is there and cannot be read."""
     said = Said()
     config, quant = (_json(folder, name, said.findings) for name in (MODEL, QUANT))
     said.config = config or {}
@@ -163,16 +167,14 @@ def _part(where: str, part: Any, wanted: dict[str, Any], said: Said) -> Iterator
 
 def _json(folder: Path, name: str, findings: list[Finding]) -> dict[str, Any] | None:
     try:
-        content = json.loads((folder / name).read_bytes().decode())
+        return json_files.read(folder / name, folder, infinite=True, shown="it")
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as error:
-        findings.append(Finding("mismatched", f"it is not JSON: {error}", file=name))
+    except Unreadable:
+        raise
+    except Stop as error:
+        findings.append(Finding("mismatched", one_line(error, checkpoint=folder), file=name))
         return None
-    if not isinstance(content, dict):
-        findings.append(Finding("mismatched", "it is no JSON object", file=name))
-        return None
-    return content
 
 
 def _dict(content: Any, key: str) -> dict[str, Any]:
@@ -261,6 +263,10 @@ def patterns_name_modules(
     """Each exclude pattern matches a module (vLLM #40252) and no quantized one; each plain linear has one."""
     modules = inventory.modules()
     modules |= ties.modules(inventory.model)
+    if len(said.patterns) * len(modules) > _MOST_MATCHES:
+        message = f"{len(said.patterns):,} exclude patterns are too many for {len(modules):,} modules"
+        yield Finding("mismatched", message, file=said.file)
+        return
     for pattern in said.patterns:
         if fnmatch.filter(modules, pattern):
             continue

@@ -1,5 +1,6 @@
 """What a checkpoint should hold, computed from the source: thin over `pipeline.nvfp4`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,22 +15,33 @@ Packed = dict[str, np.ndarray]
 """`weight`, `weight_scale` and `weight_scale_2` of one linear, raw bits, the last a float32 scalar."""
 
 
-def amax(source: Source, module: str) -> np.float32:
+Bits = tuple[np.ndarray, np.ndarray | None]
+"""A weight of the source, and its scale_inv if it is in FP8."""
+
+Reader = Callable[[Source, str], Bits]
+"""`operands`, or one that remembers."""
+
+_KEPT = 32 << 20  # bytes of a weight that is kept between its amax and its packing
+
+
+def amax(source: Source, module: str, read: Reader | None = None) -> np.float32:
     """max |W| of the weight in BF16. Raises ValueError for a dtype that the formulas do not cover."""
-    weight, scale_inv = operands(source, module)
+    weight, scale_inv = (read or operands)(source, module)
     if scale_inv is None:
         return nvfp4.amax(weight)
     return nvfp4.amax_fp8(weight, scale_inv, block=source.block)
 
 
-def group_scale_2(source: Source, group: tuple[str, ...]) -> np.float32:
+def group_scale_2(source: Source, group: tuple[str, ...], read: Reader | None = None) -> np.float32:
     """weight_scale_2 of linears that share one. Raises ValueError as `amax` does."""
-    return nvfp4.weight_scale_2(max(amax(source, module) for module in group))
+    return nvfp4.weight_scale_2(max(amax(source, module, read) for module in group))
 
 
-def quantize(source: Source, module: str, scale_2: np.float32, float32: bool = False) -> Packed:
+def quantize(
+    source: Source, module: str, scale_2: np.float32, float32: bool = False, read: Reader | None = None
+) -> Packed:
     """What the checkpoint should hold of one linear; `float32`: with dequantize_to=float32."""
-    weight, scale_inv = operands(source, module)
+    weight, scale_inv = (read or operands)(source, module)
     if scale_inv is None:
         packed, scale = nvfp4.quantize(weight, scale_2)
     else:
@@ -96,7 +108,22 @@ def dequantized_to_float32(source: Source, tensors: dict[str, Tensor], sealed: d
     return any(bool((tensor.bits().view(np.uint32) & 0xFFFF).any()) for tensor in kept)
 
 
-def operands(source: Source, module: str) -> tuple[np.ndarray, np.ndarray | None]:
+def remembering() -> Reader:
+    """`operands` that reads a weight once where it is asked for twice, unless it is large."""
+    kept: dict[str, Bits] = {}
+
+    def read(source: Source, module: str) -> Bits:
+        if module in kept:
+            return kept.pop(module)
+        bits = operands(source, module)
+        if bits[0].nbytes <= _KEPT:
+            kept[module] = bits
+        return bits
+
+    return read
+
+
+def operands(source: Source, module: str) -> Bits:
     """The source's own bits: a BF16 weight and None, or an FP8 weight and its scale_inv."""
     tensor = source.tensors[f"{module}.weight"]
     if tensor.dtype == "F8_E4M3":

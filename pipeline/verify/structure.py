@@ -3,7 +3,6 @@
 Needs no source; with one, the source's names say what must be there.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,18 +11,19 @@ from typing import Any
 import numpy as np
 
 from pipeline.checkpoint import ties
+from pipeline.checkpoint.shards import INDEX, read_index
 from pipeline.checkpoint.source import Source
-from pipeline.checkpoint.tensors import Tensor, read_header
+from pipeline.checkpoint.tensors import Tensor
 from pipeline.errors import Stop
 from pipeline.nvfp4 import BLOCK
 from pipeline.progress import Bar
 from pipeline.verify import beside, cache, dimensions, layout, plausible, quantconfig, regularity, shapes
 from pipeline.verify.inventory import SCALES, Inventory, against_source, fused_groups, natural
-from pipeline.verify.plausible import BlockScales, Raw
+from pipeline.verify.plausible import BlockScales
 from pipeline.verify.report import Finding, Level
 from pipeline.verify.settings import MODEL, Comparison
+from pipeline.verify.shards import incomplete, not_counted, read_tensors
 
-INDEX = "model.safetensors.index.json"
 _E4M3_NAN = 0x7F
 _MANY = 0.25  # share of the plain matrices from which config.json may name their dtype
 
@@ -36,6 +36,8 @@ def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = N
     level = Level("structure")
     tensors, broken = read_tensors(folder)
     level.add(*broken)
+    if incomplete(broken):
+        return level
     if not tensors and not broken:
         level.unchecked.append("there is no tensor in it: no .safetensors file, or only empty ones")
         return level
@@ -51,6 +53,7 @@ def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = N
         level.add(
             Finding("mismatched", f"group_size is {said.group_size}, NVFP4's is {BLOCK}", file=said.file)
         )
+    level.notes += not_counted(folder, tensors)
     level.group(_index(folder, tensors))
     if source is not None:
         bound = ties.of_source(source)
@@ -71,15 +74,15 @@ def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = N
     level.group(_fused(inventory))
     cache.check(inventory, said, sealed, level)
     groups = len(inventory.quantized)
-    bits, largest = Raw(), BlockScales()
+    largest = BlockScales()
     found: list[Finding] = []
     with Bar("structure", groups, "quantized linears") as bar:
         for module in inventory.quantized:
-            found += _linear(module, tensors, bits, largest)
+            found += _linear(module, tensors, largest)
             bar.advance()
     for name in inventory.cache:
-        found += _finite(tensors[name], bits, positive=name.endswith("_scale"))
-    found += plausible.biases(inventory, bits)
+        found += _finite(tensors[name], positive=name.endswith("_scale"))
+    found += plausible.biases(inventory)
     found += largest.judge(fused_groups(inventory.quantized))
     level.group(found)
     level.counts.update({"tensors": len(tensors), "quantized linears": groups})
@@ -111,24 +114,7 @@ def _dtypes(inventory: Inventory) -> set[str]:
     return {dtype for dtype, number in count.items() if number >= _MANY * count.total()}
 
 
-def read_tensors(folder: Path) -> tuple[dict[str, Tensor], list[Finding]]:
-    """Every tensor of every file whose header can be read, and what is wrong with the others."""
-    tensors: dict[str, Tensor] = {}
-    findings = []
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            found = read_header(path)
-        except Stop as error:
-            findings.append(Finding("mismatched", f"its header cannot be read: {error}", file=path.name))
-            continue
-        for name in sorted(tensors.keys() & found.keys()):
-            message = f"it is in {tensors[name].path.name} and again in {path.name}"
-            findings.append(Finding("extra", message, file=path.name, tensor=name))
-        tensors |= found
-    return tensors, findings
-
-
-def _linear(module: str, tensors: dict[str, Tensor], bits: Raw, largest: BlockScales) -> Iterator[Finding]:
+def _linear(module: str, tensors: dict[str, Tensor], largest: BlockScales) -> Iterator[Finding]:
     """One quantized linear: its four tensors, their shapes, its scales."""
     names = {leaf: f"{module}.{leaf}" for leaf in ("weight", *SCALES)}
     absent = [name for name in names.values() if name not in tensors]
@@ -149,10 +135,10 @@ def _linear(module: str, tensors: dict[str, Tensor], bits: Raw, largest: BlockSc
             message = f"it is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(wanted)}"
             yield Finding("mismatched", message, tensor=tensor.name)
         elif leaf != "weight_scale":
-            yield from _finite(tensor, bits, positive=True)
+            yield from _finite(tensor, positive=True)
         elif weight is not None and weight.dtype == "U8" and weight.size == 8 * tensor.size:
-            yield from _block_scales(tensor, weight, bits)
-            codes = bits(tensor)
+            yield from _block_scales(tensor, weight)
+            codes = tensor.raw()
             if codes.size and codes.max() < _E4M3_NAN:
                 largest.add(module, codes)
 
@@ -162,14 +148,14 @@ def _squeezed(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...
     return () if wanted == () and shape == (1,) else shape
 
 
-def _block_scales(scale: Tensor, weight: Tensor, bits: Raw) -> Iterator[Finding]:
+def _block_scales(scale: Tensor, weight: Tensor) -> Iterator[Finding]:
     """Finite and positive. Zero only where it underflowed, and the formula then gives ±6 for all 16 codes."""
-    codes = bits(scale)
+    codes = scale.raw()
     if not codes.size or (codes.min() > 0 and codes.max() < _E4M3_NAN):
         return
     wrong = codes >= _E4M3_NAN  # NaN, and everything with a sign
     zero = np.flatnonzero(codes == 0)
-    packed = bits(weight).reshape(-1, BLOCK // 2)[zero]
+    packed = weight.raw().reshape(-1, BLOCK // 2)[zero]
     wrong[zero[((packed & 0x77) != 0x77).any(axis=1)]] = True
     if count := int(wrong.sum()):
         at = int(np.argmax(wrong))
@@ -182,11 +168,11 @@ def _block_scales(scale: Tensor, weight: Tensor, bits: Raw) -> Iterator[Finding]
         )  # fmt: skip
 
 
-def _finite(tensor: Tensor, bits: Raw, positive: bool) -> Iterator[Finding]:
+def _finite(tensor: Tensor, positive: bool) -> Iterator[Finding]:
     if tensor.dtype not in ("F32", "BF16"):
         yield Finding("mismatched", f"it is {tensor.dtype}, F32 or BF16 was expected", tensor=tensor.name)
         return
-    values = plausible.floats(tensor, bits(tensor))
+    values = plausible.floats(tensor, tensor.raw())
     good = np.isfinite(values) & (values > 0) if positive else np.isfinite(values)
     if not good.all():
         at = int(np.argmin(good))
@@ -198,7 +184,7 @@ def _finite(tensor: Tensor, bits: Raw, positive: bool) -> Iterator[Finding]:
 
 def _fused(inventory: Inventory) -> Iterator[Finding]:
     """What an engine fuses is quantized together, and has one weight_scale_2 and one input_scale."""
-    bits, quantized = Raw(), set(inventory.quantized)
+    quantized = set(inventory.quantized)
     linears = {name.removesuffix(".weight") for name in inventory.model if name.endswith(".weight")}
     for group in fused_groups(linears | quantized):
         inside = [module for module in group if module in quantized]
@@ -208,7 +194,7 @@ def _fused(inventory: Inventory) -> Iterator[Finding]:
         for leaf in ("weight_scale_2", "input_scale"):
             scales = [inventory.tensors.get(f"{module}.{leaf}") for module in inside]
             known = [
-                (scale, bits(scale).tobytes())
+                (scale, scale.raw().tobytes())
                 for scale in scales
                 if scale is not None and scale.dtype == "F32"
             ]
@@ -246,18 +232,15 @@ def _embeddings(
 
 def _index(folder: Path, tensors: dict[str, Tensor]) -> Iterator[Finding]:
     """The index names every tensor's file. One file alone needs none."""
-    path = folder / INDEX
-    if not path.is_file():
+    try:
+        named = read_index(folder)
+    except Stop:
+        return  # named by `read_tensors`
+    if named is None:
         if len({tensor.path for tensor in tensors.values()}) > 1:
             yield Finding(
                 "missing", "the weights are in several files, and nothing says which is where", file=INDEX
             )
-        return
-    try:
-        listed = json.loads(path.read_bytes().decode())["weight_map"]
-        named = dict(listed.items())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        yield Finding("mismatched", f"it is no index: {error}", file=INDEX)
         return
     for name in sorted(named.keys() | tensors.keys(), key=natural):
         holder = tensors[name].path.name if name in tensors else None
