@@ -51,7 +51,9 @@ def parse(content: bytes, name: str, infinite: bool = False, most: int = _PARTS)
     if content.startswith(b"\xef\xbb\xbf"):
         raise JsonError(f"{name} begins with a byte order mark: save it as UTF-8 without one")
     parts = sum(content.count(sign) for sign in (b",", b":", b"[", b"{"))
-    if parts > most or (not content.isascii() and 4 * len(content) > TABLE):  # Python takes 4 bytes a letter
+    if parts > most or (
+        not content.isascii() and 4 * len(content) > 2 * TABLE
+    ):  # Python takes 4 bytes a letter
         raise JsonError(f"{name} is too large to be read: {len(content):,} bytes, {parts:,} values")
     try:
         value = json.loads(

@@ -10,9 +10,10 @@ from typing import Any
 
 from pipeline import manifest
 from pipeline.checkpoint.tensors import output_tables
-from pipeline.digest import all_files, sha256_file
+from pipeline.digest import all_files, is_sealed
 from pipeline.disk import force_to_disk, in_folder, write_whole
 from pipeline.errors import Stop, may_pass
+from pipeline.files import located
 from pipeline.fingerprint import environment
 from pipeline.locks import alone, check_free
 from pipeline.progress import Bar, console, shown
@@ -79,8 +80,11 @@ def _altered(directory: Path, sealed: dict[str, Any], digests: bool = True) -> s
     """The first file that is not there as it was sealed: by size, then by sha256, read on every core."""
     sizes = {}
     for name in sorted(sealed):
-        path = directory / name
-        if not path.is_file() or path.stat().st_size != sealed[name]["size"]:
+        try:
+            size = located(directory / name, directory).stat().st_size
+        except (Stop, OSError):
+            return name
+        if size != sealed[name]["size"]:
             return name
         sizes[name] = sealed[name]["size"]
     if not digests:
@@ -88,8 +92,8 @@ def _altered(directory: Path, sealed: dict[str, Any], digests: bool = True) -> s
 
     def altered(name: str) -> bool:
         try:
-            return sha256_file(directory / name) != sealed[name]["sha256"]
-        except OSError:
+            return not is_sealed(directory / name, directory, sealed[name])
+        except (Stop, OSError):
             return True
 
     bar = Bar("checking digests", len(sizes), "files") if sum(sizes.values()) > _WORTH_A_BAR else None

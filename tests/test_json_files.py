@@ -52,7 +52,7 @@ def test_the_limit_is_in_bytes(tmp_path: Path) -> None:
 
 
 def test_letters_outside_ascii_are_counted_with_the_memory_that_they_take() -> None:
-    content = json.dumps({"a": "x" * (40 << 20)}).encode()
+    content = json.dumps({"a": "x" * (70 << 20)}).encode()
     assert parse(content, "it")
     with bounded(), pytest.raises(JsonError, match="is too large to be read"):
         parse(content.replace(b"x}", "😀}".encode()).replace(b'x"', '😀"'.encode()), "it")

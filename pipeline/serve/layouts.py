@@ -3,7 +3,6 @@
 A tensor is never taken for something else: codes copied as numbers would be served without a word.
 """
 
-import json
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import json_files
 from pipeline.checkpoint.roles import role
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import Tensor, read_folder
@@ -78,12 +78,11 @@ def declared(checkpoint: Path, config: dict[str, Any]) -> tuple[str, str]:
 
 def _json(checkpoint: Path) -> dict[str, Any]:
     try:
-        said = json.loads((checkpoint / "hf_quant_config.json").read_bytes())
+        return json_files.read(checkpoint / "hf_quant_config.json", checkpoint, infinite=True)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise Usage(f"{checkpoint / 'hf_quant_config.json'} cannot be read: {error}") from None
-    return said if isinstance(said, dict) else {}
+    except Stop as error:
+        raise Usage(str(error)) from None
 
 
 def _fp8(checkpoint: Path) -> tuple[dict[str, Entry], Bits]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import manifest
+from pipeline.checkpoint.shards import weight_files
 from pipeline.checkpoint.tensors import Tensor, digests, read_header
 from pipeline.digest import all_files, sha256_file
 from pipeline.errors import Stop, one_line
@@ -73,12 +74,15 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
     for name, said in tensors.items():
         expected.setdefault(said["file"], {})[name] = said
 
+    counted = _counted(folder)
     with Bar("integrity", -(-sum(sizes.values()) // _MIB), "MiB") as bar:
         progress = _Progress(bar)
 
         def compare(name: str) -> list[Finding] | str:
             try:
-                return list(_compare(name, folder, sealed[name], expected[name], progress.add))
+                return list(
+                    _compare(name, folder, sealed[name], expected[name], name in counted, progress.add)
+                )
             except (Unreadable, OSError) as error:
                 return f"{name}: {one_line(error, checkpoint=folder)}"
 
@@ -96,6 +100,14 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
     level.add(*sorted(found, key=lambda f: (natural(f.file or ""), natural(f.tensor or ""))))
     level.counts.update(files=len(sizes), tensors=len(tensors), bytes=sum(sizes.values()))
     return level
+
+
+def _counted(folder: Path) -> set[str]:
+    """Names of the safetensors files whose tensors a manifest lists: all of them, if that cannot be told."""
+    try:
+        return {path.name for path in weight_files(folder)}
+    except Stop:
+        return {path.name for path in folder.glob("*.safetensors")}
 
 
 def _names(sealed: Files, standing: dict[str, Path]) -> Iterator[Finding]:
@@ -131,9 +143,14 @@ def _standing(folder: Path) -> Iterator[str]:
 
 
 def _compare(
-    name: str, folder: Path, sealed: dict[str, Any], expected: Files, tick: Callable[[int], None]
+    name: str,
+    folder: Path,
+    sealed: dict[str, Any],
+    expected: Files,
+    counted: bool,
+    tick: Callable[[int], None],
 ) -> Iterator[Finding]:
-    """Differences of one file: by tensor where the header allows it, else of the file.
+    """Differences of one file: by tensor where its header counts and allows it, else of the file.
 
     Of a file of another size only tensors of the sealed size are read: a hole of terabytes costs nothing.
     """
@@ -141,7 +158,7 @@ def _compare(
     size = located(path, folder).stat().st_size
     tensors: dict[str, Tensor] = {}
     broken = None
-    if name.endswith(".safetensors"):
+    if counted:
         try:
             tensors = read_header(path)
         except Unreadable:

@@ -10,12 +10,14 @@
 A checkpoint with no tokenizer at all is left to its engine: a note.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline import json_files
 from pipeline.digest import sha256_file
+from pipeline.errors import Stop, one_line
+from pipeline.files import read_bytes
 from pipeline.verify.report import Finding, Level
 from pipeline.verify.settings import differing_keys, text
 
@@ -146,7 +148,7 @@ def _template(folder: Path) -> Any:
     """What an engine takes: a file of its own, else the tokenizer's; without blank ends."""
     path = folder / TEMPLATE
     if path.is_file():
-        return path.read_bytes().decode(errors="replace").strip()
+        return read_bytes(path, folder, json_files.SETTINGS).decode(errors="replace").strip()
     for name in (OLD_TEMPLATE, "tokenizer_config.json"):
         said = object_of(folder / name)
         if isinstance(said, dict) and said.get("chat_template") is not None:
@@ -173,14 +175,15 @@ def _plain_merges(tokenizer: dict[str, Any]) -> dict[str, Any]:
 def object_of(path: Path) -> dict[str, Any] | str | None:
     """A file's JSON object, why it is none, or None without the file."""
     try:
-        content = json.loads(path.read_bytes().decode())
+        return json_files.read(path, path.parent, limit=json_files.TABLE, infinite=True, shown="it")
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError, OSError) as error:
-        return f"it is not JSON: {type(error).__name__}"
-    return content if isinstance(content, dict) else "it is no JSON object"
+    except Stop as error:
+        return one_line(error, checkpoint=path.parent)
 
 
 def same_bytes(one: Path, other: Path) -> bool:
     """Whether two files have the same bytes."""
-    return one.stat().st_size == other.stat().st_size and sha256_file(one) == sha256_file(other)
+    return one.stat().st_size == other.stat().st_size and sha256_file(one, one.parent) == sha256_file(
+        other, other.parent
+    )

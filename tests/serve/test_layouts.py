@@ -90,7 +90,7 @@ def test_hf_quant_config_alone_is_enough(tmp_path: Path) -> None:
     assert layouts.declared(made, {}) == ("NVFP4", "")
     assert serve(made, tmp_path) != made
     (made / "hf_quant_config.json").write_text("{")
-    with pytest.raises(Usage, match=r"hf_quant_config\.json cannot be read"):
+    with pytest.raises(Usage, match=r"hf_quant_config\.json is not JSON"):
         serve(made, tmp_path)
 
 

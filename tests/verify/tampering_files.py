@@ -96,7 +96,7 @@ def remove_file(folder: Path, chance: Random) -> Done:
 def add_file(folder: Path, chance: Random) -> Done:
     name, unproven = chance.choice(
         [("pytorch_model.bin", None), ("model.pt", None), ("model.gguf", None), ("x.py", None),
-         ("a/b.pyc", None), ("custom_generate/generate.py", None), ("more.safetensors", None),
+         ("a/b.pyc", None), ("custom_generate/generate.py", None), ("more.safetensors", "unread"),
          ("tokenizer.model", None),
          ("adapter_model.bin", None), ("preprocessor_config.json", None), ("README.md", "unread"),
          ("added_tokens.json", None), ("LICENSE", "unread"), ("additional_chat_templates/x.jinja", None),
