@@ -245,6 +245,6 @@ def test_no_room_for_the_copy_is_said_with_the_folder(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(
-        ToolchainError, match=rf"{temporary}/.*: the disk is full: make room .*TMPDIR chooses"
+        ToolchainError, match=rf"{temporary}/.*: the disk is full: make room, or set TMPDIR to"
     ):
         activate(own)
