@@ -189,6 +189,7 @@ def become(request: dict[str, Any]) -> None:
     os.environ.update(request["environment"])
     sys.argv = request["words"]
     sys.path[0] = str(Path(sys.argv[0]).parent)
+    os.closerange(3, 64)  # the server's lock on its copy of ModelOpt
     for number, name in enumerate((os.devnull, request["stdout"], request["stderr"])):
         handle = os.open(name, os.O_RDWR | os.O_CREAT)
         os.dup2(handle, number)

@@ -130,7 +130,7 @@ def quiet() -> None:
     from huggingface_hub.utils import disable_progress_bars, logging
 
     disable_progress_bars()
-    logging.set_verbosity_error()
+    logging.set_verbosity(logging.CRITICAL)  # even that a cache cannot be written is an error to it
 
 
 def _blob_id(path: Path) -> str:

@@ -1,6 +1,8 @@
 """`fetch` and then no network; a disk that fills up during a download."""
 
 import os
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -60,6 +62,74 @@ def fill(disk: Path, leave: int) -> Path:
         while os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize > leave:
             file.write(bytes(1 << 16))
     return path
+
+
+FETCH = """
+import sys
+from pathlib import Path
+from pipeline.checkpoint.delivery import Delivery
+from pipeline.checkpoint.hub import Repository
+delivery = Delivery(Repository(sys.argv[1], sys.argv[2]), Path("runs/sources"))
+delivery.fetch(lambda _: True)
+print(len(delivery.missing))
+"""
+
+
+def begin_fetch(cwd: Path, commit: str) -> "subprocess.Popen[str]":
+    """The download alone, without what surrounds it in the command."""
+    out = subprocess.PIPE
+    words = [sys.executable, "-c", FETCH, NAME, commit]
+    return subprocess.Popen(words, cwd=cwd, text=True, stdout=out, stderr=out, env=os.environ | PIPELINE)
+
+
+PIPELINE = {"PYTHONPATH": str(ROOT)}
+
+
+def until_asked(hub: Hub, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 120
+    while not hub.asked(FIRST):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_second_fetch_waits_and_takes_what_the_first_has_brought(hub: Hub, tmp_path: Path) -> None:
+    commit = hub.add(NAME, small())
+    served = hub.hold(FIRST)
+    first = begin_fetch(tmp_path, commit)
+    until_asked(hub, first)
+    second = begin_fetch(tmp_path, commit)
+    assert second.stderr is not None
+    assert f"process {first.pid} on " in second.stderr.readline()
+    served.set()
+    assert [process.communicate(timeout=60)[0] for process in (first, second)] == ["0\n", "0\n"]
+    assert contents(folder(tmp_path, commit)) == small()
+    assert len(hub.asked(FIRST)) == 1
+
+
+def test_one_that_waits_goes_on_when_the_first_is_killed(hub: Hub, tmp_path: Path) -> None:
+    commit = hub.add(NAME, small())
+    served = hub.hold(FIRST)
+    first = begin_fetch(tmp_path, commit)
+    until_asked(hub, first)
+    second = begin_fetch(tmp_path, commit)
+    assert second.stderr is not None
+    assert f"process {first.pid} on " in second.stderr.readline()
+    first.kill()
+    first.communicate()
+    served.set()
+    assert second.communicate(timeout=60)[0] == "0\n"
+    assert contents(folder(tmp_path, commit)) == small()
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"promised": 3, "checked": {}}', "[" * 100_000, "\0"])
+def test_a_damaged_record_of_a_download_is_not_believed(hub: Hub, tmp_path: Path, damage: str) -> None:
+    commit = hub.add(NAME, {"config.json": b"{}"})
+    record = tmp_path / "runs" / "sources" / f".demo--minimax@{commit[:12]}.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(damage)
+    said, errors = begin_fetch(tmp_path, commit).communicate(timeout=60)
+    assert said == "0\n", errors
 
 
 @needs_root
