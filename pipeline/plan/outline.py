@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pipeline.bundle import bundled
+from pipeline.checkpoint import fp8
 from pipeline.checkpoint.source import SCALE_SUFFIX, Source
 from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.checkpoint.writer import Entry
@@ -30,10 +31,9 @@ class Outline(Source):
     """A source of which only the headers are known."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
-        self.path, self.config, self._delivery = path, config, None
+        self.path, self.config, self._delivery, self._held = path, config, None, {}
         self.tensors: dict[str, Tensor] = {}
-        block = (config.get("quantization_config") or {}).get("weight_block_size") or [128, 128]
-        self.block = (int(block[0]), int(block[1]))
+        self.block = fp8.block_size(config, path)
 
     def add(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         """A tensor that the source holds."""
@@ -158,8 +158,8 @@ def _headers(path: Path | None) -> dict[str, Tensor]:
 
 def _fill(outline: Outline, model: Any, eight_bits: set[str], stored: dict[str, Tensor]) -> None:
     """The tensors of the source. A downloaded file knows the dtype of its tensors better than the code."""
+    from pipeline.quantize.fit import tied
     from pipeline.quantize.layerwise.structure import dtype_name
-    from pipeline.quantize.model import tied
 
     left_out = tied(model)
     for name, value in model.state_dict().items():

@@ -10,23 +10,28 @@ from torch.overrides import TorchFunctionMode
 
 from pipeline.checkpoint.source import Source, check_remote_code
 from pipeline.config.schema import Model
-from pipeline.errors import Stop
+from pipeline.errors import Stop, one_line
+from pipeline.quantize import fit, keys, settings
 
-_DTYPES = {
+TORCH = {
     "BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64,
     "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool,
+    "F8_E8M0": torch.float8_e8m0fnu,
 }  # fmt: skip
+"""torch's dtypes by safetensors' names."""
 
 
 def load(source: Source, model: Model, device: str, modules_cache: Path) -> Any:
     """The model on `device`, in evaluation mode. Remote code runs only when its digests are pinned.
 
     Raises:
-        Stop: when code is not pinned, or the source lacks a weight or holds one the model does not know.
+        Stop: when code is not pinned, config.json is not understood, or the source's weights do not fit.
     """
     built = _from_config(source, model, modules_cache)
-    check_whole(source, built)
-    weights = {name: tensor(source, name) for name in source.weights()}
+    fit.check(source, built)
+    fit.check_ties(source, built)
+    known = built.state_dict().keys()
+    weights = {name: tensor(source, name) for name in source.weights() if name in known}
     built.load_state_dict(weights, strict=False, assign=True)
     if built.config.tie_word_embeddings:
         built.tie_weights()
@@ -39,7 +44,7 @@ def skeleton(source: Source, model: Model, modules_cache: Path) -> Any:
     Raises as `load` does.
     """
     built = bare(source, model, modules_cache)
-    check_whole(source, built)
+    fit.check(source, built)
     return built
 
 
@@ -70,42 +75,39 @@ class _NoMemory(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def check_whole(source: Source, model: Any) -> None:
-    """Hold the names of the source against those of its model.
-
-    Raises:
-        Stop: naming the first weight that is missing or unknown.
-    """
-    known, found = set(model.state_dict()), set(source.weights())
-    if absent := sorted(known - found - tied(model)):
-        raise Stop(f"{source.path} lacks {absent[0]} ({len(absent)} weights in all): it is not whole")
-    if unknown := sorted(found - known):
-        raise Stop(f"{source.path} holds {unknown[0]} ({len(unknown)} in all), which its model does not know")
-
-
-def tied(model: Any) -> set[str]:
-    """Names of the weights that the model declares to be another one's."""
-    return (
-        set(getattr(model, "_tied_weights_keys", None) or ()) if model.config.tie_word_embeddings else set()
-    )
-
-
 def _from_config(source: Source, model: Model, modules_cache: Path) -> Any:
+    """The model that config.json describes, every key of it accounted for; the source learns its dtypes."""
     remote = check_remote_code(source.path, source.config, model.remote_code)
     _keep_remote_code_in(modules_cache)
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
-    config = AutoConfig.from_pretrained(source.path, trust_remote_code=remote)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config  # its weights arrive dequantized
-    return AutoModelForCausalLM.from_config(
-        config, trust_remote_code=remote, dtype=torch.bfloat16, attn_implementation=model.attn_implementation
-    )
+    logging.set_verbosity_error()
+    where = str(source.path / "config.json")
+    try:
+        config, given = settings.read(source.config, source.path, remote, where)
+        built = AutoModelForCausalLM.from_config(
+            config,
+            trust_remote_code=remote,
+            dtype=torch.bfloat16,
+            attn_implementation=model.attn_implementation,
+        )
+    except Stop:
+        raise
+    except (
+        Exception
+    ) as error:  # whatever a library or a model's own code makes of values that it does not expect
+        raise Stop(
+            f"no model can be built from {where}: {type(error).__name__}: {one_line(error)[:200]}"
+        ) from None
+    keys.check(given, built, model.ignored_keys, where)
+    source.held_in(fit.held_in(built))
+    return built
 
 
 def dtype(source: Source, name: str) -> torch.dtype:
     """The dtype of a weight as the model uses it."""
-    return _DTYPES[source.dtype(name)]
+    return TORCH[source.dtype(name)]
 
 
 def tensor(source: Source, name: str) -> torch.Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 
 from pipeline import manifest, stage
+from pipeline.checkpoint import fp8
 from pipeline.checkpoint.roles import role
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import Tensor, digests, read_folder
@@ -93,6 +94,7 @@ def _weights(checkpoint: Path, said: dict[str, Any]) -> tuple[dict[str, Entry], 
     """What the copy holds, by name, and what gives the bits of each."""
     if said.get("quant_method") == "fp8":
         source = Source(checkpoint)
+        fp8.check(source.tensors, source.block, checkpoint)
         names = source.weights()
         return {
             name: Entry(name, source.dtype(name), source.tensors[name].shape) for name in names

@@ -163,7 +163,8 @@ def _compare_plain(source: Source, name: str, tensors: dict[str, Tensor], float3
     origin = _origin(source, name)
     if origin is None:
         return outcome  # the inventory has named it as extra
-    tensor, (wanted, dtype) = tensors[name], plain(source, origin, float32)
+    tensor = tensors[name]
+    wanted, dtype = plain(source, origin, float32, tensor.dtype)
     outcome.counts.update(tensors=1, bytes=tensor.size)
     if tensor.shape != wanted.shape:
         message = f"it has shape {list(tensor.shape)}, the source {list(wanted.shape)}"

@@ -224,7 +224,7 @@ class Run:
         """What a quantized weight's block scales come from, where that is not the BF16 weight."""
         if not self._structure.unrounded(name):
             return None
-        weight, scale = self._source.stored(name).bits(), self._source.fp8_scale(name).bits()
+        weight, scale = self._source.stored(name).bits(), self._source.fp8_scales(name)
         return nvfp4.block_amaxes_fp8(weight, scale, block=self._source.block, threads=self._threads)
 
     def _complete(self, writer: Writer, index: int, record: dict[str, Any]) -> None:

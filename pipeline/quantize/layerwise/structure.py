@@ -17,7 +17,8 @@ from pipeline.config.schema import QuantizeConfig
 from pipeline.errors import Stop
 from pipeline.nvfp4 import BLOCK
 from pipeline.quantize import modelopt
-from pipeline.quantize.model import dtype, tied
+from pipeline.quantize.fit import tied
+from pipeline.quantize.model import dtype
 
 _KV_NAMES = {
     "k_bmm_quantizer._amax": "k_proj.k_scale",
