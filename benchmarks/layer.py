@@ -173,7 +173,7 @@ def beside(
     if said.device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    model = load(source, config.model, said.device, folder / "modules")  # type: ignore[arg-type, attr-defined]
+    model = load(source, config.model, said.device)  # type: ignore[arg-type, attr-defined]
     seconds: list[float] = []
     model = modelopt.calibrate(model, batches, config, lambda _samples, _tokens, took: seconds.append(took))  # type: ignore[arg-type]
     theirs = min(seconds[1:] or seconds) / said.layers

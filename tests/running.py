@@ -114,7 +114,8 @@ def tiny_config(architecture: str, **settings: Any) -> Any:
         "olmoe": (transformers.OlmoeConfig, {}),
         "llama": (transformers.LlamaConfig, {"tie_word_embeddings": True, "mlp_bias": True}),
     }[architecture]  # fmt: skip
-    return kind(**shared | two_of_four | own | settings)
+    experts = {} if architecture == "llama" else two_of_four
+    return kind(**shared | experts | own | settings)
 
 
 def uv_cache() -> str:

@@ -14,14 +14,13 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
 
+from pipeline.checkpoint import carried
 from pipeline.checkpoint.hub import Promised, Repository, quiet
 from pipeline.checkpoint.tensors import Tensor, described, read_header, united
 from pipeline.digest import all_files, readable_json
 from pipeline.disk import force_to_disk, free_at, write_whole
 from pipeline.errors import Stop
 from pipeline.progress import console, shown
-
-_OTHER_FORMATS = (".bin", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth")  # the same weights once more
 
 Told = Callable[[str, int], None]
 """Called with the name and the bytes of each file that has arrived and is right."""
@@ -133,8 +132,10 @@ class Delivery:
         staged, digest = self.repository.fetch(file, self.promised[file], self._incoming)
         staged.chmod(0o644)
         force_to_disk(staged)
-        staged.rename(self.folder / file)
-        force_to_disk(self.folder)
+        target = self.folder / file
+        target.parent.mkdir(exist_ok=True)
+        staged.rename(target)
+        force_to_disk(target.parent)
         self._note(file, digest)
         with self._changed:
             self.missing.discard(file)
@@ -195,8 +196,8 @@ class Delivery:
 
 
 def _wanted(file: str) -> bool:
-    """Files at the top that are not hidden, as of a local source; weights in other formats are left out."""
-    return "/" not in file and file[0] != "." and not file.endswith(_OTHER_FORMATS)
+    """Files as of a local source; weights in other formats are left out."""
+    return carried.belongs(file) and not file.endswith(carried.OTHER_FORMATS)
 
 
 def _first_layer(tensors: dict[str, Tensor]) -> int:

@@ -69,6 +69,10 @@ class Source:
             self._delivery.wait(tensor.path.name)
         return tensor
 
+    def is_here(self, name: str) -> bool:
+        """Whether a tensor can be read without waiting for its file."""
+        return self._delivery is None or self.tensors[name].path.name not in self._delivery.missing
+
     def fp8_scale(self, name: str) -> Tensor:
         """The scales of an FP8 tensor's blocks. Raises Stop when they are missing."""
         if name + SCALE_SUFFIX not in self.tensors:

@@ -14,10 +14,11 @@ from omegaconf import OmegaConf
 from pipeline.bundle import bundled
 from pipeline.checkpoint import fp8
 from pipeline.checkpoint.source import SCALE_SUFFIX, Source
-from pipeline.checkpoint.tensors import Tensor, read_folder
+from pipeline.checkpoint.tensors import Tensor
 from pipeline.checkpoint.writer import Entry
 from pipeline.config.schema import Model, QuantizeConfig
 from pipeline.errors import Stop, Usage
+from pipeline.quantize import settings
 
 _NEEDED = (
     "architectures", "hidden_size", "max_position_embeddings", "model_type", "num_attention_heads",
@@ -33,6 +34,7 @@ class Outline(Source):
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path, self.config, self._delivery, self._held = path, config, None, {}
         self.tensors: dict[str, Tensor] = {}
+        self.further: tuple[str, ...] = ()
         self.block = fp8.block_size(config, path)
 
     def add(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
@@ -60,6 +62,10 @@ def describe(model: Model) -> Described:
     file = model.path / "config.json" if model.path is not None else model.config
     assert file is not None
     config = _read(file)
+    try:
+        settings.check_parts(config, str(file))
+    except Stop as stop:
+        raise Usage(str(stop)) from None
     needed = list(_NEEDED)
     if any(key in config for key in _EXPERTS):
         needed.append("num_experts_per_tok")
@@ -101,9 +107,10 @@ def outlined(config: QuantizeConfig, described: Described) -> Iterator[tuple[Out
         (folder / "config.json").write_text(json.dumps(described.config), encoding="utf-8")
         pinned = _bring_code(config.model, described, folder)
         outline = Outline(folder, described.config)
-        model = bare(outline, config.model.model_copy(update={"remote_code": pinned}), folder / "modules")
+        model = bare(outline, config.model.model_copy(update={"remote_code": pinned}))
+        real = _downloaded(config.model, model)
         eight_bits = _as_loaded(model, described.config)
-        _fill(outline, model, eight_bits, _headers(config.model.path))
+        _fill(outline, model, eight_bits, real)
         yield outline, model
 
 
@@ -151,22 +158,39 @@ def _as_loaded(model: Any, config: dict[str, Any]) -> set[str]:
     return {name for name, module in model.named_modules() if isinstance(module, FP8Linear)}
 
 
-def _headers(path: Path | None) -> dict[str, Tensor]:
-    """What the files of a downloaded checkpoint say of their tensors, where there are any."""
-    return read_folder(path) if path is not None and any(path.glob("*.safetensors")) else {}
+def _downloaded(model: Model, built: Any) -> Source | None:
+    """The checkpoint itself, where it is here.
+
+    Raises:
+        Stop: when it does not fit the model, in the words of `quantize`.
+    """
+    from pipeline.quantize import fit, preflight
+
+    if model.path is None or not any(model.path.glob("*.safetensors")):
+        return None
+    source = Source(model.path)
+    preflight.check_files(source)
+    fit.check(source, built)
+    return source
 
 
-def _fill(outline: Outline, model: Any, eight_bits: set[str], stored: dict[str, Tensor]) -> None:
+def _fill(outline: Outline, model: Any, eight_bits: set[str], real: Source | None) -> None:
     """The tensors of the source. A downloaded file knows the dtype of its tensors better than the code."""
-    from pipeline.quantize.fit import tied
+    from pipeline.quantize import fit
     from pipeline.quantize.layerwise.structure import dtype_name
 
-    left_out = tied(model)
+    left_out = fit.tied(model)
+    stored = real.tensors if real is not None else {}
     for name, value in model.state_dict().items():
         if name in left_out:
             continue
         dtype = "F8_E4M3" if name.removesuffix(".weight") in eight_bits else dtype_name(value.dtype)
         outline.add(name, stored[name].dtype if name in stored else dtype, tuple(value.shape))
+    if real is not None:
+        outline.further = tuple(name for name in fit.further(real, model) if name not in outline.tensors)
+        for name in outline.further:
+            outline.add(name, stored[name].dtype, stored[name].shape)
+        outline.held_in(fit.held_in(outline, model))
 
 
 def drop_scales(model: Any) -> None:

@@ -19,6 +19,7 @@ from pipeline.disk import free_at
 from pipeline.errors import Stop, Usage
 from pipeline.fingerprint import choose_device
 from pipeline.progress import console, shown
+from pipeline.quantize import preflight
 from pipeline.quantize import stage as quantize_stage
 from pipeline.quantize.stage import Plan
 from pipeline.ranks import Ranks
@@ -129,6 +130,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
     key = manifest.key_of("quantize", **checkpoint_from)
     final = config.output_dir or config.work_dir / "checkpoints" / f"{config.recipe.name}-{key[:12]}"
     found = stage.find_sealed(final, key)
+    further: tuple[str, ...] = ()
     if found is None:
         _room_for(final, sum(tensor.size for tensor in source.tensors.values()) - stage.taken(final))
         device = choose_device(config.hardware.device)
@@ -136,6 +138,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
             raise Stop(
                 f"toolchain={config.toolchain.series} cannot export without a GPU: take toolchain=fixed"
             )
+        further = preflight.check(config, source, tools)
     return Plan(
         source=source,
         tools=tools,
@@ -146,6 +149,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
         key=key,
         final=final,
         checkpoint=found,
+        further=further,
     )
 
 

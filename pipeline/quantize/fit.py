@@ -55,6 +55,8 @@ def check(source: Source, model: Any) -> None:
         )
     for name in sorted(given & known.keys()):
         _check_one(source, name, known[name])
+    for name in sorted(further_names):
+        _check_dtype(source, name)
     if three := next(
         (name for name, value in known.items() if ".experts." in name and value.ndim == 3), None
     ):
@@ -77,8 +79,13 @@ def _check_one(source: Source, name: str, value: Any) -> None:
         )
     if prod(tensor.shape) == 0:
         raise Stop(f"{source.path}: {name} in {tensor.path.name} is empty, {list(tensor.shape)}")
-    readable = source.is_fp8(name) or (floats.is_float(tensor.dtype) and tensor.dtype != "F8_E8M0")
-    if value.is_floating_point() and not readable:
+    if value.is_floating_point():
+        _check_dtype(source, name)
+
+
+def _check_dtype(source: Source, name: str) -> None:
+    tensor = source.tensors[name]
+    if not source.is_fp8(name) and (not floats.is_float(tensor.dtype) or tensor.dtype == "F8_E8M0"):
         raise Stop(
             f"{source.path}: {name} in {tensor.path.name} is {tensor.dtype}: weights are read from BF16, "
             "F16, F32 and FP8 with block scales"
@@ -124,8 +131,10 @@ def tied(model: Any) -> set[str]:
     )
 
 
-def check_ties(source: Source, model: Any) -> None:
+def check_ties(source: Source, model: Any, unless_coming: bool = False) -> None:
     """Two tensors that config.json calls one are equal where both are stored. Reads both.
+
+    Either may still be on its way: it is waited for, or with `unless_coming` the pair is left out.
 
     Raises:
         Stop: when they differ: which of the two is meant cannot be known.
@@ -135,6 +144,8 @@ def check_ties(source: Source, model: Any) -> None:
     for name in sorted(tied(model) & source.tensors.keys() - {first}):
         if first not in source.tensors or source.tensors[name].shape != source.tensors[first].shape:
             continue
+        if unless_coming and not (source.is_here(first) and source.is_here(name)):
+            continue
         if not np.array_equal(source.bits(name), source.bits(first)):
             raise Stop(
                 f"{source.path}: config.json says that embeddings are tied (tie_word_embeddings), and "
@@ -143,18 +154,24 @@ def check_ties(source: Source, model: Any) -> None:
             )
 
 
-def held_in(model: Any) -> dict[str, str]:
+def held_in(source: Source, model: Any) -> dict[str, str]:
     """The safetensors dtype of each float of a model, as `from_pretrained(dtype=bfloat16)` would hold it.
 
     That is the dtype in which its class makes it, and F32 for what the class keeps in it whatever is asked.
+    Of further heads no class is known: matrices are in BF16, vectors as they are stored, but none in F16.
     """
     import torch
 
     kept = getattr(model, "_keep_in_fp32_modules_strict", None) or ()
     always = re.compile("|".join(rf"((^|\.){module}($|\.))" for module in sorted(kept)) or r"(?!)")
     names = {torch.bfloat16: "BF16", torch.float32: "F32"}
-    return {
+    held = {
         name: "F32" if always.search(name) else names[value.dtype]
         for name, value in model.state_dict().items()
         if value.dtype in names
     }
+    for name in further(source, model):
+        tensor = source.tensors[name]
+        if tensor.dtype == "F16" or (tensor.dtype in ("F32", "F64") and len(tensor.shape) > 1):
+            held[name] = "BF16"
+    return held

@@ -1,7 +1,11 @@
 """A Hugging Face model in memory, its weights in BF16, whatever the source stores."""
 
+import atexit
 import os
+import shutil
+from functools import lru_cache
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -21,13 +25,13 @@ TORCH = {
 """torch's dtypes by safetensors' names."""
 
 
-def load(source: Source, model: Model, device: str, modules_cache: Path) -> Any:
+def load(source: Source, model: Model, device: str) -> Any:
     """The model on `device`, in evaluation mode. Remote code runs only when its digests are pinned.
 
     Raises:
         Stop: when code is not pinned, config.json is not understood, or the source's weights do not fit.
     """
-    built = _from_config(source, model, modules_cache)
+    built = _from_config(source, model)
     fit.check(source, built)
     fit.check_ties(source, built)
     known = built.state_dict().keys()
@@ -38,17 +42,17 @@ def load(source: Source, model: Model, device: str, modules_cache: Path) -> Any:
     return built.requires_grad_(False).eval().to(device)
 
 
-def skeleton(source: Source, model: Model, modules_cache: Path) -> Any:
+def skeleton(source: Source, model: Model) -> Any:
     """The model without its weights: parameters on the meta device, computed buffers real, on the CPU.
 
     Raises as `load` does.
     """
-    built = bare(source, model, modules_cache)
+    built = bare(source, model)
     fit.check(source, built)
     return built
 
 
-def bare(source: Source, model: Model, modules_cache: Path) -> Any:
+def bare(source: Source, model: Model) -> Any:
     """As `skeleton`, whatever weights the source holds: its configuration and code are enough.
 
     Raises:
@@ -58,7 +62,7 @@ def bare(source: Source, model: Model, modules_cache: Path) -> Any:
     from transformers.modeling_utils import no_init_weights
 
     with no_init_weights(), init_empty_weights(include_buffers=False), _NoMemory():
-        built = _from_config(source, model, modules_cache)
+        built = _from_config(source, model)
     return built.requires_grad_(False).eval()
 
 
@@ -75,10 +79,10 @@ class _NoMemory(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def _from_config(source: Source, model: Model, modules_cache: Path) -> Any:
+def _from_config(source: Source, model: Model) -> Any:
     """The model that config.json describes, every key of it accounted for; the source learns its dtypes."""
     remote = check_remote_code(source.path, source.config, model.remote_code)
-    _keep_remote_code_in(modules_cache)
+    _keep_remote_code_here()
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -94,14 +98,12 @@ def _from_config(source: Source, model: Model, modules_cache: Path) -> Any:
         )
     except Stop:
         raise
-    except (
-        Exception
-    ) as error:  # whatever a library or a model's own code makes of values that it does not expect
+    except Exception as error:  # of the library, or of a model's own code
         raise Stop(
             f"no model can be built from {where}: {type(error).__name__}: {one_line(error)[:200]}"
         ) from None
     keys.check(given, built, model.ignored_keys, where)
-    source.held_in(fit.held_in(built))
+    source.held_in(fit.held_in(source, built))
     return built
 
 
@@ -118,9 +120,16 @@ def tensor(source: Source, name: str) -> torch.Tensor:
     return made if made.dtype == wanted else made.view(wanted)
 
 
-def _keep_remote_code_in(folder: Path) -> None:
-    """Point transformers' copy of remote code at a folder of ours, so that no home folder is written."""
-    os.environ["HF_MODULES_CACHE"] = str(folder)
+@lru_cache(maxsize=1)
+def _modules() -> Path:
+    folder = Path(mkdtemp(prefix="modules-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _keep_remote_code_here() -> None:
+    """Point transformers' copy of remote code at a folder of this process: no home folder is written."""
+    os.environ["HF_MODULES_CACHE"] = str(_modules())
     import transformers.dynamic_module_utils
 
-    vars(transformers.dynamic_module_utils)["HF_MODULES_CACHE"] = str(folder)  # it was read at import
+    vars(transformers.dynamic_module_utils)["HF_MODULES_CACHE"] = str(_modules())  # it was read at import

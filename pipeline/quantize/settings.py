@@ -32,16 +32,21 @@ def read(config: dict[str, Any], folder: Path, own_code: bool, where: str) -> tu
     return made, given
 
 
-def _class_of(config: dict[str, Any], folder: Path, own_code: bool, where: str) -> Any:
-    import transformers
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
+def check_parts(config: dict[str, Any], where: str) -> None:
+    """Raises Stop for a configuration of several models, such as one of text and one of images."""
     if parts := [key for key in _PARTS if isinstance(config.get(key), dict)]:
         raise Stop(
             f"{where} describes a model of several parts ({', '.join(parts)}), and only a language model by "
             "itself is quantized: give its text model as a checkpoint of its own, with a config.json of its "
             "own"
         )
+
+
+def _class_of(config: dict[str, Any], folder: Path, own_code: bool, where: str) -> Any:
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    check_parts(config, where)
     if config.get("is_encoder_decoder"):
         raise Stop(f"{where} describes an encoder and a decoder: only decoders are quantized")
     if own_code:

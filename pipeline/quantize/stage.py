@@ -1,7 +1,7 @@
 """The stage `quantize`: load, calibrate, export, complete, seal."""
 
 import io
-import shutil
+import json
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -10,23 +10,28 @@ from typing import Any
 
 from pipeline import stage
 from pipeline.calibration.batches import BATCHING, Batch, batches, read_samples
+from pipeline.checkpoint import carried
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import read_folder
 from pipeline.config.schema import QuantizeConfig
 from pipeline.digest import code_digest, sha256_json
 from pipeline.fingerprint import choose_device, lock_digest, numeric_platform, packages, settle
 from pipeline.progress import Bar
-from pipeline.quantize import plots, statistics, tables
+from pipeline.quantize import further, plots, statistics, tables
+from pipeline.quantize.fit import modules_of
 from pipeline.ranks import Ranks
 from pipeline.toolchain import Toolchain, activate
 from pipeline.tracking import Tracker
 
-_NOT_COPIED = (".safetensors", ".index.json", ".bin", ".pt", ".pth")
+QUANTIZATION = "hf_quant_config.json"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do, known before it starts. `samples` and `checkpoint` are manifests to reuse."""
+    """What a run will do, known before it starts. `samples` and `checkpoint` are manifests to reuse.
+
+    `further` names tensors of the source that go into the checkpoint although the model does not have them.
+    """
 
     source: Source
     tools: Toolchain
@@ -37,6 +42,7 @@ class Plan:
     key: str
     final: Path
     checkpoint: dict[str, Any] | None
+    further: tuple[str, ...] = ()
 
 
 def describe(config: QuantizeConfig, source: Source, samples_key: str, tools: Toolchain) -> dict[str, Any]:
@@ -93,7 +99,7 @@ def make(
         if not ranks.leads:
             return None
         tracker.text(chatter.getvalue(), "modelopt.log")
-        complete(partial, plan.source)
+        complete(partial, plan)
         body = {
             "stage": "quantize",
             "key": plan.key,
@@ -126,7 +132,7 @@ def _modelopt(
     from pipeline.quantize import modelopt
     from pipeline.quantize.model import load
 
-    model = load(plan.source, config.model, device, folder / ".modules")
+    model = load(plan.source, config.model, device)
     with Bar("calibrating", sum(len(batch.input_ids) for batch in groups), "samples") as bar:
 
         def progress(count: int, real: int, seconds: float) -> None:
@@ -141,7 +147,6 @@ def _modelopt(
     if config.quantization.dequantize_to == "float32":
         modelopt.keep_fp8(model, plan.source)
     modelopt.export(model, folder)
-    shutil.rmtree(folder / ".modules", ignore_errors=True)
     return {"quantizers": len(amaxes)}
 
 
@@ -182,16 +187,23 @@ def _tell(found: statistics.Found, written: list[Path], tracker: Tracker) -> Non
         tracker.figure(partial(draw, found), f"plots/{name}.png")
 
 
-def complete(folder: Path, source: Source) -> None:
-    """Add what the export leaves out and the model needs: tokenizer, generation settings, remote code.
+def complete(folder: Path, plan: Plan) -> None:
+    """Make an engine's export whole: heads for further tokens, config.json, and what else engines read.
 
     Raises Stop when not all of the source is as the checkpoint's key says.
     """
+    source = plan.source
     source.whole()
-    for path in sorted(source.path.iterdir()):
-        wanted = path.is_file() and path.name[0] != "." and not path.name.endswith(_NOT_COPIED)
-        if wanted and not (folder / path.name).exists():
-            shutil.copyfile(path, folder / path.name)
+    names = list(plan.further)
+    further.write(folder, source, names)
+    quant = json.loads((folder / QUANTIZATION).read_text(encoding="utf-8"))
+    quantization = json.loads((folder / carried.CONFIG).read_text(encoding="utf-8"))["quantization_config"]
+    if excluded := modules_of(names):
+        for listed, key in ((quant["quantization"], "exclude_modules"), (quantization, "ignore")):
+            listed[key] = [*(listed.get(key) or ()), *excluded]
+        (folder / QUANTIZATION).write_text(json.dumps(quant, indent=4), encoding="utf-8")
+    (folder / carried.CONFIG).write_text(carried.config(source.config, quantization), encoding="utf-8")
+    carried.carry(source.path, plan.checkpoint_from["inputs"]["source"]["files"], folder)
 
 
 def by_layer(amaxes: dict[str, float]) -> dict[int, dict[str, float]]:

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from pipeline.config import QuantizeConfig, compose
 from pipeline.errors import Stop
-from pipeline.quantize import model, stage
+from pipeline.quantize import stage
 from pipeline.quantize.command import execute
 
 
@@ -67,9 +67,6 @@ FAULTS: dict[str, Callable[[], Any]] = {
 
 
 def main(folder: Path, combinations: list[str], shared: list[str]) -> None:
-    modules = folder / "runs" / "modules"  # a process imports a model's code once: one copy for all its runs
-    keep = model._keep_remote_code_in
-    model._keep_remote_code_in = lambda _: keep(modules)
     for combination in combinations:
         name, _, said = combination.partition("=")
         fault, _, is_fault = name.partition("@")

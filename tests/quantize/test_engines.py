@@ -191,7 +191,7 @@ def rows_seen(source: Path, folder: Path) -> dict[str, int]:
 
     recipe = "demo" if source == ROOT / "demo" / "model" else "local"
     model = compose(QuantizeConfig, "config", [f"recipe={recipe}", f"model.path={source}"]).model
-    built = load(Source(source), model, "cpu", folder / "modules")
+    built = load(Source(source), model, "cpu")
     seen: dict[str, int] = {}
     for name, module in built.named_modules():
         if re.search(r"\.experts\.\d+$", name):

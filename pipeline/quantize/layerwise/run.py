@@ -21,6 +21,7 @@ from pipeline.digest import canonical_json
 from pipeline.disk import write_whole
 from pipeline.errors import Stop
 from pipeline.progress import Layers, shown
+from pipeline.quantize.fit import check_ties
 from pipeline.quantize.layerwise import pack
 from pipeline.quantize.layerwise.calibrate import LayerCalibration, Statistics
 from pipeline.quantize.layerwise.hidden import Hidden
@@ -52,10 +53,9 @@ class Run:
         self._config, self._source, self._batches = config, source, batches
         self._folder, self._state, self._ranks = folder, state, ranks
         self._threads = config.hardware.threads or len(os.sched_getaffinity(0))
-        modules = self._state / f"modules-{ranks.rank}"
-        self._structure = Structure(source, config, skeleton(source, config.model, modules))
+        self._structure = Structure(source, config, skeleton(source, config.model))
         check_selected([name for layer in self._structure.layers for name in layer.linears])
-        bare = skeleton(source, config.model, modules)
+        bare = skeleton(source, config.model)
         where = (
             torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
         )
@@ -110,6 +110,7 @@ class Run:
                     report(index, records[-1])
                     bars.end()
             self._stepper.clear()
+            check_ties(self._source, structure.model)
             outside = [entry.name for entry in entries if not entry.name.startswith(structure.prefix + ".")]
             for i in ranks.share(len(outside)):  # last: the source may still be on its way
                 writer.write(outside[i], self._plain(outside[i], lambda name: tensor(self._source, name)))
@@ -120,20 +121,13 @@ class Run:
         return records
 
     def _write_settings(self) -> None:
-        """Everything beside the shards, anew: a run may have ended in the middle of any of it.
-
-        Not where the shards are: save_pretrained removes those that it finds and has not written.
-        """
+        """Everything beside the shards, anew: a run may have ended in the middle of any of it."""
         for path in self._folder.iterdir():
-            if path.suffix != ".safetensors":
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.suffix != ".safetensors":
                 path.unlink()
-        aside = self._state / "settings"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        self._structure.write_settings(aside)
-        shutil.copytree(
-            aside, self._folder, ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True
-        )
+        self._structure.write_settings(self._folder)
 
     def _take_room(self, writer: Writer, done: int) -> None:
         """The room for everything to come; what `done` layers rely on must be there."""
