@@ -47,7 +47,8 @@ def run(arguments: list[str]) -> int:
     except (FailedJobError, UncompletedJobError) as error:
         said = " ".join(str(error).splitlines()[:2])
         raise Stop(
-            f"{said}: look at its log; the same command goes on after the last complete layer"
+            f"{said}: look at its log; once what it names is mended, the same command goes on after the last "
+            "complete layer"
         ) from None
     return 0
 

@@ -81,13 +81,19 @@ def building(final: Path, keep_for: str | None = None) -> Iterator[Path]:
             yield partial
         except BaseException as error:
             if partial.exists() and (done := _done(state)):
-                error.add_note(
-                    f"the same command goes on after {done} (to start over instead, remove {shown(state)})"
+                again = (
+                    "the same command goes on" if _may_pass(error) else "once this is mended, a run goes on"
                 )
+                error.add_note(f"{again} after {done} (to start over instead, remove {shown(state)})")
             else:
                 _discard(final)
             raise
         _discard(final)  # what was sealed has another name by now
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same work may succeed another time: it was stopped from outside, or lacked room."""
+    return isinstance(error, KeyboardInterrupt | SystemExit | OSError | MemoryError)
 
 
 def _begin(state: Path, key: str) -> None:

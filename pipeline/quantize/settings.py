@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import Stop
+from pipeline.errors import Stop, Usage
 from pipeline.quantize.spelling import parameters, translated
 
 _PARTS = ("text_config", "llm_config", "language_config", "thinker_config", "vision_config", "audio_config")
@@ -26,10 +26,27 @@ def read(config: dict[str, Any], folder: Path, own_code: bool, where: str) -> tu
     if hasattr(made, "quantization_config"):
         del made.quantization_config  # its weights arrive dequantized
     if not own_code and type(made) not in AutoModelForCausalLM._model_mapping:
-        raise Stop(
-            f"{where}: model_type {config['model_type']!r} is not a language model that transformers can load"
-        )
+        raise Stop(f"{where}: model_type {config['model_type']!r} is not a language model of transformers")
     return made, given
+
+
+def in_pinned_words(config: dict[str, Any], where: str) -> dict[str, Any]:
+    """`config` as the pinned transformers reads it; unchanged for a class that is not its own.
+
+    Raises:
+        Usage: when it says what the class cannot express.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    name = config.get("model_type")
+    if config.get("auto_map") or not isinstance(name, str) or name not in CONFIG_MAPPING:
+        return config
+    if any(isinstance(config.get(key), dict) for key in _PARTS):
+        return config
+    try:
+        return translated(config, parameters(CONFIG_MAPPING[name]), where)
+    except Stop as stop:
+        raise Usage(str(stop)) from None
 
 
 def check_parts(config: dict[str, Any], where: str) -> None:

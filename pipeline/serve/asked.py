@@ -10,8 +10,12 @@ from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.config.serving import Flag, Serving
 from pipeline.errors import Stop, Usage
 
-_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _WIDTHS = ("moe_intermediate_size", "intermediate_size")
+
+_NEEDED = ("num_attention_heads", "num_hidden_layers", "hidden_size", "max_position_embeddings")
+_COUNTS = ("num_key_value_heads", "head_dim", *_EXPERTS, *_WIDTHS)
+_PARTS = ("text_config", "llm_config", "language_config")  # where models of text and images keep the text's
 
 Option = Mapping[str, tuple[str, ...]]
 
@@ -109,12 +113,12 @@ class Facts:
     @property
     def experts(self) -> int:
         """Experts a layer; 0 in a dense model."""
-        return next((int(self.config[key]) for key in _EXPERTS if key in self.config), 0)
+        return next((int(self.config[key]) for key in _EXPERTS if self.config.get(key)), 0)
 
     @property
     def expert_width(self) -> int:
         """The inner width of one expert."""
-        return next((int(self.config[key]) for key in _WIDTHS if key in self.config), 0)
+        return next((int(self.config[key]) for key in _WIDTHS if self.config.get(key)), 0)
 
     @property
     def context(self) -> int:
@@ -126,21 +130,35 @@ class Facts:
         return any(name.endswith(suffixes) for name in self.tensors)
 
 
+def text_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration's settings of its language model, whether they lie at the top or in a part of it."""
+    part: dict[str, Any] = next((config[key] for key in _PARTS if isinstance(config.get(key), dict)), {})
+    return config | {key: value for key, value in part.items() if value is not None}
+
+
 def facts(checkpoint: Path, config: dict[str, Any]) -> Facts:
     """Read headers and quantization config; no weight.
 
     Raises:
         Usage: when the checkpoint holds no readable tensors, or its configuration lacks what is needed.
     """
-    needed = ("num_attention_heads", "num_hidden_layers", "hidden_size", "max_position_embeddings")
-    if lacking := [key for key in needed if key not in config]:
-        raise Usage(f"{checkpoint / 'config.json'} lacks {', '.join(lacking)}")
+    config = text_settings(config)
+    file = checkpoint / "config.json"
+    if lacking := [key for key in _NEEDED if config.get(key) is None]:
+        raise Usage(f"{file} lacks {', '.join(lacking)}")
+    for key in (*_NEEDED, *_COUNTS):
+        value = config.get(key)
+        if value is not None and (type(value) is not int or value < (key in _NEEDED)):
+            raise Usage(f"{file} says {key}={value!r}: a whole number is needed")
     try:
         tensors = read_folder(checkpoint)
     except Stop as stop:
         raise Usage(str(stop)) from None
-    outer = _json(checkpoint / "hf_quant_config.json").get("quantization") or {}
+    outer = _json(checkpoint / "hf_quant_config.json").get("quantization")
+    outer = outer if isinstance(outer, dict) else {}
     inner = config.get("quantization_config") or {}
+    if not isinstance(inner, dict):
+        raise Usage(f"{file}: quantization_config is not a JSON object")
     algorithm = str(inner.get("quant_algo") or outer.get("quant_algo") or "")
     scheme = inner.get("kv_cache_scheme")
     kv_bits = scheme.get("num_bits") if isinstance(scheme, dict) else None

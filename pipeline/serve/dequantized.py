@@ -20,6 +20,7 @@ from pipeline.digest import code_digest, file_table, readable_json
 from pipeline.errors import Stop, Usage
 from pipeline.nvfp4 import dequantize
 from pipeline.progress import Bar, console, shown
+from pipeline.quantize import settings
 
 NAME = "dequantize"
 _CODE = (
@@ -28,6 +29,8 @@ _CODE = (
     "checkpoint/tensors.py",
     "checkpoint/writer.py",
     "nvfp4",
+    "quantize/settings.py",
+    "quantize/spelling.py",
 )
 _SCALES = (".weight_scale", ".weight_scale_2", ".input_scale")
 _COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.py")
@@ -45,7 +48,13 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
         Stop: when it is damaged, or not what was sealed.
     """
     said = config.get("quantization_config")
+    spelled = settings.in_pinned_words(config, str(checkpoint / "config.json"))
     if not said:
+        if translated := sorted(key for key in spelled if spelled[key] != config.get(key)):
+            raise Usage(
+                f"{checkpoint / 'config.json'} is written by a newer transformers: the pinned one would "
+                f"compute with its own {', '.join(translated)}; serve it with another profile of conf/serving"
+            )
         return checkpoint
     tensors, bits = _weights(checkpoint, said)
     check_memory(tensors.values())
@@ -61,7 +70,7 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
     console.print(f"{shown(checkpoint)} is dequantized to {shown(final)}", markup=False)
     with stage.building(final) as partial:
         _write(tensors, bits, partial)
-        plain = {name: value for name, value in config.items() if name != "quantization_config"}
+        plain = {name: value for name, value in spelled.items() if name != "quantization_config"}
         (partial / "config.json").write_text(readable_json(plain), encoding="utf-8")
         for path in sorted(path for pattern in _COPIED for path in checkpoint.glob(pattern)):
             if path.name not in _REPLACED:
