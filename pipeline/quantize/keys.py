@@ -199,11 +199,6 @@ def _check_rope(
     kind = next(iter(kinds), "default")
     own = words(model)
     shared = "ROPE_INIT_FUNCTIONS" in own
-    if shared and kind not in _ROPE_KEYS and kind not in own:
-        raise Stop(
-            f"{where}: rope_scaling is of type {kind!r}, which the pinned transformers does not know; it "
-            f"knows {', '.join(_ROPE_KEYS)}"
-        )
     known = {*own, "rope_type", "type", *(_ROPE_KEYS.get(kind, ()) if shared else ())}
     for key, value in scaling.items():
         same = key == "original_max_position_embeddings" and value == given.get("max_position_embeddings")

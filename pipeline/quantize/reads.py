@@ -13,22 +13,36 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.quantize.spelling import parameters
+
 _OWN = ("transformers.models.", "transformers_modules.")  # model code; the rest of transformers is shared
+_ROPE = "ROPE_INIT_FUNCTIONS"
+_ROPE_IF_OWN = (
+    "head_dim",
+    "partial_rotary_factor",
+)  # read by its formulas, and by the rest of a class that has them
+_BY_SHARED_CODE = frozenset(
+    {"is_causal", "scaling", "sliding_window"}
+)  # of a module, in transformers' attention
 _SHARED = {  # functions of transformers that read a configuration on their own, and what of it
-    "ROPE_INIT_FUNCTIONS": ("rope_scaling", "rope_theta", "max_position_embeddings"),
+    _ROPE: ("rope_scaling", "rope_theta", "max_position_embeddings"),
     "create_sliding_window_causal_mask": ("sliding_window",),
     "create_chunked_causal_mask": ("attention_chunk_size",),
 }
 
 
 def reads(model: Any) -> frozenset[str]:
-    """Names of the configuration's attributes that the model's classes read."""
+    """Names of the configuration's attributes that the model's classes read and use."""
     found: set[str] = set()
-    for file in _files(model):
-        found |= _accessed(file)
+    files = _files(model)
+    used = {name for file in files for name in _loaded(file)}
+    for file in files:
+        found |= {key for key, kept_as in _accessed(file) if kept_as is None or kept_as in used}
         for word, keys in _SHARED.items():
             if word in _mentioned(file):
                 found |= set(keys)
+        if _ROPE in _mentioned(file):
+            found |= {key for key in _ROPE_IF_OWN if key in parameters(type(model.config))}
     for each in type(model.config).__mro__:
         if each.__module__.startswith(_OWN) and (source := inspect.getsourcefile(each)):
             found |= _used_by_class(Path(source), each.__name__)
@@ -62,15 +76,45 @@ def _mentioned(file: Path) -> frozenset[str]:
 
 
 @lru_cache(maxsize=64)
-def _accessed(file: Path) -> frozenset[str]:
-    """Attributes of anything called a configuration, by `.` or by `getattr`."""
-    found: set[str] = set()
-    for node in ast.walk(_tree(file)):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and _is_config(node.value):
-            found.add(node.attr)
-        elif isinstance(node, ast.Call):
-            found |= set(_asked(node))
+def _accessed(file: Path) -> frozenset[tuple[str, str | None]]:
+    """Attributes of anything called a configuration, by `.` or by `getattr`.
+
+    With each goes the name under which it is only kept, as in `self.name = config.key`, else None.
+    """
+    found: set[tuple[str, str | None]] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target, keys = node.targets[0], list(_keys(node.value))
+            if isinstance(target, ast.Attribute) and keys and not _is_config(target.value):
+                found.update((key, target.attr) for key in keys)
+                return
+        found.update((key, None) for key in _keys(node))
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(_tree(file))
     return frozenset(found)
+
+
+def _keys(node: ast.AST) -> Iterator[str]:
+    """The key that an expression reads, if it is nothing but that."""
+    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and _is_config(node.value):
+        yield node.attr
+    elif isinstance(node, ast.Call):
+        yield from _asked(node)
+
+
+@lru_cache(maxsize=64)
+def _loaded(file: Path) -> frozenset[str]:
+    """Attributes of anything but a configuration that are used, by `.` or by `getattr`."""
+    nodes = list(ast.walk(_tree(file)))
+    by_dot = {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and not _is_config(node.value)
+    }
+    return frozenset(by_dot | _BY_SHARED_CODE)
 
 
 def _asked(call: ast.Call) -> Iterator[str]:

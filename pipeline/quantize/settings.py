@@ -22,12 +22,26 @@ def read(config: dict[str, Any], folder: Path, own_code: bool, where: str) -> tu
 
     kind = _class_of(config, folder, own_code, where)
     given = translated(config, parameters(kind), where)
+    for key in ("quantization_config", "compression_config"):
+        given.pop(key, None)  # its weights arrive dequantized
+    if not own_code:
+        _check_rope_type(given, where)
     made = kind.from_dict(copy.deepcopy(given), name_or_path=str(folder))
-    if hasattr(made, "quantization_config"):
-        del made.quantization_config  # its weights arrive dequantized
     if not own_code and type(made) not in AutoModelForCausalLM._model_mapping:
         raise Stop(f"{where}: model_type {config['model_type']!r} is not a language model of transformers")
     return made, given
+
+
+def _check_rope_type(config: dict[str, Any], where: str) -> None:
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    scaling = config.get("rope_scaling") or {}
+    kind = scaling.get("rope_type", scaling.get("type", "default" if not scaling else None))
+    if kind not in ROPE_INIT_FUNCTIONS:
+        raise Stop(
+            f"{where}: rope_scaling is of type {kind!r}, which is not one of the pinned "
+            f"transformers' {', '.join(ROPE_INIT_FUNCTIONS)}"
+        )
 
 
 def in_pinned_words(config: dict[str, Any], where: str) -> dict[str, Any]:
@@ -66,6 +80,8 @@ def _class_of(config: dict[str, Any], folder: Path, own_code: bool, where: str) 
     check_parts(config, where)
     if config.get("is_encoder_decoder"):
         raise Stop(f"{where} describes an encoder and a decoder: only decoders are quantized")
+    if config.get("pruned_heads"):
+        raise Stop(f"{where} has pruned_heads: heads are not pruned here, give a source whose weights are")
     if own_code:
         auto = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
         return type(auto)
