@@ -51,7 +51,7 @@ class Model(Part):
     path: Path | None
     config: Path | None
     remote_code: dict[str, Sha256]
-    ignored_keys: tuple[str, ...]
+    ignored_keys: tuple[str, ...] = ()
     attn_implementation: Literal["eager", "sdpa"]
 
 

@@ -19,6 +19,7 @@ from pipeline.errors import Stop
 _COMPUTED = (r"rotary_emb\.inv_freq$",)
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 _FURTHER = re.compile(r"(?:^|\.)(?:mtp|mtp_[a-z]+|nextn)\.")
+_ROUTING_BIASES = (".e_score_correction_bias", ".expert_bias")
 _FUSED = re.compile(r"\.experts\.[a-z]\w*(?:\.\w+)?$")  # where `.experts.0.` would name one of them
 
 
@@ -157,7 +158,8 @@ def check_ties(source: Source, model: Any, unless_coming: bool = False) -> None:
 def held_in(source: Source, model: Any) -> dict[str, str]:
     """The safetensors dtype of each float of a model, as `from_pretrained(dtype=bfloat16)` would hold it.
 
-    That is the dtype in which its class makes it, and F32 for what the class keeps in it whatever is asked.
+    That is the dtype in which its class makes it, and F32 for what the class keeps in it whatever is asked. Only
+    routing biases that the source has in F32 stay so, since servers add them to scores in F32.
     Of further heads no class is known: matrices are in BF16, vectors as they are stored, but none in F16.
     """
     import torch
@@ -170,6 +172,8 @@ def held_in(source: Source, model: Any) -> dict[str, str]:
         for name, value in model.state_dict().items()
         if value.dtype in names
     }
+    biases = (name for name in held if name.endswith(_ROUTING_BIASES) and name in source.tensors)
+    held |= {name: "F32" for name in biases if source.tensors[name].dtype == "F32"}
     for name in further(source, model):
         tensor = source.tensors[name]
         if tensor.dtype == "F16" or (tensor.dtype in ("F32", "F64") and len(tensor.shape) > 1):
