@@ -158,9 +158,9 @@ def check_ties(source: Source, model: Any, unless_coming: bool = False) -> None:
 def held_in(source: Source, model: Any) -> dict[str, str]:
     """The safetensors dtype of each float of a model, as `from_pretrained(dtype=bfloat16)` would hold it.
 
-    That is the dtype in which its class makes it, and F32 for what the class keeps in it whatever is asked. Only
-    routing biases that the source has in F32 stay so, since servers add them to scores in F32.
-    Of further heads no class is known: matrices are in BF16, vectors as they are stored, but none in F16.
+    That is the dtype in which its class makes it, and F32 for what the class keeps in it whatever is asked.
+    Routing biases that the source has in F32 stay so: servers add them to scores in F32. Of further heads no
+    class is known: matrices are in BF16, vectors as they are stored, but none in F16.
     """
     import torch
 

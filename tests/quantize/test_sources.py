@@ -281,7 +281,10 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: change_config(folder, moe_intermediate_size=32),
         "has shape [64, 48]; the model that config.json describes has [64, 32]",
     ),
-    "heads of another width": (lambda folder: change_config(folder, head_dim=32), "has shape [16]; the model that config.json describes has [32]"),
+    "heads of another width": (
+        lambda folder: change_config(folder, head_dim=32),
+        "has shape [16]; the model that config.json describes has [32]",
+    ),
     "an empty weight": (
         lambda folder: change_tensors(folder, set_to(EXPERT, torch.ones(0, 64, dtype=torch.bfloat16))),
         f"{EXPERT} in model.safetensors has shape [0, 64]",

@@ -277,7 +277,7 @@ def harmed_source(tmp_path: Path, change: Callable[[Tensors], Any]) -> Path:
 
 UNREADABLE: dict[str, tuple[Callable[[Tensors], Any], str]] = {
     "whole numbers": (
-        lambda t: t.update({f"{W2}.weight": ("I16", np.zeros((64, 48), np.int16))}), "in I16; NVFP4",
+        lambda t: t.update({f"{W2}.weight": ("U8", np.zeros((64, 48), np.uint8))}), "in U8; NVFP4",
     ),
     "no scale": (lambda t: t.pop(f"{W2}.weight_scale_inv"), "without weight_scale_inv"),
     "NaN": (lambda t: t[f"{W2}.weight"][1].__setitem__((0, 0), 0x7F), "every weight must be finite"),
