@@ -446,9 +446,7 @@ def test_the_demo_keeps_its_generation_settings_and_its_configuration(demo: Path
     assert len(read_folder(demo)) > 0
 
 
-def test_an_unsealed_source_says_what_it_is_in_one_sentence(
-    source: Path, tmp_path: Path, texts: Path
-) -> None:
+def test_an_unknown_model_type_is_one_sentence(source: Path, tmp_path: Path, texts: Path) -> None:
     """A class that the pinned transformers does not have, by `quantize` and by `plan`."""
     change_config(source, model_type="qwen9_moe", architectures=["Qwen9MoeForCausalLM"])
     for program in ("quantize", "plan"):
@@ -456,3 +454,23 @@ def test_an_unsealed_source_says_what_it_is_in_one_sentence(
         assert said.returncode == 2
         assert "does not know model_type 'qwen9_moe'" in said.stderr
         assert "Traceback" not in said.stderr and "goes on" not in said.stderr
+
+
+def test_a_plan_reads_config_json_as_quantize_does(source: Path, tmp_path: Path, texts: Path) -> None:
+    """Before any quantizer is counted, with the weights here and without them."""
+    config = json.loads((source / "config.json").read_text())
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    cases = {
+        "several parts (text_config)": {"model_type": "qwen3_vl_moe", "text_config": config},
+        "says sliding_window=7": config | {"sliding_window": 7, "use_sliding_window": None},
+        "num_hidden_layers='3'": config | {"num_hidden_layers": "3"},
+    }
+    for sentence, said in cases.items():
+        (alone / "config.json").write_text(json.dumps(said))
+        told = command("plan", "tracking=off", *tiny_recipe(alone, texts), cwd=tmp_path)
+        assert told.returncode == 2 and sentence in told.stderr, told.stderr
+        assert "Traceback" not in told.stderr
+    change_tensors(source, lambda state: state.pop(EXPERT))
+    told = command("plan", "tracking=off", *tiny_recipe(source, texts), cwd=tmp_path)
+    assert told.returncode == 2 and f"lacks {EXPERT}" in told.stderr

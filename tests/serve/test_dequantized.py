@@ -127,3 +127,21 @@ def test_another_format_is_refused(demo: Path, tmp_path: Path):
 def test_what_does_not_fit_into_memory_is_refused():
     with pytest.raises(Usage, match=r"takes 457 GB of memory, this machine has \d+: serve it on GPUs"):
         dequantized.check_memory([Entry("experts", "BF16", (228_700_000, 1000))])
+
+
+def test_a_newer_spelling_of_config_json_is_served_in_the_pinned_one(tmp_path: Path, work: Path):
+    """Otherwise `transformers serve` would turn positions by its default base, and answer all the same."""
+    from running import tiny
+
+    folder = tiny(tmp_path / "plain", "llama", num_hidden_layers=1)
+    config = config_of(folder)
+    config["rope_parameters"] = {"rope_type": "default", "rope_theta": 5e6}
+    config.pop("rope_theta", None)
+    with pytest.raises(Usage, match="compute with its own rope_theta; serve it with another profile"):
+        dequantized.folder(folder, config, work)
+    same = config | {"rope_theta": 5e6}
+    assert dequantized.folder(folder, same, work) == folder
+    quantized = config | {"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}
+    (folder / "config.json").write_text(json.dumps(quantized))
+    made = config_of(dequantized.folder(folder, quantized, work))
+    assert made["rope_theta"] == 5e6 and "rope_parameters" not in made
