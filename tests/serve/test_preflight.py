@@ -223,8 +223,9 @@ def test_a_model_of_text_and_images_is_judged_by_its_text(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("num_attention_heads", "48"), ("num_hidden_layers", 0), ("hidden_size", [1]), ("num_key_value_heads", -1),
-        ("num_local_experts", True), ("max_position_embeddings", 1.5), ("head_dim", {}),
+        ("num_attention_heads", "48"), ("num_hidden_layers", 0), ("hidden_size", [1]),
+        ("num_key_value_heads", -1), ("num_local_experts", True), ("max_position_embeddings", 1.5),
+        ("head_dim", {}),
     ],
 )  # fmt: skip
 def test_a_setting_that_is_no_number_is_named(tmp_path: Path, key: str, value: Any) -> None:
