@@ -100,6 +100,7 @@ def outlined(config: QuantizeConfig, described: Described) -> Iterator[tuple[Out
     Raises:
         Stop: when the model's code is neither at hand nor known, or its digest is not the pinned one.
     """
+    from pipeline.quantize import dry_run
     from pipeline.quantize.model import bare
 
     with TemporaryDirectory(prefix="plan-") as name:
@@ -108,6 +109,7 @@ def outlined(config: QuantizeConfig, described: Described) -> Iterator[tuple[Out
         pinned = _bring_code(config.model, described, folder)
         outline = Outline(folder, described.config)
         model = bare(outline, config.model.model_copy(update={"remote_code": pinned}))
+        dry_run.check(model, str(described.file))
         real = _downloaded(config.model, model)
         eight_bits = _as_loaded(model, described.config)
         _fill(outline, model, eight_bits, real)

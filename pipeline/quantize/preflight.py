@@ -6,7 +6,6 @@ into one layer of each kind: what it does with the others follows from that.
 
 import io
 import json
-from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -57,11 +56,18 @@ def check_files(source: Source) -> None:
 
 
 def _check_quantizers(config: QuantizeConfig, source: Source, model: Any, modelopt: Any) -> None:
+    import torch
+
+    from pipeline.quantize import dry_run
     from pipeline.quantize.layerwise.structure import Structure
 
     layers = getattr(model.get_decoder(), "layers", None)
-    if isinstance(layers, Iterable):
-        _keep_one_of_each_kind(layers)
+    dry_run.check(model, str(source.path / "config.json"))
+    if isinstance(layers, torch.nn.ModuleList):
+        kept = {id(layer) for layer in dry_run.one_of_each_kind(layers)}
+        for index, layer in enumerate(layers):
+            if id(layer) not in kept:
+                layers[index] = torch.nn.Module()
     layerwise = config.engine.name == "layerwise"
     quantized = (
         Structure(source, config, model).model if layerwise else modelopt.with_quantizers(model, config)
@@ -84,20 +90,3 @@ def _quantizes_keys(module: Any) -> bool:
 def _is_linear(module: Any) -> bool:
     weight = getattr(module, "weight", None)
     return hasattr(module, "weight_quantizer") and weight is not None and weight.ndim == 2
-
-
-def _keep_one_of_each_kind(layers: Any) -> None:
-    """Empty every layer whose modules and weights are like those of one before."""
-    import torch
-
-    seen: set[tuple[Any, ...]] = set()
-    for index, layer in enumerate(layers):
-        kind = tuple(_kind(layer))
-        if kind in seen:
-            layers[index] = torch.nn.Module()
-        seen.add(kind)
-
-
-def _kind(layer: Any) -> Iterator[Any]:
-    for name, module in layer.named_modules():
-        yield name, type(module), *(tuple(value.shape) for value in module.parameters(recurse=False))

@@ -26,10 +26,10 @@ def translated(config: dict[str, Any], known: dict[str, Any], where: str) -> dic
     """
     made = dict(config)
     _one_name_for_experts(made, known, where)
-    _check_types(made, known, where)
-    _check_counts(made, where)
     if "rope_parameters" not in known:
         _flat_rope(made, known, where)
+    _check_types(made, known, where)
+    _check_counts(made, where)
     return made
 
 
@@ -89,6 +89,9 @@ def _wrong_type(value: Any, default: Any) -> str | None:
 
 
 def _check_counts(config: dict[str, Any], where: str) -> None:
+    base = config.get("rope_theta")
+    if isinstance(base, int | float) and not base > 0:
+        raise Stop(f"{where} says rope_theta={base}: a number above zero is needed")
     layers = config.get("num_hidden_layers")
     if not isinstance(layers, int):
         return

@@ -1,7 +1,9 @@
 """config.json is read whole: newer spellings mean the same, and no key that could matter is passed over."""
 
 import json
+import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from running import tiny_config
 
 from pipeline.errors import Stop
-from pipeline.quantize import keys, settings
+from pipeline.quantize import dry_run, keys, settings
 
 Change = Callable[[dict[str, Any]], Any]
 THETA = 5_000_000.0
@@ -207,6 +209,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "epsilon in quotes": ("mixtral", {"rms_norm_eps": "1e-6"}, "rms_norm_eps='1e-6': a number"),
     "heads in quotes": ("llama", {"num_key_value_heads": "2"}, "num_key_value_heads='2'"),
     "half a layer": ("llama", {"num_hidden_layers": 2.5}, "num_hidden_layers=2.5"),
+    "no base": ("llama", {"rope_theta": 0}, "rope_theta=0: a number above zero"),
+    "newer base in quotes": (
+        "llama",
+        {"rope_parameters": {"rope_theta": "1e6"}, "rope_theta": None},
+        "'1e6'",
+    ),
     "true experts": ("mixtral", {"num_experts_per_tok": True}, "num_experts_per_tok=True"),
     "false in quotes": ("qwen3_moe", {"norm_topk_prob": "false"}, "norm_topk_prob='false': true or false"),
     "endless layers": ("llama", {"num_hidden_layers": 10**11}, "num_hidden_layers=100000000000"),
@@ -264,6 +272,34 @@ HARMLESS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_what_changes_no_arithmetic_is_let_through(case: str) -> None:
     architecture, own = HARMLESS[case]
     understood(config_of(architecture) | own)
+
+
+TOGETHER: dict[str, tuple[str, dict[str, Any], str | None]] = {
+    "heads": ("llama", {"num_key_value_heads": 3}, "do not go together: The size of tensor a (4)"),
+    "more chosen than there are": ("qwen3_moe", {"num_experts_per_tok": 9}, "k not in range"),
+    "a method of another class": ("deepseek_v2", {"topk_method": "noaux_tc"}, "topk_weight"),
+    "dense": ("llama", {}, None),
+    "scaled": ("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, None),
+    "latent attention": ("deepseek_v2", {}, None),
+    "linear attention": ("qwen3_next", {}, None),
+    "windows": ("gemma3_text", {}, None),
+}
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("case", TOGETHER)
+def test_values_that_do_not_go_together_are_found_without_a_weight(case: str, attention: str) -> None:
+    import torch
+    import transformers
+
+    architecture, own, sentence = TOGETHER[case]
+    made, _ = settings.read(config_of(architecture) | own, Path(), own_code=False, where="config.json")
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(made, attn_implementation=attention)
+    before = dict(model.named_parameters())
+    with nullcontext() if sentence is None else pytest.raises(Stop, match=re.escape(sentence)):
+        dry_run.check(model.eval(), "config.json")
+    assert all(value is before[name] for name, value in model.named_parameters())
 
 
 def test_a_person_may_call_a_key_harmless() -> None:
