@@ -3,7 +3,7 @@
 #
 #   install.sh packages --extra quantize     what uv.lock pins
 #   install.sh project --extra quantize      the program itself, from /project
-#   install.sh toolchains                    the patch series of ModelOpt, compiled
+#   install.sh toolchains                    the patch series of ModelOpt
 #
 # The same inputs give the same files: byte code carries no time (a program that starts here leaves none behind, and
 # what is there is compiled anew), the program's wheel is made from files of one date, and uv's note of when it
@@ -35,6 +35,5 @@ project)
     ;;
 toolchains)
     python -m pipeline.toolchain --root "$PROOFCARD_TOOLCHAINS" fixed as_published
-    compile "$PROOFCARD_TOOLCHAINS"
     ;;
 esac

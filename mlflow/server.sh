@@ -18,7 +18,7 @@ secret MLFLOW_AUTH_ADMIN_PASSWORD "${ADMIN_PASSWORD_FILE:-/run/secrets/mlflow_ad
 secret MLFLOW_FLASK_SERVER_SECRET_KEY "${SECRET_KEY_FILE:-/run/secrets/mlflow_secret_key}"
 
 MLFLOW_AUTH_CONFIG_PATH=$(cd "$(dirname "$0")" && pwd)/basic_auth.ini
-export MLFLOW_AUTH_CONFIG_PATH MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
+export PYTHONSAFEPATH=1 MLFLOW_AUTH_CONFIG_PATH MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
 export MLFLOW_SERVER_ALLOWED_HOSTS="${MLFLOW_SERVER_ALLOWED_HOSTS:?which Host headers are served}"
 exec mlflow server --app-name basic-auth --host "${HOST:-0.0.0.0}" --port "${PORT:-5000}" \
     --workers "${WORKERS:-4}" --backend-store-uri postgresql+psycopg:// \

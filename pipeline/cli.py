@@ -1,10 +1,6 @@
 """The console commands. Nothing heavy is imported before it is known to be needed."""
 
-import signal
 import sys
-import time
-from collections.abc import Callable
-from importlib import import_module
 
 QUANTIZE = """\
 quantize: make a sealed NVFP4 checkpoint from a recipe.
@@ -51,7 +47,7 @@ usage: analyse checkpoint=DIR [against=DIR] [report=DIR] [tracking=off]
 Tells how many bytes depend on calibration at all, how each amax converged with the samples, what each
 dataset adds, how the routers spread the tokens, and what forcing every expert changes. Tables on the
 screen; report.md, analysis.json and figures in <checkpoint>.analysis. It needs neither source nor GPU.
-Exit status: 0 told, 2 nothing could be told, and why.
+Exit status: 0 told, 1 the report could not be written, 2 nothing could be told, and why.
 """
 
 COMPARE = """\
@@ -65,7 +61,7 @@ usage: compare a=DIR b=DIR [report=DIR] [tracking=off]
 
 Tensors by role: which differ, in how many bytes and how far. Configuration, statistics and coverage where
 both are sealed. A table on the screen; report.md and comparison.json in <a>.against.<b's name>.
-Exit status: 0 compared, 2 nothing could be compared, and why.
+Exit status: 0 compared, 1 the report could not be written, 2 nothing could be compared, and why.
 """
 
 PLAN = """\
@@ -147,7 +143,7 @@ def quantize() -> None:
 
 def verify() -> None:
     """Console entry point `verify`."""
-    _main(VERIFY, "pipeline.verify.command")
+    _main(VERIFY, "pipeline.verify.command", failed=2)
 
 
 def analyse() -> None:
@@ -181,55 +177,11 @@ def benchmark() -> None:
     _main(BENCHMARK, "pipeline.benchmark.comparison" if swept else "pipeline.benchmark.command")
 
 
-def _main(help_text: str, module: str) -> None:
-    overrides = sys.argv[1:]
-    if any(word in ("-h", "--help") for word in overrides):
+def _main(help_text: str, module: str, failed: int = 1) -> None:
+    words = sys.argv[1:]
+    if any(word in ("-h", "--help") for word in words):
         print(help_text, end="")
         return
-    from pipeline.disk import is_full
-    from pipeline.errors import Stop, Usage
-    from pipeline.ranks import started
-    from pipeline.redact import redact
+    from pipeline.command import run
 
-    signal.signal(signal.SIGTERM, _terminate)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
-        signal.signal(signal.SIGHUP, _terminate)
-    try:
-        run: Callable[[list[str]], int] = import_module(module).run
-        sys.exit(run(overrides))
-    except Stop as stop:
-        if isinstance(stop, Usage) and not started().leads:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            time.sleep(5)  # every rank has found the same: let the leading one say it, and its end be ours
-        print(f"{help_text.split(':')[0]}: {redact(str(stop))}", file=sys.stderr)
-        sys.exit(2 if isinstance(stop, Usage) else 1)
-    except Exception as error:
-        if not is_full(error):
-            raise
-        print(f"the disk is full: make room; {_standing(error)}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt as stop:
-        print(f"interrupted: {_standing(stop)}", file=sys.stderr)
-        sys.exit(128 + (stop.number if isinstance(stop, _Terminated) else signal.SIGINT))
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM and SIGHUP end the work as Ctrl-C does."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-
-def _terminate(number: int, _: object) -> None:
-    raise _Terminated(number)
-
-
-def _standing(error: BaseException) -> str:
-    """What is left of the work, as the stage has noted on the error that ended it."""
-    from pipeline.ranks import started
-
-    if not started().leads:
-        return "the leading rank says what is kept"
-    notes: list[str] = getattr(error, "__notes__", [])
-    return notes[-1] if notes else "nothing half-written was left; the same command starts over"
+    run(help_text.split(":")[0], module, words, failed)

@@ -6,16 +6,26 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pipeline.files import located, opened, readable
+
 _CHUNK = 1 << 22
 
 
-def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file's bytes, read in 4 MiB pieces."""
+def sha256_file(path: Path, root: Path | None = None) -> str:
+    """Hex sha256 of a file's bytes, read in 4 MiB pieces. Raises as `files.opened`."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with opened(path, root) as file, readable(path):
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def is_sealed(path: Path, root: Path, said: dict[str, Any]) -> bool:
+    """Whether a file has the `size` and `sha256` that a manifest says. Raises as `files.opened`.
+
+    Sizes are compared first: a hole of terabytes costs nothing.
+    """
+    return located(path, root).stat().st_size == said["size"] and sha256_file(path, root) == said["sha256"]
 
 
 def canonical_json(value: Any) -> str:
@@ -34,9 +44,9 @@ def readable_json(value: Any) -> str:
 
 
 def file_table(root: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """`{relative name: {"size": bytes, "sha256": hex}}`, sorted by name."""
+    """`{relative name: {"size": bytes, "sha256": hex}}`, sorted by name. Raises as `files.opened`."""
     named = sorted((path.relative_to(root).as_posix(), path) for path in files)
-    return {name: {"size": path.stat().st_size, "sha256": sha256_file(path)} for name, path in named}
+    return {name: {"size": path.stat().st_size, "sha256": sha256_file(path, root)} for name, path in named}
 
 
 def all_files(root: Path) -> list[Path]:

@@ -1,5 +1,10 @@
 """The exceptions that are meant for a person to read, and other ones put on a line for one."""
 
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -17,3 +22,111 @@ def one_line(error: BaseException, **places: Path) -> str:
     for name, path in sorted(places.items(), key=lambda place: -len(str(place[1]))):
         text = text.replace(f"{path}/", "").replace(str(path), name)
     return " ".join(text.split()) or type(error).__name__
+
+
+@contextmanager
+def before_work() -> Iterator[None]:
+    """A context in which nothing has been started yet: what goes wrong in it is a `Usage`.
+
+    Raises:
+        Usage: instead of any other Stop, and instead of an OSError.
+    """
+    try:
+        yield
+    except Usage:
+        raise
+    except Stop as stop:
+        raise Usage(str(stop)) from None
+    except OSError as error:
+        raise Usage(explained(error)) from None
+
+
+def explained(error: BaseException) -> str:
+    """What the system refused, as `path: what is wrong: what to do`. For an OSError, or one in a wrapper."""
+    cause = system_error(error)
+    if cause is None or cause.errno not in _EXPLAINED:
+        return one_line(error)[:500]
+    what, advice = _EXPLAINED[cause.errno]
+    advice = _chooser(cause) or advice
+    names = [str(name) for name in (cause.filename, cause.filename2) if name is not None]
+    return f"{' -> '.join(names)}: {what}: {advice}" if names else f"{what}: {advice}"
+
+
+def _chooser(error: OSError) -> str | None:
+    """What to do about a place that a variable chooses, unless it is only short of room."""
+    path = Path(str(error.filename or ""))
+    home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
+    with suppress(RuntimeError, OSError):
+        if error.filename is not None and path.is_relative_to(Path(home).expanduser()):
+            return "HF_HOME chooses another place"
+        if error.filename is not None and path.is_relative_to(tempfile.gettempdir()):
+            return "make room, or set TMPDIR to another place" if is_full(error) else None
+    return None
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """The operating system's error that `error` is, or that it was raised from."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        if isinstance(current, OSError) and current.errno is not None and type(current.errno) is int:
+            return current
+        seen.add(id(current))
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return None
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk or a quota is used up; every library wraps it in its way."""
+    cause = system_error(error)
+    if cause is not None and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(text in str(error) for text in ("No space left on device", "Disk quota exceeded"))
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same command may succeed later with nothing about the request changed.
+
+    A wrong input fails again; an interrupt, a full disk or a network filesystem that was away need not.
+    """
+    if isinstance(error, Stop):
+        return False
+    cause = system_error(error)
+    return (
+        isinstance(error, KeyboardInterrupt | MemoryError)
+        or is_full(error)
+        or (cause is not None and cause.errno in _PASSING)
+    )
+
+
+_PASSING = (
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK,
+)  # fmt: skip
+_EXPLAINED = {
+    errno.ENOSPC: ("the disk is full", "make room"),
+    errno.EDQUOT: ("the disk quota is used up", "make room, or ask for a larger quota"),
+    errno.EROFS: ("this filesystem is read-only", "choose a place that can be written"),
+    errno.EACCES: ("permission denied", "change its permissions, or choose another place"),
+    errno.EPERM: ("operation not permitted", "change its permissions, or choose another place"),
+    errno.ENOENT: ("it does not exist (any more)", "check the path, or whether somebody removed it"),
+    errno.ENOTDIR: ("a part of this path is a file, not a folder", "choose another place"),
+    errno.EISDIR: ("this is a folder, and a file is needed", "choose another name"),
+    errno.EEXIST: ("it exists already", "move it away, or choose another name"),
+    errno.ENOTEMPTY: ("another process has put something there", "move it away, or choose another place"),
+    errno.ENAMETOOLONG: ("the name is too long for this filesystem", "choose a shorter path"),
+    errno.ELOOP: ("symbolic links lead in a circle, or to where none is followed", "remove the link"),
+    errno.EMFILE: ("too many open files", "raise the limit (ulimit -n 4096)"),
+    errno.ENFILE: ("the system has too many open files", "end other programs, or raise fs.file-max"),
+    errno.EFBIG: ("the file is too large", "raise ulimit -f, or choose another filesystem"),
+    errno.EIO: ("the disk reports an input/output error", "look at the kernel's log (dmesg)"),
+    errno.ESTALE: ("the network filesystem has lost this file", "mount it again"),
+    errno.ENOMEM: ("not enough memory", "end other programs, or use a larger machine"),
+    errno.ENOLCK: ("this filesystem gives no file locks", "choose a place on another filesystem"),
+    errno.ENOSYS: ("this filesystem cannot do that", "choose a place on another filesystem"),
+    errno.EOPNOTSUPP: ("this filesystem cannot do that", "choose a place on another filesystem"),
+    errno.ETXTBSY: ("the file is being executed", "end the program that runs it"),
+    errno.EXDEV: ("it would have to move to another filesystem", "choose a place on one filesystem"),
+    errno.EINVAL: ("the filesystem refuses this name or operation", "choose another place"),
+    errno.EILSEQ: ("the filesystem refuses this name", "choose a name of plain letters"),
+}
+"""By errno: what is wrong, and what to do."""

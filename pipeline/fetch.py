@@ -8,7 +8,6 @@ that the recipe draws from them are, as the sealed sample set that `quantize` wo
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from pipeline import manifest, stage
@@ -18,6 +17,7 @@ from pipeline.checkpoint.hub import pinned
 from pipeline.config import QuantizeConfig, compose
 from pipeline.errors import Usage
 from pipeline.progress import Bar, shown
+from pipeline.screen import Screen
 
 
 def run(overrides: list[str]) -> int:
@@ -91,13 +91,14 @@ def _print(delivery: Delivery, fetched: set[str]) -> None:
     for file, said in delivery.files().items():
         state = "right, fetched now" if file in fetched else "right, was here"
         table.add_row(file, f"{said['size']:,}", said["sha256"][:12], state)
-    out = Console(highlight=False)
+    out = Screen()
     out.print(table)
     total = sum(said["size"] for said in delivery.files().values())
-    out.print(f"\n{total / 1e9:.3f} GB in {len(delivery.promised)} files: {shown(delivery.folder)}")
+    out.print()
+    out.print(f"{total / 1e9:.3f} GB in {len(delivery.promised)} files: {shown(delivery.folder)}")
 
 
 def _print_samples(config: QuantizeConfig, sealed: dict[str, Any]) -> None:
     said = sealed["statistics"]
     folder = samples_stage.place(config, sealed["key"])
-    print(f"{said['samples']} samples, {said['tokens']} tokens: {shown(folder)}")
+    Screen().print(f"{said['samples']} samples, {said['tokens']} tokens: {shown(folder)}", soft_wrap=True)

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from pipeline.disk import is_full
-from pipeline.errors import Stop, one_line
+from pipeline.errors import Stop, is_full, one_line
 from pipeline.progress import console
 
 _RETRIES = 4  # in a row without a new byte, after 1, 2, 4 and 8 seconds, or what the hub asks for
@@ -106,7 +105,7 @@ def _wait(error: Exception, failed: int) -> float:
     """Seconds: what the hub asks for, within bounds, or twice as long each time."""
     response = getattr(error, "response", None)
     asked = response.headers.get("Retry-After", "") if response is not None else ""
-    return min(float(asked), _LONGEST_WAIT) if asked.isdigit() else FIRST_WAIT * 2.0 ** (failed - 1)
+    return min(float(asked), _LONGEST_WAIT) if asked.isdecimal() else FIRST_WAIT * 2.0 ** (failed - 1)
 
 
 def _explained(wanted: Wanted, error: Exception) -> str | None:

@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
+from pipeline import children
 from pipeline.bundle import bundled
 from pipeline.config import QuantizeConfig, checked, compose
 from pipeline.errors import Stop, Usage, one_line
@@ -47,8 +48,8 @@ def run(arguments: list[str]) -> int:
     except (FailedJobError, UncompletedJobError) as error:
         said = " ".join(str(error).splitlines()[:2])
         raise Stop(
-            f"{said}: look at its log; once what it names is mended, the same command goes on after the last "
-            "complete layer"
+            f"{said}: look at its log, and mend the cause: the same command goes on after the last complete "
+            "layer"
         ) from None
     return 0
 
@@ -66,8 +67,9 @@ def job_of(composed: DictConfig) -> None:
         execute(checked(QuantizeConfig, composed))
         return
     words = list(hydra_s.overrides.task)
-    program = [sys.executable, "-c", "from pipeline.cli import quantize; quantize()"]
-    with subprocess.Popen([*program, *words], start_new_session=True) as job:
+    program = children.python("-c", "from pipeline.cli import quantize; quantize()")
+    environment = children.environment(secrets=True)  # it fetches from the hub and writes to MLflow
+    with subprocess.Popen([*program, *words], start_new_session=True, env=environment) as job:
         try:
             status = job.wait()
         except KeyboardInterrupt:

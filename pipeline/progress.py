@@ -6,18 +6,22 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(stderr=True, highlight=False)
+from pipeline.screen import Screen, on_one_line
+
+console = Screen(stderr=True)
 _LINE_EVERY = 10.0  # seconds, where there is no terminal
 
 
 def shown(path: Path) -> str:
     """A path as a person would type it here: relative when it lies below the working folder."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # removed while the work went on
+        return str(path)
     path = here / path  # not resolved: a link keeps its name
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    return on_one_line(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 class Bar:
@@ -25,11 +29,12 @@ class Bar:
 
     def __init__(self, what: str, total: int, unit: str) -> None:
         self.done = 0
-        self._what, self._total, self._unit = what, total, unit
+        self._what, self._total, self._unit = on_one_line(what), total, unit
         self._started = self._said = time.monotonic()
         self._bar: Progress | None = None
         if console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+            what_it_is = TextColumn("{task.description}", markup=False)
+            columns = (what_it_is, BarColumn(), MofNCompleteColumn(), TextColumn(unit, markup=False))
             self._bar = Progress(*columns, TimeRemainingColumn(), console=console)
 
     def __enter__(self) -> "Bar":

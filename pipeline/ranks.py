@@ -94,7 +94,7 @@ class Ranks:
         except RuntimeError as error:
             raise Stop(
                 f"rank {self.rank} of {self.count} lost another rank ({one_line(error)[:200]}): look at the "
-                "rank that ended first; with its cause gone the same command goes on after the last complete "
+                "rank that ended first, and mend its cause: the same command goes on after the last complete "
                 "layer"
             ) from None
 

@@ -4,7 +4,13 @@ import os
 import re
 from pathlib import Path
 
-_NAMES = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|CREDENTIAL", re.IGNORECASE)
+_NAMES = re.compile(
+    r"SECRET|PASSW|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY"
+    r"|TOKEN(_?(FILE|PATH|DIR))?$"  # not TOKENIZERS_PARALLELISM, not …_MAX_TOKENS
+    r"|_(KEY|PASS|PWD|PAT|COOKIE)$|(^|_)AUTH(_|$)",
+    re.IGNORECASE,
+)
+_ACCOUNTS = re.compile(r"^(AWS|AZURE|ARM|GOOGLE|GCP|GCLOUD|OCI|NETRC)(_|$)", re.IGNORECASE)
 _PATTERNS = re.compile(
     r"hf_[A-Za-z0-9]{16,}"  # Hugging Face
     r"|sk-[A-Za-z0-9_-]{16,}"  # OpenAI-style
@@ -30,6 +36,11 @@ def secrets() -> list[str]:
 def is_secret(name: str) -> bool:
     """Whether a variable of this name holds a secret."""
     return _NAMES.search(name) is not None
+
+
+def holds_secret(name: str, value: str) -> bool:
+    """Whether a variable should not reach a process that does not need it: by its name or by its value."""
+    return is_secret(name) or _ACCOUNTS.match(name) is not None or _PATTERNS.search(value) is not None
 
 
 def redact(text: str) -> str:

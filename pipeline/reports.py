@@ -10,8 +10,13 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from pipeline.disk import check_writable, in_folder
 from pipeline.errors import Stop
+from pipeline.locks import alone
+from pipeline.progress import shown
+from pipeline.screen import in_markdown, on_one_line
 
 
 @dataclass
@@ -27,22 +32,27 @@ class Section:
 def show(found: list[Section], console: Console) -> None:
     """Each question's answer and its table."""
     for section in found:
-        console.print(f"\n[bold]{section.title}[/bold]\n{section.said}")
+        console.print()
+        console.print(Text(on_one_line(section.title), style="bold"))
+        console.print(Text(on_one_line(section.said)))
         table = Table(box=SIMPLE, pad_edge=False)
         for place, heading in enumerate(section.header):
             table.add_column(
-                heading, justify="right" if place else "left", overflow="fold", no_wrap=not place
+                Text(on_one_line(heading)),
+                justify="right" if place else "left",
+                overflow="fold",
+                no_wrap=not place,
             )
         for row in section.rows:
-            table.add_row(*row)
+            table.add_row(*(Text(on_one_line(cell)) for cell in row))
         console.print(table)
 
 
 def markdown(found: list[Section]) -> list[str]:
-    """The same as lines of Markdown."""
+    """The same as lines of Markdown, in which nothing of a section is markup."""
     lines = []
     for section in found:
-        lines += [f"## {section.title}", "", section.said, ""]
+        lines += [f"## {in_markdown(section.title)}", "", in_markdown(section.said), ""]
         if section.rows:
             lines += [_row(section.header), _row(["---"] * len(section.header))]
             lines += [*map(_row, section.rows), ""]
@@ -55,7 +65,7 @@ def percent(share: float) -> str:
 
 
 def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(map(in_markdown, cells)) + " |"
 
 
 def differing(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
@@ -84,6 +94,7 @@ def place(asked: Path | None, checkpoint: Path, suffix: str, numbers: str) -> Pa
         raise Stop(f"{target} holds something else; choose another place with report=DIR")
     if not target.parent.is_dir():
         raise Stop(f"{target.parent} does not exist; choose another place with report=DIR")
+    check_writable(target.parent)
     return target
 
 
@@ -91,11 +102,13 @@ def place(asked: Path | None, checkpoint: Path, suffix: str, numbers: str) -> Pa
 def writing(target: Path) -> Iterator[Path]:
     """A fresh folder to write into, which then stands as `target`; a failure leaves the former one."""
     fresh = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    try:
-        yield fresh
-        shutil.rmtree(target, ignore_errors=True)
-        fresh.rename(target)
-    finally:
+    with alone(target.with_name(f".{target.name}.lock"), f"writing {shown(target)}", waits=True):
         shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        try:
+            with in_folder(target):
+                yield fresh
+            shutil.rmtree(target, ignore_errors=True)
+            fresh.rename(target)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)

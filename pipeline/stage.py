@@ -1,27 +1,32 @@
 """A stage's flat directory: reused when sealed under the same key, built beside its final name otherwise."""
 
-import fcntl
+import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from pipeline import manifest
 from pipeline.checkpoint.tensors import output_tables
-from pipeline.digest import all_files
-from pipeline.disk import force_to_disk, write_whole
-from pipeline.errors import Stop
+from pipeline.digest import all_files, sha256_file
+from pipeline.disk import force_to_disk, in_folder, write_whole
+from pipeline.errors import Stop, may_pass
 from pipeline.fingerprint import environment
-from pipeline.progress import console, shown
+from pipeline.locks import alone, check_free
+from pipeline.progress import Bar, console, shown
 
 _MARK = "key"
+_WORTH_A_BAR = 10**9  # bytes
+_LOADED = (".safetensors", ".bin", ".json", ".jinja", ".txt", ".model", ".py")  # read with a checkpoint
 
 
-def find_sealed(directory: Path, key: str) -> dict[str, Any] | None:
-    """The manifest of `directory` if it is sealed under `key` and complete; None if nothing stands there.
+def find_sealed(directory: Path, key: str, digests: bool = True) -> dict[str, Any] | None:
+    """The manifest of `directory` if it is sealed under `key` and intact; None if nothing stands there.
 
-    Sizes are compared, not digests: `verify` reads every byte.
+    Every byte is read: what is used again is what was sealed, whatever became of the disk. Without `digests`
+    sizes alone are compared: for ranks beside the one that reads.
 
     Raises:
         Stop: when something else stands under that name, so that nothing of anybody's is overwritten.
@@ -37,16 +42,84 @@ def find_sealed(directory: Path, key: str) -> dict[str, Any] | None:
             f"{directory} holds the result of another configuration (key {found['key'][:12]}, "
             f"this run's is {key[:12]}); choose another output_dir or move it away"
         )
-    sealed = {name: file["size"] for name, file in found["outputs"]["files"].items()}
-    standing = {
-        path.relative_to(directory).as_posix(): path.stat().st_size
-        for path in all_files(directory)
-        if path.is_file() and path != directory / manifest.NAME
-    }
-    if sealed != standing:
-        name = sorted(sealed.items() ^ standing.items())[0][0]
+    sealed = found["outputs"]["files"]
+    added = sorted(_standing(directory) - sealed.keys())
+    name = added[0] if added else _altered(directory, sealed, digests)
+    if name is not None:
         raise Stop(f"{directory}/{name} is not what was sealed; run verify on it, or move it away")
     return found
+
+
+def intact(directory: Path) -> dict[str, Any]:
+    """The manifest of a sealed directory, every byte of which has been read and is what was sealed.
+
+    What stands beside does not matter unless it is of a kind that is loaded with a checkpoint.
+
+    Raises:
+        Stop: when a file is not what was sealed, or one was added that would be loaded.
+    """
+    found = manifest.read(directory)
+    sealed = found["outputs"]["files"]
+    for name in sorted(_standing(directory) - sealed.keys()):
+        if name.endswith(_LOADED):
+            raise Stop(f"{directory}/{name} was not sealed and would be loaded: see verify, or move it away")
+    if (name := _altered(directory, sealed)) is not None:
+        if not (directory / name).exists():
+            raise Stop(f"{directory}/{name} was sealed and is missing: see verify checkpoint={directory}")
+        raise Stop(f"{directory}/{name} is not what was sealed: see verify checkpoint={directory}")
+    return found
+
+
+def _standing(directory: Path) -> set[str]:
+    files = {path.relative_to(directory).as_posix() for path in all_files(directory)}
+    return files - {manifest.NAME}
+
+
+def _altered(directory: Path, sealed: dict[str, Any], digests: bool = True) -> str | None:
+    """The first file that is not there as it was sealed: by size, then by sha256, read on every core."""
+    sizes = {}
+    for name in sorted(sealed):
+        path = directory / name
+        if not path.is_file() or path.stat().st_size != sealed[name]["size"]:
+            return name
+        sizes[name] = sealed[name]["size"]
+    if not digests:
+        return None
+
+    def altered(name: str) -> bool:
+        try:
+            return sha256_file(directory / name) != sealed[name]["sha256"]
+        except OSError:
+            return True
+
+    bar = Bar("checking digests", len(sizes), "files") if sum(sizes.values()) > _WORTH_A_BAR else None
+    with bar or nullcontext(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for name, differs in zip(sizes, pool.map(altered, sizes), strict=True):
+            if differs:
+                pool.shutdown(wait=False, cancel_futures=True)
+                return name
+            if bar is not None:
+                bar.advance()
+    return None
+
+
+def once(final: Path, key: str, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """The manifest of `final`, sealed under `key`: as it stands, or as `make` gives it.
+
+    `make` writes into the folder that it is given and seals it. Where another process is making the same
+    directory, this one waits, and takes what the other has made.
+
+    Raises:
+        Stop: as `find_sealed`.
+    """
+    if (found := find_sealed(final, key)) is not None:
+        return found
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with alone(_lock_of(final), f"writing {shown(final)}", waits=True):
+        if (found := find_sealed(final, key)) is not None:
+            return found
+        with _building(final, None) as partial:
+            return make(partial)
 
 
 @contextmanager
@@ -58,15 +131,32 @@ def building(final: Path, keep_for: str | None = None) -> Iterator[Path]:
     complete, and a run of the same key finds both again; a note on the exception tells so.
 
     Raises:
-        Stop: when another process is building the same directory.
+        Busy: when another process is building the same directory.
+        Stop: when another process has made it since it was last looked for.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
+    with alone(_lock_of(final), f"writing {shown(final)}", waits=False):
+        if final.is_dir() and any(final.iterdir()):
+            raise Stop(f"another process has made {shown(final)} meanwhile: the same command now reuses it")
+        with _building(final, keep_for) as partial:
+            yield partial
+
+
+def check_unused(final: Path) -> None:
+    """Whether `building` could begin now, as far as other processes are concerned.
+
+    Raises:
+        Busy: when another process is building the same directory; says which one.
+        Stop: when the filesystem there has no locks.
+    """
+    check_free(_lock_of(final), f"writing {shown(final)}")
+
+
+@contextmanager
+def _building(final: Path, keep_for: str | None) -> Iterator[Path]:
+    """As `building`, for whoever holds the lock."""
     partial, state = partial_of(final), state_of(final)
-    with (final.parent / f".{final.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Stop(f"another process is writing {final}: wait, or choose another output_dir") from None
+    try:
         if keep_for is None or not partial.exists() or _mark(state) != keep_for:
             if partial.exists() and (done := _done(state)):
                 console.print(
@@ -77,23 +167,25 @@ def building(final: Path, keep_for: str | None = None) -> Iterator[Path]:
             partial.mkdir()
             if keep_for is not None:
                 _begin(state, keep_for)
-        try:
-            yield partial
-        except BaseException as error:
-            if partial.exists() and (done := _done(state)):
-                again = (
-                    "the same command goes on" if _may_pass(error) else "once this is mended, a run goes on"
-                )
-                error.add_note(f"{again} after {done} (to start over instead, remove {shown(state)})")
-            else:
-                _discard(final)
-            raise
-        _discard(final)  # what was sealed has another name by now
+        yield partial
+    except BaseException as error:
+        if partial.exists() and (done := _done(state)):
+            error.add_note(_kept(error, done, state))
+        else:
+            _discard(final)
+        raise
+    _discard(final)  # what was sealed has another name by now
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Whether the same work may succeed another time: it was stopped from outside, or lacked room."""
-    return isinstance(error, KeyboardInterrupt | SystemExit | OSError | MemoryError)
+def _kept(error: BaseException, done: str, state: Path) -> str:
+    """What the kept state is good for: an error that will come again makes it none to go on from."""
+    if may_pass(error):
+        return f"the same command goes on after {done} (to start over instead, remove {shown(state)})"
+    return f"what is complete up to {done} takes room in {shown(state)} until you remove it"
+
+
+def _lock_of(final: Path) -> Path:
+    return final.parent / f".{final.name}.lock"
 
 
 def _begin(state: Path, key: str) -> None:
@@ -116,12 +208,12 @@ def _discard(final: Path) -> None:
 
 def _mark(state: Path) -> str | None:
     mark = state / _MARK
-    return mark.read_text() if mark.exists() else None
+    return mark.read_text(encoding="utf-8", errors="replace") if mark.exists() else None
 
 
 def _done(state: Path) -> str | None:
     """The last thing that is complete, as `layer 2`, if there is any."""
-    records = sorted(state.glob("*-?????.json"))
+    records = [path for path in sorted(state.glob("*-?????.json")) if path.stem[-5:].isdigit()]
     if not records:
         return None
     what, _, number = records[-1].stem.rpartition("-")
@@ -154,7 +246,8 @@ def seal(partial: Path, final: Path, body: dict[str, Any]) -> dict[str, Any]:
     files, tensors = output_tables(partial)
     whole = {"schema": manifest.SCHEMA, "outputs": {"files": files, "tensors": tensors}} | body
     whole["toolchain"] = whole["toolchain"] | environment()
-    (partial / manifest.NAME).write_text(manifest.seal(whole), encoding="utf-8")
+    with in_folder(partial / manifest.NAME):
+        (partial / manifest.NAME).write_text(manifest.seal(whole), encoding="utf-8")
     name(partial, final)
     return whole
 

@@ -2,26 +2,31 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pipeline import children
 from pipeline.bundle import bundled
 from pipeline.config.compose import flatten
 from pipeline.config.schema import Tracking
 from pipeline.digest import readable_json
-from pipeline.errors import Usage, one_line
+from pipeline.errors import one_line
 from pipeline.fingerprint import lock_digest
 from pipeline.progress import console
 from pipeline.redact import redact
+from pipeline.tracking_store import connected
 
 _BATCH = 100  # MLflow's own limit of parameters in one call
-_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the pages for runs, not for prompts
+_DEEPEST = 8  # runs within each other
+_TRIES, _PAUSE = 5, 0.3  # calls, seconds between them
 _LONGEST = 6000  # MLflow's limit of a parameter's characters
 
 
@@ -31,8 +36,10 @@ class Tracker:
     A store that stops answering in the middle of the work costs the rest of the tracking, not the work.
     """
 
-    def __init__(self, mlflow: ModuleType | None) -> None:
-        self._mlflow = mlflow
+    def __init__(self, mlflow: ModuleType | None, parent: str | None = None) -> None:
+        self._mlflow, self._parent = mlflow, parent
+        self.lost: str | None = None
+        """Why the store has not got everything; None when it has, or when there is none."""
 
     def params(self, values: dict[str, Any]) -> None:
         """Parameters, nested ones flattened to dotted names."""
@@ -87,7 +94,10 @@ class Tracker:
     @contextmanager
     def run(self, name: str, nested: bool) -> Iterator[None]:
         """A run of MLflow around a piece of work, its system metrics sampled if it is the outermost."""
-        self._tell("start_run", run_name=name, nested=nested, log_system_metrics=not nested)
+        self._tell(
+            "start_run", run_name=name, nested=nested, log_system_metrics=not nested,
+            parent_run_id=None if nested else self._parent,
+        )  # fmt: skip
         status = "FAILED"
         try:
             yield
@@ -102,68 +112,67 @@ class Tracker:
         if self._mlflow is None:
             return
         try:
-            getattr(self._mlflow, function)(*values, **named)
+            _again_if_busy(getattr(self._mlflow, function), *values, **named)
         except Exception as error:  # every store has its own family of exceptions
-            self._mlflow = None
-            reason = redact(one_line(error))
-            console.print(f"MLflow stopped answering ({reason}): the work goes on, untracked from here")
+            mlflow, self._mlflow = self._mlflow, None
+            self.lost = redact(one_line(error))[:400]
+            console.print(
+                f"MLflow stopped answering ({self.lost}): the work goes on, untracked from here", markup=False
+            )
+            _give_up(mlflow)
+
+
+def _again_if_busy(call: Callable[..., Any], *values: Any, **named: Any) -> None:
+    """The call, again where another run was writing the same at that moment: a dataset's row, the file."""
+    for left in reversed(range(_TRIES)):
+        try:
+            call(*values, **named)
+            return
+        except Exception as error:
+            if not left or not re.search("UNIQUE constraint failed|database is locked", str(error)):
+                raise
+            time.sleep(_PAUSE)
+
+
+def _give_up(mlflow: ModuleType) -> None:
+    """End the open runs as failed, if the store can still hear it, and what samples system metrics."""
+    from mlflow.tracking.fluent import run_id_to_system_metrics_monitor as monitors
+
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    for _ in range(_DEEPEST):
+        with suppress(Exception):
+            mlflow.end_run("FAILED")
+    for run in list(monitors):
+        with suppress(Exception):
+            monitors.pop(run).finish()
 
 
 @contextmanager
 def opened(tracking: Tracking, recipe: str, work_dir: Path, leads: bool = True) -> Iterator[Tracker]:
     """The parent run of a pipeline, in the tracked store; of several processes only the leading one tells.
 
+    What has not all reached the store is said at the end.
+
     Raises:
-        Usage: when the store cannot be reached or written.
+        Usage: when the store cannot be reached or written, or MLFLOW_RUN_ID names no running run of it.
     """
     if tracking.uri is None or not leads:
         yield Tracker(None)
         return
-    tracker = Tracker(_connect(tracking, work_dir))
-    with tracker.run(recipe, nested=False):
-        tracker.tags({"recipe": recipe} | _environment())
-        tracker.text(" ".join(sys.argv[1:]) + "\n", "overrides.txt")
-        yield tracker
-
-
-def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
-    assert tracking.uri is not None
-    patient = "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
-    os.environ.setdefault("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
-    import mlflow
-
-    local = tracking.uri.startswith("sqlite:")
-    if local:
-        Path(tracking.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(tracking.uri)
-    try:
-        if mlflow.get_experiment_by_name(tracking.experiment) is None:
-            artifacts = (work_dir / "mlartifacts").resolve().as_uri() if local else None
-            _create(mlflow, tracking.experiment, artifacts)
-        mlflow.set_experiment(tracking.experiment)
-    except Exception as error:  # every store has its own family of exceptions
-        reason = redact(one_line(error))
-        raise Usage(
-            f"MLflow at {redact(tracking.uri)} does not answer ({reason}): start it, correct "
-            "tracking.uri, or turn tracking off with tracking=off"
-        ) from None
-    if patient and not local:  # four minutes, in which a server that is started anew is back
-        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "7"
-    return mlflow
-
-
-def _create(mlflow: ModuleType, experiment: str, artifacts: str | None) -> None:
-    try:
-        mlflow.create_experiment(experiment, artifact_location=artifacts, tags=_KIND)
-    except mlflow.MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # as when another run was quicker
-            raise
+    with connected(tracking, work_dir) as (mlflow, parent):
+        tracker = Tracker(mlflow, parent)
+        try:
+            with tracker.run(recipe, nested=False):
+                tracker.tags({"recipe": recipe} | _environment())
+                tracker.text(" ".join(sys.argv[1:]) + "\n", "overrides.txt")
+                yield tracker
+        finally:
+            if tracker.lost is not None:
+                console.print(
+                    f"MLflow at {redact(tracking.uri)} has this run only in part, or not at all: it stopped "
+                    f"answering ({tracker.lost})",
+                    markup=False, soft_wrap=True,
+                )  # fmt: skip
 
 
 def _environment() -> dict[str, str]:
@@ -185,7 +194,7 @@ def _revision() -> str | None:
     root = bundled("conf").parent
     git = subprocess.run(
         ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, env=children.environment(),
     )  # fmt: skip
     return git.stdout.strip() if git.returncode == 0 else None
 

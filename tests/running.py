@@ -113,6 +113,10 @@ def tiny_config(architecture: str, **settings: Any) -> Any:
         ),
         "olmoe": (transformers.OlmoeConfig, {}),
         "llama": (transformers.LlamaConfig, {"tie_word_embeddings": True, "mlp_bias": True}),
+        "gemma3_text": (
+            transformers.Gemma3TextConfig,
+            {"head_dim": 16, "layer_types": ["sliding_attention", "full_attention", "full_attention"]},
+        ),
     }[architecture]  # fmt: skip
     experts = {} if architecture == "llama" else two_of_four
     return kind(**shared | experts | own | settings)

@@ -31,6 +31,7 @@ def test_a_sweep_makes_every_configuration(alone: dict[str, bytes], tmp_path: Pa
     made = [path for path in (tmp_path / "runs/checkpoints").glob("demo-*") if path.is_dir()]
     assert len(made) == 2
     assert any(contents(path) == alone for path in made)
+    (tmp_path / "json.py").write_text("raise SystemExit('a file of the working folder ran')\n")
     status, said, errors = run(["quantize", "-m", "model.path=/nowhere,/there", *SMALL], tmp_path)
     assert (status, said.count("(made)")) == (2, 0)
     assert "quantize: /nowhere is no checkpoint folder" in errors

@@ -1,22 +1,21 @@
 """`analyse`: what a sealed checkpoint's calibration was worth, as tables, figures and numbers."""
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from pipeline import manifest, tracking
+from pipeline import manifest, stage, tracking
 from pipeline.analyse import figures, measure, report
 from pipeline.config import AnalyseConfig, compose
 from pipeline.digest import readable_json
-from pipeline.errors import Stop, Usage
+from pipeline.errors import Stop, before_work
+from pipeline.files import check_handed, exists
 from pipeline.progress import shown
 from pipeline.quantize import plots, tables
 from pipeline.quantize.statistics import Found
 from pipeline.reports import place, show, writing
+from pipeline.screen import Screen
 from pipeline.tracking import Tracker
 
 SCHEMA = "proofcard/analysis/1"
@@ -30,46 +29,45 @@ def run(overrides: list[str]) -> int:
         Usage: when there is nothing to analyse or the report has nowhere to stand; nothing was done then.
     """
     config = compose(AnalyseConfig, "analyse", overrides)
-    try:
+    with before_work():
         sealed, found = _read(config.checkpoint)
         other = _read(config.against)[1] if config.against is not None else None
         target = place(config.report, config.checkpoint, "analysis", NUMBERS)
         told = _numbers(sealed, found, other)
-    except Stop as stop:
-        raise Usage(str(stop)) from None
     drawn = _figures(found)
     sections = report.sections(told)
-    recipe = sealed["config"]["recipe"]["name"]
+    recipe = str(manifest.recipe_name(sealed))
     with (
         tracking.opened(config.tracking, recipe, config.work_dir) as tracker,
         tracker.stage("analyse"),
     ):
         _write(target, told, report.page(sections, list(drawn), recipe), drawn)
         _track(tracker, told, target, drawn)
-    console = Console(highlight=False)
+    console = Screen()
     show(sections, console)
-    console.print(f"figures and numbers: {shown(target)}", markup=False, soft_wrap=True)
+    console.print(f"figures and numbers: {shown(target)}", soft_wrap=True)
     return 0
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], Found]:
-    """A checkpoint's manifest, and its tables, which must be what was sealed."""
+    """A checkpoint's manifest and its tables; every byte of it, weights too, must be what was sealed."""
     if not folder.is_dir():
         raise Stop(f"{folder} is no folder: give the checkpoint of a `quantize` run")
+    check_handed(folder)
     sealed = manifest.read(folder)
     if sealed["stage"] != "quantize":
         raise Stop(f"{folder} is the result of `{sealed['stage']}`, not a checkpoint")
-    for name, said in sealed["outputs"]["files"].items():
-        known = name in (tables.AMAX, tables.DATASETS, tables.COVERAGE) and (folder / name).exists()
-        if known and hashlib.sha256((folder / name).read_bytes()).hexdigest() != said["sha256"]:
-            raise Stop(f"{folder / name} is not what was sealed: see verify checkpoint={folder}")
+    stage.intact(folder)
+    for name in (tables.AMAX, tables.DATASETS, tables.COVERAGE):
+        if exists(folder / name) and name not in sealed["outputs"]["files"]:
+            raise Stop(f"{folder / name} was not sealed: see verify checkpoint={folder}")
     return sealed, tables.read(folder, sealed["statistics"].get("positions", 0))
 
 
 def _numbers(sealed: dict[str, Any], found: Found, other: Found | None) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
-        "checkpoint": {"key": sealed["key"], "recipe": sealed["config"]["recipe"]["name"]},
+        "checkpoint": {"key": sealed["key"], "recipe": manifest.recipe_name(sealed)},
         "samples": found.samples[-1],
         "bytes": measure.calibrated_bytes(sealed["outputs"]["tensors"]),
         "convergence": measure.convergence(found),

@@ -7,6 +7,7 @@ import numpy as np
 from pipeline.analyse.measure import natural_part, routed_of
 from pipeline.quantize.plots import COLD, GREY, figure_of, layer_ticks, plain_ticks, quantizer_groups
 from pipeline.quantize.statistics import Found
+from pipeline.screen import in_a_figure
 
 _MARKS = "osv^DPX*"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
@@ -46,9 +47,14 @@ def datasets(found: Found) -> Any:
             middle = [np.nanmedian(part[mask & (found.layers == layer), column]) for layer in layers]
             shade = _COLOURS[column % len(_COLOURS)]
             chart.plot(
-                layers, middle, marker=_MARKS[column % len(_MARKS)], markersize=4, color=shade, label=name
+                layers,
+                middle,
+                marker=_MARKS[column % len(_MARKS)],
+                markersize=4,
+                color=shade,
+                label=in_a_figure(name),
             )
-        chart.set(title=title, xlabel="layer")
+        chart.set(title=in_a_figure(title), xlabel="layer")
         chart.xaxis.get_major_locator().set_params(integer=True)
         chart.grid(color="0.9")
     charts[0].set_ylabel("amax of the dataset alone,\n% of that of all (median)")
@@ -79,7 +85,7 @@ def forcing(found: Found) -> Any:
         picture = chart.imshow(
             table, cmap="cividis", vmin=low, vmax=100, aspect="auto", interpolation="nearest"
         )
-        chart.set(xlabel="expert", title=title)
+        chart.set(xlabel="expert", title=in_a_figure(title))
         chart.set_yticks(*layer_ticks(layers))
     charts[0].set_ylabel("layer")
     figure.colorbar(picture, ax=list(charts), pad=0.01).set_label("natural amax, % of the forced one")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pipeline.reports import Section, markdown, percent
+from pipeline.screen import in_markdown
 
 
 def sections(told: dict[str, Any]) -> list[Section]:
@@ -156,6 +157,6 @@ def _spread(near: dict[str, float]) -> list[str]:
 
 def page(found: list[Section], figures: list[str], name: str) -> str:
     """The same in Markdown, with the figures that stand beside it."""
-    lines = [f"# Calibration of {name}", "", *markdown(found), "## Figures", ""]
+    lines = [f"# Calibration of {in_markdown(name)}", "", *markdown(found), "## Figures", ""]
     lines += [f"![{figure}]({figure}.png)" for figure in figures]
     return "\n".join(lines) + "\n"

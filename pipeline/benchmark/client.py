@@ -6,12 +6,12 @@ the client's (and the null endpoint's, and the network's on loopback): an upper 
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline import children
 from pipeline.benchmark import null_endpoint
 from pipeline.benchmark.null_endpoint import Pace
 from pipeline.benchmark.points import Point, mean
@@ -35,10 +35,11 @@ def paces(benchmark: Benchmark, levels: list[Point]) -> list[Pace]:
 def null(paces: list[Pace], tokenizer: Path) -> Iterator[Endpoint]:
     """A null endpoint in a process of its own, gone afterwards, and with us."""
     words = [f"{pace.requests}:{1000 * pace.first_s!r}:{1000 * pace.each_s!r}" for pace in paces]
-    argv = [sys.executable, "-m", null_endpoint.__name__, *words]
+    argv = children.python("-m", null_endpoint.__name__, *words)
     with subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        env=children.environment(),
+    ) as process:  # fmt: skip
         assert process.stdin is not None and process.stdout is not None
         try:
             url = process.stdout.readline().strip()

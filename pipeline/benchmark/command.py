@@ -4,8 +4,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from pipeline import tracking
 from pipeline.benchmark import figure, report, results
 from pipeline.benchmark.measure import begun, measure, prepared, settled
@@ -16,8 +14,11 @@ from pipeline.config import compose
 from pipeline.config.benchmarking import BenchmarkConfig
 from pipeline.config.compose import flatten
 from pipeline.environments import program
+from pipeline.errors import Usage, one_line
 from pipeline.progress import shown
 from pipeline.reports import differing, show
+from pipeline.screen import Screen
+from pipeline.serve import truth
 
 _FIGURE = "throughput.png"
 
@@ -31,8 +32,8 @@ def run(overrides: list[str]) -> int:
     """
     config = compose(BenchmarkConfig, "benchmark", overrides)
     folder, found, beside = execute(config)
-    show(report.sections(found, beside), Console(highlight=False))
-    print(f"report and numbers: {shown(folder)}")
+    show(report.sections(found, beside), Screen())
+    Screen().print(f"report and numbers: {shown(folder)}", soft_wrap=True)
     return 0
 
 
@@ -43,6 +44,7 @@ def execute(config: BenchmarkConfig) -> tuple[Path, Results, list[Series]]:
     stand = config.work_dir / "benchmarks"
     beside = _beside(config, found, stand)
     program("bench", "aiperf")
+    truth.prepare(config.truth)
     first = prepared(config)
     with (
         tracking.opened(config.tracking, f"benchmark {found['name']}", config.work_dir) as tracker,
@@ -65,14 +67,17 @@ def _beside(config: BenchmarkConfig, found: Results, stand: Path) -> list[Series
     path = config.against or results.earlier(stand, found["name"], found["load"])
     if path is not None:
         before = results.read(path)
-        differs = [each["name"] for each in differing(_configured(before), _configured(found))]
-        series.append(report.of_earlier(path.name, before, differs))
+        try:
+            differs = [each["name"] for each in differing(_configured(before), _configured(found))]
+            series.append(report.of_earlier(path.name, before, differs))
+        except (LookupError, TypeError, AttributeError) as error:
+            raise Usage(f"{path} holds results that are not whole: {one_line(error)}") from None
     return series + [report.of_published(each) for each in results.published(config.benchmark.beside)]
 
 
 def _configured(found: Results) -> dict[str, Any]:
     """What decides the figures, as flat values."""
-    checkpoint = {"key": found["server"]["key"]}
+    checkpoint = {"key": found["server"]["key"], "model": found["server"].get("model")}
     return flatten({"load": found["load"], "serving": found["serving"] or {}, "checkpoint": checkpoint})
 
 

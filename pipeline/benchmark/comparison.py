@@ -6,7 +6,6 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from rich.console import Console
 
 from pipeline import tracking
 from pipeline.benchmark import results
@@ -17,6 +16,7 @@ from pipeline.errors import Stop, Usage, one_line
 from pipeline.progress import console, shown
 from pipeline.redact import redact
 from pipeline.reports import Section, markdown, show
+from pipeline.screen import Screen
 
 _NAME = "comparison"
 
@@ -37,14 +37,14 @@ def run(overrides: list[str]) -> int:
     with results.standing(configs[0].work_dir / "benchmarks", _NAME) as folder:
         for number, (job, config) in enumerate(zip(jobs, configs, strict=True), 1):
             label = ", ".join(_short(word) for word in job if word.partition("=")[0] in keys) or "as given"
-            console.print(f"{number} of {len(jobs)}: {label}", markup=False)
+            console.print(f"{number} of {len(jobs)}: {label}")
             rows.append({"configuration": label, "overrides": job} | _measured(config))
             sections = [table(rows), *reasons(rows)]
             results.save(folder, {"schema": results.SCHEMA, "rows": rows})
             results.write(folder, results.PAGE, "\n".join(["# Comparison", "", *markdown(sections)]) + "\n")
         _track(configs[0], folder, rows)
-    show(sections, Console(highlight=False))
-    print(f"report and numbers: {shown(results.final(folder))}")
+    show(sections, Screen())
+    Screen().print(f"report and numbers: {shown(results.final(folder))}", soft_wrap=True)
     return 0 if any("tokens_per_s" in row for row in rows) else 1
 
 

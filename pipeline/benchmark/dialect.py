@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import Usage
+from pipeline.progress import console
 from pipeline.serve import client
 from pipeline.serve.endpoint import Endpoint
 
@@ -64,10 +65,17 @@ def _transformers(temperature: float, tokens: int) -> Dialect:
 
 
 def _counted(target: Endpoint, dialect: Dialect) -> bool:
-    """Whether the server reports, in a short stream, how many tokens it was."""
+    """Whether the server reports, of a short answer, how many tokens it was: a number that can be true."""
     question = [{"role": "user", "content": "Count to ten."}]
     body = {"model": target.model, "messages": question, "stream": True, dialect.length: _TOKENS}
     if dialect.usage:
         body["stream_options"] = {"include_usage": True}
-    events = list(client.stream(target.url, target.api_key, body | dialect.extra, _TIMEOUT_S))
-    return any(event.get("usage") for event in events)
+    body |= dialect.extra
+    tokens = client.complete(target.url, target.api_key, body, _TOKENS, _TIMEOUT_S).tokens
+    if tokens is not None and tokens > _TOKENS:
+        console.print(
+            f"{target.url} counts {tokens:,} tokens in an answer of {_TOKENS}: the tokenizer counts instead",
+            soft_wrap=True,
+        )
+        return False
+    return tokens is not None

@@ -5,6 +5,7 @@ from typing import Any
 from pipeline.benchmark.report import Series
 from pipeline.benchmark.results import Results
 from pipeline.quantize.plots import figure_of, plain_ticks
+from pipeline.screen import in_a_figure
 
 _OWN = "#0072B2"  # Okabe and Ito's colours, distinct to every kind of eye
 _OTHERS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#666666")
@@ -19,7 +20,14 @@ def throughput(results: Results, beside: list[Series]) -> Any:
         for colour, series in zip(_OTHERS, beside, strict=False):
             of = series.aggregate if name == "tokens_per_s" else series.per_user
             if of:
-                chart.plot(list(of), list(of.values()), "s--", color=colour, markersize=4, label=series.name)
+                chart.plot(
+                    list(of),
+                    list(of.values()),
+                    "s--",
+                    color=colour,
+                    markersize=4,
+                    label=in_a_figure(series.name),
+                )
             wrong = {users: of[users] for users in series.wrong if users in of}
             chart.plot(list(wrong), list(wrong.values()), "x", color=colour, markersize=10)
         levels = [level for level in results["levels"] if name in level]
@@ -27,7 +35,9 @@ def throughput(results: Results, beside: list[Series]) -> Any:
         below = [level[name]["mean"] - level[name]["least"] for level in levels]
         above = [level[name]["most"] - level[name]["mean"] for level in levels]
         users = [level["users"] for level in levels]
-        chart.errorbar(users, middle, (below, above), fmt="o-", color=_OWN, capsize=3, label=results["name"])
+        chart.errorbar(
+            users, middle, (below, above), fmt="o-", color=_OWN, capsize=3, label=in_a_figure(results["name"])
+        )
         chart.set(xscale="log", yscale="log", xlabel="concurrent users", title=title)
         chart.set_xticks(users, [str(each) for each in users])
         chart.minorticks_off()

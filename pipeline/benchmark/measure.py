@@ -1,6 +1,5 @@
 """The measurement: every start of the server through every level, then the client alone; saved by level."""
 
-import json
 import os
 import re
 from collections.abc import Generator, Iterator
@@ -17,14 +16,18 @@ from pipeline.benchmark.results import Results
 from pipeline.config.benchmarking import Benchmark, BenchmarkConfig
 from pipeline.digest import sha256_json
 from pipeline.errors import Stop, Usage
+from pipeline.files import check_handed, located
 from pipeline.progress import Bar, console
+from pipeline.screen import quoted
 from pipeline.serve.address import read_key
-from pipeline.serve.client import NoAnswer, first_model
+from pipeline.serve.client import NoAnswer, check_address, first_model
 from pipeline.serve.command import ask, describe
 from pipeline.serve.endpoint import Endpoint
 from pipeline.serve.engine import Prepared, prepare, started
+from pipeline.serve.logs import whole
 from pipeline.tracking import Tracker
 
+_LONGEST_NAME = 80  # characters of each part of a name
 _CLIENT = "client"  # folders of aiperf's own files, of which nothing is kept
 
 
@@ -35,9 +38,15 @@ def name_of(config: BenchmarkConfig) -> str:
     else:
         assert config.model is not None
         words = [config.model]
-    return ".".join(
-        re.sub(r"[^A-Za-z0-9_-]+", "-", word).strip("-") for word in [*words, config.benchmark.name]
-    )
+    return ".".join(_in_a_name(word) for word in [*words, config.benchmark.name])
+
+
+def _in_a_name(word: str) -> str:
+    """A word as a part of a folder's name; one that loses much to it gets its digest instead."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", word).strip("-")
+    if plain and len(plain) <= _LONGEST_NAME:
+        return plain
+    return f"{plain[:_LONGEST_NAME]}-{sha256_json(word)[:8]}".lstrip("-")
 
 
 def settled(config: BenchmarkConfig) -> BenchmarkConfig:
@@ -48,17 +57,34 @@ def settled(config: BenchmarkConfig) -> BenchmarkConfig:
     """
     if config.endpoint is None:
         return config
-    if config.tokenizer is not None and not (config.tokenizer / "tokenizer_config.json").is_file():
-        raise Usage(f"tokenizer={config.tokenizer} has no tokenizer_config.json: give the model's folder")
+    if config.tokenizer is not None:
+        _check_tokenizer(config.tokenizer)
     url = config.endpoint.rstrip("/")
     if not url.endswith("/v1"):
         raise Usage(f"endpoint={config.endpoint} should end in /v1, as in http://127.0.0.1:8000/v1")
+    try:
+        check_address(url)
+    except ValueError as error:
+        raise Usage(f"endpoint={config.endpoint} is no address of a server: {error}") from None
     key = read_key(config.api_key_file, "api_key_file")
     try:
         model = config.model or first_model(url, key)
     except NoAnswer as error:
         raise Usage(f"{url}/models names no model ({error}): is the server up? Or give model=NAME") from None
+    if flaw := load.unusable(model):
+        raise Usage(f"the model's name, {quoted(model)}, {flaw}: serve it under another, or give model=NAME")
+    load.check(url, str(config.tokenizer), str(config.work_dir.absolute()))
     return config.model_copy(update={"endpoint": url, "model": model})
+
+
+def _check_tokenizer(folder: Path) -> None:
+    try:
+        check_handed(folder)
+        located(folder / "tokenizer_config.json", folder)
+    except FileNotFoundError:
+        raise Usage(f"tokenizer={folder} has no tokenizer_config.json: give the model's folder") from None
+    except Stop as error:
+        raise Usage(f"tokenizer={folder}: {error}") from None
 
 
 def begun(config: BenchmarkConfig) -> Results:
@@ -87,6 +113,7 @@ def prepared(config: BenchmarkConfig) -> Prepared | None:
     found = prepare(config.serving, config.checkpoint, config.work_dir)
     if found.endpoint.tokenizer is None:
         raise Usage(f"{config.checkpoint} has no tokenizer_config.json: prompts cannot be made")
+    load.check(found.endpoint.model, str(config.checkpoint), str(config.work_dir.absolute()))
     return found
 
 
@@ -118,7 +145,7 @@ def measure(
                     results.save(folder, found)
                     tracker.metrics(_numbers(each), step=each["users"])
             found["prompts_sha256"] = sha256_json(load.prompts(ours))
-            found["aiperf"] = json.loads((ours / "profile_export_aiperf.json").read_text())["aiperf_version"]
+            found["aiperf"] = load.version(ours)
     _measure_client(benchmark, folder, found, tokenizer)
     _summarise(found, benchmark)
     found["complete"] = True
@@ -146,8 +173,7 @@ def _served(
             yield endpoint
     finally:
         if engine.endpoint.log.exists():
-            log = engine.endpoint.log.read_text(encoding="utf-8", errors="replace")
-            tracker.text(log, f"serve/engine-{number}.log")
+            tracker.text(whole(engine.endpoint.log), f"serve/engine-{number}.log")
 
 
 def _examine(config: BenchmarkConfig, endpoint: Endpoint, tracker: Tracker) -> None:
@@ -210,9 +236,14 @@ def _summarise(found: Results, benchmark: Benchmark) -> None:
 
 def _server(config: BenchmarkConfig) -> dict[str, Any]:
     if config.serving is None or config.checkpoint is None:
-        return {"told": f"{config.model} by a server that was running", "key": None}
-    sealed = (config.checkpoint / manifest.NAME).exists()
-    key = manifest.read(config.checkpoint)["key"] if sealed else None
+        told = f"{quoted(config.model or '')} by a server that was running"
+        return {"told": told, "key": None, "model": config.model}
+    try:
+        key = manifest.read(config.checkpoint)["key"]
+    except manifest.NeverSealed:
+        key = None
+    except Stop as error:
+        raise Usage(str(error)) from None
     checkpoint = config.checkpoint.absolute().name
     return {"told": f"{checkpoint} by {config.serving.name}", "key": key, "checkpoint": checkpoint}
 

@@ -10,6 +10,7 @@ from pipeline.config.benchmarking import Benchmark, Published
 
 CLIENT_LIMIT = 0.02  # the share of a point that may be the client's
 _UNEVEN = 0.05  # of aggregate, by which users × per user may miss it: the last requests of a level run alone
+_ALONE = 4  # times that, for one answer alone
 _SHORT = {True: 0.01, False: 0.05}  # of the length asked for: as the server counts, as a tokenizer does
 
 Point = dict[str, Any]
@@ -33,6 +34,8 @@ def point(users: int, requests: list[Request]) -> Point:
     found["tokens_per_s"] = tokens / (max(each.end for each in good) - min(each.start for each in good))
     found["tokens_per_s_user"] = tokens / sum(request.latency for request in good)
     found["tokens_an_answer"] = tokens / len(good)
+    found["tokens_fewest"] = float(min(request.tokens for request in good))
+    found["tokens_most"] = float(max(request.tokens for request in good))
     found["tokens_a_prompt"] = sum(request.input_tokens for request in good) / len(good)
     spread = {
         "first_ms": [1000 * request.first for request in good],
@@ -86,6 +89,14 @@ def doubts(whole: Point, benchmark: Benchmark, usage: bool) -> list[str]:
         said.append(
             f"answers were {answer:.1f} tokens long on average, {benchmark.output_tokens} were asked for"
         )
+    elif "tokens_most" in whole:
+        fewest, most = whole["tokens_fewest"]["least"], whole["tokens_most"]["most"]
+        off = max(1 - fewest / benchmark.output_tokens, most / benchmark.output_tokens - 1)
+        if off > _ALONE * _SHORT[usage]:
+            said.append(
+                f"answers were {fewest:.0f} to {most:.0f} tokens long, "
+                f"{benchmark.output_tokens} were asked for"
+            )
     if said_so := uneven(users, whole["tokens_per_s"]["mean"], whole["tokens_per_s_user"]["mean"]):
         said.append(f"{said_so}; users were idle between requests, or at the end")
     if whole["each_ms_mean"]["mean"] == 0:

@@ -8,6 +8,7 @@ from pipeline.benchmark.points import Point, mean
 from pipeline.benchmark.results import Results
 from pipeline.config.benchmarking import Published
 from pipeline.reports import Section, markdown
+from pipeline.screen import in_markdown
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def sections(results: Results, beside: list[Series]) -> list[Section]:
 
 def page(results: Results, found: list[Section]) -> str:
     """The report as Markdown."""
-    return "\n".join([f"# {results['name']}", "", *markdown(found)]) + "\n"
+    return "\n".join([f"# {in_markdown(results['name'])}", "", *markdown(found)]) + "\n"
 
 
 def _throughput(results: Results) -> Section:

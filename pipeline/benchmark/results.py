@@ -1,6 +1,5 @@
 """Where results stand: a numbered folder below `benchmarks`, under a partial name until it is complete."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +8,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from pipeline import json_files
 from pipeline.bundle import bundled
 from pipeline.config.benchmarking import Published
 from pipeline.digest import readable_json
-from pipeline.errors import Usage
+from pipeline.errors import Stop, Usage
 from pipeline.progress import shown
 
 SCHEMA = "proofcard/benchmark/1"
@@ -78,9 +78,11 @@ def read(folder: Path) -> Results:
         Usage: when there are none.
     """
     try:
-        found: Results = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found: Results = json_files.read(folder / NUMBERS, folder)
+    except (OSError, Stop) as error:
         raise Usage(f"{folder} holds no results of benchmark ({error})") from None
+    if not isinstance(found, dict):
+        raise Usage(f"{folder}/{NUMBERS} holds no results of benchmark, but something else in JSON")
     if found.get("schema") != SCHEMA:
         raise Usage(f"{folder}/{NUMBERS} is of schema {found.get('schema')}, this program reads {SCHEMA}")
     return found
@@ -96,7 +98,8 @@ def earlier(folder: Path, name: str, load: dict[str, Any]) -> Path | None:
             found = read(path)
         except Usage:  # of another version of this program
             continue
-        if all(found["load"][each] == load[each] for each in lengths):
+        measured = found.get("load")
+        if isinstance(measured, dict) and all(measured.get(each) == load[each] for each in lengths):
             return path
     return None
 

@@ -1,14 +1,16 @@
 """A sealed sample set read back, and its batches: the same tokens for every batch size."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file
 
+from pipeline import json_files
+from pipeline.checkpoint.tensors import read_header
 from pipeline.config.schema import Calibration
+from pipeline.errors import Stop
+from pipeline.files import read_bytes
 
 INDEX = "samples.jsonl"
 TOKENS = "tokens.safetensors"
@@ -29,15 +31,32 @@ class Batch:
 
 
 def read_samples(directory: Path) -> list[np.ndarray]:
-    """The token ids of every sample, int32 [tokens] each, in the set's order."""
-    stored = load_file(directory / TOKENS)
-    ends = np.cumsum(stored["lengths"])
-    return np.split(stored["input_ids"], ends[:-1])
+    """The token ids of every sample, int32 [tokens] each, in the set's order.
+
+    Raises:
+        Stop: when the file does not hold them, and as `read_header`.
+    """
+    stored = read_header(directory / TOKENS)
+    kinds = {name: (tensor.dtype, len(tensor.shape)) for name, tensor in stored.items()}
+    if kinds != {"input_ids": ("I32", 1), "lengths": ("I64", 1)}:
+        raise Stop(f"{directory / TOKENS} does not hold input_ids and lengths as a sample set has them")
+    tokens, lengths = stored["input_ids"].bits(), stored["lengths"].bits()
+    if (lengths < 0).any() or (lengths > len(tokens)).any() or lengths.sum() != len(tokens):
+        raise Stop(f"{directory / TOKENS}: its lengths are not those of {len(tokens)} tokens")
+    return np.split(tokens, np.cumsum(lengths)[:-1])
 
 
 def read_index(directory: Path) -> list[dict[str, object]]:
-    """The record of every sample: dataset, row, digests, length."""
-    return [json.loads(line) for line in (directory / INDEX).read_text(encoding="utf-8").splitlines()]
+    """The record of every sample: dataset, row, digests, length.
+
+    Raises:
+        Stop: for a line that is no record, and as `files.opened`.
+    """
+    lines = read_bytes(directory / INDEX, directory, json_files.SETTINGS).splitlines()
+    records = [json_files.parse(line, f"{INDEX}, line {n}") for n, line in enumerate(lines, 1)]
+    if not all(isinstance(record, dict) for record in records):
+        raise Stop(f"{directory / INDEX} is no list of samples")
+    return records
 
 
 def batches(samples: list[np.ndarray], calibration: Calibration, pad_id: int) -> Iterator[Batch]:

@@ -1,15 +1,14 @@
 """A sealed sample set used again: no dataset is read, and the keys are those of the run that drew it."""
 
 import hashlib
-import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline import manifest, stage
+from pipeline import files, manifest, stage
 from pipeline.calibration.batches import read_index, read_samples
 from pipeline.config.compose import flatten
 from pipeline.config.schema import Calibration
-from pipeline.digest import all_files, file_table, sha256_file
+from pipeline.digest import all_files, is_sealed, sha256_file
 from pipeline.errors import Stop
 
 
@@ -41,12 +40,15 @@ def described(calibration: Calibration, config: dict[str, Any], tokenizer: dict[
 
 def copied(folder: Path, final: Path) -> dict[str, Any]:
     """The set at `final`, byte for byte; returns its manifest."""
-    with stage.building(final) as partial:
+
+    def make(partial: Path) -> dict[str, Any]:
         for file in all_files(folder):
-            shutil.copyfile(file, partial / file.name)
+            files.copied(file, folder, partial / file.name)
         body = _intact(partial)
         stage.name(partial, final)
-    return body
+        return body
+
+    return stage.once(final, manifest.read(folder)["key"], make)
 
 
 def _intact(folder: Path) -> dict[str, Any]:
@@ -55,12 +57,14 @@ def _intact(folder: Path) -> dict[str, Any]:
     where = f"calibration.frozen={folder}"
     if body["stage"] != "samples":
         raise Stop(f"{where} is a sealed {body['stage']}, no sample set")
-    standing = file_table(folder, [file for file in all_files(folder) if file != folder / manifest.NAME])
+    standing = {file.relative_to(folder).as_posix(): file for file in all_files(folder)}
+    del standing[manifest.NAME]
     sealed = body["outputs"]["files"]
-    if standing != sealed:
-        name = min(key for key in standing.keys() | sealed.keys() if standing.get(key) != sealed.get(key))
-        raise Stop(f"{where}: {name} is not what was sealed")
+    for name in sorted(standing.keys() | sealed.keys()):
+        path = standing.get(name)
+        if path is None or name not in sealed or not is_sealed(path, folder, sealed[name]):
+            raise Stop(f"{where}: {files.plain(name)} is not what was sealed")
     digests = [hashlib.sha256(ids.astype("<i4").tobytes()).hexdigest() for ids in read_samples(folder)]
-    if digests != [record["tokens_sha256"] for record in read_index(folder)]:
+    if digests != [record.get("tokens_sha256") for record in read_index(folder)]:
         raise Stop(f"{where}: its tokens are not those of its index")
     return body

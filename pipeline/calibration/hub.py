@@ -1,6 +1,7 @@
 """What a dataset's repository on the hub holds at its pinned commit."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 from pipeline.config.schema import Dataset
@@ -40,12 +41,15 @@ def listing(name: str, dataset: Dataset) -> dict[str, dict[str, Any]]:
     }
 
 
-def keep_readme(dataset: Dataset) -> None:
-    """Put the README.md into the hub's cache, where `datasets` looks first: it asks a busy hub only once."""
+def keep_readme(dataset: Dataset) -> Path | None:
+    """Put the README.md into the hub's cache, where `datasets` looks first: it asks a busy hub only once.
+
+    Returns where it is, None when there is none.
+    """
     from huggingface_hub import errors, hf_hub_download
 
     try:
-        patiently(
+        kept = patiently(
             lambda: hf_hub_download(
                 dataset.repository, "README.md", repo_type="dataset", revision=dataset.revision
             )
@@ -53,7 +57,8 @@ def keep_readme(dataset: Dataset) -> None:
     except errors.LocalEntryNotFoundError:  # the hub was not reached
         raise
     except errors.EntryNotFoundError:
-        pass  # names of files tell the splits, too
+        return None  # names of files tell the splits, too
+    return Path(kept)
 
 
 def wanted(name: str, dataset: Dataset) -> Wanted:

@@ -4,12 +4,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
 
 from pipeline.calibration.adapters import ADAPTERS, Conversation, OtherShape
+from pipeline.calibration.rendering import Renderer
 from pipeline.calibration.sources import in_plain_words, streams
 from pipeline.calibration.uniform import uniform
 from pipeline.config.schema import Calibration, Dataset, Sampling
@@ -17,8 +17,6 @@ from pipeline.errors import Stop
 
 PATIENCE = 1000  # rows of another shape before a dataset is taken for another one
 _TABLE = 1000  # rows looked at together
-# Some templates write the day into the system prompt: the same samples on every day need one fixed day.
-_DAY = datetime(2025, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,23 @@ def sample(calibration: Calibration, tokenizer: Any, name: str) -> tuple[list[Sa
     The samples are shared out over the splits, the remainder to the last, as ModelOpt does it.
 
     Raises:
+        Usage: when the chat template is none, or works without end.
         Stop: when the dataset cannot be read, or has fewer usable rows than the recipe asks for.
     """
+    if not calibration.chat_template:
+        return _sample(calibration, tokenizer, name, lambda conversation: conversation.text)
+    with Renderer(tokenizer) as renderer:
+        return _sample(calibration, tokenizer, name, renderer.render)
+
+
+def _sample(
+    calibration: Calibration, tokenizer: Any, name: str, render: Callable[[Conversation], str]
+) -> tuple[list[Sample], dict[str, int]]:
     dataset = calibration.datasets[name]
     adapt = ADAPTERS[dataset.adapter]
 
     def read(row: dict[str, Any]) -> str:
-        return render(adapt(row), tokenizer, calibration.chat_template)
+        return render(adapt(row))
 
     chosen: list[Sample] = []
     skipped: Counter[str] = Counter()
@@ -102,29 +110,6 @@ def choose(
         except OtherShape as reason:
             skipped[str(reason)] += 1
     return found, skipped
-
-
-def render(conversation: Conversation, tokenizer: Any, chat_template: bool) -> str:
-    """The text that is tokenized: through the model's chat template, or the conversation's plain text.
-
-    Raises:
-        OtherShape: when the template refuses the conversation.
-    """
-    if not chat_template:
-        return conversation.text
-    from jinja2 import TemplateError
-
-    try:
-        return str(
-            tokenizer.apply_chat_template(
-                list(conversation.messages),
-                tools=list(conversation.tools) or None,
-                tokenize=False,
-                strftime_now=_DAY.strftime,
-            )
-        )
-    except (TemplateError, TypeError):
-        raise OtherShape("refused by the chat template") from None
 
 
 def _share(dataset: Dataset, split: str) -> int:

@@ -4,18 +4,20 @@
 README.md, or by its rules for names. No code of a dataset is ever run.
 """
 
-import json
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.calibration import hub
+from pipeline import json_files
+from pipeline.calibration import cache, confined, hub
 from pipeline.config.schema import Dataset
-from pipeline.digest import file_table, readable_json, sha256_json
+from pipeline.digest import file_table, readable_json, sha256_file, sha256_json
 from pipeline.disk import write_whole
-from pipeline.errors import Stop, one_line
+from pipeline.errors import Stop, is_full, one_line
+from pipeline.files import exists, located, plain
 from pipeline.hub import in_plain_words as refused_by_hub
 from pipeline.hub import patiently
 
@@ -23,7 +25,6 @@ from pipeline.hub import patiently
 os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
 
 _FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
-_README = "README.md"  # its `configs` name the files of each split
 
 
 def described(name: str, dataset: Dataset, records: Path) -> dict[str, Any]:
@@ -38,12 +39,12 @@ def described(name: str, dataset: Dataset, records: Path) -> dict[str, Any]:
         return _at_commit(name, dataset, records)
     assert dataset.path is not None
     local = [Path(file) for file in _files(name, dataset)]
-    root_folder = dataset.path.absolute()
-    if dataset.path.is_file():
-        root_folder = root_folder.parent
-    elif (root_folder / _README).exists():
-        local.append(root_folder / _README)
-    table = file_table(root_folder, local)
+    folder = dataset.path.absolute()
+    if dataset.path.is_dir():
+        local += [folder / card for card in confined.CARDS if exists(folder / card)]
+        table = file_table(folder, local)
+    else:
+        table = {file.name: {"size": file.stat().st_size, "sha256": sha256_file(file)} for file in local}
     return {"files": table, "digest": sha256_json(table)}
 
 
@@ -66,9 +67,9 @@ def _at_commit(name: str, dataset: Dataset, records: Path) -> dict[str, Any]:
 def _recorded(path: Path) -> dict[str, Any] | None:
     """What was noted, if it is still what was: anything else is asked for again."""
     try:
-        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        said = json_files.read(path, path.parent)
         rest = {key: said[key] for key in ("commit", "files")}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, Stop, KeyError):
         return None
     return said if said == rest | {"digest": sha256_json(rest)} else None
 
@@ -82,7 +83,12 @@ def streams(name: str, dataset: Dataset) -> dict[str, Any]:
     builder = _builder(name, dataset)
     with in_plain_words(name, dataset):
         opened = patiently(builder.as_streaming_dataset)
-    return {split: opened[split] for split in dataset.splits}
+        # An image or a recording in a row is an address: decoding would follow it.
+        return {split: _undecoded(opened[split]) for split in dataset.splits}
+
+
+def _undecoded(rows: Any) -> Any:
+    return rows.decode(False) if rows.features else rows
 
 
 def _files(name: str, dataset: Dataset) -> list[str]:
@@ -95,25 +101,47 @@ def _builder(name: str, dataset: Dataset) -> Any:
     """`datasets`' own reader of the dataset, with every split that is asked for."""
     from datasets import load_dataset_builder
 
+    cache.keep_private()
     where = f"calibration.datasets.{name}"
     with in_plain_words(name, dataset):
         if _from_hub(name, dataset):
-            hub.keep_readme(dataset)
+            if (card := hub.keep_readme(dataset)) is not None:
+                confined.check_card(card.read_bytes(), Path(card.name))
             builder = patiently(
                 lambda: load_dataset_builder(dataset.repository, dataset.subset, revision=dataset.revision)
             )
         elif dataset.path and dataset.path.is_dir():
+            confined.check_folder(dataset.path)
+            if glob.has_magic(str(dataset.path.absolute())):
+                raise Stop(
+                    f"{where}.path={plain(dataset.path)}: a folder with *, ? or [ in its path cannot be read"
+                )
             builder = load_dataset_builder(str(dataset.path.absolute()), dataset.subset)
         else:
             return _of_one_file(where, dataset)
+        _check_resolved(where, dataset, builder)
     standing = [str(split) for split in builder.config.data_files or {}]
     missing = [split for split in dataset.splits if split not in standing]
     if missing:
         raise Stop(
             f"{where} has no split {missing[0]}, it has {', '.join(standing)}: correct "
-            f"{where}.splits; a local folder needs the dataset's {_README}, which tells the files of each"
+            f"{where}.splits; a local folder needs the dataset's README.md, which tells the files of each"
         )
     return builder
+
+
+def _check_resolved(where: str, dataset: Dataset, builder: Any) -> None:
+    """Raises Stop when what `datasets` would read is not the dataset's own, or takes an unknown reader."""
+    reader = type(builder).__module__.rpartition(".")[2]
+    if reader not in confined.READERS:
+        raise Stop(f"{where} holds files for datasets' reader {reader}: JSON lines or Parquet is read")
+    files = [str(file) for each in (builder.config.data_files or {}).values() for file in each]
+    if dataset.path is not None:
+        confined.check_files(files, dataset.path)
+        return
+    root = f"hf://datasets/{dataset.repository}@{dataset.revision}/"
+    if others := [file for file in files if not file.startswith(root) or "::" in file]:
+        raise Stop(f"{where} names {plain(others[0])} as data, which is not of the pinned commit")
 
 
 def _from_hub(name: str, dataset: Dataset) -> bool:
@@ -128,8 +156,10 @@ def _of_one_file(where: str, dataset: Dataset) -> Any:
     from datasets import load_dataset_builder
 
     assert dataset.path is not None
-    if not dataset.path.exists():
-        raise Stop(f"{where}.path={dataset.path} does not exist")
+    try:
+        located(dataset.path, None)
+    except FileNotFoundError:
+        raise Stop(f"{where}.path={dataset.path} does not exist") from None
     if dataset.path.suffix not in _FORMATS:
         raise Stop(f"{where}.path={dataset.path} is no .jsonl, .json or .parquet file")
     if len(dataset.splits) > 1:
@@ -137,7 +167,8 @@ def _of_one_file(where: str, dataset: Dataset) -> Any:
             f"{where}.path={dataset.path} is one file, but {where}.splits names {len(dataset.splits)}: "
             "give the dataset's folder, or one split"
         )
-    files = {dataset.splits[0]: [str(dataset.path.absolute())]}
+    confined.check_files([str(dataset.path.absolute())], None)
+    files = {dataset.splits[0]: [glob.escape(str(dataset.path.absolute()))]}
     return load_dataset_builder(_FORMATS[dataset.path.suffix], data_files=files)
 
 
@@ -154,3 +185,8 @@ def in_plain_words(name: str, dataset: Dataset) -> Iterator[None]:
         raise Stop(f"{dataset.path or dataset.repository} holds no file of data") from None
     except (DatasetsError, ValueError, FileNotFoundError) as error:  # an unknown subset, a broken file
         raise Stop(f"calibration.datasets.{name} cannot be read: {one_line(error)[:300]}") from None
+    except (LookupError, TypeError, AttributeError, RuntimeError, OSError) as error:
+        if is_full(error):
+            raise
+        said = f"{type(error).__name__}: {plain(one_line(error), 300)}"
+        raise Stop(f"calibration.datasets.{name} cannot be read: {said}") from None

@@ -11,22 +11,20 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from pipeline import manifest, stage
-from pipeline.calibration import frozen
+from pipeline.calibration import frozen, tokenizer
 from pipeline.calibration.batches import BATCHING, INDEX, TOKENS
+from pipeline.calibration.rendering import Renderer
 from pipeline.calibration.sampling import Sample, sample
 from pipeline.calibration.sources import described
 from pipeline.config.schema import QuantizeConfig
-from pipeline.digest import canonical_json, code_digest, file_table
-from pipeline.errors import Stop
+from pipeline.digest import canonical_json, code_digest
+from pipeline.errors import Usage
 from pipeline.fingerprint import lock_digest, packages
 from pipeline.progress import console
 
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
-)  # fmt: skip
 _DECIDING = tuple(
-    f"calibration/{room}.py" for room in ("adapters", "sampling", "sources", "stage", "uniform")
+    f"calibration/{room}.py"
+    for room in ("adapters", "confined", "rendering", "sampling", "sources", "stage", "tokenizer", "uniform")
 )
 
 
@@ -34,26 +32,42 @@ def describe(config: QuantizeConfig) -> dict[str, Any]:
     """What decides the sample set: configuration, inputs with their digests, toolchain. Reads the inputs."""
     assert config.model.path is not None
     chosen = config.calibration.identity()
-    tokenizer = file_table(
-        config.model.path, [p for n in TOKENIZER_FILES if (p := config.model.path / n).exists()]
-    )
-    if not tokenizer:
-        raise Stop(f"model.path={config.model.path} holds no tokenizer: it needs a tokenizer.json")
+    read_by_tokenizer = tokenizer.described(tokenizer.read_by(config.model.path))
     config_of_samples = {key: value for key, value in chosen.items() if key not in BATCHING}
     if config.calibration.frozen is not None:
-        return frozen.described(config.calibration, config_of_samples, tokenizer)
+        return frozen.described(config.calibration, config_of_samples, read_by_tokenizer)
     records = config.work_dir / "sources"
     datasets = {
         name: described(name, dataset, records) for name, dataset in config.calibration.datasets.items()
     }
     return {
         "config": config_of_samples,
-        "inputs": {"datasets": datasets, "tokenizer": tokenizer},
+        "inputs": {"datasets": datasets, "tokenizer": read_by_tokenizer},
         "toolchain": {
             "packages": packages("datasets", "numpy", "tokenizers", "transformers"),
             "code": code_digest(*_DECIDING),
         },
     }
+
+
+def check(config: QuantizeConfig, origin: dict[str, Any]) -> None:
+    """Open the tokenizer and render a greeting, as `make` will for every row. `origin` is `describe`'s.
+
+    Raises:
+        Usage: when the tokenizer cannot be opened, or its chat template cannot be used.
+    """
+    words = _opened(config, origin)
+    if config.calibration.chat_template:
+        with Renderer(words) as renderer:
+            renderer.check()
+
+
+def _opened(config: QuantizeConfig, origin: dict[str, Any]) -> Any:
+    assert config.model.path is not None
+    words = tokenizer.opened(config.model.path, config.model.remote_code, origin["inputs"]["tokenizer"])
+    if config.calibration.chat_template and not words.chat_template:
+        raise Usage(f"{config.model.path} has no chat template: set calibration.chat_template=false")
+    return words
 
 
 def place(config: QuantizeConfig, key: str) -> Path:
@@ -64,48 +78,50 @@ def place(config: QuantizeConfig, key: str) -> Path:
 def make(config: QuantizeConfig, origin: dict[str, Any], final: Path) -> dict[str, Any]:
     """Draw, tokenize and seal the sample set at `final`, or copy a frozen one there; returns its manifest.
 
-    `origin` is what `describe` has said.
+    `origin` is what `describe` has said. A set that another process is drawing is waited for and taken.
 
     Raises:
+        Usage: when the tokenizer or its chat template cannot be used.
         Stop: when a dataset has too few usable rows.
     """
     if config.calibration.frozen is not None:
         return frozen.copied(config.calibration.frozen, final)
-    from transformers import AutoTokenizer
+    key = manifest.key_of("samples", **origin)
+    return stage.once(final, key, lambda partial: _draw(config, origin, key, partial, final))
 
-    tokenizer = AutoTokenizer.from_pretrained(config.model.path, trust_remote_code=False)
-    if config.calibration.chat_template and not tokenizer.chat_template:
-        raise Stop(f"{config.model.path} has no chat template: set calibration.chat_template=false")
+
+def _draw(
+    config: QuantizeConfig, origin: dict[str, Any], key: str, partial: Path, final: Path
+) -> dict[str, Any]:
+    words = _opened(config, origin)
     chosen: list[Sample] = []
     skipped = {}
     for name in config.calibration.datasets:
-        found, skipped[name] = sample(config.calibration, tokenizer, name)
+        found, skipped[name] = sample(config.calibration, words, name)
         chosen += found
         if skipped[name]:
             reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped[name].items())
             console.print(f"{name}: rows of another shape skipped ({reasons})", soft_wrap=True)
     records = [one.record() for one in chosen]
-    key = manifest.key_of("samples", **origin)
-    with stage.building(final) as partial:
-        lines = "".join(canonical_json(record) + "\n" for record in records)
-        (partial / INDEX).write_text(lines, encoding="utf-8")
-        tokens = {
-            "input_ids": np.concatenate([one.token_ids for one in chosen]),
-            "lengths": np.array([len(one.token_ids) for one in chosen], np.int64),
-        }
-        save_file(tokens, partial / TOKENS)
-        body = {
-            "stage": "samples",
-            "key": key,
-            **origin,
-            "toolchain": origin["toolchain"] | {"lock": lock_digest()},
-            "seeds": {"sampling": config.calibration.sampling.seed},
-            "platform": {},
-            "statistics": {
-                "samples": len(chosen),
-                "tokens": int(tokens["lengths"].sum()),
-                "truncated": sum(one.truncated for one in chosen),
-                "rows_skipped": skipped,
-            },
-        }
-        return stage.seal(partial, final, body)
+    lines = "".join(canonical_json(record) + "\n" for record in records)
+    (partial / INDEX).write_text(lines, encoding="utf-8")
+    tokens = {
+        "input_ids": np.concatenate([one.token_ids for one in chosen]),
+        "lengths": np.array([len(one.token_ids) for one in chosen], np.int64),
+    }
+    save_file(tokens, partial / TOKENS)
+    body = {
+        "stage": "samples",
+        "key": key,
+        **origin,
+        "toolchain": origin["toolchain"] | {"lock": lock_digest()},
+        "seeds": {"sampling": config.calibration.sampling.seed},
+        "platform": {},
+        "statistics": {
+            "samples": len(chosen),
+            "tokens": int(tokens["lengths"].sum()),
+            "truncated": sum(one.truncated for one in chosen),
+            "rows_skipped": skipped,
+        },
+    }
+    return stage.seal(partial, final, body)

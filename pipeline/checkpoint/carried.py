@@ -14,17 +14,17 @@ checkpoint's, and the dtype the one that the model is held in.
 """
 
 import json
-import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from pipeline.digest import sha256_file
 from pipeline.errors import Stop
+from pipeline.files import copied, listed
 
 CONFIG = "config.json"
 OTHER_FORMATS = (".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".npz", ".onnx", ".ot", ".pt", ".pth")
-_NESTED = ("additional_chat_templates/*.jinja",)
+_TEMPLATES = "additional_chat_templates"
 _LEFT_OUT = (
     "*.safetensors", "*.index.json", "params.json",
     "hf_quant_config.json", "quant_config.json", "quantize_config.json", "quantization_config.json",
@@ -35,18 +35,16 @@ _DTYPE_KEYS = ("dtype", "torch_dtype")
 
 def belongs(name: str) -> bool:
     """Whether a file, by its path in the folder, is part of a source: at the top, or a chat template."""
-    if "/" in name:
-        return any(fnmatch(name, pattern) and name.count("/") == pattern.count("/") for pattern in _NESTED)
-    return name[0] != "."
+    folder, _, file = name.rpartition("/")
+    return file[0] != "." and (not folder or (folder == _TEMPLATES and file.endswith(".jinja")))
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files in a folder that belong to a source."""
-    nested = (path for pattern in _NESTED for path in folder.glob(pattern))
+    """The files in a folder that belong to a source. Raises as `files.listed`."""
+    below = folder / _TEMPLATES
     return [
-        path
-        for path in (*folder.iterdir(), *nested)
-        if path.is_file() and belongs(path.relative_to(folder).as_posix())
+        *listed(folder),
+        *(path for path in (listed(below) if below.is_dir() else ()) if path.suffix == ".jinja"),
     ]
 
 
@@ -68,7 +66,7 @@ def carry(source: Path, files: dict[str, dict[str, Any]], folder: Path) -> None:
     for name in sorted(filter(is_carried, files)):
         target = folder / name
         target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(source / name, target)
+        copied(source / name, source, target)
         if sha256_file(target) != files[name]["sha256"]:
             raise Stop(f"{source / name} was changed while the checkpoint was made: start again")
     for path in folder.iterdir():

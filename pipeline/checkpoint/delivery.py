@@ -4,22 +4,24 @@ Below `<work_dir>/sources` `owner/name` at a commit has the folder `owner--name@
 checked files only. Hidden beside it lie what is incoming and a record of what was promised and checked.
 """
 
-import fcntl
 import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
 
 from pipeline.checkpoint import carried
 from pipeline.checkpoint.hub import Promised, Repository, quiet
+from pipeline.checkpoint.shards import INDEX, counted, read_index
 from pipeline.checkpoint.tensors import Tensor, described, read_header, united
 from pipeline.digest import all_files, readable_json
 from pipeline.disk import force_to_disk, free_at, write_whole
 from pipeline.errors import Stop
+from pipeline.locks import alone
 from pipeline.progress import console, shown
 
 Told = Callable[[str, int], None]
@@ -36,7 +38,7 @@ class Delivery:
         self.repository, self.folder = repository, sources / name
         self._record, self._incoming = sources / f".{name}.json", sources / f".{name}.incoming"
         self._lock = sources / f".{name}.lock"
-        said = json.loads(self._record.read_text(encoding="utf-8")) if self._record.exists() else None
+        said = self._recorded()
         listing = said["promised"] if said else repository.listing()
         self.promised = {file: Promised(*listing[file]) for file in sorted(listing) if _wanted(file)}
         self._checked: dict[str, list[Any]] = said["checked"] if said else {}
@@ -46,7 +48,9 @@ class Delivery:
         self._left = False
         self._asked: list[str] = []  # shards that somebody waits for
         self._order: list[str] = []
+        self._described: dict[str, dict[str, Tensor]] = {}  # of shards to come, by their headers
         self.missing = {file for file in self.promised if not self._stands(file)}
+        self._leave_out()
 
     def size(self, files: set[str]) -> int:
         """Bytes of the named files."""
@@ -72,14 +76,26 @@ class Delivery:
     def fetch(self, chosen: Callable[[str], bool], tell: Told = lambda file, size: None) -> None:
         """Download the chosen files that are missing. Raises as `Repository.fetch`, and Stop without room."""
         if any(chosen(file) for file in self.missing):
-            self._room()
             with self._alone():
+                self._room()
                 for file in sorted(file for file in self.missing if chosen(file)):
                     self._take(file, tell)
 
     def fetch_small(self) -> None:
         """Download all but the shards whose digest is known beforehand."""
+        self.fetch(lambda file: file == INDEX)
+        self._leave_out()
         self.fetch(lambda file: not file.endswith(".safetensors") or self.promised[file].sha256 is None)
+
+    def _leave_out(self) -> None:
+        """Promise no safetensors file that does not count, once that can be known: nobody needs its bytes."""
+        if INDEX in self.missing:
+            return
+        index = read_index(self.folder) if INDEX in self.promised else None
+        weights = counted(self.promised, index)
+        for file in [file for file in self.promised if file.endswith(".safetensors") and file not in weights]:
+            del self.promised[file]
+            self.missing.discard(file)
 
     @contextmanager
     def arriving(self) -> Iterator[None]:
@@ -87,13 +103,12 @@ class Delivery:
         if not self.missing:
             yield
             return
-        with self._alone():
-            self._thread = Thread(target=self._deliver, daemon=True)
-            self._thread.start()
-            try:
-                yield
-            finally:
-                self._left = True  # the file that is coming ends with the process, and goes on in the next
+        self._thread = Thread(target=self._deliver, daemon=True)
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._left = True  # the file that is coming ends with the process, and goes on in the next
 
     def wait(self, file: str) -> None:
         """Until a file is here and right; it is the next to come. Raises what ended the download."""
@@ -116,12 +131,15 @@ class Delivery:
         total = len(self.promised)
 
         def tell(file: str, size: int) -> None:
-            console.print(f"model: {total - len(self.missing)} of {total} files here, {file} is right")
+            console.print(
+                f"model: {total - len(self.missing)} of {total} files here, {file} is right", markup=False
+            )
 
         try:
-            while self.missing and not self._left:
-                asked = [file for file in self._asked if file in self.missing]
-                self._take((asked or [file for file in self._order if file in self.missing])[0], tell)
+            with self._alone():
+                while self.missing and not self._left:
+                    asked = [file for file in self._asked if file in self.missing]
+                    self._take((asked or [file for file in self._order if file in self.missing])[0], tell)
         except BaseException as error:
             with self._changed:
                 self._error = error
@@ -132,10 +150,10 @@ class Delivery:
         staged, digest = self.repository.fetch(file, self.promised[file], self._incoming)
         staged.chmod(0o644)
         force_to_disk(staged)
-        target = self.folder / file
-        target.parent.mkdir(exist_ok=True)
-        staged.rename(target)
-        force_to_disk(target.parent)
+        (self.folder / file).parent.mkdir(exist_ok=True)
+        staged.rename(self.folder / file)
+        force_to_disk((self.folder / file).parent)
+        self._check_described(file)
         self._note(file, digest)
         with self._changed:
             self.missing.discard(file)
@@ -143,6 +161,15 @@ class Delivery:
         if not self.missing:
             shutil.rmtree(self._incoming, ignore_errors=True)
         tell(file, self.promised[file].size)
+
+    def _check_described(self, file: str) -> None:
+        """Raises Stop when a shard is not what its header, asked for by range, has said."""
+        if file in self._described:
+            here = {
+                name: replace(tensor, seen=None) for name, tensor in read_header(self.folder / file).items()
+            }
+            if here != self._described[file]:
+                raise Stop(f"{self.repository}: {file} has another header than the hub told before")
 
     def _stands(self, file: str) -> bool:
         """Whether a file is here and right; it is read again only when it is not as it was when checked."""
@@ -154,7 +181,11 @@ class Delivery:
             return True
         digest = self.promised[file].kept_by(path)
         if digest is None:
-            console.print(f"{shown(path)} is not what the hub promised: it is fetched again", soft_wrap=True)
+            console.print(
+                f"{shown(path)} is not what the hub promised: it is fetched again",
+                markup=False,
+                soft_wrap=True,
+            )
             path.unlink()
             return False
         self._note(file, digest)
@@ -172,10 +203,13 @@ class Delivery:
             return read_header(path)
         header, length = self.repository.header(file), self.promised[file].size
         data = max((said["data_offsets"][1] for said in header.values()), default=0)
-        return described(path, header, length - data, length)  # tensors lie at a file's end, without a gap
+        # Tensors lie at a file's end, without a gap.
+        self._described[file] = described(path, header, length - data, length)
+        return self._described[file]
 
     def _room(self) -> None:
-        needed = self.size(self.missing) - sum(path.lstat().st_size for path in all_files(self._incoming))
+        known = self.missing if INDEX not in self.missing else {INDEX}  # which shards count, it says
+        needed = self.size(known) - sum(path.lstat().st_size for path in all_files(self._incoming))
         free = free_at(self.folder)
         if free < needed:
             raise Stop(
@@ -185,19 +219,32 @@ class Delivery:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """The only process that downloads this repository here. Raises Stop when another one does."""
+        """The only process that downloads this repository here; what another has brought is not missing."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._lock.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Stop(f"another process is fetching {shown(self.folder)}: wait for it") from None
+        with alone(self._lock, f"fetching {shown(self.folder)}", waits=True):
+            said = self._recorded()
+            self._checked = said["checked"] if said else self._checked
+            brought = {file for file in self.missing if self._stands(file)}
+            with self._changed:
+                self.missing -= brought
+                self._changed.notify_all()
             yield
+
+    def _recorded(self) -> dict[str, Any] | None:
+        """What was noted of former downloads; of no use is a record that somebody has damaged."""
+        try:
+            said = json.loads(self._record.read_text(encoding="utf-8"))
+            whole = isinstance(said["checked"], dict) and all(
+                Promised(*each) for each in said["promised"].values()
+            )
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+        return said if whole else None
 
 
 def _wanted(file: str) -> bool:
-    """Files as of a local source; weights in other formats are left out."""
-    return carried.belongs(file) and not file.endswith(carried.OTHER_FORMATS)
+    """Files as of a local source, whose names can be printed; weights in other formats are left out."""
+    return carried.belongs(file) and file.isprintable() and not file.endswith(carried.OTHER_FORMATS)
 
 
 def _first_layer(tensors: dict[str, Tensor]) -> int:

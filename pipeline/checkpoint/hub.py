@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.digest import sha256_file
-from pipeline.disk import is_full
-from pipeline.errors import Stop, Usage, one_line
+from pipeline.errors import Stop, Usage, is_full, one_line
 from pipeline.hub import RESUMES, Wanted, in_plain_words, patiently
 
 
@@ -21,7 +20,7 @@ class Promised(NamedTuple):
 
     def kept_by(self, path: Path) -> str | None:
         """The sha256 of a file that is what was promised; None for any other."""
-        if path.stat().st_size != self.size:
+        if not path.is_file() or path.stat().st_size != self.size:
             return None
         found = sha256_file(path)
         right = found == self.sha256 if self.sha256 else _blob_id(path) == self.blob

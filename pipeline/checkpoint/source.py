@@ -1,6 +1,5 @@
 """A Hugging Face checkpoint as a source of weights: its files, its configuration, its tensors in BF16."""
 
-import json
 import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -8,13 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import json_files
 from pipeline.checkpoint import carried, floats, fp8
+from pipeline.checkpoint.counts import check_counts
 from pipeline.checkpoint.delivery import Delivery
 from pipeline.checkpoint.hub import pinned
+from pipeline.checkpoint.shards import weight_files
 from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.config.schema import Model
-from pipeline.digest import file_table, sha256_file
+from pipeline.digest import file_table
 from pipeline.errors import Stop, Usage
+from pipeline.files import check_handed
 from pipeline.nvfp4 import fp8_block_to_bf16, fp8_block_to_f32
 
 SCALE_SUFFIX = fp8.SCALE
@@ -29,12 +32,12 @@ class Source:
 
     def __init__(self, path: Path, delivery: Delivery | None = None) -> None:
         """Read configuration and headers. Raises Stop when the folder is no usable checkpoint."""
-        if not (path / "config.json").is_file():
-            raise Stop(f"{path} is no checkpoint folder: it has no config.json")
         self.path = path
-        self.config = _read_config(path / "config.json")
+        self.config = read_config(path)
+        check_handed(path)
         self._delivery = delivery
         self.tensors: dict[str, Tensor] = delivery.tensors() if delivery else read_folder(path)
+        check_counts(self.config, path, self.tensors.values())
         self.block = fp8.block_size(self.config, path)
         self._held: dict[str, str] = {}
 
@@ -69,8 +72,8 @@ class Source:
             self._delivery.wait(tensor.path.name)
         return tensor
 
-    def is_here(self, name: str) -> bool:
-        """Whether a tensor can be read without waiting for its file."""
+    def here(self, name: str) -> bool:
+        """Whether a tensor's file is here, so that `stored` does not wait."""
         return self._delivery is None or self.tensors[name].path.name not in self._delivery.missing
 
     def fp8_scale(self, name: str) -> Tensor:
@@ -89,10 +92,15 @@ class Source:
         return "BF16" if self.is_fp8(name) else self._held.get(name, self.tensors[name].dtype)
 
     def files(self) -> dict[str, dict[str, Any]]:
-        """Size and sha256 of every file that `carried.belongs` to the source."""
+        """Size and sha256 of every file that `carried.belongs` to the source.
+
+        Safetensors files that do not count are left out.
+        """
         if self._delivery is not None:
             return self._delivery.files()
-        return file_table(self.path, carried.files_of(self.path))
+        weights = set(weight_files(self.path))
+        files = [p for p in carried.files_of(self.path) if p.suffix != ".safetensors" or p in weights]
+        return file_table(self.path, files)
 
     def arriving(self) -> AbstractContextManager[None]:
         """A context in which what is missing arrives in the background."""
@@ -133,31 +141,17 @@ def opened(model: Model, work_dir: Path, streamed: bool) -> Source:
     return Source(delivery.folder, delivery)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def quantization_of(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A configuration's quantization_config, empty where there is none. Raises Stop when it is no object."""
+    said = config.get("quantization_config") or {}
+    if not isinstance(said, dict):
+        raise Stop(f"config.json of {path} has a quantization_config that is no object")
+    return said
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A checkpoint's config.json. Raises Stop when the folder has none that can be read."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise Stop(f"{path} is not JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise Stop(f"{path} is no configuration: it holds no JSON object")
-    return config
-
-
-def check_remote_code(path: Path, config: dict[str, Any], allowed: dict[str, str]) -> bool:
-    """Whether the checkpoint brings code that must run; every Python file of it must be pinned.
-
-    Raises:
-        Stop: for a file whose sha256 is not the pinned one, or is pinned and missing.
-    """
-    needed = bool(config.get("auto_map"))
-    found = {file.name: sha256_file(file) for file in sorted(path.glob("*.py"))}
-    if not needed:
-        return False
-    for name in sorted(found.keys() | allowed.keys()):
-        if found.get(name) != allowed.get(name):
-            lines = "".join(f'\n  {file}: "{digest}"' for file, digest in found.items())
-            raise Stop(
-                f"{path / name} would be run, and its sha256 is {found.get(name, 'absent')}, not the pinned "
-                f"{allowed.get(name, '(nothing)')}: read it, then pin it under model.remote_code:{lines}"
-            )
-    return True
+        return json_files.read(folder / "config.json", folder, infinite=True)
+    except FileNotFoundError:
+        raise Stop(f"{folder} is no checkpoint folder: it has no config.json") from None

@@ -3,18 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from pipeline import manifest, tracking
-from pipeline.checkpoint.tensors import read_folder
-from pipeline.compare import report, tensors
+from pipeline.compare import content, report, tensors
 from pipeline.config import CompareConfig, compose
 from pipeline.config.compose import flatten
 from pipeline.digest import readable_json
-from pipeline.errors import Stop, Usage
+from pipeline.errors import Stop, before_work
+from pipeline.files import check_handed
 from pipeline.progress import shown
 from pipeline.quantize import tables
 from pipeline.reports import differing, place, show, writing
+from pipeline.screen import Screen
 
 SCHEMA = "proofcard/comparison/1"
 NUMBERS = "comparison.json"
@@ -28,11 +27,9 @@ def run(overrides: list[str]) -> int:
         Usage: when there is nothing to compare or the report has nowhere to stand; nothing was done then.
     """
     config = compose(CompareConfig, "compare", overrides)
-    try:
+    with before_work():
         target = place(config.report, config.a, f"against.{config.b.absolute().name}", NUMBERS)
         told = _numbers(config.a, config.b)
-    except Stop as stop:
-        raise Usage(str(stop)) from None
     sections = report.sections(told)
     with (
         tracking.opened(config.tracking, "compare", config.work_dir) as tracker,
@@ -44,8 +41,8 @@ def run(overrides: list[str]) -> int:
         tracker.tags({f"{side}.key": str(told[side]["key"]) for side in "ab"})
         for name in (_PAGE, NUMBERS):
             tracker.file(target / name, "comparison")
-    show(sections, Console(highlight=False))
-    print(f"report and numbers: {shown(target)}")
+    show(sections, Screen())
+    Screen().print(f"report and numbers: {shown(target)}", soft_wrap=True)
     return 0
 
 
@@ -56,44 +53,56 @@ def _numbers(a: Path, b: Path) -> dict[str, Any]:
         Stop: when a side is no checkpoint.
     """
     sealed = [_sealed(side) for side in (a, b)]
-    known = tuple(_digests(side) for side in sealed)
-    groups = tensors.held(read_folder(a), read_folder(b), (known[0], known[1]))
+    one, other = content.read(a), content.read(b)
+    groups = tensors.held(one.tensors, other.tensors, (one.tensor_sha256, other.tensor_sha256))
+    altered = [now.altered(side) if side else [] for now, side in zip((one, other), sealed, strict=True)]
     said = [flatten(side["config"]) if side else {} for side in sealed]
     return {
         "schema": SCHEMA,
-        "a": _who(a, sealed[0]),
-        "b": _who(b, sealed[1]),
+        "a": _who(a, sealed[0]) | {"altered": altered[0]},
+        "b": _who(b, sealed[1]) | {"altered": altered[1]},
         "tensors": [
             {"role": key[0], "dtype_a": key[1], "dtype_b": key[2]} | group.told()
             for key, group in groups.items()
         ],
+        "files": _files(one.others(), other.others()),
         "configuration": differing(said[0], said[1]) if all(sealed) else [],
         "statistics": differing(*(side["statistics"] if side else {} for side in sealed)),
-        "coverage": [_coverage(side, said) for side, said in zip((a, b), sealed, strict=True)],
+        "coverage": [
+            _coverage(side, said, changed)
+            for side, said, changed in zip((a, b), sealed, altered, strict=True)
+        ],
     }
+
+
+def _files(a: dict[str, str], b: dict[str, str]) -> list[dict[str, Any]]:
+    """The files whose sha256 differ, with both; null where a side has none."""
+    names = sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
+    return [{"name": name, "a": a.get(name), "b": b.get(name)} for name in names]
 
 
 def _sealed(folder: Path) -> dict[str, Any] | None:
     """The manifest, if somebody sealed it."""
     if not folder.is_dir():
         raise Stop(f"{folder} is no folder: give a checkpoint")
-    return manifest.read(folder) if (folder / manifest.NAME).exists() else None
-
-
-def _digests(sealed: dict[str, Any] | None) -> dict[str, str]:
-    return {name: said["sha256"] for name, said in sealed["outputs"]["tensors"].items()} if sealed else {}
+    check_handed(folder)
+    try:
+        return manifest.read(folder)
+    except manifest.NeverSealed:
+        return None
 
 
 def _who(folder: Path, sealed: dict[str, Any] | None) -> dict[str, Any]:
     if sealed is None:
         return {"name": folder.absolute().name, "recipe": None, "key": None}
-    recipe = sealed["config"].get("recipe", {}).get("name")
+    recipe = manifest.recipe_name(sealed)
     return {"name": folder.absolute().name, "recipe": recipe, "key": sealed["key"]}
 
 
-def _coverage(folder: Path, sealed: dict[str, Any] | None) -> dict[str, int] | None:
-    """Positions that an expert and layer saw, where the checkpoint carries the table."""
-    if sealed is None or not (folder / tables.COVERAGE).exists():
+def _coverage(folder: Path, sealed: dict[str, Any] | None, altered: list[str]) -> dict[str, int] | None:
+    """Positions that an expert and layer saw, where the checkpoint carries the table as it was sealed."""
+    needed = {tables.COVERAGE, tables.AMAX, tables.DATASETS}
+    if sealed is None or not needed <= sealed["outputs"]["files"].keys() or needed & set(altered):
         return None
     experts = tables.read(folder, sealed["statistics"].get("positions", 0)).experts
     routed = [int(count) for block in experts for count in block.routed]

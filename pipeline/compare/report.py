@@ -3,11 +3,18 @@
 from typing import Any
 
 from pipeline.reports import Section, markdown, percent
+from pipeline.screen import in_markdown
 
 
 def sections(told: dict[str, Any]) -> list[Section]:
-    """What differs in tensors, configuration, samples and coverage, in this order."""
-    found = [_tensors(told)]
+    """What differs in tensors, files, configuration, samples and coverage, in this order.
+
+    Before all of it, what is not what was sealed: a key says nothing of that.
+    """
+    found = [_altered(told)] if any(told[side]["altered"] for side in "ab") else []
+    found.append(_tensors(told))
+    if told["files"]:
+        found.append(_files(told))
     if told["configuration"]:
         found.append(_values("Configuration", told["configuration"]))
     if told["statistics"]:
@@ -22,7 +29,7 @@ def sections(told: dict[str, Any]) -> list[Section]:
 
 def page(told: dict[str, Any], found: list[Section]) -> str:
     """The report as Markdown."""
-    who = [f"- {side}: {_name(told[side])}" for side in "ab"]
+    who = [f"- {side}: {in_markdown(_name(told[side]))}" for side in "ab"]
     return "\n".join(["# Two checkpoints side by side", "", *who, "", *markdown(found)]) + "\n"
 
 
@@ -50,6 +57,23 @@ def _tensors(told: dict[str, Any]) -> Section:
     said += " Bytes: the share of a's that differ. ULP: the largest distance in units of the last place."
     header = ["tensors of", "dtype", "number", "differ", "bytes", "ULP", "b / a"]
     return Section("Tensors", said, header, [_row(group) for group in groups])
+
+
+def _altered(told: dict[str, Any]) -> Section:
+    rows = [[name, side, told[side]["name"]] for side in "ab" for name in told[side]["altered"]]
+    said = (
+        "These files have changed since they were sealed, or are gone: the checkpoint is no longer the one "
+        "of its key. What follows is about the bytes that are there now; verify says more."
+    )
+    return Section("Not what was sealed", said, ["file", "side", "folder"], rows)
+
+
+def _files(told: dict[str, Any]) -> Section:
+    rows = []
+    for each in told["files"]:
+        how = "differs" if each["a"] and each["b"] else "in a alone" if each["a"] else "in b alone"
+        rows.append([each["name"], how])
+    return Section("Other files", f"{len(rows)} differ.", ["", ""], rows)
 
 
 def _row(group: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.checkpoint.roles import role
-from pipeline.checkpoint.tensors import Tensor
+from pipeline.checkpoint.tensors import BITS, Tensor
 from pipeline.nvfp4.bits import bf16_to_f32, e4m3_to_f32, f32_to_bf16
 
 Sha256s = dict[str, str]
@@ -43,9 +43,12 @@ class Group:
 
 
 def held(
-    a: dict[str, Tensor], b: dict[str, Tensor], known: tuple[Sha256s, Sha256s]
+    a: dict[str, Tensor], b: dict[str, Tensor], read: tuple[Sha256s, Sha256s]
 ) -> dict[tuple[str, str, str], Group]:
-    """Groups by role, dtype in `a` and dtype in `b`. Tensors whose sealed sha256 are equal are not read."""
+    """Groups by role, dtype in `a` and dtype in `b`. Where the sha256 of the bytes `read` differ, how far.
+
+    `read` are digests of what the two folders hold now, never those of a manifest.
+    """
     groups: dict[tuple[str, str, str], Group] = {}
     for name in sorted(a.keys() | b.keys()):
         one, other = a.get(name), b.get(name)
@@ -56,7 +59,7 @@ def held(
         group.bytes_b += other.size if other else 0
         if one is None or other is None:
             group.differ += 1
-        elif name not in known[0] or known[0][name] != known[1].get(name):
+        elif (one.dtype, one.shape, read[0][name]) != (other.dtype, other.shape, read[1][name]):
             _compare(one, other, group)
     return groups
 
@@ -68,7 +71,7 @@ def _compare(a: Tensor, b: Tensor, group: Group) -> None:
             group.rounded += all(np.array_equal(x, y) for x, y in zip(_bf16(a), _bf16(b), strict=True))
         return
     before = group.bytes_differ
-    for x, y in zip(_pieces(a.raw()), _pieces(b.raw()), strict=True):
+    for x, y in zip(a.pieces(), b.pieces(), strict=True):
         group.bytes_differ += int(np.count_nonzero(x != y))
     if group.bytes_differ == before:
         return
@@ -93,7 +96,8 @@ def _ordered(bits: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _bf16(tensor: Tensor) -> Iterator[np.ndarray]:
-    for piece in _pieces(tensor.bits().reshape(-1)):
+    for content in tensor.pieces():
+        piece = content.view(BITS[tensor.dtype])
         yield piece if tensor.dtype == "BF16" else f32_to_bf16(np.ascontiguousarray(piece))
 
 

@@ -18,6 +18,9 @@ from pipeline.errors import Usage, one_line
 
 Config = TypeVar("Config", bound=Part)
 
+# Keys that hold a value, where Hydra would look for a file in the group of that name.
+_VALUES = {"benchmark": ("model=",)}
+
 OmegaConf.register_new_resolver("bundled", lambda name: str(bundled(name)), replace=True)
 
 
@@ -30,7 +33,12 @@ def compose(schema: type[Config], config_name: str, overrides: list[str]) -> Con
     """
     with initialize_config_dir(config_dir=str(bundled("conf")), version_base="1.3"):
         try:
-            return checked(schema, hydra_compose(config_name=config_name, overrides=overrides))
+            values = [word for word in overrides if word.startswith(_VALUES.get(config_name, ()))]
+            others = [word for word in overrides if word not in values]
+            composed = hydra_compose(config_name=config_name, overrides=others)
+            for value in map(OverridesParser.create().parse_override, values):
+                OmegaConf.update(composed, value.key_or_group, value.value())
+            return checked(schema, composed)
         except (HydraException, OmegaConfBaseException) as error:
             raise Usage(_explain(error, config_name, overrides)) from None
 

@@ -7,15 +7,15 @@ uv run plan a b                 # two recipes side by side: what differs, and wh
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from pipeline import tracking
+from pipeline.calibration import tokenizer
 from pipeline.config import QuantizeConfig, compose
 from pipeline.digest import readable_json
-from pipeline.disk import write_whole
-from pipeline.errors import Stop, Usage
+from pipeline.disk import check_writable, write_whole
+from pipeline.errors import Usage, before_work
 from pipeline.plan import compare, outline, show
 from pipeline.progress import console, shown
+from pipeline.screen import Screen
 from pipeline.toolchain import activate, materialise
 
 _REPORT = "report="
@@ -34,17 +34,19 @@ def run(words: list[str]) -> int:
         raise Usage(f"two recipes at most are put side by side, not {', '.join(recipes)}")
     chosen = [[f"recipe={name}", *overrides] for name in recipes] or [overrides]
     configs = [compose(QuantizeConfig, "config", each) for each in chosen]
-    plans = [planned(config, outline.describe(config.model)) for config in configs]
-    out = Console(highlight=False)
     first = configs[0]
     name = "-".join(config.recipe.name for config in configs)
+    path = report or first.work_dir / "plans" / f"{name}.json"
+    with before_work():
+        check_writable(path.parent)
+    plans = [planned(config, outline.describe(config.model)) for config in configs]
+    out = Screen()
     if len(plans) == 1:
         said = plans[0]
         show.plan(said, out)
     else:
         said = compare.side_by_side(*plans)
         show.differences(said, out)
-    path = report or first.work_dir / "plans" / f"{name}.json"
     text = readable_json(said)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text)
@@ -68,15 +70,14 @@ def planned(config: QuantizeConfig, described: outline.Described) -> dict[str, A
     console.print(
         f"recipe={config.recipe.name}: counting on the meta device, no weight is read", soft_wrap=True
     )
-    try:
+    with before_work():
+        _check_tokenizer(config)
         activate(materialise(config.toolchain.series, config.work_dir / "toolchains"))
         from pipeline.plan import inventory, serving
         from pipeline.plan.work import work
 
         counted = inventory.take(config, described)
         hardware = serving.profiles()
-    except Stop as stop:
-        raise Usage(str(stop)) from None
     done = work(config, counted)
     if (local := serving.here()) is not None:
         hardware = [*hardware, local]
@@ -119,3 +120,10 @@ def planned(config: QuantizeConfig, described: outline.Described) -> dict[str, A
         "machine": serving.machine(config.work_dir),
         "serving": [serving.fits(profile, config, counted, total) for profile in hardware],
     }
+
+
+def _check_tokenizer(config: QuantizeConfig) -> None:
+    """Open the tokenizer where the folder has one, as `quantize` will: for a plan, config.json is enough."""
+    folder = config.model.path
+    if folder is not None and any(folder.glob("tokenizer*")):
+        tokenizer.opened(folder, config.model.remote_code)

@@ -4,20 +4,24 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from pipeline import json_files
 from pipeline.bundle import bundled
-from pipeline.checkpoint import fp8
+from pipeline.checkpoint import fp8, remote_code, ties
+from pipeline.checkpoint.counts import check_counts
+from pipeline.checkpoint.shards import has_weights
 from pipeline.checkpoint.source import SCALE_SUFFIX, Source
-from pipeline.checkpoint.tensors import Tensor
+from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.checkpoint.writer import Entry
 from pipeline.config.schema import Model, QuantizeConfig
 from pipeline.errors import Stop, Usage
+from pipeline.files import check_handed
 from pipeline.quantize import settings
 
 _NEEDED = (
@@ -61,11 +65,17 @@ def describe(model: Model) -> Described:
         raise Usage("neither model.path nor model.config is set: give a folder with a config.json")
     file = model.path / "config.json" if model.path is not None else model.config
     assert file is not None
-    config = _read(file)
     try:
+        if model.path is not None:
+            check_handed(model.path)
+        config = _read(file)
         settings.check_parts(config, str(file))
-    except Stop as stop:
-        raise Usage(str(stop)) from None
+        check_counts(config, file.parent, _headers(model.path).values() or None)
+        fp8.block_size(config, file.parent)
+    except FileNotFoundError:
+        raise Usage(f"model.path={model.path} does not exist") from None
+    except Stop as error:
+        raise Usage(str(error)) from None
     needed = list(_NEEDED)
     if any(key in config for key in _EXPERTS):
         needed.append("num_experts_per_tok")
@@ -83,14 +93,11 @@ def describe(model: Model) -> Described:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except OSError:
+        return json_files.read(file, file.parent, infinite=True)
+    except FileNotFoundError:
         raise Usage(f"{file} cannot be read: give a folder with the model's config.json") from None
-    except ValueError as error:
-        raise Usage(f"{file} is not JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise Usage(f"{file} is no configuration: it holds no JSON object")
-    return config
+    except Stop as error:
+        raise Usage(str(error)) from None
 
 
 @contextmanager
@@ -118,12 +125,14 @@ def outlined(config: QuantizeConfig, described: Described) -> Iterator[tuple[Out
 
 def _bring_code(model: Model, described: Described, folder: Path) -> dict[str, str]:
     """Put the code that the model needs beside its config.json; returns the digests to hold it to."""
-    if not described.config.get("auto_map"):
+    asked = remote_code.read(folder)
+    if not asked.of_model():
         return {}
-    own = sorted(described.file.parent.glob("*.py"))
-    if own:
-        for file in own:
-            shutil.copyfile(file, folder / file.name)
+    beside = replace(asked, folder=described.file.parent)
+    if beside.files:
+        for name, content in beside.pinned(model.remote_code, "model.remote_code").items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
         return model.remote_code
     stand_in = OmegaConf.load(bundled(f"conf/model/{_STAND_IN}.yaml"))
     from_here = bundled("demo/model")
@@ -168,12 +177,18 @@ def _downloaded(model: Model, built: Any) -> Source | None:
     """
     from pipeline.quantize import fit, preflight
 
-    if model.path is None or not any(model.path.glob("*.safetensors")):
+    if model.path is None or not has_weights(model.path):
         return None
     source = Source(model.path)
     preflight.check_files(source)
+    ties.check(source)
     fit.check(source, built)
     return source
+
+
+def _headers(path: Path | None) -> dict[str, Tensor]:
+    """What the files of a downloaded checkpoint say of their tensors, where there are any."""
+    return read_folder(path) if path is not None and has_weights(path) else {}
 
 
 def _fill(outline: Outline, model: Any, eight_bits: set[str], real: Source | None) -> None:

@@ -9,11 +9,12 @@ import json
 import multiprocessing
 import os
 import signal
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from pipeline.errors import Stop
+from pipeline.errors import Stop, one_line
 
 _WORTH = 20_000  # modules for which a process more is sooner than one
 _MOST = 4  # processes; each copies what it changes of the model, up to a gigabyte
@@ -52,6 +53,8 @@ def each(shared: list[range], look: Callable[[range], Portion]) -> list[Portion]
             process.join()
     if stops := [said["stop"] for said in told if "stop" in said]:
         raise Stop(stops[0])
+    if unexpected := [said["unexpected"] for said in told if "unexpected" in said]:
+        raise RuntimeError(unexpected[0])
     return told
 
 
@@ -65,6 +68,8 @@ def _tell(there: Connection, look: Callable[[range], Portion], layers: range, pa
         said = look(layers)
     except Stop as stop:
         said = {"stop": str(stop)}
+    except Exception as error:
+        said = {"unexpected": f"{one_line(error)}\n{traceback.format_exc()}"}
     there.send_bytes(json.dumps(said).encode())
 
 
@@ -75,7 +80,7 @@ def _heard(process: Any, here: Connection) -> Portion:
         process.join()
         raise Stop(
             f"a process that counted a part of the layers has ended with status {process.exitcode}: memory "
-            "may have run out; the same command starts over"
+            "may have run out (dmesg says so); end other programs, or use a larger machine"
         ) from None
     return said
 

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+
+from pipeline.screen import Screen
 
 _SIZES = ("bytes", "_bytes")
 
 
-def plan(said: dict[str, Any], out: Console) -> None:
+def plan(said: dict[str, Any], out: Screen) -> None:
     """Every part of a plan, in the order in which one would ask."""
     _summary(said, out)
     _modules(said, out)
@@ -19,7 +20,7 @@ def plan(said: dict[str, Any], out: Console) -> None:
     _serving(said, out)
 
 
-def differences(said: dict[str, Any], out: Console) -> None:
+def differences(said: dict[str, Any], out: Screen) -> None:
     """Two plans side by side."""
     for title, rows in (
         ("what differs", said["configuration"]),
@@ -62,7 +63,7 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _summary(said: dict[str, Any], out: Console) -> None:
+def _summary(said: dict[str, Any], out: Screen) -> None:
     model, quantizers = said["model"], said["quantizers"]
     experts = f", {model['experts']} experts, top {model['experts_per_token']}" if model["experts"] else ""
     out.print(f"{said['recipe']['name']}: {said['recipe']['summary']}")
@@ -84,7 +85,7 @@ def _summary(said: dict[str, Any], out: Console) -> None:
         )
 
 
-def _modules(said: dict[str, Any], out: Console) -> None:
+def _modules(said: dict[str, Any], out: Screen) -> None:
     table = _table("linear modules", "kind", "modules", "NVFP4", "weights", "last word on the weight")
     for row in said["modules"]:
         glob = row["glob"] or "(no pattern)"
@@ -93,7 +94,7 @@ def _modules(said: dict[str, Any], out: Console) -> None:
     out.print(table)
 
 
-def _globs(said: dict[str, Any], out: Console) -> None:
+def _globs(said: dict[str, Any], out: Screen) -> None:
     used = [row for row in said["globs"] if row["matches"]]
     table = _table("ModelOpt's patterns", "pattern", "turns", "matches", "has the last word on")
     for row in used:
@@ -106,7 +107,7 @@ def _globs(said: dict[str, Any], out: Console) -> None:
         out.print(f"of other architectures, matching nothing here: {', '.join(idle)}")
 
 
-def _export(said: dict[str, Any], out: Console) -> None:
+def _export(said: dict[str, Any], out: Screen) -> None:
     export = said["export"]
     table = _table("the checkpoint", "what", "dtype", "tensors", "size")
     for row in export["groups"]:
@@ -116,7 +117,7 @@ def _export(said: dict[str, Any], out: Console) -> None:
     out.print(table)
 
 
-def _coverage(said: dict[str, Any], out: Console) -> None:
+def _coverage(said: dict[str, Any], out: Screen) -> None:
     work = said["work"]
     if not work["coverage_table"]:
         return
@@ -137,7 +138,7 @@ def _coverage(said: dict[str, Any], out: Console) -> None:
     )
 
 
-def _work(said: dict[str, Any], out: Console) -> None:
+def _work(said: dict[str, Any], out: Screen) -> None:
     work, memory = said["work"], said["work"]["memory"]
     table = _table("what it takes", "", "engine=layerwise", "engine=modelopt")
     table.add_row("download", size(memory["source"]), size(memory["source"]))
@@ -157,7 +158,7 @@ def _work(said: dict[str, Any], out: Console) -> None:
     )
 
 
-def _serving(said: dict[str, Any], out: Console) -> None:
+def _serving(said: dict[str, Any], out: Screen) -> None:
     table = _table(
         "where it runs", "", "NVFP4", "weights a GPU", "KV tokens BF16 / FP8", "context BF16 / FP8", "floor"
     )

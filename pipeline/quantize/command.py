@@ -6,25 +6,28 @@
 Everything that can be wrong with a request is found before the first sample is drawn.
 """
 
+import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from pipeline import manifest, ranks, stage, tracking
 from pipeline.calibration import stage as samples_stage
-from pipeline.checkpoint.source import Source, check_remote_code, opened
+from pipeline.checkpoint import remote_code, ties
+from pipeline.checkpoint.source import Source, opened
 from pipeline.config import QuantizeConfig, compose
 from pipeline.digest import readable_json
-from pipeline.disk import free_at
-from pipeline.errors import Stop, Usage
-from pipeline.fingerprint import choose_device
+from pipeline.disk import check_writable, free_at
+from pipeline.errors import Stop, Usage, before_work
+from pipeline.fingerprint import choose_device, numeric_platform
 from pipeline.progress import console, shown
 from pipeline.quantize import preflight
 from pipeline.quantize import stage as quantize_stage
 from pipeline.quantize.stage import Plan
 from pipeline.ranks import Ranks
 from pipeline.redact import redact
-from pipeline.toolchain import materialise
+from pipeline.screen import Screen, on_one_line
+from pipeline.toolchain import activate, materialise
 
 _REAL = "minimax_m2_7_nvfp4"
 
@@ -69,7 +72,7 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
     if team.leads:
         assert checkpoint is not None
         _name_latest(config, plan)
-        _summary(config, plan, checkpoint)
+        _summary(config, plan, checkpoint, tracked=tracker.lost is None)
     team.wait()  # the first rank to end would have some launchers end the others
     return 0
 
@@ -91,10 +94,11 @@ def _agreed(config: QuantizeConfig, team: Ranks) -> tuple[QuantizeConfig, Plan]:
     """
     fault = None
     try:
-        source = opened(config.model, config.work_dir, streamed=team.count == 1)
-        config = _at(config, source.path)
-        plan = _preflight(config, source, team)
-    except Stop as stop:
+        with before_work():
+            source = opened(config.model, config.work_dir, streamed=team.count == 1)
+            config = _at(config, source.path)
+            plan = _preflight(config, source, team)
+    except Usage as stop:
         fault = str(stop)
     fault = team.first_fault(fault)
     if fault is not None:
@@ -121,7 +125,9 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
             f"quantization.dequantize_to=float32 is for FP8 sources, and {source.path} has no FP8 weight: "
             "leave it out"
         )
-    check_remote_code(source.path, source.config, config.model.remote_code)
+    remote_code.for_model(source.path, config.model.remote_code)  # what is not pinned is named now
+    if all(source.here(name) for name in ties.pair(source.weights()) if name is not None):
+        ties.check(source)  # else once they are here, before the first batch
     tools = materialise(config.toolchain.series, config.work_dir / "toolchains")
     samples_from = samples_stage.describe(config)
     samples_key = manifest.key_of("samples", **samples_from)
@@ -129,11 +135,21 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
     checkpoint_from = quantize_stage.describe(config, source, samples_key, tools)
     key = manifest.key_of("quantize", **checkpoint_from)
     final = config.output_dir or config.work_dir / "checkpoints" / f"{config.recipe.name}-{key[:12]}"
-    found = stage.find_sealed(final, key)
+    found = stage.find_sealed(final, key, digests=team.leads)
+    samples = stage.find_sealed(samples_dir, samples_key)
     further: tuple[str, ...] = ()
+    if samples is None:
+        check_writable(samples_dir.parent)
     if found is None:
+        check_writable(final.parent)
+        if team.leads:
+            stage.check_unused(final)
+        activate(tools)
+        if samples is None and config.calibration.frozen is None:
+            samples_stage.check(config, samples_from)
         _room_for(final, sum(tensor.size for tensor in source.tensors.values()) - stage.taken(final))
         device = choose_device(config.hardware.device)
+        numeric_platform(device)  # the manifest names it: what cannot be told is known now
         if device == "cpu" and config.toolchain.series != "fixed":
             raise Stop(
                 f"toolchain={config.toolchain.series} cannot export without a GPU: take toolchain=fixed"
@@ -144,7 +160,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
         tools=tools,
         samples_from=samples_from,
         samples_dir=samples_dir,
-        samples=stage.find_sealed(samples_dir, samples_key),
+        samples=samples,
         checkpoint_from=checkpoint_from,
         key=key,
         final=final,
@@ -155,11 +171,12 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
 
 def _name_latest(config: QuantizeConfig, plan: Plan) -> None:
     """Let `<work_dir>/checkpoints/<recipe>` point at the checkpoint just made or reused."""
-    if config.output_dir is None:
-        fresh = plan.final.parent / f".{plan.key}.link"
+    latest = plan.final.parent / config.recipe.name
+    if config.output_dir is None and not (latest.is_symlink() and latest.readlink() == Path(plan.final.name)):
+        fresh = plan.final.parent / f".{plan.key}.{os.getpid()}.link"
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(plan.final.name)
-        fresh.replace(plan.final.parent / config.recipe.name)
+        fresh.replace(latest)
 
 
 def disk(config: QuantizeConfig, source: Source) -> str:
@@ -190,7 +207,7 @@ def _track(tracker: tracking.Tracker, sealed: dict[str, Any], reused: bool) -> N
     tracker.text(tracking.manifest_text(sealed), manifest.NAME)
 
 
-def _summary(config: QuantizeConfig, plan: Plan, sealed: dict[str, Any]) -> None:
+def _summary(config: QuantizeConfig, plan: Plan, sealed: dict[str, Any], tracked: bool) -> None:
     files = sealed["outputs"]["files"]
     said = sealed["statistics"]
     assert config.model.path is not None
@@ -204,11 +221,12 @@ def _summary(config: QuantizeConfig, plan: Plan, sealed: dict[str, Any]) -> None
         "coverage": _coverage(said),
         "prove it": f"verify checkpoint={final} source={source}",
     }
-    if config.tracking.uri is not None:
+    if config.tracking.uri is not None and tracked:
         lines["see the run"] = f"mlflow ui --backend-store-uri {redact(config.tracking.uri)}"
+    out = Screen()
     for label, text in lines.items():
         if text:
-            print(f"{label:12} {text}")
+            out.print(f"{label:12} {on_one_line(text)}", soft_wrap=True)
 
 
 def _coverage(said: dict[str, Any]) -> str:

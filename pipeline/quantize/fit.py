@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from pipeline.checkpoint import floats, fp8
 from pipeline.checkpoint.source import Source
 from pipeline.errors import Stop
@@ -130,29 +128,6 @@ def tied(model: Any) -> set[str]:
     return (
         set(getattr(model, "_tied_weights_keys", None) or ()) if model.config.tie_word_embeddings else set()
     )
-
-
-def check_ties(source: Source, model: Any, unless_coming: bool = False) -> None:
-    """Two tensors that config.json calls one are equal where both are stored. Reads both.
-
-    Either may still be on its way: it is waited for, or with `unless_coming` the pair is left out.
-
-    Raises:
-        Stop: when they differ: which of the two is meant cannot be known.
-    """
-    embedding = model.get_input_embeddings()
-    first = next(f"{name}.weight" for name, module in model.named_modules() if module is embedding)
-    for name in sorted(tied(model) & source.tensors.keys() - {first}):
-        if first not in source.tensors or source.tensors[name].shape != source.tensors[first].shape:
-            continue
-        if unless_coming and not (source.is_here(first) and source.is_here(name)):
-            continue
-        if not np.array_equal(source.bits(name), source.bits(first)):
-            raise Stop(
-                f"{source.path}: config.json says that embeddings are tied (tie_word_embeddings), and "
-                f"{name} is stored and differs from {first}: set the flag to false if it is a head of its "
-                "own, or remove the tensor"
-            )
 
 
 def held_in(source: Source, model: Any) -> dict[str, str]:

@@ -1,18 +1,12 @@
 """A Hugging Face model in memory, its weights in BF16, whatever the source stores."""
 
-import atexit
-import os
-import shutil
-from functools import lru_cache
-from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
-import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from pipeline.checkpoint.source import Source, check_remote_code
+from pipeline.checkpoint import remote_code
+from pipeline.checkpoint.source import Source
 from pipeline.config.schema import Model
 from pipeline.errors import Stop, one_line
 from pipeline.quantize import fit, keys, settings
@@ -33,7 +27,6 @@ def load(source: Source, model: Model, device: str) -> Any:
     """
     built = _from_config(source, model)
     fit.check(source, built)
-    fit.check_ties(source, built)
     known = built.state_dict().keys()
     weights = {name: tensor(source, name) for name in source.weights() if name in known}
     built.load_state_dict(weights, strict=False, assign=True)
@@ -80,28 +73,31 @@ class _NoMemory(TorchFunctionMode):
 
 
 def _from_config(source: Source, model: Model) -> Any:
-    """The model that config.json describes, every key of it accounted for; the source learns its dtypes."""
-    remote = check_remote_code(source.path, source.config, model.remote_code)
-    _keep_remote_code_here()
+    """The model built from a private copy of config.json and of the code that is pinned; no hub is asked.
+
+    Every key of config.json is accounted for, and the source learns the dtypes of the model.
+    """
+    folder, trusted = remote_code.for_model(source.path, model.remote_code)
+    remote_code.keep_modules_here()
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     where = str(source.path / "config.json")
     try:
-        config, given = settings.read(source.config, source.path, remote, where)
+        config, given = settings.read(source.config, folder, trusted, where)
         built = AutoModelForCausalLM.from_config(
             config,
-            trust_remote_code=remote,
+            trust_remote_code=trusted,
             dtype=torch.bfloat16,
             attn_implementation=model.attn_implementation,
         )
     except Stop:
         raise
-    except Exception as error:  # of the library, or of a model's own code
-        raise Stop(
-            f"no model can be built from {where}: {type(error).__name__}: {one_line(error)[:200]}"
-        ) from None
+    except Exception as error:  # a library's or the checkpoint's own: each has its family of exceptions
+        what = "its own code or " if trusted else ""
+        said = f"{type(error).__name__}: {one_line(error, folder=folder)[:200]}"
+        raise Stop(f"{source.path}: no model can be built from {what}config.json: {said}") from None
     keys.check(given, built, model.ignored_keys, where)
     source.held_in(fit.held_in(source, built))
     return built
@@ -114,22 +110,6 @@ def dtype(source: Source, name: str) -> torch.dtype:
 
 def tensor(source: Source, name: str) -> torch.Tensor:
     """A weight as the model uses it, on the CPU, in memory of its own."""
-    bits = np.array(source.bits(name))  # a copy: the model outlives the mapping and owns its weights
-    made = torch.from_numpy(bits)
+    made = torch.from_numpy(source.bits(name))
     wanted = dtype(source, name)
     return made if made.dtype == wanted else made.view(wanted)
-
-
-@lru_cache(maxsize=1)
-def _modules() -> Path:
-    folder = Path(mkdtemp(prefix="modules-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def _keep_remote_code_here() -> None:
-    """Point transformers' copy of remote code at a folder of this process: no home folder is written."""
-    os.environ["HF_MODULES_CACHE"] = str(_modules())
-    import transformers.dynamic_module_utils
-
-    vars(transformers.dynamic_module_utils)["HF_MODULES_CACHE"] = str(_modules())  # it was read at import

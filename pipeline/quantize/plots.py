@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.quantize.statistics import Found, kind
+from pipeline.screen import in_a_figure
 
 _BLUE, GREY, COLD = "#0072B2", "#666666", "#D55E00"
 _TITLES = {"input": "inputs of", "k_bmm": "keys", "v_bmm": "values"}
@@ -88,7 +89,7 @@ def convergence(found: Found) -> Any:
         top.fill_between(found.samples, low, 100, color=_BLUE, alpha=0.18, linewidth=0, label="95% are above")
         top.plot(found.samples, middle, "o-", color=_BLUE, markersize=4, label="median")
         top.plot(found.samples, worst, "v--", color=COLD, markersize=4, label="worst")
-        top.set(title=f"{title}\n{known.sum():,} quantizers", xscale="log", ylim=(-3, 105))
+        top.set(title=f"{in_a_figure(title)}\n{known.sum():,} quantizers", xscale="log", ylim=(-3, 105))
         bottom.plot(found.samples, done, "s-", color=GREY, markersize=4)
         bottom.set(xlabel="calibration samples", ylim=(-3, 105))
         _sample_ticks(bottom, found.samples)
@@ -115,7 +116,7 @@ def amax(found: Found) -> Any:
                 layers, low, high, color=_BLUE, alpha=0.18, linewidth=0, label="smallest to largest"
             )
         chart.plot(layers, middle, "o-", color=_BLUE, markersize=3, label="median")
-        chart.set(title=f"{title}\n{chosen.sum():,} quantizers", xlabel="layer", yscale="log")
+        chart.set(title=f"{in_a_figure(title)}\n{chosen.sum():,} quantizers", xlabel="layer", yscale="log")
         middle_of = float(np.sqrt(low.min() * high.max()))
         chart.set_ylim(min(low.min() / 1.3, middle_of / 3), max(high.max() * 1.3, middle_of * 3))
         chart.xaxis.get_major_locator().set_params(integer=True)

@@ -29,7 +29,6 @@ def check(config: QuantizeConfig, source: Source, tools: Toolchain) -> tuple[str
 
     with redirect_stdout(io.StringIO()):
         model = skeleton(source, config.model)
-        fit.check_ties(source, model, unless_coming=True)
         names = tuple(fit.further(source, model))
         _check_quantizers(config, source, model, modelopt)
     return names

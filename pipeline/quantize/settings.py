@@ -83,7 +83,7 @@ def _class_of(config: dict[str, Any], folder: Path, own_code: bool, where: str) 
     if config.get("pruned_heads"):
         raise Stop(f"{where} has pruned_heads: heads are not pruned here, give a source whose weights are")
     if own_code:
-        auto = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
+        auto = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True, local_files_only=True)
         return type(auto)
     name = config.get("model_type")
     if not isinstance(name, str) or not name:

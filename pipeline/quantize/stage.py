@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import stage
+from pipeline.calibration import tokenizer
 from pipeline.calibration.batches import BATCHING, Batch, batches, read_samples
-from pipeline.checkpoint import carried
+from pipeline.checkpoint import carried, ties
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import read_folder
 from pipeline.config.schema import QuantizeConfig
@@ -83,10 +84,11 @@ def make(
         Stop: when the device is missing, the source does not fit its model, or calibration fails.
     """
     activate(plan.tools)
+    ties.check(plan.source)
     device = choose_device(config.hardware.device)
     settle(config.hardware.threads, config.seed)
     tokens = read_samples(plan.samples_dir)
-    groups = list(batches(tokens, config.calibration, _pad_id(plan.source)))
+    groups = list(batches(tokens, config.calibration, _pad_id(config, plan.source)))
     chatter = io.StringIO()  # ModelOpt prints what it finds; a reader of the run may want it
     layerwise = config.engine.name == "layerwise"
     alike = sha256_json({"key": plan.key, "platform": numeric_platform(device)})  # layers may go together
@@ -199,8 +201,8 @@ def complete(folder: Path, plan: Plan) -> None:
     quant = json.loads((folder / QUANTIZATION).read_text(encoding="utf-8"))
     quantization = json.loads((folder / carried.CONFIG).read_text(encoding="utf-8"))["quantization_config"]
     if excluded := modules_of(names):
-        for listed, key in ((quant["quantization"], "exclude_modules"), (quantization, "ignore")):
-            listed[key] = [*(listed.get(key) or ()), *excluded]
+        for patterns, key in ((quant["quantization"], "exclude_modules"), (quantization, "ignore")):
+            patterns[key] = [*(patterns.get(key) or ()), *excluded]
         (folder / QUANTIZATION).write_text(json.dumps(quant, indent=4), encoding="utf-8")
     (folder / carried.CONFIG).write_text(carried.config(source.config, quantization), encoding="utf-8")
     carried.carry(source.path, plan.checkpoint_from["inputs"]["source"]["files"], folder)
@@ -220,10 +222,8 @@ def by_layer(amaxes: dict[str, float]) -> dict[int, dict[str, float]]:
     return dict(sorted(layers.items()))
 
 
-def _pad_id(source: Source) -> int:
+def _pad_id(config: QuantizeConfig, source: Source) -> int:
     """What pads: the tokenizer's padding token, or its end-of-sequence token, as ModelOpt's example does."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(source.path, trust_remote_code=False)
-    chosen = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    words = tokenizer.opened(source.path, config.model.remote_code)
+    chosen = words.pad_token_id if words.pad_token_id is not None else words.eos_token_id
     return int(chosen or 0)

@@ -4,6 +4,7 @@ An amax is written with as many digits as tell it from every other float.
 """
 
 import csv
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import Stop
+from pipeline.files import read_bytes
 from pipeline.quantize.statistics import Experts, Found
 
 COVERAGE = "calibration_coverage.csv"
 AMAX = "calibration_amax.csv"
 DATASETS = "calibration_datasets.csv"
+_LARGEST = 256 << 20  # bytes of a table
 _AT = "amax@"
 _FROM = "routed@"
 
@@ -91,14 +94,14 @@ def read(folder: Path, positions: int) -> Found:
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name
         raise Stop(f"{folder} has no {missing}: quantize with engine=layerwise and this version") from None
-    except (ValueError, IndexError, StopIteration) as error:
+    except (ValueError, IndexError, StopIteration, csv.Error) as error:
         raise Stop(f"the tables of {folder} are not what this version writes ({error})") from None
 
 
 def _read(path: Path) -> tuple[list[str], list[list[str]]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        table = csv.reader(file)
-        return next(table), list(table)
+    text = read_bytes(path, path.parent, _LARGEST).decode()
+    table = csv.reader(io.StringIO(text, newline=""))
+    return next(table), list(table)
 
 
 def _read_experts(path: Path, datasets: list[str]) -> list[Experts]:

@@ -3,11 +3,12 @@
 import ipaddress
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
 from pipeline.config.serving import Serving
-from pipeline.errors import Usage
+from pipeline.errors import Stop, Usage
 from pipeline.redact import hide
 
 
@@ -81,6 +82,28 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def check_owner(url: str, family: set[int]) -> None:
+    """Make sure that one of these processes listens at an address of this machine.
+
+    Where the kernel does not show us their sockets, nothing is checked.
+
+    Raises:
+        Stop: when none of them does: whoever answers there is somebody else.
+    """
+    port = urlsplit(url).port
+    for process in family:
+        try:
+            connections = psutil.Process(process).net_connections("tcp")
+        except psutil.NoSuchProcess:  # it has ended meanwhile
+            continue
+        except psutil.Error:
+            return
+        if any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in connections):
+            return
+    holder = _holder(port or 0) or "another process, of another user"
+    raise Stop(f"port {port} is answered by {holder}: stop it, or choose another with serving.port=…")
 
 
 def listener(port: int) -> int | None:

@@ -1,14 +1,17 @@
 """What a profile asks of an engine, and what a checkpoint is, as far as the two have to fit."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import json_files
+from pipeline.checkpoint.counts import check_counts
+from pipeline.checkpoint.source import quantization_of
 from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.config.serving import Flag, Serving
 from pipeline.errors import Stop, Usage
+from pipeline.files import plain
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _WIDTHS = ("moe_intermediate_size", "intermediate_size")
@@ -143,22 +146,22 @@ def facts(checkpoint: Path, config: dict[str, Any]) -> Facts:
         Usage: when the checkpoint holds no readable tensors, or its configuration lacks what is needed.
     """
     config = text_settings(config)
-    file = checkpoint / "config.json"
-    if lacking := [key for key in _NEEDED if config.get(key) is None]:
-        raise Usage(f"{file} lacks {', '.join(lacking)}")
+    if lacking := [key for key in _NEEDED if key not in config]:
+        raise Usage(f"{checkpoint / 'config.json'} lacks {', '.join(lacking)}")
     for key in (*_NEEDED, *_COUNTS):
         value = config.get(key)
-        if value is not None and (type(value) is not int or value < (key in _NEEDED)):
-            raise Usage(f"{file} says {key}={value!r}: a whole number is needed")
+        needed = key in _NEEDED
+        if (value is not None or needed) and (type(value) is not int or not needed <= value < 1 << 40):
+            raise Usage(
+                f"{checkpoint / 'config.json'} says {key}={plain(value, 40)}, which is no such number"
+            )
     try:
         tensors = read_folder(checkpoint)
+        check_counts(config, checkpoint, tensors.values())
+        outer = _outer(checkpoint)
+        inner = quantization_of(config, checkpoint)
     except Stop as stop:
         raise Usage(str(stop)) from None
-    outer = _json(checkpoint / "hf_quant_config.json").get("quantization")
-    outer = outer if isinstance(outer, dict) else {}
-    inner = config.get("quantization_config") or {}
-    if not isinstance(inner, dict):
-        raise Usage(f"{file}: quantization_config is not a JSON object")
     algorithm = str(inner.get("quant_algo") or outer.get("quant_algo") or "")
     scheme = inner.get("kv_cache_scheme")
     kv_bits = scheme.get("num_bits") if isinstance(scheme, dict) else None
@@ -166,9 +169,9 @@ def facts(checkpoint: Path, config: dict[str, Any]) -> Facts:
     return Facts(config, tensors, "NVFP4" in algorithm.upper(), kv_fp8)
 
 
-def _json(file: Path) -> dict[str, Any]:
+def _outer(checkpoint: Path) -> dict[str, Any]:
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        said = json_files.read(checkpoint / "hf_quant_config.json", checkpoint).get("quantization")
+    except FileNotFoundError:
         return {}
     return said if isinstance(said, dict) else {}

@@ -6,14 +6,13 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from pipeline import manifest, tracking
 from pipeline.config import ServeConfig, compose
 from pipeline.digest import readable_json
 from pipeline.progress import console, shown
 from pipeline.redact import redact
 from pipeline.reports import show
+from pipeline.screen import Screen
 from pipeline.serve import effective, truth
 from pipeline.serve.endpoint import Endpoint
 from pipeline.serve.engine import Prepared, prepare, stand_by, started
@@ -30,7 +29,7 @@ def run(overrides: list[str]) -> int:
         KeyboardInterrupt: when it was told to end; no process is left then.
     """
     config = compose(ServeConfig, "serve", overrides)
-    truth.questions(config.truth)
+    truth.prepare(config.truth)
     prepared = prepare(config.serving, config.checkpoint, config.work_dir)
     told: KeyboardInterrupt | None = None
     with tracking.opened(config.tracking, f"serve {config.serving.name}", config.work_dir) as tracker:
@@ -54,7 +53,7 @@ def run(overrides: list[str]) -> int:
 def describe(tracker: Tracker, prepared: Prepared) -> None:
     """What is started from what, into the tracked run, and the command line onto the screen."""
     command = prepared.command()
-    console.print(f"starts: {command}", markup=False, soft_wrap=True)
+    console.print(f"starts: {command}", soft_wrap=True)
     tracker.params({"serving": prepared.serving.model_dump(mode="json", exclude={"api_key_file"})})
     tracker.tags(_origin(prepared))
     tracker.text(command + "\n", "serve/command.txt")
@@ -65,7 +64,7 @@ def describe(tracker: Tracker, prepared: Prepared) -> None:
 def ask(config_truth: Any, endpoint: Endpoint, tracker: Tracker) -> truth.Verdicts:
     """The known questions, their verdicts on the screen and into the tracked run."""
     verdicts = truth.examine(endpoint, config_truth)
-    show([verdicts.section()], Console(highlight=False))
+    show([verdicts.section()], Screen())
     tracker.metrics({"truth/passed": float(verdicts.passed), "truth/asked": float(len(verdicts.given))})
     tracker.tags({"truth": f"{verdicts.name}: {'sound' if verdicts.sound else 'not sound'}"})
     tracker.text(readable_json(verdicts.described()), "serve/truth.json")
@@ -75,7 +74,7 @@ def ask(config_truth: Any, endpoint: Endpoint, tracker: Tracker) -> truth.Verdic
 def _serve(config: ServeConfig, endpoint: Endpoint, tracker: Tracker) -> None:
     tracker.metrics({"serve/ready_seconds": endpoint.ready_s})
     if found := effective.settings(config.serving, endpoint, config.checkpoint):
-        show([effective.tell(found, tracker)], Console(highlight=False))
+        show([effective.tell(found, tracker)], Screen())
     verdicts = ask(config.truth, endpoint, tracker)
     if config.truth.required:
         verdicts.require()
@@ -90,9 +89,9 @@ def _serve(config: ServeConfig, endpoint: Endpoint, tracker: Tracker) -> None:
         ("try it", f"curl {endpoint.url}/chat/completions{key} --json {shlex.quote(question)}"),
         ("stop it", "Ctrl-C"),
     )
-    out = Console(highlight=False)
+    out = Screen()
     for name, value in lines:
-        out.print(f"{name:<12} {redact(value)}", markup=False, soft_wrap=True)
+        out.print(f"{name:<12} {redact(value)}", soft_wrap=True)
     stand_by(endpoint)
 
 

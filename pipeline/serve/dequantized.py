@@ -1,39 +1,33 @@
 """A checkpoint in BF16, for engines that know no NVFP4: a sealed stage, made once for each checkpoint."""
 
 import os
-import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 
 from pipeline import manifest, stage
-from pipeline.checkpoint import fp8
-from pipeline.checkpoint.roles import role
-from pipeline.checkpoint.source import Source
-from pipeline.checkpoint.tensors import Tensor, digests, read_folder
 from pipeline.checkpoint.writer import Entry, Writer, layout
 from pipeline.digest import code_digest, file_table, readable_json
 from pipeline.errors import Stop, Usage
-from pipeline.nvfp4 import dequantize
+from pipeline.files import copied, listed
 from pipeline.progress import Bar, console, shown
-from pipeline.quantize import settings
+from pipeline.serve import layouts
 
 NAME = "dequantize"
 _CODE = (
     "serve/dequantized.py",
+    "serve/layouts.py",
+    "checkpoint/reading.py",
+    "checkpoint/shards.py",
     "checkpoint/source.py",
     "checkpoint/tensors.py",
     "checkpoint/writer.py",
     "nvfp4",
-    "quantize/settings.py",
-    "quantize/spelling.py",
 )
-_SCALES = (".weight_scale", ".weight_scale_2", ".input_scale")
-_COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.py")
+_COPIED = (".json", ".jinja", ".txt", ".model", ".py")
 _REPLACED = ("config.json", "hf_quant_config.json", "model.safetensors.index.json", manifest.NAME)
 
 
@@ -42,23 +36,19 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
 
     A weight is bf16(value(code) · (float32(weight_scale) · weight_scale_2)); FP8 ones are as `Source` reads
     them. Input and KV scales are left out, everything else is as stored. `config` is its config.json.
+    Every byte of the checkpoint, and of a copy that is used again, is read and held to its digest.
 
     Raises:
-        Usage: when it is quantized in another way, or larger than this machine's memory.
-        Stop: when it is damaged, or not what was sealed.
+        Usage: when its layout is not known, it is not what was sealed, or larger than this machine's memory.
+        Stop: when it, or the copy, is damaged.
     """
-    said = config.get("quantization_config")
-    spelled = settings.in_pinned_words(config, str(checkpoint / "config.json"))
-    if not said:
-        if translated := sorted(key for key in spelled if spelled[key] != config.get(key)):
-            raise Usage(
-                f"{checkpoint / 'config.json'} is written by a newer transformers: the pinned one would "
-                f"compute with its own {', '.join(translated)}; serve it with another profile of conf/serving"
-            )
+    weights = layouts.readable(checkpoint, config, len(os.sched_getaffinity(0)))
+    if weights is None:
+        held_to_seal(checkpoint)
         return checkpoint
-    tensors, bits = _weights(checkpoint, said)
-    check_memory(tensors.values())
-    files = _files(checkpoint)
+    entries, bits = weights
+    check_memory(entries.values())
+    files = held_to_seal(checkpoint) or _read_files(checkpoint)
     key = manifest.key_of(NAME, {}, {"checkpoint": files}, {"code": code_digest(*_CODE)})
     final = work_dir / "dequantized" / f"{checkpoint.resolve().name}-{key[:12]}"
     try:
@@ -66,15 +56,14 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
             return final
     except Stop:
         raise Stop(f"{shown(final)} is damaged: remove it, it will be made again") from None
-    _hold_to_seal(checkpoint, files)
-    console.print(f"{shown(checkpoint)} is dequantized to {shown(final)}", markup=False)
-    with stage.building(final) as partial:
-        _write(tensors, bits, partial)
-        plain = {name: value for name, value in spelled.items() if name != "quantization_config"}
-        (partial / "config.json").write_text(readable_json(plain), encoding="utf-8")
-        for path in sorted(path for pattern in _COPIED for path in checkpoint.glob(pattern)):
-            if path.name not in _REPLACED:
-                shutil.copyfile(path, partial / path.name)
+
+    def make(partial: Path) -> dict[str, Any]:
+        console.print(f"{shown(checkpoint)} is dequantized to {shown(final)}", markup=False)
+        _write(entries, bits, partial)
+        (partial / "config.json").write_text(readable_json(plain(config)), encoding="utf-8")
+        for name in sorted(files):
+            if name.endswith(_COPIED) and "/" not in name and name not in _REPLACED:
+                copied(checkpoint / name, checkpoint, partial / name)
         body = {
             "stage": NAME,
             "key": key,
@@ -83,10 +72,27 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
             "toolchain": {"code": code_digest(*_CODE)},
             "seeds": {},
             "platform": {},
-            "statistics": {"tensors": len(tensors)},
+            "statistics": {"tensors": len(entries)},
         }
-        stage.seal(partial, final, body)
+        return stage.seal(partial, final, body)
+
+    stage.once(final, key, make)
     return final
+
+
+def held_to_seal(checkpoint: Path) -> dict[str, Any] | None:
+    """Size and sha256 of every file of a sealed checkpoint, each byte read now; None if it was never sealed.
+
+    Raises:
+        Usage: when a file is not what was sealed, or one was added that would be loaded.
+    """
+    if not (checkpoint / manifest.NAME).exists():
+        return None
+    try:
+        files: dict[str, Any] = stage.intact(checkpoint)["outputs"]["files"]
+    except Stop as stop:
+        raise Usage(str(stop)) from None
+    return files
 
 
 def check_memory(entries: Iterable[Entry]) -> None:
@@ -99,66 +105,29 @@ def check_memory(entries: Iterable[Entry]) -> None:
         )
 
 
-def _weights(checkpoint: Path, said: dict[str, Any]) -> tuple[dict[str, Entry], Callable[[str], np.ndarray]]:
-    """What the copy holds, by name, and what gives the bits of each."""
-    if said.get("quant_method") == "fp8":
-        source = Source(checkpoint)
-        fp8.check(source.tensors, source.block, checkpoint)
-        names = source.weights()
-        return {
-            name: Entry(name, source.dtype(name), source.tensors[name].shape) for name in names
-        }, source.bits
-    if said.get("quant_algo") != "NVFP4":
-        named = said.get("quant_algo") or said.get("quant_method")
-        raise Usage(f"{checkpoint} is quantized as {named}: transformers_cpu serves NVFP4, FP8 and BF16")
-    tensors = read_folder(checkpoint)
-    entries = {}
-    for name, tensor in sorted(tensors.items()):
-        packed = f"{name}_scale_2" in tensors
-        if name.endswith(_SCALES) or role(name).startswith("KV cache"):
-            continue
-        shape = (*tensor.shape[:-1], 2 * tensor.shape[-1]) if packed else tensor.shape
-        entries[name] = Entry(name, "BF16" if packed else tensor.dtype, shape)
-    return entries, lambda name: _bits(tensors, name)
+def _read_files(checkpoint: Path) -> dict[str, Any]:
+    """Size and sha256 of every file at the top, hidden ones left out."""
+    return file_table(checkpoint, listed(checkpoint))
 
 
-def _bits(tensors: dict[str, Tensor], name: str) -> np.ndarray:
-    """A weight as BF16 bits if it is packed, as stored otherwise."""
-    if f"{name}_scale_2" not in tensors:
-        return tensors[name].bits()
-    if f"{name}_scale" not in tensors:
-        raise Stop(f"{name}_scale is missing: the checkpoint is damaged, see verify")
-    cores = len(os.sched_getaffinity(0))
-    scale_2 = tensors[f"{name}_scale_2"].bits().reshape(())
-    packed, scale = tensors[name].bits(), tensors[f"{name}_scale"].bits()
-    return dequantize(packed, scale, np.float32(scale_2), threads=cores)
+def plain(config: dict[str, Any]) -> dict[str, Any]:
+    """config.json without what it says of a quantization, also for its text model."""
+    kept = {name: value for name, value in config.items() if name != "quantization_config"}
+    if isinstance(inner := kept.get("text_config"), dict):
+        kept["text_config"] = {name: value for name, value in inner.items() if name != "quantization_config"}
+    return kept
 
 
-def _files(checkpoint: Path) -> dict[str, Any]:
-    """Size and sha256 of every file: from its manifest where there is one, read otherwise."""
-    if (checkpoint / manifest.NAME).exists():
-        sealed: dict[str, Any] = manifest.read(checkpoint)["outputs"]["files"]
-        return sealed
-    return file_table(checkpoint, [p for p in checkpoint.iterdir() if p.is_file() and p.name[0] != "."])
-
-
-def _hold_to_seal(checkpoint: Path, files: dict[str, Any]) -> None:
-    """Raises Stop for a sealed file that is not what was sealed."""
-    with Bar("checking", len(files), "files") as bar:
-        for name, said in files.items():
-            path = checkpoint / name
-            if not path.is_file() or digests(path, [])[0] != said["sha256"]:
-                raise Stop(f"{path} is not what was sealed: see verify checkpoint={checkpoint}")
-            bar.advance()
-
-
-def _write(entries: dict[str, Entry], bits: Callable[[str], np.ndarray], target: Path) -> None:
+def _write(entries: dict[str, Entry], bits: layouts.Bits, target: Path) -> None:
     """Shard after shard, one tensor in memory at a time."""
     parameters = sum(prod(entry.shape) for entry in entries.values())
     with Writer(target, layout(list(entries.values()), parameters)) as writer:
         writer.allocate()
         with Bar("dequantizing", len(entries), "tensors") as bar:
             for name in entries:
-                writer.write(name, bits(name))
+                try:
+                    writer.write(name, bits(name))
+                except ValueError as error:
+                    raise Stop(f"{name} cannot be read: {error}; see verify") from None
                 bar.advance()
         writer.sync()

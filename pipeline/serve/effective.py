@@ -14,8 +14,10 @@ from pipeline.config.serving import Serving
 from pipeline.digest import readable_json
 from pipeline.progress import console
 from pipeline.reports import Section
+from pipeline.screen import quoted
 from pipeline.serve import client
 from pipeline.serve.endpoint import Endpoint
+from pipeline.serve.logs import both_ends
 from pipeline.tracking import Tracker
 
 # What is looked for in a log, and in the engine's sources by tests/serve/test_effective.py.
@@ -66,20 +68,22 @@ def settings(serving: Serving, endpoint: Endpoint, checkpoint: Path) -> list[Set
     if serving.engine == "transformers":
         return []
     scales = any(name.endswith(".k_scale") for name in read_folder(checkpoint))
-    log = endpoint.log.read_text(encoding="utf-8", errors="replace") if endpoint.log.exists() else ""
+    log = both_ends(endpoint.log)
     if serving.engine == "vllm":
         return vllm(serving, log, scales)
     try:
         info = client.look(endpoint.url.removesuffix("/v1") + "/server_info", endpoint.api_key)
     except client.NoAnswer as error:
-        console.print(f"SGLang does not tell its settings: {error}", markup=False, soft_wrap=True)
+        console.print(f"SGLang does not tell its settings: {error}", soft_wrap=True)
         info = {}
     return sglang(serving, info, log, scales)
 
 
 def sglang(serving: Serving, info: dict[str, Any], log: str, scales: bool) -> list[Setting]:
     """The profile's flags and the backends beside SGLang's /server_info and log."""
-    state: dict[str, Any] = next(iter(info.get("internal_states") or []), {})
+    states = info.get("internal_states")
+    first = states[0] if isinstance(states, list) and states else None
+    state: dict[str, Any] = first if isinstance(first, dict) else {}
     asked = {_field(name, _SGLANG_FIELDS): value for name, value in serving.flags.items()}
     if asked.pop(_FUSION, False):
         asked["flashinfer_allreduce_fusion_backend"] = "auto"
@@ -101,7 +105,7 @@ def sglang(serving: Serving, info: dict[str, Any], log: str, scales: bool) -> li
 def vllm(serving: Serving, log: str, scales: bool) -> list[Setting]:
     """The profile's flags and the backends beside what vLLM logged."""
     config = re.search(VLLM_CONFIG, log)
-    told = dict(re.findall(r"(\w+)=([^\s,]+)", config.group(2))) if config else {}
+    told = dict(re.findall(r"\b(\w++)=([^\s,]+)", config.group(2))) if config else {}
     found = []
     for name, value in serving.flags.items():
         field = _VLLM_FIELDS.get(name.replace("-", "_"))
@@ -134,7 +138,7 @@ def tell(found: list[Setting], tracker: Tracker) -> Section:
         if setting.differs:
             console.print(
                 f"warning: {setting.name}={setting.asked} was asked and {setting.effective} is what runs",
-                markup=False, soft_wrap=True,
+                soft_wrap=True,
             )  # fmt: skip
     tracker.params({"effective": {_key(s.name): s.effective for s in found if s.effective is not None}})
     tracker.metrics({"serve/settings_that_differ": float(sum(setting.differs for setting in found))})
@@ -156,7 +160,8 @@ def _value(found: list[Setting], name: str) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+    """A value as a line of text; lists and objects, which no setting of ours is, by their beginning."""
+    return None if value is None else quoted(str(value), 2000)
 
 
 def _key(name: str) -> str:

@@ -1,7 +1,6 @@
 """A running engine as a context: started, waited for, watched, and gone with all its processes at the end."""
 
 import json
-import os
 import shlex
 import threading
 import time
@@ -13,12 +12,23 @@ from typing import Any
 
 import psutil
 from rich.status import Status
+from rich.text import Text
 
+from pipeline import children, json_files
+from pipeline.checkpoint import remote_code
+from pipeline.checkpoint.counts import check_counts
+from pipeline.checkpoint.shards import has_weights, read_otherwise
+from pipeline.checkpoint.source import quantization_of
+from pipeline.checkpoint.tensors import read_folder
 from pipeline.config.serving import Serving
+from pipeline.digest import readable_json
 from pipeline.errors import Stop, Usage
+from pipeline.files import check_handed
 from pipeline.progress import console, shown
+from pipeline.quantize import settings
 from pipeline.redact import STRUCK, is_secret, redact
-from pipeline.serve import address, client, dequantized, remote_code
+from pipeline.screen import on_one_line, quoted
+from pipeline.serve import address, client, dequantized
 from pipeline.serve.endpoint import Endpoint
 from pipeline.serve.launch import Launch, launch, served_name
 from pipeline.serve.logs import last_line, last_lines, out_of_memory
@@ -27,6 +37,7 @@ from pipeline.serve.process import Supervised
 
 _LOOK_EVERY = 0.2  # seconds
 _LINE_EVERY = 10.0  # seconds, where there is no terminal
+_TRUST = "trust-remote-code"
 _GRACE_S = {"sglang": 20.0, "vllm": 20.0, "transformers": 2.0}  # which would finish what it generates
 
 
@@ -62,6 +73,8 @@ def running(serving: Serving, checkpoint: Path, work_dir: Path) -> Iterator[Endp
 def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
     """Everything that can be known before a start. For transformers, the checkpoint is dequantized.
 
+    The engine is given a folder of its own beside its log: the checkpoint, with no code but what is pinned.
+
     Raises:
         Usage: when something is wrong with the request.
     """
@@ -69,16 +82,30 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
     key = address.read_key(serving.api_key_file)
     port = address.free_port(serving)
     config = read_config(checkpoint)
-    own_code = serving.engine == "transformers" or bool(serving.flags.get("trust-remote-code"))
-    if own_code and remote_code.needed(checkpoint, config, serving.remote_code):
-        serving = serving.model_copy(update={"flags": serving.flags | {"trust-remote-code": True}})
+    found = remote_code.read(checkpoint)
+    code = _own_code(found, serving)
+    if bool(serving.flags.get(_TRUST)) != bool(code):
+        serving = serving.model_copy(update={"flags": serving.flags | {_TRUST: bool(code)}})
     name = served_name(serving, checkpoint)
     serving = serving.model_copy(update={"served_model_name": name})
     warnings = preflight(serving, checkpoint, config, work_dir)
-    model = checkpoint
+    weights, plain = checkpoint, None
     if serving.engine == "transformers":
-        model = dequantized.folder(checkpoint, config, work_dir)
-    command = launch(serving, model, port)
+        weights = dequantized.folder(checkpoint, config, work_dir)
+        if weights == checkpoint and (other := read_otherwise(checkpoint)) is not None:
+            raise Usage(
+                f"{checkpoint} holds {other} beside the files of its index, and transformers would load it "
+                "instead of them: move it away"
+            )
+        checked: dict[str, Any] = json.loads(found.settings["config.json"])
+        words = settings.in_pinned_words(checked, str(checkpoint / "config.json"))
+        plain = readable_json(dequantized.plain(words)).encode()
+    else:
+        dequantized.held_to_seal(checkpoint)
+    log_folder = _log_folder(serving.name, work_dir)
+    private = log_folder / "model" / checkpoint.resolve().name
+    remote_code.for_engine(found, code, weights, private, plain)
+    command = launch(serving, private, port)
     endpoint = Endpoint(
         url=address.url(serving, port),
         model=name,
@@ -86,9 +113,23 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
         tokenizer=checkpoint if (checkpoint / "tokenizer_config.json").is_file() else None,
         engine=serving.engine,
         pid=0,
-        log=_log_folder(serving.name, work_dir) / "engine.log",
+        log=log_folder / "engine.log",
     )
     return Prepared(serving, checkpoint, command, endpoint, tuple(warnings))
+
+
+def _own_code(found: remote_code.Code, serving: Serving) -> dict[str, bytes]:
+    """The checkpoint's code that the engine may run, every file of it pinned; none where it runs none.
+
+    transformers runs whatever code a checkpoint names, SGLang and vLLM only when they are told to.
+
+    Raises:
+        Usage: for a file that nobody has pinned.
+    """
+    may_run = serving.engine == "transformers" or bool(serving.flags.get(_TRUST))
+    if not may_run or not found.of_anything():
+        return {}
+    return found.pinned(serving.remote_code or remote_code.known_pins(found), "serving.remote_code")
 
 
 @contextmanager
@@ -96,7 +137,7 @@ def started(prepared: Prepared) -> Iterator[Endpoint]:
     """The prepared engine, once it answers. Raises as `running` does."""
     log = prepared.endpoint.log
     (log.parent / "command.txt").write_text(prepared.command() + "\n", encoding="utf-8")
-    environment = os.environ | prepared.launch.environment
+    environment = children.environment(prepared.launch.environment)
     with Supervised(prepared.launch.argv, environment, log, _GRACE_S[prepared.serving.engine]) as engine:
         endpoint = replace(prepared.endpoint, pid=engine.pid)
         endpoint = replace(endpoint, ready_s=_until_ready(prepared.serving, endpoint, engine))
@@ -119,67 +160,96 @@ def stand_by(endpoint: Endpoint) -> None:
 def _until_ready(serving: Serving, endpoint: Endpoint, engine: Supervised) -> float:
     """Seconds until the engine has given its first answer."""
     begun = said = time.monotonic()
-    first = _FirstAnswer(endpoint, serving.ready_timeout_s)
+    first = _FirstAnswer(endpoint, engine, serving.ready_timeout_s)
     first.start()
-    with Status(f"{serving.name} starts", console=console) as status:
+    with Status(Text(f"{serving.name} starts"), console=console) as status:
         while first.is_alive():
             first.join(_LOOK_EVERY)
             elapsed = time.monotonic() - begun
             if engine.ended():
                 raise Stop(ended_badly(endpoint, engine.status()))
             if elapsed > serving.ready_timeout_s:
-                raise Stop(
-                    f"{serving.name} was not ready after {elapsed:.0f} s and was stopped "
-                    f"(serving.ready_timeout_s={serving.ready_timeout_s:g})" + _said(endpoint)
-                )
-            now = f"{serving.name} starts: {elapsed:.0f} s, {last_line(endpoint.log)[:100]}"
-            status.update(now)
+                raise Stop(_late(serving, endpoint, elapsed))
+            now = on_one_line(f"{serving.name} starts: {elapsed:.0f} s, {last_line(endpoint.log)[:100]}")
+            status.update(Text(now))
             if not console.is_terminal and time.monotonic() - said > _LINE_EVERY:
                 said = time.monotonic()
-                console.print(now, markup=False)
+                console.print(now)
     if first.failed is not None:
         time.sleep(_LOOK_EVERY)  # one that dies drops its connections first
         if engine.ended():
             raise Stop(ended_badly(endpoint, engine.status()))
         raise Stop(f"{serving.name} started and cannot answer: {first.failed}" + _said(endpoint))
+    if not first.answered:
+        raise Stop(_late(serving, endpoint, time.monotonic() - begun))
     return time.monotonic() - begun
 
 
-class _FirstAnswer(threading.Thread):
-    """Asks until there is one: an open port is not yet a loaded model."""
+def _late(serving: Serving, endpoint: Endpoint, seconds: float) -> str:
+    return (
+        f"{serving.name} was not ready after {seconds:.0f} s and was stopped "
+        f"(serving.ready_timeout_s={serving.ready_timeout_s:g})" + _said(endpoint)
+    )
 
-    def __init__(self, endpoint: Endpoint, timeout_s: float) -> None:
+
+class _FirstAnswer(threading.Thread):
+    """Asks until there is one: an open port is not yet a loaded model, nor that of the engine we started.
+
+    It is ready when `answered`, and only then: whatever else ends the thread has `failed`, or came too late.
+    """
+
+    def __init__(self, endpoint: Endpoint, engine: Supervised, timeout_s: float) -> None:
         super().__init__(daemon=True)
+        self.answered = False
         self.failed: str | None = None
-        self._endpoint = endpoint
+        self._endpoint, self._engine = endpoint, engine
         self._end = time.monotonic() + timeout_s
 
     def run(self) -> None:
-        """Wait for health, then for one token."""
+        """Wait for health, make sure who it is, then ask for one token."""
+        try:
+            self.answered = self._healthy() and self._answers()
+        except (client.NoAnswer, Stop) as error:
+            self.failed = str(error)
+        except Exception as error:
+            self.failed = f"asking it failed with {type(error).__name__}: {quoted(str(error))}"
+
+    def _healthy(self) -> bool:
         pause = _LOOK_EVERY
         while not client.healthy(self._endpoint.url):
             if time.monotonic() > self._end:
-                return
+                return False
             time.sleep(pause)
             pause = min(1.1 * pause, 2.0)  # engines log each look, and SGLang compiles for minutes
+        return True
+
+    def _answers(self) -> bool:
+        """Raises Stop when another process answers, or for another model, before it is shown the key."""
+        address.check_owner(self._endpoint.url, self._engine.family())
+        name = self._endpoint.model
+        names = client.models(self._endpoint.url, self._endpoint.api_key, self._left())
+        if name not in names:
+            raise Stop(f"it serves {quoted(', '.join(names))}, not {quoted(name)}")
         question = [{"role": "user", "content": "Hello"}]
-        left = max(1.0, self._end - time.monotonic())
-        try:
-            client.ask(self._endpoint.url, self._endpoint.model, self._endpoint.api_key, question, 1, left)
-        except client.NoAnswer as error:
-            self.failed = str(error)
+        client.ask(self._endpoint.url, name, self._endpoint.api_key, question, 1, self._left())
+        return True
+
+    def _left(self) -> float:
+        return max(1.0, self._end - time.monotonic())
 
 
 def read_config(checkpoint: Path) -> dict[str, Any]:
     """A checkpoint's config.json. Raises Usage when there is none that can be read."""
     try:
-        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+        config = json_files.read(checkpoint / "config.json", checkpoint, infinite=True)
+        check_handed(checkpoint)
+        quantization_of(config, checkpoint)
+        if has_weights(checkpoint):
+            check_counts(config, checkpoint, read_folder(checkpoint).values())
     except FileNotFoundError:
         raise Usage(f"checkpoint={checkpoint} is no checkpoint folder: it has no config.json") from None
-    except (OSError, ValueError) as error:
-        raise Usage(f"{checkpoint / 'config.json'} cannot be read: {error}") from None
-    if not isinstance(config, dict):
-        raise Usage(f"{checkpoint / 'config.json'} is no configuration: it holds no JSON object")
+    except Stop as error:
+        raise Usage(str(error)) from None
     return config
 
 
@@ -193,7 +263,7 @@ def ended_badly(endpoint: Endpoint, status: int | None) -> str:
 
 
 def _said(endpoint: Endpoint) -> str:
-    lines = "".join(f"\n  {line}" for line in last_lines(endpoint.log))
+    lines = "".join(f"\n  {on_one_line(line)}" for line in last_lines(endpoint.log))
     return f"; its log, {shown(endpoint.log)}, ends:{lines or ' (it is empty)'}"
 
 

@@ -35,9 +35,9 @@ def settle(findings: Iterable[Finding]) -> list[str]:
     refusals = [finding.sentence for finding in found if finding.refuses]
     warnings = [finding.sentence for finding in found if not finding.refuses]
     for sentence in refusals[1:]:
-        console.print(f"refused: {sentence}", markup=False, soft_wrap=True)
+        console.print(f"refused: {sentence}", soft_wrap=True)
     for sentence in warnings:
-        console.print(f"warning: {sentence}", markup=False, soft_wrap=True)
+        console.print(f"warning: {sentence}", soft_wrap=True)
     if refusals:
         raise Usage(refusals[0])
     return warnings

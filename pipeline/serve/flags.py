@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from pipeline import children
 from pipeline.config.serving import Serving
 from pipeline.digest import sha256_json
 from pipeline.environments import program
@@ -56,6 +57,7 @@ def ask(engine: str, profiles: list[Serving]) -> dict[str, Any]:
         done = subprocess.run(
             [python, "-P", parsers.__file__, engine],
             input=json.dumps(asked), capture_output=True, text=True, timeout=_LONGEST_S, check=False,
+            env=children.environment(),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise Stop(f"{engine} could not be imported in {_LONGEST_S:.0f} s: try {python} by hand") from None

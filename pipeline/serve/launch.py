@@ -11,9 +11,13 @@ from pipeline.serve import keyed
 EXTRA: dict[str, Extra] = {"sglang": "serve", "vllm": "vllm"}  # whose environment an engine runs in
 _MODULE = {"sglang": "sglang.launch_server", "vllm": "vllm.entrypoints.openai.api_server"}
 _MODEL = {"sglang": "model-path", "vllm": "model"}
-_QUIET = {  # nothing is fetched, and nobody is told
+_CLOSED = {  # nothing is fetched, and nothing in the working folder is imported
     "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PYTHONSAFEPATH": "1",
+}
+_QUIET = {  # nobody is told
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
 }
@@ -42,7 +46,8 @@ def launch(serving: Serving, model: Path, port: int) -> Launch:
         start = [str(python), "-m", module]
     else:
         start = [str(python), "-P", keyed.__file__, str(serving.api_key_file.absolute()), module]
-    return Launch((*start, *arguments(serving, model, port)), _QUIET | serving.environment)
+    variables = _CLOSED | _QUIET | _modules(model) | serving.environment
+    return Launch((*start, *arguments(serving, model, port)), variables)
 
 
 def served_name(serving: Serving, model: Path) -> str:
@@ -59,15 +64,15 @@ def arguments(serving: Serving, model: Path, port: int) -> list[str]:
 
 def _transformers(serving: Serving, model: Path, port: int) -> Launch:
     first = ("-m", "pipeline.serve.transformers_server")
-    told = (f"--force-model={model}", f"--served-model-name={served_name(serving, model)}")
+    told = (f"--force-model={model.absolute()}", f"--served-model-name={served_name(serving, model)}")
     rest = options(serving.flags | {"host": serving.host, "port": port})
-    offline = {
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_MODULES_CACHE": str(model.parent / ".modules"),  # its copy of the checkpoint's own code
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    return Launch((sys.executable, *first, *told, *rest), offline | serving.environment)
+    variables = _CLOSED | _modules(model) | {"CUDA_VISIBLE_DEVICES": ""} | serving.environment
+    return Launch((sys.executable, *first, *told, *rest), variables)
+
+
+def _modules(model: Path) -> dict[str, str]:
+    """Where transformers keeps its own copy of a model's code: in a fresh folder without other code."""
+    return {"HF_MODULES_CACHE": str(model.absolute().parent / "modules")}
 
 
 def options(flags: dict[str, Flag]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What an engine's log says about how it ended."""
+"""What an engine's log says: how the engine ended, what it does. However large, a part of it is read."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 from pipeline.redact import redact
 
 _READ = 256 * 1024  # bytes from the end
-_TRACKED = 8 << 20  # of them in the tracked run
+_TRACKED = 8 << 20  # of them in the tracked run; as many from the beginning, where settings are logged
+_LONGEST = 16 << 10  # characters of a line, of which nobody reads more
 _FRAME = re.compile(r'^\s*(File ".*", line \d+|Traceback \(most recent call last\)|\^+|~+[\^~]*)')
 _OUR_OWN_LOOK = '"GET /health HTTP'  # whether it is ready yet
 _EXCEPTION = re.compile(r"(^|\s)[\w.]*(Error|Exception): ")
@@ -54,6 +55,15 @@ def whole(log: Path) -> str:
     return "\n".join(_end_of(log, _TRACKED)) + "\n"
 
 
+def both_ends(log: Path) -> str:
+    """All of it, or the first and the last megabytes of one that has grown large; long lines are cut."""
+    if not log.exists() or log.stat().st_size <= 2 * _TRACKED:
+        return "\n".join(_end_of(log, 2 * _TRACKED))
+    with log.open("rb") as file:
+        first = _cut(file.read(_TRACKED))
+    return "\n".join([*first, *_end_of(log, _TRACKED)])
+
+
 def out_of_memory(log: Path, engine: str, status: int | None) -> str | None:
     """What to do about it, when memory is what has run out."""
     if any(_OUT_OF_MEMORY.search(line) for line in _end_of(log)):
@@ -68,4 +78,10 @@ def _end_of(log: Path, size: int = _READ) -> list[str]:
         return []
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - size))
-        return file.read().decode(errors="replace").replace("\r", "\n").splitlines()
+        return _cut(file.read(size))
+
+
+def _cut(data: bytes) -> list[str]:
+    """Lines, none too long."""
+    text = data.decode(errors="replace").replace("\r", "\n").removesuffix("\n")
+    return [line[:_LONGEST] for line in text.split("\n")]

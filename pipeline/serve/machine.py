@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline import children
+
 _QUERY = "index,uuid,name,compute_cap,memory.total,memory.used,driver_version"
 
 
@@ -33,7 +35,7 @@ def machine(environment: Mapping[str, str]) -> Machine:
     try:
         told = subprocess.run(
             ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=60, check=False, env=children.environment(),
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return Machine((), None)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -12,8 +13,11 @@ from typing import Any
 
 import psutil
 
+from pipeline import children
 from pipeline.errors import Stop
 from pipeline.serve import supervisor
+
+_LOOK_EVERY_S = 2.0
 
 
 class Supervised:
@@ -30,9 +34,11 @@ class Supervised:
         """
         self._grace_s = grace_s
         self._status: int | None = None
+        self._memory, self._looked = 0, time.monotonic()
         self._supervisor = subprocess.Popen(
             [sys.executable, "-I", "-S", supervisor.__file__],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+            env=children.environment(),
         )  # fmt: skip
         order = {"argv": argv, "environment": environment, "log": str(log.absolute()), "grace_s": grace_s}
         said: dict[str, Any] = {}
@@ -62,6 +68,20 @@ class Supervised:
             return False
         self._supervisor.wait()
         return True
+
+    def family(self) -> set[int]:
+        """The engine and everything that it started, also what has lost its parent."""
+        try:
+            return {child.pid for child in psutil.Process(self._supervisor.pid).children(recursive=True)}
+        except psutil.Error:  # it has just ended
+            return set()
+
+    def memory(self) -> int:
+        """Bytes that all of it holds; looked up every few seconds at most."""
+        if time.monotonic() - self._looked > _LOOK_EVERY_S:
+            self._memory = sum(map(_resident, self.family()))
+            self._looked = time.monotonic()
+        return self._memory
 
     def status(self) -> int | None:
         """Its exit status, negative for a signal; None when nobody has seen it end. Waits for its end."""
@@ -104,3 +124,10 @@ class Supervised:
         line = self._supervisor.stdout.readline()
         said: dict[str, Any] = json.loads(line) if line else {}
         return said
+
+
+def _resident(process: int) -> int:
+    try:
+        return int(psutil.Process(process).memory_info().rss)
+    except psutil.Error:  # it has ended meanwhile
+        return 0

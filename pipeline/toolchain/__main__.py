@@ -11,9 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from pipeline.screen import Screen
 from pipeline.toolchain import installed as installation
 from pipeline.toolchain.folder import DEFAULT_ROOT, NONE, blueprint, materialise, state
 from pipeline.toolchain.installed import Installed
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
         for patch in () if name == NONE else declared.chain(name):
             table.add_row("", patch.file.split("-")[0], patch.title, _upstream(patch, declared, found), "")
         table.add_section()
-    Console().print(table)
+    Screen().print(table)
     for trouble in dict.fromkeys(troubles):
         print(trouble, file=sys.stderr)
     return 1 if troubles else 0

@@ -4,17 +4,16 @@ Whatever stands under the final name is whole: it is built beside it, forced to 
 `toolchain.json` and renamed, all under a lock that dies with its process.
 """
 
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.digest import all_files, readable_json, sha256_file, sha256_json
 from pipeline.disk import force_to_disk
+from pipeline.errors import explained
+from pipeline.locks import alone
 from pipeline.toolchain import installed as installation
 from pipeline.toolchain.installed import MARKER, Installed
 from pipeline.toolchain.series import (
@@ -43,7 +42,11 @@ class PatchedFile:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A package with a patch series. `path` goes on the import path and is no part of the identity."""
+    """A package with a patch series. `path`, where its files lie, is no part of the identity.
+
+    `content` has the sha256 of each file by its name below `path`. Nothing is imported from there, see
+    `activate`.
+    """
 
     package: str
     version: str
@@ -53,6 +56,7 @@ class Toolchain:
     patches: tuple[tuple[str, str], ...]
     imports: str
     path: Path = field(compare=False)
+    content: dict[str, str] = field(compare=False, repr=False)
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says of it: JSON values, no path, no time."""
@@ -68,12 +72,11 @@ class Toolchain:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """A series worked out in memory: the toolchain, its texts, and every file that its folder has to hold."""
+    """A series worked out in memory: the toolchain, and the texts of the files that it changes."""
 
     toolchain: Toolchain
     installed: Installed
     texts: dict[str, str]
-    expected: dict[str, str]
 
 
 def materialise(
@@ -90,13 +93,16 @@ def materialise(
         ToolchainError: when the installed package is not the released one, a patch does not apply, or
             the folder is not what was sealed.
     """
-    plan = blueprint(series, root, site=site, patches=patches)
-    final = plan.toolchain.path
-    if series == NONE or state(plan) == "present":
-        return plan.toolchain
-    with _locked(final.parent):
-        if state(plan) == "absent":  # another process may have made it while this one waited
-            _build(plan)
+    try:
+        plan = blueprint(series, root, site=site, patches=patches)
+        if series != NONE and state(plan) == "absent":
+            final = plan.toolchain.path
+            final.parent.mkdir(parents=True, exist_ok=True)
+            with alone(final.parent / ".lock", f"making {final.name}", waits=True):
+                if state(plan) == "absent":  # another process may have made it while this one waited
+                    _build(plan)
+    except OSError as error:
+        raise ToolchainError(explained(error)) from None
     return plan.toolchain
 
 
@@ -125,6 +131,7 @@ def blueprint(
     }
     digest = sha256_json(identity)
     name = f"{found.package}-{found.version}-{series}-{digest[:16]}"
+    content = found.files | found.info | after
     toolchain = Toolchain(
         package=found.package,
         version=found.version,
@@ -134,13 +141,14 @@ def blueprint(
         patches=patched,
         imports=declared.imports,
         path=found.site if series == NONE else _place(name, root or DEFAULT_ROOT),
+        content=content,
     )
-    return Blueprint(toolchain, found, texts, found.files | found.info | after)
+    return Blueprint(toolchain, found, texts)
 
 
 def _place(name: str, root: Path) -> Path:
     """Where a series stands: in the folder of PROOFCARD_TOOLCHAINS if made before, otherwise below `root`."""
-    ready = Path(os.environ.get("PROOFCARD_TOOLCHAINS", root)).resolve() / name
+    ready = Path(os.environ.get("PROOFCARD_TOOLCHAINS") or root).resolve() / name
     return ready if ready.is_dir() else root.resolve() / name
 
 
@@ -154,15 +162,15 @@ def state(plan: Blueprint) -> str:
     if not folder.exists():
         return "absent"
     marker = folder / MARKER
-    if not marker.is_file():
-        raise _broken(folder, f"it has no {MARKER}, so it was not finished")
-    standing = _standing(folder)
-    for path, _ in sorted(standing.items() ^ plan.expected.items()):
-        what = "was changed" if path in plan.expected else "was added"
+    if marker.is_symlink() or not marker.is_file():
+        raise broken(plan.toolchain, f"it has no {MARKER}, so it was not finished")
+    standing, expected = _standing(folder, plan.toolchain.content), plan.toolchain.content
+    for path, _ in sorted(standing.items() ^ expected.items()):
+        what = "was changed" if path in expected else "was added"
         what = what if path in standing else "is missing"
-        raise _broken(folder, f"{path} {what}")
+        raise broken(plan.toolchain, f"{path} {what}")
     if marker.read_text(encoding="utf-8") != _seal(plan):
-        raise _broken(folder, f"{MARKER} does not say what this folder is")
+        raise broken(plan.toolchain, f"{MARKER} does not say what this folder is")
     return "present"
 
 
@@ -172,14 +180,14 @@ def _build(plan: Blueprint) -> None:
         shutil.rmtree(leftover)
     partial = final.parent / f".{final.name}.partial"
     try:
-        for name in plan.expected:
+        for name in plan.toolchain.content:
             target = partial / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if name in plan.texts:
                 target.write_bytes(plan.texts[name].encode())
             else:
                 shutil.copyfile(plan.installed.site / name, target)
-        if _standing(partial) != plan.expected:
+        if _standing(partial, plan.toolchain.content) != plan.toolchain.content:
             raise ToolchainError(f"{plan.installed.site} changed while it was copied: run again")
         (partial / MARKER).write_text(_seal(plan), encoding="utf-8")
         for path in [*partial.rglob("*"), partial]:
@@ -191,31 +199,34 @@ def _build(plan: Blueprint) -> None:
 
 
 def _seal(plan: Blueprint) -> str:
-    return readable_json({"schema": _SCHEMA, "tree": tree_digest(plan.expected)} | plan.toolchain.describe())
+    tree = tree_digest(plan.toolchain.content)
+    return readable_json({"schema": _SCHEMA, "tree": tree} | plan.toolchain.describe())
 
 
-def _standing(folder: Path) -> dict[str, str]:
-    """Digest of every file in the folder but the marker and the byte code that importing leaves behind."""
+def _standing(folder: Path, expected: dict[str, str]) -> dict[str, str]:
+    """Digest of every file in the folder that is expected there, and a word for every other.
+
+    Left out are the marker and byte code, which nothing reads: earlier versions imported from here.
+    """
     named = {path.relative_to(folder): path for path in all_files(folder)}
     return {
-        relative.as_posix(): "no plain file" if path.is_symlink() or not path.is_file() else sha256_file(path)
+        relative.as_posix(): _digest(path) if relative.as_posix() in expected else "unexpected"
         for relative, path in named.items()
         if relative.as_posix() != MARKER and "__pycache__" not in relative.parts
     }
 
 
-def _broken(folder: Path, reason: str) -> ToolchainError:
-    return ToolchainError(f"the toolchain {folder} is broken: {reason}; delete that folder and run again")
+def _digest(path: Path) -> str:
+    return "no plain file" if path.is_symlink() or not path.is_file() else sha256_file(path)
 
 
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """One process at a time below `root`; a killed one leaves no lock behind."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = (root / ".lock").open("w")
-    except OSError as error:
-        raise ToolchainError(f"{root} cannot be written ({error.strerror}): choose another folder") from None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def broken(toolchain: Toolchain, reason: str) -> ToolchainError:
+    """The error for a folder that is not what it was, with what to do about it."""
+    if toolchain.series == NONE:
+        return ToolchainError(
+            f"the installed {toolchain.package} changed meanwhile: {reason}; "
+            f"reinstall it: uv sync --reinstall-package {toolchain.package}"
+        )
+    return ToolchainError(
+        f"the toolchain {toolchain.path} is broken: {reason}; delete that folder and run again"
+    )

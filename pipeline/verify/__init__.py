@@ -44,7 +44,7 @@ def run(config: VerifyConfig, console: Console) -> int:
     seal = integrity.Seal(folder)
 
     def check_structure() -> Level:
-        level = structure.check(folder, source)
+        level = structure.check(folder, source, seal.body)
         level.unchecked += [refused] if refused and config.source is not None else []
         return level
 
@@ -64,8 +64,8 @@ def run(config: VerifyConfig, console: Console) -> int:
             levels.append(_timed(name, checks[name], folder, source))
         else:
             levels.append(Level(name, not_asked=_not_asked(name, config)))
-    report.write(target, report.document(levels, seal.identity()))
     report.show(levels, console)
+    report.write(target, report.document(levels, seal.identity()))
     result = report.overall(levels)
     console.print(f"report: {shown(target)}", markup=False, soft_wrap=True)
     console.print(result)

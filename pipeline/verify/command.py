@@ -1,11 +1,8 @@
 """`verify`: from the command line to an exit status."""
 
-import traceback
-
-from rich.console import Console
-
 from pipeline.config import VerifyConfig, compose
 from pipeline.errors import Stop, Usage
+from pipeline.screen import Screen
 from pipeline.verify import run as verify
 
 
@@ -17,9 +14,6 @@ def run(overrides: list[str]) -> int:
     """
     config = compose(VerifyConfig, "verify", overrides)
     try:
-        return verify(config, Console(highlight=False))  # the outcome on stdout, progress on stderr
+        return verify(config, Screen())  # the outcome on stdout, progress on stderr
     except Stop as stop:
         raise Usage(str(stop)) from None
-    except Exception:  # a mistake of ours must not end with status 1, which says that the checkpoint differs
-        traceback.print_exc()
-        return 2

@@ -19,7 +19,7 @@ from pipeline.digest import sha256_file
 from pipeline.nvfp4.bits import E4M3_VALUES
 from pipeline.verify import recompute
 from pipeline.verify.inventory import natural
-from pipeline.verify.recompute import amax, group_scale_2, operands, quantize
+from pipeline.verify.recompute import amax, codes, group_scale_2, operands, quantize
 
 _WINDOW = 1 << 22  # weights recomputed for one hypothesis
 _MOST = 0.5  # share of differing bytes from which it is another model
@@ -232,12 +232,7 @@ def _quantize(
     wanted[wanted == 0] = 1
     scale = _e4m3(np.minimum(wanted, np.float32(448)) if saturate else wanted)
     step = np.repeat(nvfp4.e4m3_to_f32(scale) * scale_2, nvfp4.BLOCK, axis=1)
-    y = values / step
-    size = np.abs(y)
-    code = np.searchsorted(np.array([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5], np.float32), size).astype(np.uint8)
-    code += np.isin(size, np.array([0.75, 1.75, 3.5], np.float32))
-    code |= (y < 0).astype(np.uint8) << 3
-    return code[:, 1::2] << 4 | code[:, ::2], scale
+    return codes(values, step), scale
 
 
 def _e4m3(values: np.ndarray) -> np.ndarray:

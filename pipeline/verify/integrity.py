@@ -13,6 +13,7 @@ from pipeline import manifest
 from pipeline.checkpoint.tensors import Tensor, digests, read_header
 from pipeline.digest import all_files, sha256_file
 from pipeline.errors import Stop, one_line
+from pipeline.files import Refused, Unreadable, located
 from pipeline.progress import Bar
 from pipeline.verify.inventory import natural
 from pipeline.verify.report import Finding, Level
@@ -32,17 +33,13 @@ class Seal:
         self.unchecked: str | None = None
         self.sha256: str | None = None
         try:
-            self.sha256 = sha256_file(folder / manifest.NAME)
-            body = manifest.read(folder)
-            _well_formed(body)
-            self.body = body
-        except FileNotFoundError:
+            self.body = manifest.read(folder)
+            self.sha256 = sha256_file(folder / manifest.NAME, folder)
+        except manifest.NeverSealed:
             self.unchecked = f"it was never sealed: there is no {manifest.NAME}"
-        except IsADirectoryError:
-            self._refuse("a folder stands in its place")
-        except OSError as error:
+        except Unreadable as error:
             self.unchecked = f"{manifest.NAME}: {one_line(error, checkpoint=folder)}"
-        except (Stop, ArithmeticError, RecursionError) as error:
+        except Stop as error:
             self._refuse(one_line(error, checkpoint=folder))
 
     def _refuse(self, why: str) -> None:
@@ -63,25 +60,31 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
     sealed: Files = seal.body["outputs"]["files"]
     tensors: Files = seal.body["outputs"]["tensors"]
     standing = {name: folder / name for name in _standing(folder)}
-    readable = sorted(name for name in sealed.keys() & standing.keys() if standing[name].is_file())
     found = [*_names(sealed, standing), *_homeless(tensors, sealed)]
+    sizes: dict[str, int] = {}
+    for name in sorted(sealed.keys() & standing.keys()):
+        try:
+            sizes[name] = located(standing[name], folder).stat().st_size
+        except Refused as error:
+            found.append(Finding("missing", one_line(error, checkpoint=folder), file=name))
+        except (Unreadable, OSError) as error:
+            level.unchecked.append(f"{name}: {one_line(error, checkpoint=folder)}")
     expected: dict[str, Files] = {name: {} for name in sealed}
     for name, said in tensors.items():
         expected.setdefault(said["file"], {})[name] = said
 
-    sizes = {name: standing[name].stat().st_size for name in readable}
     with Bar("integrity", -(-sum(sizes.values()) // _MIB), "MiB") as bar:
         progress = _Progress(bar)
 
         def compare(name: str) -> list[Finding] | str:
             try:
-                return list(_compare(name, standing[name], sealed[name], expected[name], progress.add))
-            except OSError as error:
+                return list(_compare(name, folder, sealed[name], expected[name], progress.add))
+            except (Unreadable, OSError) as error:
                 return f"{name}: {one_line(error, checkpoint=folder)}"
 
         pool = ThreadPoolExecutor(threads)
         try:
-            for outcome in pool.map(compare, readable):
+            for outcome in pool.map(compare, sizes):
                 if isinstance(outcome, str):
                     level.unchecked.append(outcome)
                 else:
@@ -91,7 +94,7 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
             pool.shutdown(cancel_futures=True)
         progress.finish()
     level.add(*sorted(found, key=lambda f: (natural(f.file or ""), natural(f.tensor or ""))))
-    level.counts.update(files=len(readable), tensors=len(tensors), bytes=sum(sizes.values()))
+    level.counts.update(files=len(sizes), tensors=len(tensors), bytes=sum(sizes.values()))
     return level
 
 
@@ -101,9 +104,6 @@ def _names(sealed: Files, standing: dict[str, Path]) -> Iterator[Finding]:
     for name in sorted(standing.keys() - sealed.keys()):
         what = "link" if standing[name].is_symlink() else "folder" if name.endswith("/") else "file"
         yield Finding("extra", f"a {what} that was not sealed", file=name)
-    for name in sorted(sealed.keys() & standing.keys()):
-        if not standing[name].is_file():
-            yield Finding("missing", "what stands under this name is no file that can be read", file=name)
 
 
 def _homeless(tensors: Files, sealed: Files) -> Iterator[Finding]:
@@ -117,7 +117,7 @@ def _homeless(tensors: Files, sealed: Files) -> Iterator[Finding]:
 def _standing(folder: Path) -> Iterator[str]:
     """Relative names of what stands there: files, links, and, with a final slash, folders that hold none.
 
-    A link under a sealed name is followed: the Hugging Face cache lays a checkpoint out in links, and what
+    A link under a sealed name is followed inside the folder and to the blobs of the Hugging Face cache: what
     counts is the bytes that a server would read.
     """
     files = [path.relative_to(folder) for path in all_files(folder)]
@@ -131,18 +131,27 @@ def _standing(folder: Path) -> Iterator[str]:
 
 
 def _compare(
-    name: str, path: Path, sealed: dict[str, Any], expected: Files, tick: Callable[[int], None]
+    name: str, folder: Path, sealed: dict[str, Any], expected: Files, tick: Callable[[int], None]
 ) -> Iterator[Finding]:
-    """Differences of one file: by tensor where the header allows it, else of the file."""
-    size = path.stat().st_size
+    """Differences of one file: by tensor where the header allows it, else of the file.
+
+    Of a file of another size only tensors of the sealed size are read: a hole of terabytes costs nothing.
+    """
+    path = folder / name
+    size = located(path, folder).stat().st_size
     tensors: dict[str, Tensor] = {}
     broken = None
     if name.endswith(".safetensors"):
         try:
             tensors = read_header(path)
+        except Unreadable:
+            raise
         except Stop as error:
-            broken = str(error)
-    digest, inside = digests(path, list(tensors.values()), tick)
+            broken = one_line(error, checkpoint=folder)
+    if size == sealed["size"]:
+        digest, inside = digests(path, list(tensors.values()), tick, folder)
+    else:
+        digest, inside = "", _digests_of_alike(tensors, expected)
     same = digest == sealed["sha256"] and size == sealed["size"]
     if broken is not None and not same:
         yield Finding("mismatched", f"its header cannot be read: {broken}", file=name)
@@ -158,7 +167,16 @@ def _compare(
         message = f"bytes 0 to {end - 1}, its header, differ; every tensor in it is what was sealed"
     else:
         message = f"its content differs: sha256 {digest}, sealed was {sealed['sha256']}"
-    yield Finding("mismatched", message, file=name, expected=sealed["sha256"], found=digest)
+    yield Finding("mismatched", message, file=name, expected=sealed["sha256"], found=digest or None)
+
+
+def _digests_of_alike(tensors: dict[str, Tensor], sealed: Files) -> dict[str, str]:
+    """Hex sha256 of the tensors that have their sealed dtype and shape."""
+    return {name: tensor.sha256() for name, tensor in tensors.items() if _alike(tensor, sealed.get(name))}
+
+
+def _alike(tensor: Tensor, said: dict[str, Any] | None) -> bool:
+    return said is not None and [tensor.dtype, list(tensor.shape)] == [said["dtype"], said["shape"]]
 
 
 def _compare_tensors(
@@ -170,7 +188,7 @@ def _compare_tensors(
         yield Finding("extra", f"{file} holds it, and it was not sealed there", file=file, tensor=name)
     for name in sorted(sealed.keys() & tensors.keys()):
         tensor, said = tensors[name], sealed[name]
-        if [tensor.dtype, list(tensor.shape)] != [said["dtype"], said["shape"]]:
+        if not _alike(tensor, said):
             expected, found = f"{said['dtype']} {said['shape']}", f"{tensor.dtype} {list(tensor.shape)}"
             message = f"it is {found}, sealed was {expected}"
         elif digests[name] != said["sha256"]:
@@ -205,19 +223,3 @@ class _Progress:
         if mib > self._shown:
             self._bar.advance(mib - self._shown)
             self._shown = mib
-
-
-def _well_formed(body: dict[str, Any]) -> None:
-    """Raises ManifestError unless the outputs can be compared. A seal can be made anew over anything."""
-    try:
-        good = isinstance(body["key"], str) and all(
-            isinstance(said["size"], int) and isinstance(said["sha256"], str)
-            for said in body["outputs"]["files"].values()
-        )
-        for said in body["outputs"]["tensors"].values():
-            texts = (said["file"], said["dtype"], said["sha256"])
-            good = good and all(isinstance(text, str) for text in texts) and isinstance(said["shape"], list)
-    except (KeyError, TypeError, AttributeError):
-        good = False
-    if not good:
-        raise manifest.ManifestError(f"{manifest.NAME} does not list its outputs as this version reads them")

@@ -1,5 +1,6 @@
 """What a checkpoint should hold, computed from the source: thin over `pipeline.nvfp4`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,26 +10,39 @@ from pipeline.checkpoint import floats
 from pipeline.checkpoint.source import SCALE_SUFFIX, Source
 from pipeline.checkpoint.tensors import Tensor
 
+_WINDOW = 1 << 22  # weights recomputed at a time in numpy
+
 Packed = dict[str, np.ndarray]
 """`weight`, `weight_scale` and `weight_scale_2` of one linear, raw bits, the last a float32 scalar."""
 
 
-def amax(source: Source, module: str) -> np.float32:
+Bits = tuple[np.ndarray, np.ndarray | None]
+"""A weight of the source, and its scale_inv if it is in FP8."""
+
+Reader = Callable[[Source, str], Bits]
+"""`operands`, or one that remembers."""
+
+_KEPT = 32 << 20  # bytes of a weight that is kept between its amax and its packing
+
+
+def amax(source: Source, module: str, read: Reader | None = None) -> np.float32:
     """max |W| of the weight in BF16. Raises ValueError for a dtype that the formulas do not cover."""
-    weight, scale_inv = operands(source, module)
+    weight, scale_inv = (read or operands)(source, module)
     if scale_inv is None:
         return nvfp4.amax(weight)
     return nvfp4.amax_fp8(weight, scale_inv, block=source.block)
 
 
-def group_scale_2(source: Source, group: tuple[str, ...]) -> np.float32:
+def group_scale_2(source: Source, group: tuple[str, ...], read: Reader | None = None) -> np.float32:
     """weight_scale_2 of linears that share one. Raises ValueError as `amax` does."""
-    return nvfp4.weight_scale_2(max(amax(source, module) for module in group))
+    return nvfp4.weight_scale_2(max(amax(source, module, read) for module in group))
 
 
-def quantize(source: Source, module: str, scale_2: np.float32, float32: bool = False) -> Packed:
+def quantize(
+    source: Source, module: str, scale_2: np.float32, float32: bool = False, read: Reader | None = None
+) -> Packed:
     """What the checkpoint should hold of one linear; `float32`: with dequantize_to=float32."""
-    weight, scale_inv = operands(source, module)
+    weight, scale_inv = (read or operands)(source, module)
     if scale_inv is None:
         packed, scale = nvfp4.quantize(weight, scale_2)
     else:
@@ -36,6 +50,40 @@ def quantize(source: Source, module: str, scale_2: np.float32, float32: bool = F
             weight, scale_inv, scale_2, block=source.block, unrounded_scales=float32
         )
     return {"weight": packed, "weight_scale": scale, "weight_scale_2": np.array(scale_2)}
+
+
+def follows(source: Source, module: str, tensors: dict[str, Tensor]) -> bool:
+    """Whether every code of a linear is the nearest to its weight under the scales as they are stored."""
+    stored = [tensors.get(f"{module}.{leaf}") for leaf in ("weight", "weight_scale", "weight_scale_2")]
+    packed, scale, scale_2 = stored
+    weight, scale_inv = operands(source, module)
+    if packed is None or scale is None or scale_2 is None or scale_2.dtype != "F32" or scale_2.size != 4:
+        return False
+    rows, columns = weight.shape
+    if packed.dtype != "U8" or packed.shape != (rows, columns // 2) or scale.dtype != "F8_E4M3":
+        return False
+    if columns % nvfp4.BLOCK or scale.shape != (rows, columns // nvfp4.BLOCK):
+        return False
+    bits = weight if scale_inv is None else source.bits(f"{module}.weight")
+    shared = np.frombuffer(scale_2.raw().tobytes(), "<f4")[0]
+    height = max(1, _WINDOW // columns)
+    for first in range(0, rows, height):
+        part = slice(first, first + height)
+        step = np.repeat(nvfp4.e4m3_to_f32(scale.bits()[part]) * shared, nvfp4.BLOCK, axis=1)
+        if not np.array_equal(codes(nvfp4.bf16_to_f32(bits[part]), step), packed.bits()[part]):
+            return False
+    return True
+
+
+def codes(values: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Packed E2M1 codes of float32 values, each divided by its step; plain numpy."""
+    with np.errstate(all="ignore"):
+        y = values / step
+    size = np.abs(y)
+    code = np.searchsorted(np.array([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5], np.float32), size).astype(np.uint8)
+    code += np.isin(size, np.array([0.75, 1.75, 3.5], np.float32))
+    code |= (y < 0).astype(np.uint8) << 3
+    return code[:, 1::2] << 4 | code[:, ::2]
 
 
 def plain(
@@ -68,7 +116,22 @@ def dequantized_to_float32(source: Source, tensors: dict[str, Tensor], sealed: d
     return any(bool((tensor.bits().view(np.uint32) & 0xFFFF).any()) for tensor in kept)
 
 
-def operands(source: Source, module: str) -> tuple[np.ndarray, np.ndarray | None]:
+def remembering() -> Reader:
+    """`operands` that reads a weight once where it is asked for twice, unless it is large."""
+    kept: dict[str, Bits] = {}
+
+    def read(source: Source, module: str) -> Bits:
+        if module in kept:
+            return kept.pop(module)
+        bits = operands(source, module)
+        if bits[0].nbytes <= _KEPT:
+            kept[module] = bits
+        return bits
+
+    return read
+
+
+def operands(source: Source, module: str) -> Bits:
     """A weight in BF16 and None, or an FP8 weight and its scale_inv in float32."""
     tensor = source.tensors[f"{module}.weight"]
     if tensor.dtype == "F8_E4M3":

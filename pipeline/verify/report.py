@@ -3,8 +3,10 @@
 The report tells no time, host or path, so the same checkpoint and source give the same bytes.
 """
 
+import re
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +18,10 @@ from rich.text import Text
 
 from pipeline.digest import readable_json
 from pipeline.disk import write_whole
+from pipeline.screen import on_one_line
 
 SCHEMA = "proofcard/verification/1"
+ALONE = 3  # differences of one kind that are still listed each by itself
 LISTED = 200  # differences that a report lists; it counts them all
 STATUS = {"verified": 0, "differs": 1, "not checked": 2}
 
@@ -63,6 +67,23 @@ class Level:
             if len(self.findings) < LISTED:
                 self.findings.append(finding)
 
+    def group(self, found: Iterable[Finding]) -> None:
+        """Count differences as `add` does, and list many of one kind as one, with how many there are.
+
+        Of one kind are those whose names and messages differ in numbers alone.
+        """
+        alike: dict[tuple[str | None, ...], list[Finding]] = {}
+        for finding in found:
+            words = (finding.kind, finding.message, finding.file, finding.tensor)
+            alike.setdefault(tuple(word and re.sub(r"\d+", "#", word) for word in words), []).append(finding)
+        for findings in alike.values():
+            if len(findings) <= ALONE:
+                self.add(*findings)
+                continue
+            more = f"and {len(findings) - 1} more like it, the last {findings[-1].where()}"
+            self.add(replace(findings[0], message=f"{findings[0].message} ({more})"))
+            self.kinds[findings[0].kind] += len(findings) - 1
+
     @property
     def result(self) -> str:
         """`holds`, `differs`, `not checked` or `not asked`; a difference outweighs what was not checked."""
@@ -102,6 +123,7 @@ def _document(level: Level) -> dict[str, Any]:
         "not_asked": level.not_asked,
         "counts": dict(level.counts),
         "differences": {"total": level.kinds.total(), **level.kinds, "listed": plain},
+        "notes": [printable(note) for note in level.notes],
         "unchecked": {
             "total": len(level.unchecked),
             "listed": [printable(s) for s in level.unchecked[:LISTED]],
@@ -160,4 +182,4 @@ def _say(console: Console, text: str, indent: int = 0) -> None:
 
 def printable(text: str) -> str:
     """Control characters and undecodable bytes escaped: no file's name may print `verified` on a line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return on_one_line(text)

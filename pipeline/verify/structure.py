@@ -3,110 +3,118 @@
 Needs no source; with one, the source's names say what must be there.
 """
 
-import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.checkpoint import ties
+from pipeline.checkpoint.shards import INDEX, read_index
 from pipeline.checkpoint.source import Source
-from pipeline.checkpoint.tensors import Tensor, read_header
+from pipeline.checkpoint.tensors import Tensor
 from pipeline.errors import Stop
-from pipeline.nvfp4 import BLOCK, bf16_to_f32
+from pipeline.nvfp4 import BLOCK
 from pipeline.progress import Bar
-from pipeline.verify import quantconfig
-from pipeline.verify.inventory import (
-    CACHE,
-    SCALES,
-    Inventory,
-    against_source,
-    by_regularity,
-    fused_groups,
-    natural,
-)
-from pipeline.verify.quantconfig import MODEL
+from pipeline.verify import beside, cache, dimensions, layout, plausible, quantconfig, regularity, shapes
+from pipeline.verify.inventory import SCALES, Inventory, against_source, fused_groups, natural
+from pipeline.verify.plausible import BlockScales
 from pipeline.verify.report import Finding, Level
+from pipeline.verify.settings import MODEL, Comparison
+from pipeline.verify.shards import incomplete, not_counted, read_tensors
 
-INDEX = "model.safetensors.index.json"
 _E4M3_NAN = 0x7F
-_KNOWN = {"BF16", "F16", "F32", "F64"}
+_MANY = 0.25  # share of the plain matrices from which config.json may name their dtype
 
 
-def check(folder: Path, source: Source | None) -> Level:
-    """Hold the tensors of `folder` to its configuration, and to the names and shapes of `source`."""
+def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = None) -> Level:
+    """Hold the tensors of `folder` to its configuration, and names, shapes and settings to those of `source`.
+
+    `sealed`, its manifest, tells what our own recipe asked for.
+    """
     level = Level("structure")
     tensors, broken = read_tensors(folder)
     level.add(*broken)
+    if incomplete(broken):
+        return level
     if not tensors and not broken:
-        level.unchecked.append("there is no .safetensors file in it")
+        level.unchecked.append("there is no tensor in it: no .safetensors file, or only empty ones")
         return level
     said = quantconfig.read(folder)
     level.add(*said.findings)
     if not tensors:
         return level
-    if other := quantconfig.other_layout(said):
-        level.unchecked.append(other)
+    inventory = Inventory(tensors)
+    if not_known := list(not_understood(said, inventory, source)):
+        level.unchecked += not_known
         return level
-    if said.group_size != BLOCK:
+    if said.group_size not in (BLOCK, None):
         level.add(
             Finding("mismatched", f"group_size is {said.group_size}, NVFP4's is {BLOCK}", file=said.file)
         )
-    inventory = Inventory(tensors)
-    level.add(*_index(folder, tensors))
+    level.notes += not_counted(folder, tensors)
+    level.group(_index(folder, tensors))
     if source is not None:
-        level.add(*against_source(inventory, source.weights(), said.tied))
-        level.add(*_shapes(inventory, source))
+        bound = ties.of_source(source)
+        level.group(against_source(inventory, source.weights(), bound))
+        level.group(shapes.of_source(inventory, source))
+        if said.config or not any(finding.file == MODEL for finding in said.findings):  # else it is named
+            compared = Comparison(said.config, source.config, source.path, _dtypes(inventory))
+            level.add(*compared.findings)
+            level.unchecked += compared.unchecked
     else:
-        level.add(*by_regularity(inventory, said.config))
-        level.add(*_one_shape(inventory))
-    level.add(*_vocabulary(inventory, said))
-    level.add(*quantconfig.patterns_name_modules(said, inventory))
-    level.add(*_fused(inventory))
-    level.add(*_cache(inventory, said.cache))
+        bound = ties.of_checkpoint(said.config, folder, tensors)
+        regularity.check(inventory, said.config, level)
+        level.group(shapes.regular(inventory))
+        level.group(dimensions.check(said.config, {name: tensors[name] for name in inventory.model}))
+    level.add(*_embeddings(inventory, said, bound, source))
+    level.group(quantconfig.patterns_name_modules(said, inventory, bound, level.notes))
+    beside.check(folder, source.path if source is not None else None, said.config, sealed is not None, level)
+    level.group(_fused(inventory))
+    cache.check(inventory, said, sealed, level)
     groups = len(inventory.quantized)
-    bits = Bits()
+    largest = BlockScales()
+    found: list[Finding] = []
     with Bar("structure", groups, "quantized linears") as bar:
         for module in inventory.quantized:
-            level.add(*_linear(module, tensors, bits))
+            found += _linear(module, tensors, largest)
             bar.advance()
     for name in inventory.cache:
-        level.add(*_finite(tensors[name], bits, positive=name.endswith("_scale")))
+        found += _finite(tensors[name], positive=name.endswith("_scale"))
+    found += plausible.biases(inventory)
+    found += largest.judge(fused_groups(inventory.quantized))
+    level.group(found)
     level.counts.update({"tensors": len(tensors), "quantized linears": groups})
     return level
 
 
-def read_tensors(folder: Path) -> tuple[dict[str, Tensor], list[Finding]]:
-    """Every tensor of every file whose header can be read, and what is wrong with the others."""
-    tensors: dict[str, Tensor] = {}
-    findings = []
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            found = read_header(path)
-        except Stop as error:
-            findings.append(Finding("mismatched", f"its header cannot be read: {error}", file=path.name))
-            continue
-        for name in sorted(tensors.keys() & found.keys()):
-            message = f"it is in {tensors[name].path.name} and again in {path.name}"
-            findings.append(Finding("extra", message, file=path.name, tensor=name))
-        tensors |= found
-    return tensors, findings
+def not_understood(
+    said: quantconfig.Said, inventory: Inventory, source: Source | None, tensors_alone: bool = False
+) -> Iterator[str]:
+    """Why the checkpoint cannot be judged, a sentence each; nothing where it can.
+
+    `tensors_alone`: no configuration says anything, and none is asked.
+    """
+    if not tensors_alone and (other := quantconfig.other_layout(said)):
+        yield other
+        return
+    yield from said.unknown
+    yield from layout.unexplained(inventory, source)
+    if nothing := layout.quantized_nothing(inventory):
+        yield nothing
+    if source is not None and (fused := layout.fused_experts(inventory, source)):
+        yield fused
 
 
-class Bits:
-    """Tensors' bytes, each file mapped once: most tensors are four bytes, and there are many."""
-
-    def __init__(self) -> None:
-        self._maps: dict[Path, np.ndarray] = {}
-
-    def __call__(self, tensor: Tensor) -> np.ndarray:
-        """The bytes of one tensor, uint8, one dimension."""
-        if tensor.path not in self._maps:
-            self._maps[tensor.path] = np.memmap(tensor.path, np.uint8, "r")
-        return self._maps[tensor.path][tensor.start : tensor.start + tensor.size]
+def _dtypes(inventory: Inventory) -> set[str]:
+    """The dtypes that config.json may name: each of a good part of the matrices that are not packed."""
+    plain = [inventory.tensors[n] for n in inventory.model if len(inventory.tensors[n].shape) == 2]
+    count = Counter(tensor.dtype for tensor in plain if tensor.dtype in layout.FLOATS)
+    return {dtype for dtype, number in count.items() if number >= _MANY * count.total()}
 
 
-def _linear(module: str, tensors: dict[str, Tensor], bits: Bits) -> Iterator[Finding]:
+def _linear(module: str, tensors: dict[str, Tensor], largest: BlockScales) -> Iterator[Finding]:
     """One quantized linear: its four tensors, their shapes, its scales."""
     names = {leaf: f"{module}.{leaf}" for leaf in ("weight", *SCALES)}
     absent = [name for name in names.values() if name not in tensors]
@@ -127,9 +135,12 @@ def _linear(module: str, tensors: dict[str, Tensor], bits: Bits) -> Iterator[Fin
             message = f"it is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(wanted)}"
             yield Finding("mismatched", message, tensor=tensor.name)
         elif leaf != "weight_scale":
-            yield from _finite(tensor, bits, positive=True)
+            yield from _finite(tensor, positive=True)
         elif weight is not None and weight.dtype == "U8" and weight.size == 8 * tensor.size:
-            yield from _block_scales(tensor, weight, bits)
+            yield from _block_scales(tensor, weight)
+            codes = tensor.raw()
+            if codes.size and codes.max() < _E4M3_NAN:
+                largest.add(module, codes)
 
 
 def _squeezed(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
@@ -137,14 +148,14 @@ def _squeezed(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...
     return () if wanted == () and shape == (1,) else shape
 
 
-def _block_scales(scale: Tensor, weight: Tensor, bits: Bits) -> Iterator[Finding]:
+def _block_scales(scale: Tensor, weight: Tensor) -> Iterator[Finding]:
     """Finite and positive. Zero only where it underflowed, and the formula then gives ±6 for all 16 codes."""
-    codes = bits(scale)
+    codes = scale.raw()
     if not codes.size or (codes.min() > 0 and codes.max() < _E4M3_NAN):
         return
     wrong = codes >= _E4M3_NAN  # NaN, and everything with a sign
     zero = np.flatnonzero(codes == 0)
-    packed = bits(weight).reshape(-1, BLOCK // 2)[zero]
+    packed = weight.raw().reshape(-1, BLOCK // 2)[zero]
     wrong[zero[((packed & 0x77) != 0x77).any(axis=1)]] = True
     if count := int(wrong.sum()):
         at = int(np.argmax(wrong))
@@ -157,121 +168,79 @@ def _block_scales(scale: Tensor, weight: Tensor, bits: Bits) -> Iterator[Finding
         )  # fmt: skip
 
 
-def _finite(tensor: Tensor, bits: Bits, positive: bool) -> Iterator[Finding]:
+def _finite(tensor: Tensor, positive: bool) -> Iterator[Finding]:
     if tensor.dtype not in ("F32", "BF16"):
         yield Finding("mismatched", f"it is {tensor.dtype}, F32 or BF16 was expected", tensor=tensor.name)
         return
-    raw = bits(tensor).tobytes()
-    values = np.frombuffer(raw, "<f4")
-    if tensor.dtype == "BF16":
-        values = bf16_to_f32(np.frombuffer(raw, "<u2"))
+    values = plausible.floats(tensor, tensor.raw())
     good = np.isfinite(values) & (values > 0) if positive else np.isfinite(values)
     if not good.all():
         at = int(np.argmin(good))
         message = f"value {at} is {values[at]}; it must be finite{' and above zero' if positive else ''}"
         offset = at * tensor.size // values.size
         yield Finding("mismatched", message, tensor=tensor.name, offset=offset, found=str(values[at]))
+    yield from plausible.scale(tensor, values)
 
 
 def _fused(inventory: Inventory) -> Iterator[Finding]:
-    """What an engine fuses is quantized together and has one weight_scale_2."""
-    bits, quantized = Bits(), set(inventory.quantized)
+    """What an engine fuses is quantized together, and has one weight_scale_2 and one input_scale."""
+    quantized = set(inventory.quantized)
     linears = {name.removesuffix(".weight") for name in inventory.model if name.endswith(".weight")}
     for group in fused_groups(linears | quantized):
         inside = [module for module in group if module in quantized]
         if inside and len(inside) < len(group):
             plain = next(module for module in group if module not in quantized)
             yield Finding("mismatched", f"not quantized, and {inside[0]} is", tensor=f"{plain}.weight")
-        scales = [inventory.tensors.get(f"{module}.weight_scale_2") for module in inside]
-        known = [
-            (scale, bits(scale).tobytes()) for scale in scales if scale is not None and scale.dtype == "F32"
-        ]
-        for scale, value in known[1:]:
-            if value != known[0][1]:
-                first, second = (str(np.frombuffer(v, "<f4")[:1]).strip("[]") for v in (known[0][1], value))
-                message = f"it is {second}; {known[0][0].name} is {first}, and both must be equal"
-                yield Finding("mismatched", message, tensor=scale.name, expected=first, found=second)
+        for leaf in ("weight_scale_2", "input_scale"):
+            scales = [inventory.tensors.get(f"{module}.{leaf}") for module in inside]
+            known = [
+                (scale, scale.raw().tobytes())
+                for scale in scales
+                if scale is not None and scale.dtype == "F32"
+            ]
+            for scale, value in known[1:]:
+                if value != known[0][1]:
+                    first, second = (
+                        str(np.frombuffer(v, "<f4")[:1]).strip("[]") for v in (known[0][1], value)
+                    )
+                    message = f"it is {second}; {known[0][0].name} is {first}, and both must be equal"
+                    yield Finding("mismatched", message, tensor=scale.name, expected=first, found=second)
 
 
-def _cache(inventory: Inventory, algorithm: Any) -> Iterator[Finding]:
-    """A scale for k and v of every layer when the configuration says that the cache has them, else none."""
-    if algorithm is None:
-        for name in inventory.cache:
-            yield Finding("extra", "the configuration says that the KV cache is not quantized", tensor=name)
+def _embeddings(
+    inventory: Inventory, said: quantconfig.Said, bound: ties.Ties, source: Source | None
+) -> Iterator[Finding]:
+    """Input embedding and output head: both there, or one that stands for both; equal where they are one."""
+    if bound.contradicted:
+        if source is None:
+            message = (
+                "tie_word_embeddings says that both embeddings are one, and the two that are stored differ"
+            )
+            yield Finding("mismatched", message, file=MODEL)
         return
-    modules = inventory.modules()
-    wanted = {
-        f"{module}.{module.rpartition('.')[2][0]}_scale"
-        for module in modules
-        if module.rpartition(".")[2] in ("k_proj", "v_proj")
-    }
-    for name in inventory.cache:
-        if name.rpartition(".")[0] not in modules:
-            yield Finding("extra", "a scale or bias of the KV cache beside no module", tensor=name)
-    for name in sorted(wanted - set(inventory.cache), key=natural):
-        yield Finding("missing", f"the configuration says that the KV cache is {algorithm}", tensor=name)
-    if not wanted and not any(name.endswith(CACHE[:2]) for name in inventory.cache):
-        message = f"it says that the KV cache is {algorithm}, and no layer has a scale for it"
-        yield Finding("missing", message, file=MODEL)
-
-
-def _vocabulary(inventory: Inventory, said: quantconfig.Said) -> Iterator[Finding]:
-    """Input and output embeddings, by config.json's vocabulary."""
     size = said.config.get("vocab_size")
-    if not isinstance(size, int) or "tie_word_embeddings" not in said.config:
+    if source is not None or not isinstance(size, int):
         return
     outside = [
         inventory.tensors[name] for name in inventory.model if not any(p.isdigit() for p in name.split("."))
     ]
     found = sum(len(tensor.shape) == 2 and tensor.shape[0] >= size for tensor in outside)
-    if found < (1 if said.tied else 2):
+    if found < (1 if bound.tied else 2):
         message = f"{found} tensors are as long as config.json's vocabulary of {size}"
         yield Finding("missing", f"{message}: an embedding or the output head is not there", file=MODEL)
 
 
-def _shapes(inventory: Inventory, source: Source) -> Iterator[Finding]:
-    for name in sorted(inventory.model & source.tensors.keys(), key=natural):
-        tensor, wanted = inventory.tensors[name], source.tensors[name].shape
-        packed = tensor.dtype == "U8" and source.tensors[name].dtype != "U8"
-        have = (*tensor.shape[:-1], 2 * tensor.shape[-1]) if packed and tensor.shape else tensor.shape
-        if have != wanted:
-            message = f"it holds {list(have)} weights, the source {list(wanted)}"
-            yield Finding("mismatched", message, tensor=name)
-        elif not packed and tensor.dtype not in _KNOWN and tensor.dtype != source.dtype(name):
-            yield Finding(
-                "mismatched", f"it is {tensor.dtype}, in the source {source.dtype(name)}", tensor=name
-            )
-
-
-def _one_shape(inventory: Inventory) -> Iterator[Finding]:
-    """The experts of a layer have one shape and dtype each for what they have in common."""
-    first: dict[tuple[str, str], Tensor] = {}
-    for name in sorted(inventory.tensors, key=natural):
-        before, expert, after = name.partition(".experts.")
-        if not expert or not after.partition(".")[0].isdigit():
-            continue
-        tensor = inventory.tensors[name]
-        other = first.setdefault((before, after.partition(".")[2]), tensor)
-        if (tensor.dtype, tensor.shape) != (other.dtype, other.shape):
-            found, fellow = (f"{one.dtype} {list(one.shape)}" for one in (tensor, other))
-            message = f"it is {found}; {other.name} is {fellow}"
-            yield Finding("mismatched", message, tensor=name)
-
-
 def _index(folder: Path, tensors: dict[str, Tensor]) -> Iterator[Finding]:
     """The index names every tensor's file. One file alone needs none."""
-    path = folder / INDEX
-    if not path.is_file():
+    try:
+        named = read_index(folder)
+    except Stop:
+        return  # named by `read_tensors`
+    if named is None:
         if len({tensor.path for tensor in tensors.values()}) > 1:
             yield Finding(
                 "missing", "the weights are in several files, and nothing says which is where", file=INDEX
             )
-        return
-    try:
-        listed = json.loads(path.read_bytes().decode())["weight_map"]
-        named = dict(listed.items())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        yield Finding("mismatched", f"it is no index: {error}", file=INDEX)
         return
     for name in sorted(named.keys() | tensors.keys(), key=natural):
         holder = tensors[name].path.name if name in tensors else None

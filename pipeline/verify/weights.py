@@ -19,13 +19,22 @@ import numpy as np
 from pipeline import nvfp4
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import Tensor
+from pipeline.checkpoint.ties import Ties, of_source
 from pipeline.errors import Stop, one_line
 from pipeline.progress import Bar
 from pipeline.verify import diagnose, quantconfig
-from pipeline.verify.inventory import SCALES, Inventory, against_source, fused_groups, natural, tied_partner
-from pipeline.verify.recompute import dequantized_to_float32, group_scale_2, plain, quantize
+from pipeline.verify.inventory import SCALES, Inventory, against_source, fused_groups, natural
+from pipeline.verify.recompute import (
+    dequantized_to_float32,
+    follows,
+    group_scale_2,
+    plain,
+    quantize,
+    remembering,
+)
 from pipeline.verify.report import Finding, Level
-from pipeline.verify.structure import read_tensors
+from pipeline.verify.shards import read_tensors
+from pipeline.verify.structure import not_understood
 
 _DIAGNOSED = 8  # differing modules whose cause is looked for: it takes far longer than to compare them
 _SLICE = 1 << 22  # values compared at a time where the dtypes differ
@@ -41,6 +50,7 @@ class Outcome:
     quantized: bool
     findings: list[tuple[str, Finding]] = field(default_factory=list)  # with the module that it is of
     unchecked: str | None = None
+    other_scales: bool = False  # every code follows from the source and the scales as they are stored
     counts: Counter[str] = field(default_factory=Counter)
     source_bytes: int = 0
 
@@ -55,15 +65,17 @@ def check(folder: Path, source: Source, threads: int, sealed: dict[str, Any] | N
         return level
     inventory = Inventory(tensors)
     said = quantconfig.read(folder)
-    if (said.algorithm or said.method) and (other := quantconfig.other_layout(said)):
-        level.unchecked.append(other)  # where nothing is said at all, the tensors still speak for themselves
+    silent = said.algorithm is None and said.method is None  # the tensors still speak for themselves
+    if not_known := list(not_understood(said, inventory, source, tensors_alone=silent)):
+        level.unchecked += not_known
         return level
-    level.add(*against_source(inventory, source.weights(), said.tied))
+    bound = of_source(source)
+    level.group(against_source(inventory, source.weights(), bound))
     float32 = dequantized_to_float32(source, tensors, sealed)
     quantized = set(inventory.quantized)
     unpacked = inventory.model - {f"{module}.weight" for module in quantized}
     units: list[tuple[tuple[str, ...], bool]] = [(group, True) for group in _groups(source, quantized)]
-    units += [((name,), False) for name in unpacked if said.tied or name in source.tensors]
+    units += [((name,), False) for name in unpacked if _origin(source, name, bound) is not None]
     units.sort(key=lambda unit: natural(unit[0][0]))
 
     def compare(unit: tuple[tuple[str, ...], bool]) -> Outcome:
@@ -71,7 +83,7 @@ def check(folder: Path, source: Source, threads: int, sealed: dict[str, Any] | N
         try:
             if packed:
                 return _compare_group(source, modules, quantized, tensors, float32)
-            return _compare_plain(source, modules[0], tensors, float32)
+            return _compare_plain(source, modules[0], tensors, float32, bound)
         except (Stop, ValueError, OSError) as error:
             where = one_line(error, checkpoint=folder, source=source.path)
             return Outcome(
@@ -93,18 +105,40 @@ def check(folder: Path, source: Source, threads: int, sealed: dict[str, Any] | N
                     bar.advance(step)
         finally:
             pool.shutdown(cancel_futures=True)
-    for number, outcome in enumerate(differing):
-        found = (
-            _explained(source, outcome, tensors, sealed, float32) if number < _DIAGNOSED else outcome.findings
-        )
-        level.add(*(finding for _, finding in found))
+    for number, outcome in enumerate(differing[:_DIAGNOSED]):
+        outcome.findings = _explained(source, outcome, tensors, sealed, float32, bound)
+        differing[number] = outcome
+    if other := _another_algorithm(differing, level.counts["quantized linears"]):
+        level.unchecked.append(other)
+        differing = [outcome for outcome in differing if not outcome.quantized]
+    for outcome in differing:
+        level.add(*(finding for _, finding in outcome.findings))
     if float32:
         level.notes.append("FP8 weights were dequantized to float32: block scales follow from that")
+    if bound.contradicted:
+        level.notes.append("the source says that both embeddings are one, and stores two that differ")
     if calibrated := sum(name.endswith(".input_scale") for name in tensors) + len(inventory.cache):
         level.notes.append(f"{calibrated} scales come from calibration, not from the source")
     if widened := level.counts.pop("of another dtype", 0):
         level.notes.append(f"{widened} tensors are of another dtype than expected, equal in value")
     return level
+
+
+def _another_algorithm(differing: list[Outcome], quantized: int) -> str | None:
+    """Whether block scales were chosen in another way all over, and the codes are right for them."""
+    packed = [outcome for outcome in differing if outcome.quantized]
+    linears = len({module for outcome in packed for module, _ in outcome.findings})
+    known = {finding.cause for outcome in packed for _, finding in outcome.findings} - {
+        None,
+        diagnose.OTHER_SOURCE,
+    }
+    if known or 2 * linears < quantized or not all(outcome.other_scales for outcome in packed):
+        return None
+    return (
+        f"{linears} of {quantized} quantized linears have other block scales than max calibration gives, and "
+        "every code of them follows from the source and these scales: another algorithm (MSE, 4/6 or the "
+        "like) chose them, which this version does not recompute"
+    )
 
 
 def _groups(source: Source, quantized: set[str]) -> Iterator[tuple[str, ...]]:
@@ -127,13 +161,14 @@ def _compare_group(
     source: Source, modules: tuple[str, ...], quantized: set[str], tensors: dict[str, Tensor], float32: bool
 ) -> Outcome:
     outcome = Outcome(modules, True, source_bytes=_size(source, modules))
-    scale_2 = group_scale_2(source, modules)
+    read = remembering()
+    scale_2 = group_scale_2(source, modules, read)
     for module in modules:
         if module not in quantized:
             continue  # it is compared as a plain tensor
         stored = {leaf: tensors.get(f"{module}.{leaf}") for leaf in ("weight", *SCALES)}
         outcome.counts["quantized linears"] += 1
-        for leaf, wanted in quantize(source, module, scale_2, float32).items():
+        for leaf, wanted in quantize(source, module, scale_2, float32, read).items():
             name, tensor = f"{module}.{leaf}", stored[leaf]
             if tensor is None:
                 if leaf != "weight":  # a missing weight is named by the inventory
@@ -148,6 +183,8 @@ def _compare_group(
                 outcome.findings.append((module, Finding("mismatched", message, tensor=name)))
             elif (difference := _compare_bytes(name, found, wanted)) is not None:
                 outcome.findings.append((module, difference))
+    changed = {module for module, _ in outcome.findings}
+    outcome.other_scales = all(follows(source, module, tensors) for module in changed)
     return outcome
 
 
@@ -158,14 +195,18 @@ def _same_shape(tensor: Tensor, wanted: np.ndarray) -> bool:
 # --- every other tensor -----------------------------------------------------------------------------
 
 
-def _compare_plain(source: Source, name: str, tensors: dict[str, Tensor], float32: bool) -> Outcome:
+def _compare_plain(
+    source: Source, name: str, tensors: dict[str, Tensor], float32: bool, bound: Ties
+) -> Outcome:
     outcome = Outcome((name,), False, source_bytes=_size(source, (name,)))
-    origin = _origin(source, name)
+    origin = _origin(source, name, bound)
     if origin is None:
         return outcome  # the inventory has named it as extra
     tensor = tensors[name]
-    wanted, dtype = plain(source, origin, float32, tensor.dtype)
     outcome.counts.update(tensors=1, bytes=tensor.size)
+    if not source.is_fp8(origin) and _same_bytes(tensor, source.stored(origin)):
+        return outcome
+    wanted, dtype = plain(source, origin, float32, tensor.dtype)
     if tensor.shape != wanted.shape:
         message = f"it has shape {list(tensor.shape)}, the source {list(wanted.shape)}"
         outcome.findings.append((name, Finding("mismatched", message, tensor=name)))
@@ -182,12 +223,18 @@ def _compare_plain(source: Source, name: str, tensors: dict[str, Tensor], float3
     return outcome
 
 
-def _origin(source: Source, name: str) -> str | None:
+def _same_bytes(tensor: Tensor, origin: Tensor) -> bool:
+    """Whether two tensors are alike to the last byte, a piece of each in memory at a time."""
+    if (tensor.dtype, tensor.shape) != (origin.dtype, origin.shape):
+        return False
+    return all(
+        np.array_equal(one, other) for one, other in zip(tensor.pieces(), origin.pieces(), strict=True)
+    )
+
+
+def _origin(source: Source, name: str, bound: Ties) -> str | None:
     """The source's tensor that this one should equal: of its name, or tied to it."""
-    if name in source.tensors:
-        return name
-    partner = tied_partner(name)
-    return next((n for n in source.weights() if partner and n.split(".")[-2:] == [partner, "weight"]), None)
+    return name if name in source.tensors else bound.partner(name, source.weights())
 
 
 def _compare_values(tensor: Tensor, wanted: np.ndarray, dtype: str) -> Finding | None:
@@ -245,7 +292,12 @@ def _compare_bytes(name: str, found: np.ndarray, wanted: np.ndarray) -> Finding 
 
 
 def _explained(
-    source: Source, outcome: Outcome, tensors: dict[str, Tensor], sealed: dict[str, Any] | None, float32: bool
+    source: Source,
+    outcome: Outcome,
+    tensors: dict[str, Tensor],
+    sealed: dict[str, Any] | None,
+    float32: bool,
+    bound: Ties,
 ) -> list[tuple[str, Finding]]:
     """The same findings with their likeliest cause, looked for once a module."""
 
@@ -253,7 +305,7 @@ def _explained(
         try:
             if outcome.quantized:
                 return diagnose.linear(source, outcome.modules, module, tensors, sealed, float32)
-            origin = _origin(source, module) or module
+            origin = _origin(source, module, bound) or module
             return diagnose.plain(source, origin, tensors[module], sealed, float32)
         except (Stop, ValueError, OSError):  # a difference stands, whether or not its cause can be looked for
             return None

@@ -167,5 +167,11 @@ def test_what_cannot_be_analysed_is_said(demo: Path, tmp_path: Path, monkeypatch
         file.write("0,more,1,1,1,1,1,1,1,1\n")
     assert "not what was sealed" in refused(f"checkpoint={harmed}")
     (harmed / "calibration_amax.csv").unlink()
-    assert "no calibration_amax.csv" in refused(f"checkpoint={harmed}")
+    assert "calibration_amax.csv was sealed and is missing" in refused(f"checkpoint={harmed}")
+    flipped = Path(shutil.copytree(demo, tmp_path / "flipped"))
+    content = bytearray((flipped / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (flipped / "model.safetensors").write_bytes(content)
+    assert "model.safetensors is not what was sealed" in refused(f"checkpoint={flipped}")
+    assert "model.safetensors is not what was sealed" in refused(f"checkpoint={demo}", f"against={flipped}")
     assert "did you mean 'against'" in refused(f"checkpoint={demo}", "againts=x")

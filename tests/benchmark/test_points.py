@@ -89,7 +89,7 @@ def test_a_series_that_nobody_has_published_is_refused() -> None:
 def test_a_failed_request_as_aiperf_records_it() -> None:
     about = {"phase_name": "users-8", "request_start_ns": 10**9, "request_end_ns": 3 * 10**9}
     error = {"type": "ClientConnectorError", "message": "Connect call failed", "cause_chain": []}
-    found = _request({"metadata": about, "metrics": {}, "error": error})
+    found = _request({"metadata": about, "metrics": {}, "error": error}, 100)
     assert (found.users, found.start, found.end) == (8, 1, 3)
     assert found.error == "ClientConnectorError: Connect call failed"
 

@@ -12,7 +12,8 @@ from transformers import AutoTokenizer
 from pipeline.bundle import bundled
 from pipeline.calibration.adapters import ADAPTERS, OtherShape
 from pipeline.calibration.batches import batches
-from pipeline.calibration.sampling import render, sample
+from pipeline.calibration.rendering import Renderer
+from pipeline.calibration.sampling import sample
 from pipeline.config import QuantizeConfig, compose
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}
@@ -111,7 +112,8 @@ def test_the_system_prompt_switches_the_reasoning() -> None:
 def test_tools_and_calls_reach_the_template() -> None:
     said = ADAPTERS["nemotron_post_training_v1"](ROWS["nemotron_post_training_v1"])
     tokenizer = AutoTokenizer.from_pretrained(bundled("demo") / "model")
-    text = render(said, tokenizer, chat_template=True)
+    with Renderer(tokenizer) as renderer:
+        text = renderer.render(said)
     assert '<AVAILABLE_TOOLS>[{"type": "function", "function": {"name": "add"' in text
     assert '<TOOLCALL>[{"name": "add", "arguments": {"a": 1, "b": 2}}]</TOOLCALL>' in text
     assert "<|tool|>3<|end|>" in text
@@ -120,8 +122,8 @@ def test_tools_and_calls_reach_the_template() -> None:
 def test_a_conversation_that_the_template_refuses_is_of_another_shape() -> None:
     tokenizer = AutoTokenizer.from_pretrained(bundled("demo") / "model")
     tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(OtherShape, match="refused by the chat template"):
-        render(ADAPTERS["text"](ROWS["text"]), tokenizer, chat_template=True)
+    with Renderer(tokenizer) as renderer, pytest.raises(OtherShape, match="refused by the chat template"):
+        renderer.render(ADAPTERS["text"](ROWS["text"]))
 
 
 @pytest.mark.parametrize("name", ADAPTERS)

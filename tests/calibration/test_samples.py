@@ -11,7 +11,8 @@ from transformers import AutoTokenizer
 from pipeline.bundle import bundled
 from pipeline.calibration.adapters import Conversation
 from pipeline.calibration.batches import batches, read_index, read_samples
-from pipeline.calibration.sampling import render, sample
+from pipeline.calibration.rendering import Renderer
+from pipeline.calibration.sampling import sample
 from pipeline.calibration.stage import describe, make
 from pipeline.config import QuantizeConfig, compose
 from pipeline.config.schema import Dataset
@@ -147,7 +148,8 @@ def test_a_template_that_writes_the_day_gives_the_same_text_every_day() -> None:
     tokenizer = AutoTokenizer.from_pretrained(bundled("demo") / "model")
     tokenizer.chat_template = "{{ strftime_now('%d %B %Y') }}: {{ messages[0].content }}"
     said = Conversation(({"role": "user", "content": "Hi"},), "Hi")
-    assert render(said, tokenizer, chat_template=True) == "01 January 2025: Hi"
+    with Renderer(tokenizer) as renderer:
+        assert renderer.render(said) == "01 January 2025: Hi"
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -63,11 +63,13 @@ def test_a_readme_tells_subsets_and_splits(tmp_path: Path) -> None:
 
 
 def test_sharded_names_tell_splits_without_a_readme_and_links_are_followed(tmp_path: Path) -> None:
-    blobs, folder = tmp_path / "blobs", tmp_path / "snapshot"
+    cache = tmp_path / "datasets--a--b"
+    blobs, folder = cache / "blobs", cache / "snapshots" / "c0ffee"
     for n, split in enumerate(("stem", "chat")):
         write(blobs / f"{n}.parquet", 100 * n)
+        (blobs / f"{n}.parquet").rename(blobs / f"{n}")
         (folder / "data").mkdir(parents=True, exist_ok=True)
-        (folder / "data" / f"{split}-00000-of-00001.parquet").symlink_to(blobs / f"{n}.parquet")
+        (folder / "data" / f"{split}-00000-of-00001.parquet").symlink_to(blobs / f"{n}")
     assert first_rows("x", dataset(folder, "chat", "stem")) == {"chat": "row 100", "stem": "row 0"}
     assert list(described_here("x", dataset(folder, "chat"))["files"]) == ["data/chat-00000-of-00001.parquet"]
 

@@ -80,7 +80,7 @@ def test_a_disk_that_fills_up_keeps_what_has_come_and_the_download_goes_on(
         served.set()
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 1
-        assert errors.splitlines()[-1] == "the disk is full: make room; the same command goes on"
+        assert errors.splitlines()[-1] == "fetch: the disk is full: make room; the same command goes on"
         assert "Traceback" not in errors
         assert contents(folder(disk, commit)) == {name: small()[name] for name in small() if name != FIRST}
         others.unlink()

@@ -10,6 +10,8 @@ import torch
 from running import command
 from safetensors.torch import load_file, save_file
 
+from pipeline import manifest
+
 EXPERT = "model.layers.1.block_sparse_moe.experts.5.w1"
 ATTENTION = "model.layers.0.self_attn.q_proj.weight"
 KV = "model.layers.2.self_attn.k_proj.k_scale"
@@ -65,6 +67,61 @@ def test_every_change_is_counted_where_it_was_made_and_nowhere_else(
     assert scales["ratio"] == {"smallest": 2, "median": 2, "largest": 2}
     assert groups["attention", "BF16", "F32"]["rounded"] == 1
     assert groups["KV cache scales", "F32", ""]["tensors"] == 1
+
+
+@pytest.fixture(scope="module")
+def flipped(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's checkpoint under its old seal, fifty bytes of weights and one of the tokenizer flipped."""
+    folder = tmp_path_factory.mktemp("flipped") / "flipped"
+    shutil.copytree(demo, folder)
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    size = len(content)
+    for place in range(size // 2, size // 2 + 50 * 997, 997):
+        content[place] ^= 0x40
+    weights.write_bytes(content)
+    tokenizer = folder / "tokenizer.json"
+    tokenizer.write_bytes(tokenizer.read_bytes().replace(b" ", b"\t", 1))
+    return folder
+
+
+def test_bytes_under_an_old_seal_are_compared_and_the_seal_is_said_to_be_broken(
+    demo: Path, flipped: Path, tmp_path: Path
+) -> None:
+    told = compared(demo, flipped, tmp_path)
+    groups = told["tensors"]
+    assert sum(group["bytes_differ"] for group in groups) == 50
+    assert 0 < sum(group["differ"] for group in groups) <= 50
+    assert told["a"]["altered"] == [] and told["b"]["altered"] == ["model.safetensors", "tokenizer.json"]
+    assert [each["name"] for each in told["files"]] == ["tokenizer.json"]
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert "Not what was sealed" in page and "| tokenizer.json | differs |" in page
+
+
+def test_a_table_that_was_altered_tells_nothing(demo: Path, tmp_path: Path) -> None:
+    harmed = Path(shutil.copytree(demo, tmp_path / "harmed"))
+    table = harmed / "calibration_coverage.csv"
+    table.write_text(table.read_text().replace("0", "9"))
+    told = compared(demo, harmed, tmp_path)
+    assert told["coverage"][0] and told["coverage"][1] is None
+    assert told["b"]["altered"] == ["calibration_coverage.csv"]
+    assert not any(group["differ"] for group in told["tensors"])
+
+
+def test_a_manifest_of_another_form_is_refused(demo: Path, tmp_path: Path) -> None:
+    """Whoever seals anew can seal anything: missing parts, other types, names outside the folder."""
+    forged = Path(shutil.copytree(demo, tmp_path / "forged"))
+    body = manifest.read(forged)
+    for change in (
+        {"outputs": {}}, {"outputs": {"files": [], "tensors": {}}}, {"config": []}, {"statistics": 7},
+        {"outputs": body["outputs"] | {"files": {"../secret": {"size": 1, "sha256": "0"}}}},
+        {"outputs": body["outputs"] | {"files": {"a": {"size": True, "sha256": "0"}}}}, {"key": None},
+    ):  # fmt: skip
+        (forged / "manifest.json").write_text(manifest.seal(body | change))
+        with pytest.raises(manifest.ManifestError, match="does not list its outputs"):
+            manifest.read(forged)
+    (forged / "manifest.json").write_text(manifest.seal(body | {"config": {"recipe": "none"}}))
+    assert compared(demo, forged, tmp_path)["b"]["recipe"] is None
 
 
 def test_what_is_no_checkpoint_is_said_before_anything_is_written(demo: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from pipeline.bundle import bundled
 from pipeline.config import QuantizeConfig, VerifyConfig, compose
+from pipeline.config.benchmarking import BenchmarkConfig
 from pipeline.errors import Usage
 
 CONF = bundled("conf")
@@ -115,3 +116,8 @@ def test_where_things_are_never_says_what_they_are() -> None:
     assert here.model.path == Path("/c")
     assert "/" not in str(here.identity()["model"])
     assert composed("seed=5").identity() != composed().identity()
+
+
+def test_benchmarks_model_is_a_name_though_a_group_is_called_so():
+    words = ["endpoint=http://127.0.0.1:1/v1", "tokenizer=x", "model=meta-llama/Llama-3"]
+    assert compose(BenchmarkConfig, "benchmark", words).model == "meta-llama/Llama-3"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from running import command, quantize, tiny, tiny_recipe
 
+from pipeline.checkpoint import defaults
 from pipeline.checkpoint.tensors import read_folder
 
 
@@ -16,6 +17,8 @@ from pipeline.checkpoint.tensors import read_folder
         ("mixtral", "none", ("coverage=natural",)),
         ("qwen3_moe", "fp8_affine", ()),
         ("llama", "fp8", ("quantization=nvfp4_mlp_only", "calibration.padding_side=right")),
+        ("gemma3_text", "fp8", ("quantization=nvfp4_mlp_only",)),  # tied, and its config.json does not say so
+        ("gemma3_text", "fp8", ("quantization=nvfp4_mlp_only", "engine=modelopt")),
     ],
 )
 def test_it_quantizes_and_verifies(
@@ -31,7 +34,7 @@ def test_it_quantizes_and_verifies(
     assert kinds & {"k_scale", "v_scale", "k_bias", "v_bias"} == expected.get(kv_cache, set())
     packed = [name for name in tensors if name.endswith(".weight_scale_2")]
     layers = json.loads((source / "config.json").read_text())["num_hidden_layers"]
-    assert len(packed) == layers * 3 * (1 if architecture == "llama" else 4)
+    assert len(packed) == layers * 3 * (1 if architecture in ("llama", "gemma3_text") else 4)
     algorithm = json.loads((made / "hf_quant_config.json").read_text())["quantization"]["kv_cache_quant_algo"]
     assert algorithm == (None if kv_cache == "none" else "FP8")
 
@@ -79,3 +82,32 @@ def test_float32_is_refused_for_a_source_without_fp8(tmp_path: Path, texts: Path
     assert said.returncode == 2
     assert "dequantize_to=float32 is for FP8 sources" in said.stderr
     assert not (tmp_path / "runs" / "samples").exists()
+
+
+@pytest.mark.parametrize(("architecture", "said"), [("llama", True), ("gemma3_text", None)])
+@pytest.mark.parametrize("engine", ["layerwise", "modelopt"])
+def test_a_source_that_ties_two_different_embeddings_is_refused(
+    tmp_path: Path, texts: Path, architecture: str, said: bool | None, engine: str
+) -> None:
+    """One of them would be lost; with an equal one nothing is."""
+    from safetensors.torch import load_file, save_file
+
+    source = tiny(tmp_path / "source", architecture)
+    assert json.loads((source / "config.json").read_text()).get("tie_word_embeddings") is said
+    weights = load_file(source / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].flip(0).contiguous()
+    save_file(weights, source / "model.safetensors", {"format": "pt"})
+    asked = ("tracking=off", "output_dir=out", f"engine={engine}", *tiny_recipe(source, texts))
+    found = command("quantize", *asked, "quantization=nvfp4_mlp_only", cwd=tmp_path)
+    assert found.returncode == 2, found.stderr
+    assert "its lm_head.weight is not its model.embed_tokens.weight" in found.stderr
+    assert not (tmp_path / "out").exists() and not (tmp_path / "runs" / "samples").exists()
+
+
+def test_the_table_is_what_transformers_says() -> None:
+    """Some classes, asked; `scripts/config_defaults.py` writes the table from all of them."""
+    from transformers import Gemma3TextConfig, LlamaConfig, MixtralConfig
+
+    for config in (LlamaConfig(), MixtralConfig(), Gemma3TextConfig()):
+        for key in ("tie_word_embeddings", "rope_theta", "hidden_size", "attention_dropout"):
+            assert defaults.default({"model_type": config.model_type}, key) == config.to_dict()[key], key

@@ -1,6 +1,7 @@
 """The BF16 copy of a checkpoint is what ModelOpt itself dequantizes to, sealed, and made once."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,65 @@ def test_a_sealed_file_that_changed_is_not_served(demo: Path, tmp_path: Path):
     assert not (tmp_path / "dequantized").exists()
 
 
+def flip(path: Path, place: int) -> None:
+    """One bit of a file; its size and its times stay."""
+    times, content = path.stat(), bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.fixture
+def pair(demo: Path, copy: Path, work: Path, tmp_path: Path) -> Path:
+    """A checkpoint of ours, and the work folder that holds its copy."""
+    checkpoint = Path(shutil.copytree(demo, tmp_path / demo.name))
+    shutil.copytree(work / "dequantized", tmp_path / "dequantized")
+    assert dequantized.folder(checkpoint, config_of(checkpoint), tmp_path).name == copy.name
+    return checkpoint
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "tokenizer.json", "chat_template.jinja", "config.json"]
+)
+def test_a_bit_of_the_checkpoint_that_flipped_later_is_not_served(pair: Path, name: str):
+    config = config_of(pair)
+    flip(pair / name, -2)
+    with pytest.raises(Usage, match=rf"{name} is not what was sealed: see verify checkpoint="):
+        dequantized.folder(pair, config, pair.parent)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "manifest.json"])
+def test_a_bit_of_the_copy_that_flipped_is_not_served(pair: Path, copy: Path, name: str):
+    flip(pair.parent / "dequantized" / copy.name / name, -2)
+    with pytest.raises(Stop, match="is damaged: remove it, it will be made again"):
+        dequantized.folder(pair, config_of(pair), pair.parent)
+
+
+@pytest.mark.parametrize(
+    "name", ["more.safetensors", "chat_template.json", "tokenization_x.py", "spiece.model"]
+)
+def test_what_was_put_beside_a_sealed_checkpoint_is_not_served(pair: Path, name: str):
+    shutil.copyfile(pair / ("model.safetensors" if name.endswith("tensors") else "config.json"), pair / name)
+    with pytest.raises(Stop, match=rf"{name} was not sealed and would be loaded|is in model"):
+        dequantized.folder(pair, config_of(pair), pair.parent)
+
+
+def test_a_checkpoint_that_nobody_sealed_is_read_again_each_time(pair: Path, copy: Path):
+    (pair / "manifest.json").unlink()
+    first = dequantized.folder(pair, config_of(pair), pair.parent)
+    flip(pair / "model.safetensors", -1)
+    second = dequantized.folder(pair, config_of(pair), pair.parent)
+    assert len({copy, first, second}) == 3
+
+
+def test_a_plain_copy_that_is_served_itself_is_held_to_its_seal(copy: Path, tmp_path: Path):
+    plain = Path(shutil.copytree(copy, tmp_path / "plain"))
+    assert dequantized.folder(plain, config_of(plain), tmp_path) == plain
+    flip(plain / "model.safetensors", -1)
+    with pytest.raises(Usage, match=r"model\.safetensors is not what was sealed"):
+        dequantized.folder(plain, config_of(plain), tmp_path)
+
+
 def test_a_damaged_copy_is_named(demo: Path, tmp_path: Path):
     made = dequantized.folder(demo, config_of(demo), tmp_path)
     (made / "tokenizer.json").unlink()
@@ -127,21 +187,3 @@ def test_another_format_is_refused(demo: Path, tmp_path: Path):
 def test_what_does_not_fit_into_memory_is_refused():
     with pytest.raises(Usage, match=r"takes 457 GB of memory, this machine has \d+: serve it on GPUs"):
         dequantized.check_memory([Entry("experts", "BF16", (228_700_000, 1000))])
-
-
-def test_a_newer_spelling_of_config_json_is_served_in_the_pinned_one(tmp_path: Path, work: Path):
-    """Otherwise `transformers serve` would turn positions by its default base, and answer all the same."""
-    from running import tiny
-
-    folder = tiny(tmp_path / "plain", "llama", num_hidden_layers=1)
-    config = config_of(folder)
-    config["rope_parameters"] = {"rope_type": "default", "rope_theta": 5e6}
-    config.pop("rope_theta", None)
-    with pytest.raises(Usage, match="compute with its own rope_theta; serve it with another profile"):
-        dequantized.folder(folder, config, work)
-    same = config | {"rope_theta": 5e6}
-    assert dequantized.folder(folder, same, work) == folder
-    quantized = config | {"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}
-    (folder / "config.json").write_text(json.dumps(quantized))
-    made = config_of(dequantized.folder(folder, quantized, work))
-    assert made["rope_theta"] == 5e6 and "rope_parameters" not in made

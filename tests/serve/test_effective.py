@@ -9,9 +9,10 @@ import pytest
 from serve.engines import packages, profile, source
 
 from pipeline.config.schema import Tracking
+from pipeline.screen import on_one_line
 from pipeline.serve import effective
 from pipeline.serve.effective import Setting
-from pipeline.tracking import opened
+from pipeline.tracking import Tracker, opened
 
 
 def fields() -> dict[str, Any]:
@@ -154,3 +155,22 @@ def test_the_engine_s_torch_is_built_for_the_cuda_whose_driver_is_asked_for(engi
 
     said = (packages(engine) / "torch/version.py").read_text()
     assert re.search(r"^cuda.*= '(.*)'", said, re.MULTILINE).group(1) == CUDA  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"internal_states": "x"}, {"internal_states": 7}, {"internal_states": {}},
+        {"internal_states": [None]}, {"internal_states": ["x"]}, {"internal_states": [[]]},
+        {"internal_states": [{}, 7]},
+        {"attention_backend": {"a": ["b"] * 10_000}}, {"tp_size": [2]}, {"kv_cache_dtype": 10**400},
+        {"kv_cache_dtype": "[/INST]\x1b[2J\nfp8"}, {"max_total_num_tokens": -1},
+        {"max_total_num_tokens": True},
+        {"internal_states": [{"effective_max_running_requests_per_dp": {"a": 1}}]},
+    ],
+    ids=lambda told: str(told)[:40],
+)  # fmt: skip
+def test_any_info_of_a_server_is_told_as_text(told: dict[str, Any]) -> None:
+    found = effective.sglang(profile("sglang_recommended"), told, "", scales=True)
+    section = effective.tell(found, Tracker(None))
+    assert all(cell == on_one_line(cell) and len(cell) <= 2000 for row in section.rows for cell in row)

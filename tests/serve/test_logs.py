@@ -1,12 +1,15 @@
 """An engine's log in a few lines, and memory that ran out recognised as the engines say it."""
 
+import time
 from pathlib import Path
 
 import pytest
+from serve.engines import profile
 
 from pipeline.environments import program
 from pipeline.errors import Usage
-from pipeline.serve.logs import last_line, last_lines, out_of_memory
+from pipeline.serve import effective
+from pipeline.serve.logs import both_ends, last_line, last_lines, out_of_memory, whole
 
 TRACE = """INFO: loading
 Traceback (most recent call last):
@@ -78,3 +81,30 @@ def test_memory_that_ran_out_is_recognised_as_the_engine_says_it(log: Path, engi
 def test_the_kernels_kill_is_told_apart_from_an_error(log: Path):
     assert "killed from outside" in (out_of_memory(log, "transformers", -9) or "")
     assert out_of_memory(log, "transformers", 1) is None
+
+
+def test_a_log_of_gigabytes_is_read_in_part(log: Path):
+    with log.open("r+b") as file:
+        file.write(b"FIRST\n")
+        file.seek(4 << 30)
+        file.write(b"\nLAST\n")
+    text = both_ends(log)
+    assert text.startswith("FIRST\n") and text.endswith("\nLAST") and len(text) < 2 << 20
+    assert whole(log).endswith("\nLAST\n") and last_line(log) == "LAST"
+
+
+def test_a_line_without_end_is_cut(log: Path):
+    log.write_text("x" * (1 << 20))
+    assert len(last_line(log)) == 400
+    assert effective.vllm(profile("vllm"), both_ends(log), scales=False)
+
+
+def test_what_a_log_says_is_searched_in_no_time(log: Path):
+    begun = time.monotonic()
+    config = "Initializing a V1 LLM engine (v1) with config: "
+    for text in (config + "a" * 10**6, config + "a=" * 10**6, "Using " * 10**6, "E." * 10**6, "\r" * 10**6):
+        log.write_text(text)
+        effective.vllm(profile("vllm"), both_ends(log), scales=True)
+        effective.sglang(profile("sglang_published"), {}, both_ends(log), scales=True)
+        last_lines(log)
+    assert time.monotonic() - begun < 10

@@ -229,7 +229,7 @@ def test_a_model_of_text_and_images_is_judged_by_its_text(tmp_path: Path) -> Non
     ],
 )  # fmt: skip
 def test_a_setting_that_is_no_number_is_named(tmp_path: Path, key: str, value: Any) -> None:
-    with pytest.raises(Usage, match=rf"config.json says {key}=.*: a whole number is needed"):
+    with pytest.raises(Usage, match=rf"config.json says {key}=.*, which is no such number"):
         facts(tmp_path, CONFIG | {key: value})
 
 

@@ -1,15 +1,17 @@
-"""Known answers: right ones pass, wrong ones and token salad do not, and a model's code can do no harm."""
+"""Known answers: right ones pass, wrong ones and token salad do not. What code may not do: tests/sandbox."""
 
-import re
+import time
 
 import pytest
 
+from pipeline import sandbox
 from pipeline.config import ServeConfig, compose
-from pipeline.config.serving import Question, Truth
-from pipeline.errors import Stop
-from pipeline.serve.truth import Verdict, Verdicts, questions
+from pipeline.config.serving import Call, Calls, Numbers, Question, Truth
+from pipeline.errors import Stop, Usage
+from pipeline.sandbox.protections import Protections
+from pipeline.serve.truth import Verdict, Verdicts, prepare, questions
 from pipeline.serve.truth.ask import judge
-from pipeline.serve.truth.sandbox import code_in, trial
+from pipeline.serve.truth.code import code_in, trial
 
 COUNTRIES = "1. France - Paris\n2. Peru - Lima\n3. Japan - Tokyo\n4. Kenya - Nairobi\n5. Cuba - Havana"
 RIGHT = {
@@ -108,42 +110,58 @@ def test_the_first_block_that_defines_something_is_the_code():
     assert code_in("I cannot do that.") is None
 
 
-HARM = {
-    "a connection": ("import socket; socket.create_connection(('192.0.2.1', 80))", "socket"),
-    "another program": ("import subprocess; subprocess.run(['true'])", "may not be imported|refused"),
-    "a shell": ("import os; os.system('true')", r"os\.system is refused"),
-    "a fork": ("import os; os.fork()", r"os\.fork is refused"),
-    "foreign functions": ("import ctypes; ctypes.CDLL(None)", "may not be imported"),
-    "reading": ("open('/etc/passwd').read()", "no file may be opened"),
-    "writing": ("open('left', 'w').write('x')", "no file may be opened"),
-    "looking around": ("import os; os.listdir('/')", r"os\.listdir is refused"),
-    "memory": ("a = [0] * 10**9", "MemoryError"),
-    "a lie": ("import sys; sys.exit(0)", "SystemExit"),
-    "a quick end": ("import os; os._exit(0)", "ended before its test"),
-}
+DOUBLE = Calls(function="f", expected=(Call(given=(1,), returns=2), Call(given=(5,), returns=10)))
 
 
-@pytest.mark.parametrize("what", HARM)
-def test_a_models_code_can_do_no_harm(what: str):
-    code, why = HARM[what]
-    passed, said = trial(code, "pass")
-    assert not passed and re.search(why, said), said
-
-
-def test_a_models_code_sees_no_environment_and_no_network(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecret")
-    passed, why = trial("import os", "assert 'HF_TOKEN' not in os.environ")
-    assert passed
-    # where the kernel grants no namespace the hook of the tests above is all there is, as the verdict says
-    assert why in ("its code passes, without a network", "its code passes, sockets refused by Python alone")
-
-
-def test_the_assertion_that_fails_is_told():
-    assert trial("def f(x): return x", "assert f(1) == 1\nassert f(1) == 2") == (
+def test_the_call_that_fails_is_told():
+    assert trial("def f(x): return 2", DOUBLE) == (False, "its code fails: f(5) returns 2, not 10")
+    assert trial("def g(x): return 2", DOUBLE) == (False, "its code fails: it defines no f")
+    assert trial("def f(x): return x / 0", DOUBLE) == (
         False,
-        "its code fails: assert f(1) == 2",
+        "its code fails: ZeroDivisionError: division by zero",
     )
+    assert trial("def f(x): return 2 * x", DOUBLE) == (True, "its code passes")
 
 
-def test_a_models_code_that_never_ends_is_stopped():
-    assert trial("while True: pass", "", seconds=1.0) == (False, "its code was stopped after 1 s")
+def test_true_is_not_one_and_a_tuple_is_no_list():
+    one = Calls(function="f", expected=(Call(given=(), returns=[1]),))
+    assert trial("def f(): return [1]", one)[0]
+    assert trial("def f(): return [True]", one)[1] == "its code fails: f() returns [true], not [1]"
+    assert trial("def f(): return (1,)", one)[1] == "its code fails: f() returns a tuple"
+
+
+def test_elements_are_counted_where_they_are_given():
+    """Twenty reads, by index, by slice or by going through: one more and the code has failed."""
+    few = Calls(function="f", expected=(Call(given=(Numbers(count=100, step=3, reads=20),), returns=57),))
+    assert trial("def f(v): return [v[n] for n in range(20)][-1]", few)[0]
+    assert trial("def f(v): return v[:20][-1]", few)[0]
+    assert trial("def f(v): return v[-81]", few)[0]
+    assert trial("import bisect\ndef f(v): return v[bisect.bisect_left(v, 57)]", few)[0]
+    for code in (
+        "def f(v): return v[:21][19]", "def f(v): return list(v)[19]", "def f(v): return max(v)",
+        "def f(v): return 57 if 58 in v else 57", "def f(v): return v[v.index(75)]",
+        "import json, os\ndef f(v):\n    for n in range(99): v[n]",
+    ):  # fmt: skip
+        what = "its code fails: f(list of 100 numbers) reads more than 20 elements"
+        assert trial(code, few) == (False, what), code
+    assert trial("def f(v): return v[100]", few)[1] == "its code fails: IndexError: list index out of range"
+
+
+def test_patterns_take_no_time_on_long_answers(card: dict[str, Question]):
+    long = ["\n" * 10**5, " " * 10**5, "1. " + "a - " * 30000, "1. a - b\n" * 10**4, "925 " * 30000 + "x"]
+    begun = time.monotonic()
+    for question in card.values():
+        for answer in long:
+            assert not judge(question, answer)[0]
+    assert time.monotonic() - begun < 5
+
+
+def test_code_is_asked_for_only_where_it_can_be_confined(monkeypatch: pytest.MonkeyPatch):
+    here = Protections(("read files",), ("landlock",), ("the kernel has no Landlock",))
+    monkeypatch.setattr(sandbox.protections, "protections", lambda: here)
+    prepare(truth("demo"))  # asks for no code
+    with pytest.raises(
+        Usage, match=r"it could read files \(the kernel has no Landlock\).*truth\.sandbox=weak"
+    ):
+        prepare(truth("card"))
+    prepare(truth("card").model_copy(update={"sandbox": "weak"}))

@@ -90,7 +90,7 @@ def test_standing_folder_needs_no_right_to_write(root, monkeypatch):
     def refused(*_):
         raise AssertionError("nothing is to be written")
 
-    monkeypatch.setattr(folder, "_locked", refused)
+    monkeypatch.setattr(folder, "alone", refused)
     assert materialise("fixed", root).path.is_dir()
 
 
@@ -200,13 +200,13 @@ def test_two_processes_at_once(tmp_path, start):
     processes = [start("-c", program, tmp_path / "root") for _ in range(2)]
     said = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
-    assert said[0] == said[1]
+    assert len({text.splitlines()[-1] for text in said}) == 1
     assert len(list((tmp_path / "root").glob("*nvidia*"))) == 1
 
 
 def test_unwritable_root_stops(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ToolchainError, match="cannot be written"):
+    with pytest.raises(ToolchainError, match="file/root: a part of this path is a file, not a folder"):
         materialise("fixed", tmp_path / "file" / "root")
 
 

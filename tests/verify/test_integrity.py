@@ -1,6 +1,7 @@
 """Whatever is done to a sealed folder is found, and its place is named."""
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from verify.making import W2, Verified, edit_json, load, reseal, save
 
-from pipeline import manifest
+from pipeline import files, manifest
 from pipeline.checkpoint.tensors import read_folder, read_header
 from pipeline.verify.integrity import Seal, check
 
@@ -119,12 +120,28 @@ def test_missing_and_extra_are_listed_by_name(checkpoint: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_link_under_a_sealed_name_is_followed(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_link_under_a_sealed_name_is_followed_into_the_hub_s_cache(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / "c0ffee", tmp_path / "models--a--b" / "blobs"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for path in checkpoint.iterdir():
+        path.rename(blobs / f"blob-of-{path.name}")
+        (snapshot / path.name).symlink_to(f"../../blobs/blob-of-{path.name}")
+    assert Verified(snapshot, levels=ONLY).status == 0
+    (blobs / "blob-of-tokenizer.json").unlink()
+    found = Verified(snapshot, levels=ONLY).first("integrity")
+    assert (found["kind"], found["file"]) == ("missing", "tokenizer.json")
+    assert "where nothing is" in found["message"]
+
+
+def test_a_link_out_of_the_folder_is_not_followed(checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / "tokenizer.json").rename(tmp_path / "blob")
     (checkpoint / "tokenizer.json").symlink_to(tmp_path / "blob")
-    assert Verified(checkpoint, levels=ONLY).status == 0
-    (tmp_path / "blob").unlink()
-    assert Verified(checkpoint, levels=ONLY).first("integrity")["kind"] == "missing"
+    found = Verified(checkpoint, levels=ONLY)
+    assert (found.status, found.first("integrity")["file"]) == (1, "tokenizer.json")
+    assert "is a link to" in found.first("integrity")["message"]
 
 
 @pytest.mark.parametrize("size", [0, 7, 3000, -1, -5])
@@ -204,14 +221,14 @@ def test_a_manifest_sealed_anew_over_nonsense(checkpoint: Path, change: Any) -> 
 
 
 def test_what_cannot_be_read_is_not_called_different(checkpoint: Path, monkeypatch: Any) -> None:
-    opened = Path.open
+    opened = os.open
 
-    def failing(path: Path, *how: Any, **more: Any) -> Any:
-        if path.name == "tokenizer.json":
+    def failing(path: Any, *how: Any, **more: Any) -> Any:
+        if Path(path).name == "tokenizer.json":
             raise PermissionError(13, "Permission denied", str(path))
         return opened(path, *how, **more)
 
-    monkeypatch.setattr(Path, "open", failing)
+    monkeypatch.setattr(files.os, "open", failing)
     found = Verified(checkpoint, levels=ONLY)
     assert found.status == 2
     (why,) = found.level("integrity")["unchecked"]["listed"]

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 from verify.making import Verified
 
+from pipeline import cli
 from pipeline.config.schema import VerifyConfig
 from pipeline.errors import Usage
 from pipeline.verify import command, run
@@ -122,14 +123,19 @@ def test_nothing_to_check(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_a_mistake_of_ours_is_not_called_a_difference(
-    checkpoint: Path, monkeypatch: Any, capsys: Any
+    checkpoint: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     def broken(*_: Any) -> int:
         raise AssertionError("ours")
 
     monkeypatch.setattr(command, "verify", broken)
-    assert command.run([f"checkpoint={checkpoint}"]) == 2
-    assert "AssertionError: ours" in capsys.readouterr().err
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["verify", f"checkpoint={checkpoint}"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.verify()
+    assert end.value.code == 2
+    assert "this is a bug of proofcard (AssertionError: ours)" in capsys.readouterr().err
 
 
 def test_neither_torch_nor_modelopt_is_imported(checkpoint: Path, source: Path) -> None:

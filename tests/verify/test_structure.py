@@ -166,6 +166,7 @@ def config(**change: Any) -> Callable[[Path], None]:
     return lambda folder: edit_json(folder / "config.json", lambda c: c.update(change))
 
 
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 CONFIGURED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "pattern without a module": (both(lambda p: p.append("model.layers.7*")), "layers.7*' matches no module"),
     "a linear without a pattern": (both(lambda p: p.remove(ATTENTION)), "neither quantized nor excluded"),
@@ -179,17 +180,17 @@ CONFIGURED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "too many experts": (config(num_local_experts=4), "has 4 experts, 3 lacks it"),
     "no config": (lambda f: (f / "config.json").unlink(), "every checkpoint has one"),
     "config is no JSON": (lambda f: (f / "config.json").write_text("{"), "it is not JSON"),
-    "config is a list": (lambda f: (f / "config.json").write_text("[]"), "it is no JSON object"),
+    "config is a list": (lambda f: (f / "config.json").write_text("[]"), "it holds no JSON object"),
     "patterns are no list": (quant(exclude_modules="lm_head"), "no list of names"),
     "index names another file": (
-        lambda f: edit_json(f / INDEX, lambda c: c["weight_map"].update({f"{W1}.weight": "x"})),
-        "says x; it is in model-0000",
+        lambda f: edit_json(f / INDEX, lambda c: c["weight_map"].update({f"{W1}.weight": SHARDS[0]})),
+        f"says {SHARDS[0]}; it is in {SHARDS[1]}",
     ),
     "index names no such tensor": (
-        lambda f: edit_json(f / INDEX, lambda c: c["weight_map"].update(more="x")),
-        "says x; it is in no file",
+        lambda f: edit_json(f / INDEX, lambda c: c["weight_map"].update(more=SHARDS[1])),
+        f"says {SHARDS[1]}; it is in no file",
     ),
-    "index is no index": (lambda f: (f / INDEX).write_text("[]"), "it is no index"),
+    "index is no index": (lambda f: (f / INDEX).write_text("[]"), "holds no JSON object"),
     "index is missing": (lambda f: (f / INDEX).unlink(), "nothing says which is where"),
 }  # fmt: skip
 
@@ -227,6 +228,10 @@ def test_another_layout_is_not_judged(checkpoint: Path, source: Path) -> None:
 def test_a_tensor_in_two_files(checkpoint: Path) -> None:
     shard = sorted(checkpoint.glob("*.safetensors"))[0]
     (checkpoint / "other.safetensors").write_bytes(shard.read_bytes())
+    beside = Verified(checkpoint, None, ONLY)
+    assert beside.status == 0
+    assert "other.safetensors is in no index" in " ".join(beside.screen.split())
+    (checkpoint / INDEX).unlink()
     found = Verified(checkpoint, None, ONLY)
     assert found.status == 1
     assert "and again in other.safetensors" in found.first("structure")["message"]

@@ -21,7 +21,6 @@ from pipeline.digest import canonical_json
 from pipeline.disk import write_whole
 from pipeline.errors import Stop
 from pipeline.progress import Layers, shown
-from pipeline.quantize.fit import check_ties
 from pipeline.quantize.layerwise import pack
 from pipeline.quantize.layerwise.calibrate import LayerCalibration, Statistics
 from pipeline.quantize.layerwise.hidden import Hidden
@@ -110,7 +109,6 @@ class Run:
                     report(index, records[-1])
                     bars.end()
             self._stepper.clear()
-            check_ties(self._source, structure.model)
             outside = [entry.name for entry in entries if not entry.name.startswith(structure.prefix + ".")]
             for i in ranks.share(len(outside)):  # last: the source may still be on its way
                 writer.write(outside[i], self._plain(outside[i], lambda name: tensor(self._source, name)))

@@ -1,0 +1,75 @@
+"""System calls by which a process gets out or spoils the machine: name, number, arguments.
+
+Numbers and addresses of x86-64. `PARENT` is the process that runs the checker.
+"""
+
+PARENT = -12345  # replaced when the list is used
+
+CALLS: list[tuple[str, int, tuple[int, ...]]] = [
+    # other processes and programs
+    ("clone", 56, (17, 0, 0, 0, 0)), ("clone a thread", 56, (0x3D0F00, 0, 0, 0, 0)), ("fork", 57, ()),
+    ("vfork", 58, ()), ("clone3", 435, (0, 0)), ("execve", 59, (0, 0, 0)),
+    ("execveat", 322, (-100, 0, 0, 0, 0)), ("ptrace attach", 101, (16, PARENT, 0, 0)),
+    ("ptrace seize", 101, (0x4206, PARENT, 0, 0)), ("ptrace traceme", 101, (0, 0, 0, 0)),
+    ("process_vm_readv", 310, (PARENT, 0, 0, 0, 0, 0)),
+    ("process_vm_writev", 311, (PARENT, 0, 0, 0, 0, 0)), ("process_madvise", 440, (0, 0, 0, 0, 0)),
+    ("process_mrelease", 448, (0, 0)), ("kcmp", 312, (PARENT, PARENT, 0, 0, 0)),
+    ("pidfd_open", 434, (PARENT, 0)), ("pidfd_getfd", 438, (0, 0, 0)),
+    # signals
+    ("kill", 62, (PARENT, 9)), ("kill nobody", 62, (PARENT, 0)), ("kill all", 62, (-1, 0)),
+    ("kill the group", 62, (0, 0)), ("tkill", 200, (PARENT, 9)), ("tgkill", 234, (PARENT, PARENT, 9)),
+    ("rt_sigqueueinfo", 129, (PARENT, 9, 0)), ("rt_tgsigqueueinfo", 297, (PARENT, PARENT, 9, 0)),
+    ("pidfd_send_signal", 424, (0, 9, 0, 0)), ("alarm", 37, (1,)), ("setitimer", 38, (0, 0, 0)),
+    ("timer_create", 222, (0, 0, 0)), ("setsid", 112, ()), ("setpgid", 109, (0, 0)), ("getppid", 110, ()),
+    # networks and other ways to talk
+    ("socket inet", 41, (2, 1, 0)), ("socket inet6", 41, (10, 2, 0)), ("socket unix", 41, (1, 1, 0)),
+    ("socket netlink", 41, (16, 3, 0)), ("socket packet", 41, (17, 3, 0)),
+    ("socket vsock", 41, (40, 1, 0)), ("socket alg", 41, (38, 5, 0)), ("socketpair", 53, (1, 1, 0, 0)),
+    ("connect", 42, (0, 0, 0)), ("bind", 49, (0, 0, 0)), ("sendmsg", 46, (0, 0, 0)),
+    ("sendto", 44, (0, 0, 0, 0, 0, 0)), ("shmget", 29, (0, 4096, 0o1600)), ("shmat", 30, (0, 0, 0)),
+    ("semget", 64, (0, 1, 0o1600)), ("msgget", 68, (0, 0o1600)), ("mq_open", 240, (0, 0o102, 0o600, 0)),
+    ("memfd_create", 319, (0, 0)), ("memfd_secret", 447, (0,)), ("eventfd2", 290, (0, 0)),
+    ("pipe2", 293, (0, 0)), ("inotify_init", 253, ()), ("fanotify_init", 300, (0, 0)),
+    ("signalfd4", 289, (-1, 0, 8, 0)), ("timerfd_create", 283, (0, 0)), ("epoll_create1", 291, (0,)),
+    ("io_uring_setup", 425, (8, 0)), ("io_uring_enter", 426, (0, 1, 0, 0, 0, 0)),
+    ("io_uring_register", 427, (0, 0, 0, 0)), ("io_setup", 206, (8, 0)),
+    ("splice", 275, (0, 0, 1, 0, 1, 0)), ("vmsplice", 278, (1, 0, 0, 0)), ("tee", 276, (0, 1, 1, 0)),
+    ("sendfile", 40, (1, 0, 0, 1)), ("grow a pipe", 72, (1, 1031, 1 << 20)),
+    ("own a pipe", 72, (1, 8, PARENT)), ("lease", 72, (0, 1024, 0)),
+    ("ioctl TIOCSTI", 16, (0, 0x5412, 0)), ("ioctl FIOASYNC", 16, (1, 0x5452, 0)),
+    # files
+    ("creat", 85, (0, 0o600)), ("open", 2, (0, 0, 0)), ("openat2", 437, (-100, 0, 0, 24)),
+    ("truncate", 76, (0, 0)), ("ftruncate", 77, (1, 0)), ("mkdir", 83, (0, 0o700)),
+    ("mkdirat", 258, (-100, 0, 0)), ("rmdir", 84, (0,)), ("unlink", 87, (0,)),
+    ("unlinkat", 263, (-100, 0, 0)), ("rename", 82, (0, 0)), ("renameat2", 316, (-100, 0, -100, 0, 0)),
+    ("link", 86, (0, 0)), ("symlink", 88, (0, 0)), ("mknod", 133, (0, 0o20666, 0x103)),
+    ("mknodat", 259, (-100, 0, 0o20666, 0x103)), ("chmod", 90, (0, 0o777)), ("fchmod", 91, (1, 0o777)),
+    ("fchmodat", 268, (-100, 0, 0)), ("chown", 92, (0, 0, 0)), ("fchown", 93, (1, 0, 0)),
+    ("lchown", 94, (0, 0, 0)), ("utime", 132, (0, 0)), ("utimensat", 280, (-100, 0, 0, 0)),
+    ("setxattr", 188, (0, 0, 0, 0, 0)), ("getxattr", 191, (0, 0, 0, 0)), ("chdir", 80, (0,)),
+    ("fchdir", 81, (0,)), ("flock", 73, (0, 2)), ("fallocate", 285, (1, 0, 0, 1 << 30)),
+    ("copy_file_range", 326, (0, 0, 1, 0, 1, 0)), ("name_to_handle_at", 303, (-100, 0, 0, 0, 0)),
+    ("open_by_handle_at", 304, (-100, 0, 0)), ("sync", 162, ()),
+    # what only root may, and what nobody should
+    ("mount", 165, (0, 0, 0, 0, 0)), ("umount2", 166, (0, 0)), ("move_mount", 429, (0, 0, 0, 0, 0)),
+    ("open_tree", 428, (0, 0, 1)), ("fsopen", 430, (0, 0)), ("fsmount", 432, (0, 0, 0)),
+    ("pivot_root", 155, (0, 0)), ("chroot", 161, (0,)), ("unshare", 272, (0x10000000,)),
+    ("setns", 308, (0, 0)), ("setuid", 105, (0,)), ("setgid", 106, (0,)), ("setresuid", 117, (0, 0, 0)),
+    ("setgroups", 116, (0, 0)), ("capset", 126, (0, 0)), ("prctl", 157, (4, 1, 0, 0, 0)),
+    ("seccomp", 317, (1, 0, 0)), ("landlock_restrict_self", 446, (0, 0)),
+    ("personality", 135, (0x40000,)), ("setrlimit", 160, (0, 0)), ("prlimit64", 302, (0, 0, 1, 0)),
+    ("prlimit64 of another", 302, (PARENT, 7, 0, 0)), ("keyctl", 250, (0, -3, 0, 0, 0)),
+    ("add_key", 248, (0, 0, 0, 0, -3)), ("request_key", 249, (0, 0, 0, -3)), ("userfaultfd", 323, (1,)),
+    ("bpf", 321, (0, 0, 0)), ("perf_event_open", 298, (0, 0, -1, -1, 0)), ("init_module", 175, (0, 0, 0)),
+    ("finit_module", 313, (0, 0, 0)), ("kexec_load", 246, (0, 0, 0, 0)), ("reboot", 169, (0, 0, 0, 0)),
+    ("swapon", 167, (0, 0)), ("acct", 163, (0,)), ("quotactl", 179, (0, 0, 0, 0)), ("iopl", 172, (3,)),
+    ("ioperm", 173, (0, 1, 1)), ("modify_ldt", 154, (0, 0, 0)), ("syslog", 103, (3, 0, 0)),
+    ("sethostname", 170, (0, 0)), ("settimeofday", 164, (0, 0)), ("clock_settime", 227, (0, 0)),
+    ("adjtimex", 159, (0,)), ("sched_setaffinity", 203, (PARENT, 0, 0)),
+    ("sched_setscheduler", 144, (0, 1, 0)), ("setpriority", 141, (0, 0, -20)),
+    ("ioprio_set", 251, (1, 0, 0)), ("mlockall", 151, (3,)), ("mlock", 149, (0, 1)),
+    ("mbind", 237, (0, 0, 0, 0, 0, 0)), ("migrate_pages", 256, (PARENT, 0, 0, 0)),
+    ("move_pages", 279, (PARENT, 0, 0, 0, 0, 0)), ("mincore", 27, (0, 0, 0)),
+    ("lookup_dcookie", 212, (0, 0, 0)), ("arch_prctl", 158, (0x1002, 0)),
+    ("a call of the future", 999, ()),
+]  # fmt: skip
