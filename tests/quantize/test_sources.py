@@ -413,6 +413,8 @@ def test_both_engines_carry_what_the_source_brings(moe: Path, tmp_path: Path, te
     assert len(further) > 10 and further.pop("model.layers.3.enorm.weight") == "F32"
     assert set(further.values()) == {"BF16"}
     assert {t.dtype for n, t in tensors.items() if ".layers.3." not in n} == {"U8", "F8_E4M3", "F32", "BF16"}
+    said = command("verify", f"checkpoint={left['it-layerwise']}", f"source={folder}", cwd=tmp_path)
+    assert said.returncode == 0, said.stdout + said.stderr
 
 
 def _read(folder: Path, stem: str) -> Any:
