@@ -118,7 +118,8 @@ def tiny_config(architecture: str, **settings: Any) -> Any:
             {"head_dim": 16, "layer_types": ["sliding_attention", "full_attention", "full_attention"]},
         ),
     }[architecture]  # fmt: skip
-    return kind(**shared | two_of_four | own | settings)
+    experts = {} if architecture == "llama" else two_of_four
+    return kind(**shared | experts | own | settings)
 
 
 def uv_cache() -> str:

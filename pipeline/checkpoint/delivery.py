@@ -14,8 +14,8 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
 
+from pipeline.checkpoint import carried
 from pipeline.checkpoint.hub import Promised, Repository, quiet
-from pipeline.checkpoint.remote_code import TEMPLATES
 from pipeline.checkpoint.shards import INDEX, counted, read_index
 from pipeline.checkpoint.tensors import Tensor, described, read_header, united
 from pipeline.digest import all_files, readable_json
@@ -23,8 +23,6 @@ from pipeline.disk import force_to_disk, free_at, write_whole
 from pipeline.errors import Stop
 from pipeline.locks import alone
 from pipeline.progress import console, shown
-
-_OTHER_FORMATS = (".bin", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth")  # the same weights once more
 
 Told = Callable[[str, int], None]
 """Called with the name and the bytes of each file that has arrived and is right."""
@@ -245,13 +243,8 @@ class Delivery:
 
 
 def _wanted(file: str) -> bool:
-    """Files at the top that are not hidden, as of a local source, and further chat templates.
-
-    Weights in other formats are left out.
-    """
-    if re.fullmatch(TEMPLATES + r"/[^/]+\.jinja", file):
-        return True
-    return "/" not in file and file[0] != "." and file.isprintable() and not file.endswith(_OTHER_FORMATS)
+    """Files as of a local source, whose names can be printed; weights in other formats are left out."""
+    return carried.belongs(file) and file.isprintable() and not file.endswith(carried.OTHER_FORMATS)
 
 
 def _first_layer(tensors: dict[str, Tensor]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import json_files
+from pipeline.checkpoint import carried, floats, fp8
 from pipeline.checkpoint.counts import check_counts
 from pipeline.checkpoint.delivery import Delivery
 from pipeline.checkpoint.hub import pinned
@@ -16,16 +17,17 @@ from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.config.schema import Model
 from pipeline.digest import file_table
 from pipeline.errors import Stop, Usage
-from pipeline.files import check_handed, listed
+from pipeline.files import check_handed
 from pipeline.nvfp4 import fp8_block_to_bf16, fp8_block_to_f32
 
-SCALE_SUFFIX = "_scale_inv"
+SCALE_SUFFIX = fp8.SCALE
 
 
 class Source:
     """A checkpoint folder. FP8 weights are read as `bf16(float32(w) * float32(scale_inv))`.
 
-    With a `delivery` its shards may still be on their way: a tensor is waited for when it is read.
+    Other floats are read as stored until `held_in` says in which dtype the model holds them. With a
+    `delivery` shards may still be on their way: a tensor is waited for when it is read.
     """
 
     def __init__(self, path: Path, delivery: Delivery | None = None) -> None:
@@ -36,29 +38,28 @@ class Source:
         self._delivery = delivery
         self.tensors: dict[str, Tensor] = delivery.tensors() if delivery else read_folder(path)
         check_counts(self.config, path, self.tensors.values())
-        said = quantization_of(self.config, path)
-        if said and said.get("quant_method") != "fp8":
-            raise Stop(
-                f"{path} is already quantized ({said.get('quant_method')}): give an FP8 or BF16 source"
-            )
-        self.block = fp8_block(said, path)
+        self.block = fp8.block_size(self.config, path)
+        self._held: dict[str, str] = {}
 
     def weights(self) -> list[str]:
         """Names of the model's own tensors: all but the FP8 scales, sorted."""
         return sorted(name for name in self.tensors if not self._is_scale(name))
 
     def bits(self, name: str) -> np.ndarray:
-        """Raw bits of a tensor as the model uses it: FP8 dequantized to BF16 (uint16), others as stored."""
+        """Raw bits of a tensor as the model holds it: FP8 dequantized to BF16, others by `held_in`."""
         tensor = self.stored(name)
         if not self.is_fp8(name):
-            return tensor.bits()
-        scale = self.fp8_scale(name)
+            return floats.converted(tensor.bits(), tensor.dtype, self.dtype(name))
         cores = len(os.sched_getaffinity(0))
-        return fp8_block_to_bf16(tensor.bits(), scale.bits(), block=self.block, threads=cores)
+        return fp8_block_to_bf16(tensor.bits(), self.fp8_scales(name), block=self.block, threads=cores)
 
     def unrounded(self, name: str) -> np.ndarray:
         """An FP8 tensor's product with its scales in float32, before BF16 rounds it."""
-        return fp8_block_to_f32(self.stored(name).bits(), self.fp8_scale(name).bits(), block=self.block)
+        return fp8_block_to_f32(self.stored(name).bits(), self.fp8_scales(name), block=self.block)
+
+    def held_in(self, dtypes: dict[str, str]) -> None:
+        """Say in which dtype the model holds its weights, by name: `bits` and `dtype` follow it."""
+        self._held = dtypes
 
     def is_fp8(self, name: str) -> bool:
         """Whether it is a weight of the model that is stored in FP8."""
@@ -81,19 +82,24 @@ class Source:
             raise Stop(f"{self.path}: {name} is FP8 without {name}{SCALE_SUFFIX}")
         return self.stored(name + SCALE_SUFFIX)
 
+    def fp8_scales(self, name: str) -> np.ndarray:
+        """The scales of an FP8 tensor's blocks in float32, whatever float they are stored in."""
+        scale = self.fp8_scale(name)
+        return floats.converted(scale.bits(), scale.dtype, "F32")
+
     def dtype(self, name: str) -> str:
         """The safetensors dtype of what `bits` returns."""
-        return "BF16" if self.is_fp8(name) else self.tensors[name].dtype
+        return "BF16" if self.is_fp8(name) else self._held.get(name, self.tensors[name].dtype)
 
     def files(self) -> dict[str, dict[str, Any]]:
-        """Size and sha256 of every file at the top of the folder.
+        """Size and sha256 of every file that `carried.belongs` to the source.
 
-        Hidden ones, and safetensors files that do not count, are left out.
+        Safetensors files that do not count are left out.
         """
         if self._delivery is not None:
             return self._delivery.files()
         weights = set(weight_files(self.path))
-        files = [path for path in listed(self.path) if path.suffix != ".safetensors" or path in weights]
+        files = [p for p in carried.files_of(self.path) if p.suffix != ".safetensors" or p in weights]
         return file_table(self.path, files)
 
     def arriving(self) -> AbstractContextManager[None]:
@@ -141,14 +147,6 @@ def quantization_of(config: dict[str, Any], path: Path) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise Stop(f"config.json of {path} has a quantization_config that is no object")
     return said
-
-
-def fp8_block(said: dict[str, Any], path: Path) -> tuple[int, int]:
-    """Rows and columns that share a scale. Raises Stop for anything but two whole numbers above zero."""
-    block = said.get("weight_block_size") or [128, 128]
-    if not isinstance(block, list) or len(block) != 2 or any(type(n) is not int or n < 1 for n in block):
-        raise Stop(f"config.json of {path} has a weight_block_size that is not two whole numbers above zero")
-    return block[0], block[1]
 
 
 def read_config(folder: Path) -> dict[str, Any]:

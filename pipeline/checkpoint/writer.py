@@ -20,7 +20,7 @@ from pipeline.checkpoint.tensors import BITS
 from pipeline.disk import force_to_disk
 
 MAX_SHARD_SIZE = 5 * 10**9  # bytes of tensors in a file; save_pretrained's "5GB"
-_INDEX = "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
 _METADATA = {"format": "pt"}
 
 
@@ -55,11 +55,16 @@ class Layout:
     index: str | None
 
 
-def layout(entries: Sequence[Entry], total_parameters: int, max_shard_size: int = MAX_SHARD_SIZE) -> Layout:
+def layout(
+    entries: Sequence[Entry],
+    total_parameters: int,
+    max_shard_size: int = MAX_SHARD_SIZE,
+    stem: str = "model",
+) -> Layout:
     """Files as `huggingface_hub.split_torch_state_dict_into_shards` fills them: in order, none too full.
 
     `entries` come in the order of the state dict; `total_parameters` is what the index says of the model. A
-    tensor larger than `max_shard_size` gets a file of its own.
+    tensor larger than `max_shard_size` gets a file of its own. `stem` is how the files are called.
 
     Raises:
         ValueError: when a name comes twice.
@@ -80,9 +85,9 @@ def layout(entries: Sequence[Entry], total_parameters: int, max_shard_size: int 
         filled += entry.size
     if current:
         shards.append(current)
-    names = ["model.safetensors"]
+    names = [f"{stem}.safetensors"]
     if len(shards) > 1:
-        names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
+        names = [f"{stem}-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
     headers: dict[str, bytes] = {}
     sizes: dict[str, int] = {}
     places: dict[str, Place] = {}
@@ -162,7 +167,7 @@ class Writer:
             finally:
                 fresh.unlink(missing_ok=True)
         if self._layout.index is not None:
-            (self._folder / _INDEX).write_text(self._layout.index, encoding="utf-8")
+            (self._folder / INDEX).write_text(self._layout.index, encoding="utf-8")
 
     def write(self, name: str, values: np.ndarray) -> None:
         """Put a tensor's bytes in their place.

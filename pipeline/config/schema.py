@@ -42,7 +42,7 @@ class Model(Part):
     """The source checkpoint: a local folder, or a repository of the hub at a commit.
 
     `config` is a copy of its config.json, for `plan`. `remote_code` pins the sha256 of each Python file that
-    may be run.
+    may be run. `ignored_keys` are keys of config.json that the model's class does not read, and need not.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Model(Part):
     path: Path | None
     config: Path | None
     remote_code: dict[str, Sha256]
+    ignored_keys: tuple[str, ...] = ()
     attn_implementation: Literal["eager", "sdpa"]
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from pipeline.checkpoint.roles import role
 from pipeline.checkpoint.writer import Entry, layout
 from pipeline.config.schema import QuantizeConfig
-from pipeline.errors import Stop
 from pipeline.plan import portions
 from pipeline.plan.outline import Described, Outline, drop_scales, outlined
 
@@ -62,7 +61,7 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
     Raises:
         Stop: when the format selects nothing, leaves an expert's projection out, or finds no KV quantizer.
     """
-    from pipeline.quantize import modelopt
+    from pipeline.quantize import further, modelopt
     from pipeline.quantize.layerwise.structure import layers_name
 
     with _uncollected(), outlined(config, described) as (outline, model):
@@ -78,23 +77,26 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
     linears = dict(kept["linears"])
     selected = {name for (name,) in kept["selected"]}
     modelopt.check_selected(selected)
-    check(linears, selected, [name for (name,) in kept["attentions"]], config.kv_cache.format)
+    modelopt.check_reached(
+        linears, selected, [name for (name,) in kept["attentions"]], config.kv_cache.format
+    )
     with redirect_stdout(io.StringIO()):
         patterns = modelopt.chosen(config)["quant_cfg"]
     globs = _globs(patterns, quantizers)
     entries = [Entry(name, dtype, tuple(shape)) for name, dtype, shape in kept["entries"]]
+    heads = further.entries(outline, list(outline.further))
     outside = found[0]["outside"]
     total = outside + sum(portion["parameters"] - outside for portion in found)
     return Inventory(
         outline=outline,
-        entries=tuple(entries),
+        entries=(*entries, *heads),
         inserted=len(quantizers),
         enabled=sum(quantizers.values()),
         expected=expected,
         dequantized_first=plain,
         kinds=tuple(_kinds(linears, selected, globs)),
         globs=tuple(globs),
-        file_bytes=layout(entries, total).sizes,
+        file_bytes=layout(entries, total).sizes | further.sizes(heads),
         experts=max(portion["experts"] for portion in found),
     )
 
@@ -150,25 +152,6 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-def check(linears: Iterable[str], selected: set[str], attentions: list[str], kv_format: str) -> None:
-    """What would only be found out after hours.
-
-    Raises:
-        Stop: for an expert's projection that is not quantized, and a KV format that no quantizer takes.
-    """
-    left = [name for name in linears if ".experts." in name and name not in selected]
-    if left:
-        raise Stop(
-            f"{left[0]} and {len(left) - 1} more expert projections stay unquantized: the patterns of the "
-            "quantization format do not reach them; take another quantization=…"
-        )
-    if kv_format != "none" and not attentions:
-        raise Stop(
-            f"kv_cache={kv_format}, but ModelOpt puts no KV quantizer into this model's attention: "
-            "take kv_cache=none"
-        )
 
 
 def _expected(model: Any) -> tuple[int, int]:

@@ -13,15 +13,16 @@ from omegaconf import OmegaConf
 
 from pipeline import json_files
 from pipeline.bundle import bundled
-from pipeline.checkpoint import remote_code
+from pipeline.checkpoint import fp8, remote_code, ties
 from pipeline.checkpoint.counts import check_counts
 from pipeline.checkpoint.shards import has_weights
-from pipeline.checkpoint.source import SCALE_SUFFIX, Source, fp8_block, quantization_of
+from pipeline.checkpoint.source import SCALE_SUFFIX, Source
 from pipeline.checkpoint.tensors import Tensor, read_folder
 from pipeline.checkpoint.writer import Entry
 from pipeline.config.schema import Model, QuantizeConfig
 from pipeline.errors import Stop, Usage
 from pipeline.files import check_handed
+from pipeline.quantize import settings
 
 _NEEDED = (
     "architectures", "hidden_size", "max_position_embeddings", "model_type", "num_attention_heads",
@@ -35,9 +36,10 @@ class Outline(Source):
     """A source of which only the headers are known."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
-        self.path, self.config, self._delivery = path, config, None
+        self.path, self.config, self._delivery, self._held = path, config, None, {}
         self.tensors: dict[str, Tensor] = {}
-        self.block = fp8_block(quantization_of(config, path), path)
+        self.further: tuple[str, ...] = ()
+        self.block = fp8.block_size(config, path)
 
     def add(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         """A tensor that the source holds."""
@@ -67,8 +69,9 @@ def describe(model: Model) -> Described:
         if model.path is not None:
             check_handed(model.path)
         config = _read(file)
+        settings.check_parts(config, str(file))
         check_counts(config, file.parent, _headers(model.path).values() or None)
-        fp8_block(quantization_of(config, file.parent), file.parent)
+        fp8.block_size(config, file.parent)
     except FileNotFoundError:
         raise Usage(f"model.path={model.path} does not exist") from None
     except Stop as error:
@@ -104,6 +107,7 @@ def outlined(config: QuantizeConfig, described: Described) -> Iterator[tuple[Out
     Raises:
         Stop: when the model's code is neither at hand nor known, or its digest is not the pinned one.
     """
+    from pipeline.quantize import dry_run
     from pipeline.quantize.model import bare
 
     with TemporaryDirectory(prefix="plan-") as name:
@@ -112,8 +116,10 @@ def outlined(config: QuantizeConfig, described: Described) -> Iterator[tuple[Out
         pinned = _bring_code(config.model, described, folder)
         outline = Outline(folder, described.config)
         model = bare(outline, config.model.model_copy(update={"remote_code": pinned}))
+        dry_run.check(model, str(described.file))
+        real = _downloaded(config.model, model)
         eight_bits = _as_loaded(model, described.config)
-        _fill(outline, model, eight_bits, _headers(config.model.path))
+        _fill(outline, model, eight_bits, real)
         yield outline, model
 
 
@@ -163,22 +169,45 @@ def _as_loaded(model: Any, config: dict[str, Any]) -> set[str]:
     return {name for name, module in model.named_modules() if isinstance(module, FP8Linear)}
 
 
+def _downloaded(model: Model, built: Any) -> Source | None:
+    """The checkpoint itself, where it is here.
+
+    Raises:
+        Stop: when it does not fit the model, in the words of `quantize`.
+    """
+    from pipeline.quantize import fit, preflight
+
+    if model.path is None or not has_weights(model.path):
+        return None
+    source = Source(model.path)
+    preflight.check_files(source)
+    ties.check(source)
+    fit.check(source, built)
+    return source
+
+
 def _headers(path: Path | None) -> dict[str, Tensor]:
     """What the files of a downloaded checkpoint say of their tensors, where there are any."""
     return read_folder(path) if path is not None and has_weights(path) else {}
 
 
-def _fill(outline: Outline, model: Any, eight_bits: set[str], stored: dict[str, Tensor]) -> None:
+def _fill(outline: Outline, model: Any, eight_bits: set[str], real: Source | None) -> None:
     """The tensors of the source. A downloaded file knows the dtype of its tensors better than the code."""
+    from pipeline.quantize import fit
     from pipeline.quantize.layerwise.structure import dtype_name
-    from pipeline.quantize.model import tied
 
-    left_out = tied(model)
+    left_out = fit.tied(model)
+    stored = real.tensors if real is not None else {}
     for name, value in model.state_dict().items():
         if name in left_out:
             continue
         dtype = "F8_E4M3" if name.removesuffix(".weight") in eight_bits else dtype_name(value.dtype)
         outline.add(name, stored[name].dtype if name in stored else dtype, tuple(value.shape))
+    if real is not None:
+        outline.further = tuple(name for name in fit.further(real, model) if name not in outline.tensors)
+        for name in outline.further:
+            outline.add(name, stored[name].dtype, stored[name].shape)
+        outline.held_in(fit.held_in(outline, model))
 
 
 def drop_scales(model: Any) -> None:

@@ -21,6 +21,7 @@ from pipeline.disk import check_writable, free_at
 from pipeline.errors import Stop, Usage, before_work
 from pipeline.fingerprint import choose_device, numeric_platform
 from pipeline.progress import console, shown
+from pipeline.quantize import preflight
 from pipeline.quantize import stage as quantize_stage
 from pipeline.quantize.stage import Plan
 from pipeline.ranks import Ranks
@@ -136,6 +137,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
     final = config.output_dir or config.work_dir / "checkpoints" / f"{config.recipe.name}-{key[:12]}"
     found = stage.find_sealed(final, key, digests=team.leads)
     samples = stage.find_sealed(samples_dir, samples_key)
+    further: tuple[str, ...] = ()
     if samples is None:
         check_writable(samples_dir.parent)
     if found is None:
@@ -152,6 +154,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
             raise Stop(
                 f"toolchain={config.toolchain.series} cannot export without a GPU: take toolchain=fixed"
             )
+        further = preflight.check(config, source, tools)
     return Plan(
         source=source,
         tools=tools,
@@ -162,6 +165,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
         key=key,
         final=final,
         checkpoint=found,
+        further=further,
     )
 
 

@@ -9,22 +9,26 @@ from pipeline.checkpoint import remote_code
 from pipeline.checkpoint.source import Source
 from pipeline.config.schema import Model
 from pipeline.errors import Stop, one_line
+from pipeline.quantize import fit, keys, settings
 
-_DTYPES = {
+TORCH = {
     "BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64,
     "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool,
+    "F8_E8M0": torch.float8_e8m0fnu,
 }  # fmt: skip
+"""torch's dtypes by safetensors' names."""
 
 
 def load(source: Source, model: Model, device: str) -> Any:
     """The model on `device`, in evaluation mode. Remote code runs only when its digests are pinned.
 
     Raises:
-        Stop: when code is not pinned, or the source lacks a weight or holds one the model does not know.
+        Stop: when code is not pinned, config.json is not understood, or the source's weights do not fit.
     """
     built = _from_config(source, model)
-    check_whole(source, built)
-    weights = {name: tensor(source, name) for name in source.weights()}
+    fit.check(source, built)
+    known = built.state_dict().keys()
+    weights = {name: tensor(source, name) for name in source.weights() if name in known}
     built.load_state_dict(weights, strict=False, assign=True)
     if built.config.tie_word_embeddings:
         built.tie_weights()
@@ -37,7 +41,7 @@ def skeleton(source: Source, model: Model) -> Any:
     Raises as `load` does.
     """
     built = bare(source, model)
-    check_whole(source, built)
+    fit.check(source, built)
     return built
 
 
@@ -68,52 +72,40 @@ class _NoMemory(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def check_whole(source: Source, model: Any) -> None:
-    """Hold the names of the source against those of its model.
-
-    Raises:
-        Stop: naming the first weight that is missing or unknown.
-    """
-    known, found = set(model.state_dict()), set(source.weights())
-    if absent := sorted(known - found - tied(model)):
-        raise Stop(f"{source.path} lacks {absent[0]} ({len(absent)} weights in all): it is not whole")
-    if unknown := sorted(found - known):
-        raise Stop(f"{source.path} holds {unknown[0]} ({len(unknown)} in all), which its model does not know")
-
-
-def tied(model: Any) -> set[str]:
-    """Names of the weights that the model declares to be another one's."""
-    return (
-        set(getattr(model, "_tied_weights_keys", None) or ()) if model.config.tie_word_embeddings else set()
-    )
-
-
 def _from_config(source: Source, model: Model) -> Any:
-    """The model built from a private copy of config.json and of the code that is pinned; no hub is asked."""
+    """The model built from a private copy of config.json and of the code that is pinned; no hub is asked.
+
+    Every key of config.json is accounted for, and the source learns the dtypes of the model.
+    """
     folder, trusted = remote_code.for_model(source.path, model.remote_code)
     remote_code.keep_modules_here()
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()
+    where = str(source.path / "config.json")
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted, local_files_only=True)
-        if hasattr(config, "quantization_config"):
-            del config.quantization_config  # its weights arrive dequantized
-        return AutoModelForCausalLM.from_config(
+        config, given = settings.read(source.config, folder, trusted, where)
+        built = AutoModelForCausalLM.from_config(
             config,
             trust_remote_code=trusted,
             dtype=torch.bfloat16,
             attn_implementation=model.attn_implementation,
         )
+    except Stop:
+        raise
     except Exception as error:  # a library's or the checkpoint's own: each has its family of exceptions
         what = "its own code or " if trusted else ""
-        raise Stop(
-            f"{source.path}: no model can be built from {what}config.json: {one_line(error, folder=folder)}"
-        ) from None
+        said = f"{type(error).__name__}: {one_line(error, folder=folder)[:200]}"
+        raise Stop(f"{source.path}: no model can be built from {what}config.json: {said}") from None
+    keys.check(given, built, model.ignored_keys, where)
+    source.held_in(fit.held_in(source, built))
+    return built
 
 
 def dtype(source: Source, name: str) -> torch.dtype:
     """The dtype of a weight as the model uses it."""
-    return _DTYPES[source.dtype(name)]
+    return TORCH[source.dtype(name)]
 
 
 def tensor(source: Source, name: str) -> torch.Tensor:

@@ -19,6 +19,7 @@ from pipeline.calibration.batches import Batch
 from pipeline.checkpoint.source import Source
 from pipeline.config.schema import QuantizeConfig
 from pipeline.errors import Stop, one_line
+from pipeline.nvfp4 import BLOCK
 
 # Without a GPU torch's build helper and transformers say things at import that no user can act on.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
@@ -68,6 +69,35 @@ def check_selected(names: Collection[str]) -> None:
     """Stop when these, the names of what the format selects, are none."""
     if not names:
         raise Stop("no quantizer is enabled: the format's patterns match no module of this model")
+
+
+def check_reached(
+    linears: Iterable[str], selected: Collection[str], attentions: list[str], kv_format: str
+) -> None:
+    """That the format means what its name says for these linears and attentions.
+
+    Raises:
+        Stop: for an expert's projection that is not quantized, and a KV format that no quantizer takes.
+    """
+    left = [name for name in linears if ".experts." in name and name not in selected]
+    if left:
+        raise Stop(
+            f"{left[0]} and {len(left) - 1} more expert projections stay unquantized: the patterns of the "
+            "quantization format do not reach them; take another quantization=…"
+        )
+    if kv_format != "none" and not attentions:
+        raise Stop(
+            f"kv_cache={kv_format}, but ModelOpt puts no KV quantizer into this model's attention: "
+            "take kv_cache=none"
+        )
+
+
+def check_width(name: str, columns: int) -> None:
+    """Raises Stop for a linear whose rows are not whole blocks."""
+    if columns % BLOCK:
+        raise Stop(
+            f"{name} has {columns} input channels, not a multiple of {BLOCK}: NVFP4 cannot pack its weight"
+        )
 
 
 def check_exportable(model: Any) -> None:

@@ -1,6 +1,7 @@
 """The stage `quantize`: load, calibrate, export, complete, seal."""
 
 import io
+import json
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -10,25 +11,28 @@ from typing import Any
 from pipeline import stage
 from pipeline.calibration import tokenizer
 from pipeline.calibration.batches import BATCHING, Batch, batches, read_samples
-from pipeline.checkpoint import ties
+from pipeline.checkpoint import carried, ties
 from pipeline.checkpoint.source import Source
 from pipeline.checkpoint.tensors import read_folder
 from pipeline.config.schema import QuantizeConfig
 from pipeline.digest import code_digest, sha256_json
-from pipeline.files import copied, listed
 from pipeline.fingerprint import choose_device, lock_digest, numeric_platform, packages, settle
 from pipeline.progress import Bar
-from pipeline.quantize import plots, statistics, tables
+from pipeline.quantize import further, plots, statistics, tables
+from pipeline.quantize.fit import modules_of
 from pipeline.ranks import Ranks
 from pipeline.toolchain import Toolchain, activate
 from pipeline.tracking import Tracker
 
-_NOT_COPIED = (".safetensors", ".index.json", ".bin", ".pt", ".pth")
+QUANTIZATION = "hf_quant_config.json"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do, known before it starts. `samples` and `checkpoint` are manifests to reuse."""
+    """What a run will do, known before it starts. `samples` and `checkpoint` are manifests to reuse.
+
+    `further` names tensors of the source that go into the checkpoint although the model does not have them.
+    """
 
     source: Source
     tools: Toolchain
@@ -39,6 +43,7 @@ class Plan:
     key: str
     final: Path
     checkpoint: dict[str, Any] | None
+    further: tuple[str, ...] = ()
 
 
 def describe(config: QuantizeConfig, source: Source, samples_key: str, tools: Toolchain) -> dict[str, Any]:
@@ -96,7 +101,7 @@ def make(
         if not ranks.leads:
             return None
         tracker.text(chatter.getvalue(), "modelopt.log")
-        complete(partial, plan.source)
+        complete(partial, plan)
         body = {
             "stage": "quantize",
             "key": plan.key,
@@ -184,15 +189,23 @@ def _tell(found: statistics.Found, written: list[Path], tracker: Tracker) -> Non
         tracker.figure(partial(draw, found), f"plots/{name}.png")
 
 
-def complete(folder: Path, source: Source) -> None:
-    """Add what the export leaves out and the model needs: tokenizer, generation settings, remote code.
+def complete(folder: Path, plan: Plan) -> None:
+    """Make an engine's export whole: heads for further tokens, config.json, and what else engines read.
 
     Raises Stop when not all of the source is as the checkpoint's key says.
     """
+    source = plan.source
     source.whole()
-    for path in listed(source.path):
-        if not path.name.endswith(_NOT_COPIED) and not (folder / path.name).exists():
-            copied(path, source.path, folder / path.name)
+    names = list(plan.further)
+    further.write(folder, source, names)
+    quant = json.loads((folder / QUANTIZATION).read_text(encoding="utf-8"))
+    quantization = json.loads((folder / carried.CONFIG).read_text(encoding="utf-8"))["quantization_config"]
+    if excluded := modules_of(names):
+        for patterns, key in ((quant["quantization"], "exclude_modules"), (quantization, "ignore")):
+            patterns[key] = [*(patterns.get(key) or ()), *excluded]
+        (folder / QUANTIZATION).write_text(json.dumps(quant, indent=4), encoding="utf-8")
+    (folder / carried.CONFIG).write_text(carried.config(source.config, quantization), encoding="utf-8")
+    carried.carry(source.path, plan.checkpoint_from["inputs"]["source"]["files"], folder)
 
 
 def by_layer(amaxes: dict[str, float]) -> dict[int, dict[str, float]]:

@@ -13,8 +13,12 @@ from pipeline.config.serving import Flag, Serving
 from pipeline.errors import Stop, Usage
 from pipeline.files import plain
 
-_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _WIDTHS = ("moe_intermediate_size", "intermediate_size")
+
+_NEEDED = ("num_attention_heads", "num_hidden_layers", "hidden_size", "max_position_embeddings")
+_COUNTS = ("num_key_value_heads", "head_dim", *_EXPERTS, *_WIDTHS)
+_PARTS = ("text_config", "llm_config", "language_config")  # where models of text and images keep the text's
 
 Option = Mapping[str, tuple[str, ...]]
 
@@ -112,12 +116,12 @@ class Facts:
     @property
     def experts(self) -> int:
         """Experts a layer; 0 in a dense model."""
-        return next((int(self.config[key]) for key in _EXPERTS if self.config.get(key) is not None), 0)
+        return next((int(self.config[key]) for key in _EXPERTS if self.config.get(key)), 0)
 
     @property
     def expert_width(self) -> int:
         """The inner width of one expert."""
-        return next((int(self.config[key]) for key in _WIDTHS if self.config.get(key) is not None), 0)
+        return next((int(self.config[key]) for key in _WIDTHS if self.config.get(key)), 0)
 
     @property
     def context(self) -> int:
@@ -129,18 +133,25 @@ class Facts:
         return any(name.endswith(suffixes) for name in self.tensors)
 
 
+def text_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration's settings of its language model, whether they lie at the top or in a part of it."""
+    part: dict[str, Any] = next((config[key] for key in _PARTS if isinstance(config.get(key), dict)), {})
+    return config | {key: value for key, value in part.items() if value is not None}
+
+
 def facts(checkpoint: Path, config: dict[str, Any]) -> Facts:
     """Read headers and quantization config; no weight.
 
     Raises:
         Usage: when the checkpoint holds no readable tensors, or its configuration lacks what is needed.
     """
-    needed = ("num_attention_heads", "num_hidden_layers", "hidden_size", "max_position_embeddings")
-    if lacking := [key for key in needed if key not in config]:
+    config = text_settings(config)
+    if lacking := [key for key in _NEEDED if key not in config]:
         raise Usage(f"{checkpoint / 'config.json'} lacks {', '.join(lacking)}")
-    for key in (*needed, "num_key_value_heads", *_EXPERTS, *_WIDTHS):
+    for key in (*_NEEDED, *_COUNTS):
         value = config.get(key)
-        if (value is not None or key in needed) and (type(value) is not int or not 0 <= value < 1 << 40):
+        needed = key in _NEEDED
+        if (value is not None or needed) and (type(value) is not int or not needed <= value < 1 << 40):
             raise Usage(
                 f"{checkpoint / 'config.json'} says {key}={plain(value, 40)}, which is no such number"
             )

@@ -25,6 +25,7 @@ from pipeline.digest import readable_json
 from pipeline.errors import Stop, Usage
 from pipeline.files import check_handed
 from pipeline.progress import console, shown
+from pipeline.quantize import settings
 from pipeline.redact import STRUCK, is_secret, redact
 from pipeline.screen import on_one_line, quoted
 from pipeline.serve import address, client, dequantized
@@ -97,7 +98,8 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
                 "instead of them: move it away"
             )
         checked: dict[str, Any] = json.loads(found.settings["config.json"])
-        plain = readable_json(dequantized.plain(checked)).encode()
+        words = settings.in_pinned_words(checked, str(checkpoint / "config.json"))
+        plain = readable_json(dequantized.plain(words)).encode()
     else:
         dequantized.held_to_seal(checkpoint)
     log_folder = _log_folder(serving.name, work_dir)

@@ -158,7 +158,7 @@ def plain(
     source: Source, origin: str, tensor: Tensor, sealed: dict[str, Any] | None, float32: bool = False
 ) -> str | None:
     """Of a tensor that is not quantized; `origin` is its name in the source."""
-    found, (wanted, dtype) = tensor.bits(), recompute.plain(source, origin, float32)
+    found, (wanted, dtype) = tensor.bits(), recompute.plain(source, origin, float32, tensor.dtype)
     if found.shape != wanted.shape:
         return _other_file(source, origin, sealed)
     share = 1.0

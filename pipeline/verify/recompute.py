@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import nvfp4
+from pipeline.checkpoint import floats
 from pipeline.checkpoint.source import SCALE_SUFFIX, Source
 from pipeline.checkpoint.tensors import Tensor
 
@@ -85,10 +86,17 @@ def codes(values: np.ndarray, step: np.ndarray) -> np.ndarray:
     return code[:, 1::2] << 4 | code[:, ::2]
 
 
-def plain(source: Source, name: str, float32: bool = False) -> tuple[np.ndarray, str]:
-    """Bits and dtype that the checkpoint should hold of a weight that is not quantized."""
+def plain(
+    source: Source, name: str, float32: bool = False, stored: str | None = None
+) -> tuple[np.ndarray, str]:
+    """Bits and dtype that the checkpoint should hold of a weight that is not quantized.
+
+    `stored` is the dtype that it has in the checkpoint: a source in F16 or F32 may have been rounded to BF16.
+    """
     if float32 and source.is_fp8(name):
         return source.unrounded(name), "F32"
+    if stored == "BF16" and source.dtype(name) in ("F16", "F32", "F64"):
+        return floats.converted(source.bits(name), source.dtype(name), "BF16"), "BF16"
     return source.bits(name), source.dtype(name)
 
 
@@ -124,13 +132,13 @@ def remembering() -> Reader:
 
 
 def operands(source: Source, module: str) -> Bits:
-    """The source's own bits: a BF16 weight and None, or an FP8 weight and its scale_inv."""
+    """A weight in BF16 and None, or an FP8 weight and its scale_inv in float32."""
     tensor = source.tensors[f"{module}.weight"]
     if tensor.dtype == "F8_E4M3":
         scale = source.tensors.get(tensor.name + SCALE_SUFFIX)
         if scale is None:
             raise ValueError(f"the source has it in FP8 without weight{SCALE_SUFFIX}")
-        return tensor.bits(), scale.bits()
-    if tensor.dtype != "BF16":
-        raise ValueError(f"the source has it in {tensor.dtype}; NVFP4 is recomputed from BF16 and FP8 only")
-    return tensor.bits(), None
+        return tensor.bits(), floats.converted(scale.bits(), scale.dtype, "F32")
+    if not floats.is_float(tensor.dtype):
+        raise ValueError(f"the source has it in {tensor.dtype}; NVFP4 is recomputed from floats only")
+    return floats.converted(tensor.bits(), tensor.dtype, "BF16"), None

@@ -206,7 +206,7 @@ def _compare_plain(
     outcome.counts.update(tensors=1, bytes=tensor.size)
     if not source.is_fp8(origin) and _same_bytes(tensor, source.stored(origin)):
         return outcome
-    wanted, dtype = plain(source, origin, float32)
+    wanted, dtype = plain(source, origin, float32, tensor.dtype)
     if tensor.shape != wanted.shape:
         message = f"it has shape {list(tensor.shape)}, the source {list(wanted.shape)}"
         outcome.findings.append((name, Finding("mismatched", message, tensor=name)))

@@ -67,6 +67,7 @@ FAULTS: dict[str, Callable[[], Any]] = {
 
 
 def main(folder: Path, combinations: list[str], shared: list[str]) -> None:
+    folder.mkdir(exist_ok=True)
     for combination in combinations:
         name, _, said = combination.partition("=")
         fault, _, is_fault = name.partition("@")

@@ -208,6 +208,31 @@ def test_a_checkpoint_s_own_files_say_what_it_is(tmp_path: Path) -> None:
         facts(tmp_path.parent, CONFIG)
 
 
+def test_a_model_of_text_and_images_is_judged_by_its_text(tmp_path: Path) -> None:
+    save_file({"a": np.zeros((), np.float32)}, tmp_path / "model.safetensors")
+    nested = {"model_type": "both", "text_config": CONFIG, "vision_config": {"num_attention_heads": 3}}
+    model = facts(tmp_path, nested)
+    assert (model.heads, model.kv_heads, model.experts, model.expert_width) == (48, 8, EXPERTS, WIDTH)
+    assert model.context == 196_608
+    found = check(
+        profile("sglang_recommended", {"tp-size": 5}), model, several(5, "RTX PRO 6000", 120, 97887)
+    )
+    assert any("48 attention heads cannot be split over 5" in finding.sentence for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_attention_heads", "48"), ("num_hidden_layers", 0), ("hidden_size", [1]),
+        ("num_key_value_heads", -1), ("num_local_experts", True), ("max_position_embeddings", 1.5),
+        ("head_dim", {}),
+    ],
+)  # fmt: skip
+def test_a_setting_that_is_no_number_is_named(tmp_path: Path, key: str, value: Any) -> None:
+    with pytest.raises(Usage, match=rf"config.json says {key}=.*, which is no such number"):
+        facts(tmp_path, CONFIG | {key: value})
+
+
 TABLE = """\
 0, GPU-aaaa, NVIDIA RTX PRO 6000 Blackwell Workstation Edition, 12.0, 97887, 3, 580.95.05
 1, GPU-bbbb, NVIDIA H100 80GB HBM3, 9.0, 81559, 70000, 580.95.05

@@ -159,3 +159,23 @@ def test_no_engine_is_told_to_trust_a_checkpoint_without_code(tmp_path: Path, pr
 def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path, profile: Serving):
     with pytest.raises(Usage, match=r"is no checkpoint folder: it has no config\.json"):
         prepare(profile, tmp_path, tmp_path / "work")
+
+
+def test_transformers_reads_config_json_in_its_own_words(tmp_path: Path, profile: Serving) -> None:
+    """In the words of transformers 5 it would turn positions by its default base, and answer all the same."""
+    from running import tiny
+
+    folder = tiny(tmp_path / "plain", "llama", num_hidden_layers=1)
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("rope_theta", None)
+    config["rope_parameters"] = {"rope_type": "default", "rope_theta": 5e6}
+    (folder / "config.json").write_text(json.dumps(config))
+    prepared = prepare(profile, folder, tmp_path / "runs")
+    (given,) = (tmp_path / "runs").rglob("model/plain/config.json")
+    served = json.loads(given.read_text())
+    assert served["rope_theta"] == 5e6 and "rope_parameters" not in served
+    assert str(given.parent) in " ".join(prepared.launch.argv)
+    config["rope_parameters"] |= {"rope_theta": 1e6}
+    (folder / "config.json").write_text(json.dumps(config | {"rope_theta": 1e4}))
+    with pytest.raises(Usage, match=r"says rope_theta=10000\.0, and 1000000\.0"):
+        prepare(profile, folder, tmp_path / "runs")

@@ -276,8 +276,8 @@ def harmed_source(tmp_path: Path, change: Callable[[Tensors], Any]) -> Path:
 
 
 UNREADABLE: dict[str, tuple[Callable[[Tensors], Any], str]] = {
-    "float16": (
-        lambda t: t.update({f"{W2}.weight": ("F16", np.zeros((64, 48), np.float16))}), "in F16; NVFP4",
+    "whole numbers": (
+        lambda t: t.update({f"{W2}.weight": ("U8", np.zeros((64, 48), np.uint8))}), "in U8; NVFP4",
     ),
     "no scale": (lambda t: t.pop(f"{W2}.weight_scale_inv"), "without weight_scale_inv"),
     "NaN": (lambda t: t[f"{W2}.weight"][1].__setitem__((0, 0), 0x7F), "every weight must be finite"),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pipeline.checkpoint.source import SCALE_SUFFIX, Source
-from pipeline.quantize.model import dtype
+from pipeline.quantize.model import TORCH, dtype
 
 _BUFFER = 64 << 20  # bytes; two of them
 
@@ -35,10 +35,11 @@ class Intake:
 
         stored = self._source.tensors[name]
         if stored.dtype != "F8_E4M3":
-            return self._cross(name).view(dtype(self._source, name)).view(stored.shape)
+            crossed = self._cross(name).view(TORCH[stored.dtype]).view(stored.shape)
+            return crossed.to(dtype(self._source, name))
         scale = self._source.fp8_scale(name)
         weight = self._cross(name).view(torch.float8_e4m3fn).view(stored.shape)
-        factor = self._cross(name + SCALE_SUFFIX).view(torch.float32).view(scale.shape)
+        factor = self._cross(name + SCALE_SUFFIX).view(TORCH[scale.dtype]).view(scale.shape)
         return gpu.fp8_block_to_bf16(weight, factor, self._source.block)
 
     def _cross(self, name: str) -> torch.Tensor:

@@ -119,20 +119,13 @@ class Run:
         return records
 
     def _write_settings(self) -> None:
-        """Everything beside the shards, anew: a run may have ended in the middle of any of it.
-
-        Not where the shards are: save_pretrained removes those that it finds and has not written.
-        """
+        """Everything beside the shards, anew: a run may have ended in the middle of any of it."""
         for path in self._folder.iterdir():
-            if path.suffix != ".safetensors":
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.suffix != ".safetensors":
                 path.unlink()
-        aside = self._state / "settings"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        self._structure.write_settings(aside)
-        shutil.copytree(
-            aside, self._folder, ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True
-        )
+        self._structure.write_settings(self._folder)
 
     def _take_room(self, writer: Writer, done: int) -> None:
         """The room for everything to come; what `done` layers rely on must be there."""
@@ -223,7 +216,7 @@ class Run:
         """What a quantized weight's block scales come from, where that is not the BF16 weight."""
         if not self._structure.unrounded(name):
             return None
-        weight, scale = self._source.stored(name).bits(), self._source.fp8_scale(name).bits()
+        weight, scale = self._source.stored(name).bits(), self._source.fp8_scales(name)
         return nvfp4.block_amaxes_fp8(weight, scale, block=self._source.block, threads=self._threads)
 
     def _complete(self, writer: Writer, index: int, record: dict[str, Any]) -> None:

@@ -17,7 +17,8 @@ from pipeline.config.schema import QuantizeConfig
 from pipeline.errors import Stop
 from pipeline.nvfp4 import BLOCK
 from pipeline.quantize import modelopt
-from pipeline.quantize.model import dtype, tied
+from pipeline.quantize.fit import tied
+from pipeline.quantize.model import dtype
 
 _KV_NAMES = {
     "k_bmm_quantizer._amax": "k_proj.k_scale",
@@ -110,7 +111,7 @@ class Structure:
         """
         for layer in self.layers:
             for name in layer.linears:
-                _pack_on_meta(self._by_name[name])
+                _pack_on_meta(name, self._by_name[name])
             for name in layer.attentions:
                 for kind in ("k_bmm_quantizer", "v_bmm_quantizer"):
                     quantizer = getattr(self._by_name[name], kind)
@@ -138,20 +139,14 @@ class Structure:
         return {f"{name}.weight" for layer in self.layers for name in layer.linears}
 
     def write_settings(self, folder: Path) -> None:
-        """config.json, generation_config.json, hf_quant_config.json and remote code, as ModelOpt's export."""
+        """hf_quant_config.json, and a config.json that holds the quantization alone, as ModelOpt's export."""
         from modelopt.torch.export.convert_hf_config import convert_hf_quant_config_format
         from modelopt.torch.export.quant_utils import get_quant_config
 
-        for name, parameter in self.model.named_parameters():  # config.json names the first one's dtype
-            if name in self._source.tensors:
-                parameter.data = parameter.data.to(self._written(name))
-            break
         said = get_quant_config(self.model)
         (folder / "hf_quant_config.json").write_text(json.dumps(said, indent=4), encoding="utf-8")
-        self.model.save_pretrained(folder, state_dict={}, save_modelopt_state=False)
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config["quantization_config"] = convert_hf_quant_config_format(said)
-        (folder / "config.json").write_text(json.dumps(config, indent=4), encoding="utf-8")
+        config = {"quantization_config": convert_hf_quant_config_format(said)}
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
 def layers_name(model: Any) -> str:
@@ -182,11 +177,10 @@ def _block(name: str, module: Any) -> Block:
     return Block(name, tuple(f"{name}.experts.{i}" for i in range(len(module.experts))), owner)
 
 
-def _pack_on_meta(linear: Any) -> None:
+def _pack_on_meta(name: str, linear: Any) -> None:
     """Give a linear the tensors that ModelOpt's export gives it, in its order, without bytes."""
     rows, cols = linear.weight.shape
-    if cols % BLOCK:
-        raise Stop(f"{cols} input channels are no multiple of {BLOCK}: NVFP4 cannot pack such a weight")
+    modelopt.check_width(name, cols)
     with torch.device("meta"):
         scale = torch.empty((rows, cols // BLOCK), dtype=torch.float8_e4m3fn)
         linear.register_buffer("weight_scale", scale)

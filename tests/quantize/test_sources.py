@@ -1,0 +1,464 @@
+"""What a source may be: every float, FP8 in blocks, heads for further tokens; what is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from running import command, contents, python, tiny, tiny_recipe
+from safetensors.torch import load_file, save_file
+
+from pipeline.checkpoint import floats
+from pipeline.checkpoint.source import Source
+from pipeline.checkpoint.tensors import read_folder
+from pipeline.config import QuantizeConfig, compose
+from pipeline.errors import Stop
+from pipeline.quantize import fit, preflight
+from pipeline.quantize.model import skeleton, tensor
+
+State = dict[str, torch.Tensor]
+EXPERT = "model.layers.1.mlp.experts.2.up_proj.weight"
+GENERATION = b'{"do_sample": true, "top_k": 40, "eos_token_id": [0, 5], "temperature": 0.6}'
+
+
+@pytest.fixture(scope="session")
+def moe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny(tmp_path_factory.mktemp("moe") / "source", "qwen3_moe")
+
+
+@pytest.fixture
+def source(moe: Path, tmp_path: Path) -> Path:
+    """A copy of it to change."""
+    return Path(shutil.copytree(moe, tmp_path / "source"))
+
+
+def change_tensors(folder: Path, change: Callable[[State], Any]) -> None:
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    save_file({name: value.contiguous() for name, value in state.items()}, folder / "model.safetensors")
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def built(folder: Path) -> tuple[Source, Any]:
+    config = compose(QuantizeConfig, "config", ["recipe=local", f"model.path={folder}"])
+    source = Source(folder)
+    return source, skeleton(source, config.model)
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(Stop) as stop:
+        built(folder)
+    return str(stop.value)
+
+
+# --- floats ------------------------------------------------------------------------------------------
+
+
+def values(dtype: torch.dtype) -> torch.Tensor:
+    """Ties, both zeros, subnormals, what overflows, infinities and NaN among many others."""
+    generator = torch.Generator().manual_seed(3)
+    if dtype.itemsize == 2:
+        return torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
+    many = torch.randn(20_000, generator=generator, dtype=torch.float64) * 10.0 ** torch.randint(
+        -44, 39, (20_000,), generator=generator
+    )
+    special = [0.0, -0.0, 1 + 2**-8, 1 + 3 * 2**-8, 3.4e38, -3.4e38, 1e300, float("inf"), float("nan")]
+    return torch.cat([many, torch.tensor(special, dtype=torch.float64)]).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_a_float_becomes_bf16_as_torch_makes_it(dtype: torch.dtype) -> None:
+    given = values(dtype)
+    name = {2: "F16", 4: "F32", 8: "F64"}[dtype.itemsize]
+    made = torch.from_numpy(floats.converted(given.numpy(), name, "BF16").view(np.int16)).view(torch.bfloat16)
+    wanted = given.to(torch.bfloat16)
+    assert torch.equal(made.isnan(), wanted.isnan())
+    assert torch.equal(made.nan_to_num(7.0).view(torch.int16), wanted.nan_to_num(7.0).view(torch.int16))
+
+
+def test_narrow_scales_are_widened_exactly() -> None:
+    bf16 = values(torch.bfloat16)
+    made = torch.from_numpy(floats.converted(bf16.view(torch.uint16).numpy(), "BF16", "F32"))
+    assert torch.equal(made.view(torch.int32), bf16.float().view(torch.int32))
+    powers = torch.arange(255, dtype=torch.int32).to(torch.uint8)
+    made = torch.from_numpy(floats.converted(powers.numpy(), "F8_E8M0", "F32"))
+    assert torch.equal(made, powers.view(torch.float8_e8m0fnu).float())
+    with pytest.raises(ValueError, match="F8_E4M3 cannot be read as BF16"):
+        floats.converted(powers.numpy(), "F8_E4M3", "BF16")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, "mixed"])
+def test_weights_are_those_that_from_pretrained_would_load(source: Path, dtype: Any) -> None:
+    import transformers
+
+    def cast(state: State) -> None:
+        for number, name in enumerate(state):
+            chosen = (torch.float16, torch.float32, torch.bfloat16)[number % 3] if dtype == "mixed" else dtype
+            state[name] = state[name].to(chosen) * 1.0009765625
+
+    change_tensors(source, cast)
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16).state_dict()
+    ours, model = built(source)
+    for name in model.state_dict():
+        found = tensor(ours, name)
+        assert found.dtype == loaded[name].dtype and torch.equal(found, loaded[name]), name
+
+
+@pytest.mark.parametrize("kind", ["deepseek_v3", "ernie4_5_moe"])
+def test_what_routes_stays_in_f32(tmp_path: Path, kind: str) -> None:
+    """A routing bias that the source has in F32; a router that its class keeps in F32 whatever is stored."""
+    import transformers
+
+    shared: dict[str, Any] = {
+        "vocab_size": 300, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 4, "intermediate_size": 96, "moe_intermediate_size": 48,
+    }  # fmt: skip
+    of_deepseek: dict[str, Any] = {
+        "n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1, "num_experts_per_tok": 2, "topk_group": 1,
+        "first_k_dense_replace": 1, "kv_lora_rank": 32, "q_lora_rank": None, "qk_rope_head_dim": 16,
+        "qk_nope_head_dim": 16, "v_head_dim": 16,
+    }  # fmt: skip
+    of_ernie = {"moe_num_experts": 4, "moe_k": 2, "moe_layer_start_index": 1, "moe_layer_end_index": 1}
+    made: Any = {
+        "deepseek_v3": lambda: transformers.DeepseekV3Config(**shared, **of_deepseek),
+        "ernie4_5_moe": lambda: transformers.Ernie4_5_MoeConfig(**shared, **of_ernie),
+    }[kind]()
+    model = transformers.AutoModelForCausalLM.from_config(made, dtype=torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    name = {"deepseek_v3": "mlp.gate.e_score_correction_bias", "ernie4_5_moe": "mlp.gate.weight"}[kind]
+    name = f"model.layers.1.{name}"
+    for dtype in (torch.float32, torch.bfloat16):
+        value = torch.full(load_file(tmp_path / "model.safetensors")[name].shape, 0.37, dtype=dtype)
+        change_tensors(tmp_path, set_to(name, value))
+        ours, _ = built(tmp_path)
+        kept = torch.float32 if kind == "ernie4_5_moe" or dtype == torch.float32 else torch.bfloat16
+        assert torch.equal(tensor(ours, name), value.to(kept)) and tensor(ours, name).dtype == kept
+
+
+# --- FP8 ---------------------------------------------------------------------------------------------
+
+BLOCKS = {"quant_method": "fp8", "weight_block_size": [16, 32]}
+
+
+def to_fp8(folder: Path, scale: torch.dtype = torch.float32, name: str = EXPERT) -> None:
+    change_config(folder, quantization_config=BLOCKS)
+
+    def change(state: State) -> None:
+        rows, cols = state[name].shape
+        state[name] = (state[name].float() * 100).to(torch.float8_e4m3fn)
+        shape = (-(-rows // 16), -(-cols // 32))
+        scales = 0.01 * (1 + torch.arange(shape[0] * shape[1]).reshape(shape) % 7)
+        state[f"{name}_scale_inv"] = scales.to(scale)
+
+    change_tensors(folder, change)
+
+
+@pytest.mark.parametrize("scale", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e8m0fnu])
+def test_scales_may_be_any_float_and_blocks_any_size(source: Path, scale: torch.dtype) -> None:
+    to_fp8(source, scale)
+    state = load_file(source / "model.safetensors")
+    factors = state[f"{EXPERT}_scale_inv"].float()
+    rows, cols = state[EXPERT].shape
+    wide = factors.repeat_interleave(16, 0)[:rows].repeat_interleave(32, 1)[:, :cols]
+    ours, _ = built(source)
+    assert torch.equal(tensor(ours, EXPERT), (state[EXPERT].float() * wide).to(torch.bfloat16))
+    assert np.array_equal(ours.unrounded(EXPERT), (state[EXPERT].float() * wide).numpy())
+
+
+def per_tensor(folder: Path, scales: dict[str, torch.Tensor], **said: Any) -> None:
+    to_fp8(folder)
+    change_config(folder, quantization_config={"quant_method": "fp8"} | said)
+
+    def change(state: State) -> None:
+        del state[f"{EXPERT}_scale_inv"]
+        state.update({EXPERT.removesuffix("weight") + leaf: value.clone() for leaf, value in scales.items()})
+
+    change_tensors(folder, change)
+
+
+def set_to(name: str, value: torch.Tensor) -> Callable[[State], None]:
+    return lambda state: state.update({name: value})
+
+
+def fp8_and(change: Callable[[State], Any]) -> Callable[[Path], None]:
+    def both(folder: Path) -> None:
+        to_fp8(folder)
+        change_tensors(folder, change)
+
+    return both
+
+
+ONE = torch.ones(())
+FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no scale": (fp8_and(lambda state: state.pop(f"{EXPERT}_scale_inv")), f"{EXPERT} is FP8 without"),
+    "scale of another shape": (
+        fp8_and(set_to(f"{EXPERT}_scale_inv", torch.ones(2, 2))),
+        f"{EXPERT}_scale_inv has shape [2, 2]; {EXPERT}, [48, 64] in blocks of 16 by 32, needs [3, 2]",
+    ),
+    "scale in whole numbers": (
+        fp8_and(set_to(f"{EXPERT}_scale_inv", torch.ones(3, 2, dtype=torch.int32))),
+        f"{EXPERT}_scale_inv is I32",
+    ),
+    "a scale too many": (
+        fp8_and(set_to("model.norm.weight_scale_inv", ONE)),
+        "model.norm.weight is BF16 and yet has model.norm.weight_scale_inv",
+    ),
+    "undeclared": (
+        lambda folder: (to_fp8(folder), change_config(folder, quantization_config=None)),
+        f"{EXPERT} is FP8, and config.json has no quantization_config",
+    ),
+    "one scale a tensor": (
+        lambda folder: per_tensor(
+            folder, {"weight_scale": ONE, "input_scale": ONE}, activation_scheme="static"
+        ),
+        f"without {EXPERT}_scale_inv, only {EXPERT}_scale",
+    ),
+    "one scale a tensor, no block": (
+        lambda folder: per_tensor(folder, {"weight_scale_inv": ONE}, weight_block_size=None),
+        "weight_block_size=null",
+    ),
+    "one scale a tensor under the blocks' name": (
+        lambda folder: per_tensor(folder, {"weight_scale_inv": ONE}),
+        f"{EXPERT}_scale_inv has shape []",
+    ),
+    "compressed-tensors": (
+        lambda folder: per_tensor(folder, {"weight_scale": ONE}, quant_method="compressed-tensors"),
+        "already quantized (compressed-tensors)",
+    ),
+    "compressed-tensors under its older key": (
+        lambda folder: change_config(folder, compression_config={"quant_method": "compressed-tensors"}),
+        "already quantized (compressed-tensors)",
+    ),
+    "E5M2": (
+        lambda folder: change_tensors(folder, lambda s: s.update({EXPERT: s[EXPERT].to(torch.float8_e5m2)})),
+        f"{EXPERT} is F8_E5M2",
+    ),
+    "E5M2, said": (
+        lambda folder: change_config(folder, quantization_config={"quant_method": "fp8", "fmt": "e5m2"}),
+        "fmt='e5m2'",
+    ),
+    "odd block": (
+        lambda folder: change_config(folder, quantization_config=BLOCKS | {"weight_block_size": [128, 0]}),
+        "weight_block_size=[128, 0]",
+    ),
+    "block in quotes": (
+        lambda folder: change_config(folder, quantization_config=BLOCKS | {"weight_block_size": "128"}),
+        "weight_block_size='128'",
+    ),
+    "a word": (lambda folder: change_config(folder, quantization_config="fp8"), "not a JSON object"),
+    "whole numbers": (
+        lambda folder: change_tensors(folder, lambda s: s.update({EXPERT: s[EXPERT].to(torch.int8)})),
+        f"{EXPERT} in model.safetensors is I8",
+    ),
+    # what is missing, unknown, of another shape
+    "a weight missing": (lambda folder: change_tensors(folder, lambda s: s.pop(EXPERT)), f"lacks {EXPERT}"),
+    "the head missing": (
+        lambda folder: change_tensors(folder, lambda s: s.pop("lm_head.weight")),
+        "config.json does not say that it is tied",
+    ),
+    "an unknown weight": (
+        lambda folder: change_tensors(folder, set_to("model.layers.0.mlp.shared.weight", ONE)),
+        "holds model.layers.0.mlp.shared.weight",
+    ),
+    "a bias": (
+        lambda folder: change_tensors(folder, set_to(EXPERT.replace("weight", "bias"), torch.ones(48))),
+        f"holds {EXPERT.replace('weight', 'bias')}",
+    ),
+    "a layer too many": (
+        lambda folder: change_config(folder, num_hidden_layers=2),
+        "holds model.layers.2.",
+    ),
+    "a layer too few": (lambda folder: change_config(folder, num_hidden_layers=4), "lacks model.layers.3."),
+    "experts of another width": (
+        lambda folder: change_config(folder, moe_intermediate_size=32),
+        "has shape [64, 48]; the model that config.json describes has [64, 32]",
+    ),
+    "heads of another width": (
+        lambda folder: change_config(folder, head_dim=32),
+        "has shape [16]; the model that config.json describes has [32]",
+    ),
+    "an empty weight": (
+        lambda folder: change_tensors(folder, set_to(EXPERT, torch.ones(0, 64, dtype=torch.bfloat16))),
+        f"{EXPERT} in model.safetensors has shape [0, 64]",
+    ),
+    "experts of a layer in one tensor": (
+        lambda folder: change_tensors(
+            folder, set_to("model.layers.0.mlp.experts.gate_up_proj", torch.ones(4, 96, 64))
+        ),
+        "model.layers.0.mlp.experts.gate_up_proj, [4, 96, 64], holds all experts of a layer",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_source_that_does_not_fit_is_refused_by_name(source: Path, case: str) -> None:
+    change, sentence = FAULTS[case]
+    change(source)
+    assert sentence in refusal(source)
+
+
+# --- what is no part of the model --------------------------------------------------------------------
+
+
+def test_stored_rotation_frequencies_are_left_out(source: Path) -> None:
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    change_tensors(source, set_to(name, torch.ones(8)))
+    ours, model = built(source)
+    assert fit.further(ours, model) == []
+
+
+@pytest.mark.parametrize(
+    "file", ["generation_config.json", "tokenizer_config.json", "preprocessor_config.json"]
+)
+def test_settings_that_no_engine_could_read_are_named(source: Path, file: str) -> None:
+    (source / file).write_text("{")
+    with pytest.raises(Stop, match=rf"{file} is not JSON"):
+        preflight.check_files(Source(source))
+
+
+def test_an_adapter_beside_the_model_is_named(source: Path) -> None:
+    (source / "adapter_config.json").write_text("{}")
+    with pytest.raises(Stop, match="an adapter lies beside the model"):
+        preflight.check_files(Source(source))
+
+
+# --- through the commands ----------------------------------------------------------------------------
+
+
+def test_a_width_of_24_is_named_by_quantize_and_plan_before_anything_is_drawn(
+    tmp_path: Path, texts: Path
+) -> None:
+    folder = tiny(tmp_path / "source", "mixtral", intermediate_size=24)
+    for program, extra in (("quantize", ["output_dir=out"]), ("plan", [])):
+        said = command(program, "tracking=off", *extra, *tiny_recipe(folder, texts), cwd=tmp_path)
+        assert said.returncode == 2
+        last = said.stderr.splitlines()[-1]
+        assert last == (
+            f"{program}: model.layers.0.block_sparse_moe.experts.0.w2 has 24 input channels, not a multiple "
+            "of 16: NVFP4 cannot pack its weight"
+        )
+    assert not (tmp_path / "out").exists() and not (tmp_path / "runs" / "samples").exists()
+
+
+def test_both_engines_carry_what_the_source_brings(moe: Path, tmp_path: Path, texts: Path) -> None:
+    """An F16 source in transformers 5's spelling, with a head for further tokens and settings of its own."""
+    folder = Path(shutil.copytree(moe, tmp_path / "source"))
+
+    def change(state: State) -> None:
+        head = {name: value for name, value in state.items() if ".layers.2." in name}
+        state.update({name.replace(".layers.2.", ".layers.3."): value * 2 for name, value in head.items()})
+        state["model.layers.3.eh_proj.weight"] = torch.ones(64, 128)
+        state["model.layers.3.enorm.weight"] = torch.full((64,), 0.3, dtype=torch.float32)
+        for name in list(state):
+            if state[name].dtype == torch.bfloat16:
+                state[name] = state[name].half()
+
+    change_tensors(folder, change)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"num_nextn_predict_layers": 1, "torch_dtype": "float16", "my_note": [1]}
+    config["rope_parameters"] = {"rope_type": "default", "rope_theta": config.pop("rope_theta", 1e4)}
+    config.pop("dtype", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "generation_config.json").write_bytes(GENERATION)
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tools.jinja").write_text("{{ tools }}")
+    (folder / "preprocessor_config.json").write_text("{ }")
+    (folder / "README.md").write_text("another model's card")
+    for name in ("pytorch_model.bin", "params.json", ".hidden", "hf_quant_config.json"):
+        (folder / name).write_text("{}")
+    (folder / "figures").mkdir()
+    (folder / "figures" / "a.png").write_text("")
+    program = Path(__file__).with_name("both_engines.py")
+    shared = [*tiny_recipe(folder, texts), "model.ignored_keys=[my_note]"]
+    done = python(program, str(tmp_path / "made"), "it=kv_cache=fp8", "--", *shared, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    left = {path.name: path for path in (tmp_path / "made").iterdir()}
+    assert {"it-layerwise", "it-modelopt"} <= left.keys(), [
+        p.read_text() for n, p in left.items() if "txt" in n
+    ]
+    one, other = (
+        {path.relative_to(made).as_posix(): path.read_bytes() for path in made.rglob("*") if path.is_file()}
+        for made in (left["it-layerwise"], left["it-modelopt"])
+    )
+    for files in (one, other):
+        files.pop("manifest.json")
+    assert {n: c for n, c in one.items() if not n.startswith("calibration_")} == other
+    for name in (
+        "generation_config.json",
+        "additional_chat_templates/tools.jinja",
+        "preprocessor_config.json",
+    ):
+        assert other[name] == (folder / name).read_bytes()
+    left_out = {"README.md", "pytorch_model.bin", "params.json", ".hidden", "figures/a.png"}
+    assert not left_out & other.keys()
+    made = json.loads(other["config.json"])
+    quantization = made.pop("quantization_config")
+    assert made == config | {"torch_dtype": "bfloat16"}
+    assert list(made) == list(config)
+    assert "model.layers.3*" in quantization["ignore"]
+    assert "model.layers.3*" in json.loads(other["hf_quant_config.json"])["quantization"]["exclude_modules"]
+    tensors = {name: t for f in ("model", "mtp") for name, t in _read(left["it-modelopt"], f).items()}
+    assert json.loads(other["model.safetensors.index.json"])["weight_map"] == {
+        name: tensor.path.name for name, tensor in tensors.items()
+    }
+    further = {name: t.dtype for name, t in tensors.items() if ".layers.3." in name}
+    assert len(further) > 10 and further.pop("model.layers.3.enorm.weight") == "F32"
+    assert set(further.values()) == {"BF16"}
+    assert {t.dtype for n, t in tensors.items() if ".layers.3." not in n} == {"U8", "F8_E4M3", "F32", "BF16"}
+    said = command("verify", f"checkpoint={left['it-layerwise']}", f"source={folder}", cwd=tmp_path)
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+def _read(folder: Path, stem: str) -> Any:
+    from pipeline.checkpoint.tensors import read_header
+
+    return read_header(folder / f"{stem}.safetensors")
+
+
+def test_the_demo_keeps_its_generation_settings_and_its_configuration(demo: Path) -> None:
+    from running import ROOT
+
+    source = contents(ROOT / "demo" / "model")
+    assert (demo / "generation_config.json").read_bytes() == source["generation_config.json"]
+    made, own = (json.loads(text) for text in ((demo / "config.json").read_text(), source["config.json"]))
+    assert made.pop("quantization_config") != own.pop("quantization_config")
+    assert made == own
+    assert len(read_folder(demo)) > 0
+
+
+def test_an_unknown_model_type_is_one_sentence(source: Path, tmp_path: Path, texts: Path) -> None:
+    """A class that the pinned transformers does not have, by `quantize` and by `plan`."""
+    change_config(source, model_type="qwen9_moe", architectures=["Qwen9MoeForCausalLM"])
+    for program in ("quantize", "plan"):
+        said = command(program, "tracking=off", *tiny_recipe(source, texts), cwd=tmp_path)
+        assert said.returncode == 2
+        assert "does not know model_type 'qwen9_moe'" in said.stderr
+        assert "Traceback" not in said.stderr and "goes on" not in said.stderr
+
+
+def test_a_plan_reads_config_json_as_quantize_does(source: Path, tmp_path: Path, texts: Path) -> None:
+    """Before any quantizer is counted, with the weights here and without them."""
+    config = json.loads((source / "config.json").read_text())
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    cases = {
+        "several parts (text_config)": {"model_type": "qwen3_vl_moe", "text_config": config},
+        "says sliding_window=7": config | {"sliding_window": 7, "use_sliding_window": None},
+        "num_hidden_layers='3'": config | {"num_hidden_layers": "3"},
+    }
+    for sentence, said in cases.items():
+        (alone / "config.json").write_text(json.dumps(said))
+        told = command("plan", "tracking=off", *tiny_recipe(alone, texts), cwd=tmp_path)
+        assert told.returncode == 2 and sentence in told.stderr, told.stderr
+        assert "Traceback" not in told.stderr
+    change_tensors(source, lambda state: state.pop(EXPERT))
+    told = command("plan", "tracking=off", *tiny_recipe(source, texts), cwd=tmp_path)
+    assert told.returncode == 2 and f"lacks {EXPERT}" in told.stderr
