@@ -14,6 +14,7 @@ from types import ModuleType
 
 import pytest
 
+from pipeline import scratch
 from pipeline.toolchain import (
     Toolchain,
     ToolchainError,
