@@ -3,13 +3,10 @@
 Exit status 2: nothing was started. 1: it failed (`verify`: 2, since its 1 says that a checkpoint differs).
 """
 
-import atexit
 import contextlib
 import getpass
 import io
 import os
-import secrets
-import shutil
 import signal
 import sys
 import tempfile
@@ -22,9 +19,10 @@ from typing import Any, NoReturn
 
 from pipeline.children import secure_this_process
 from pipeline.disk import check_writable
-from pipeline.errors import Stop, Usage, explained, is_full, one_line
+from pipeline.errors import Stop, Usage, before_work, explained, is_full, one_line
 from pipeline.ranks import started
 from pipeline.redact import redact
+from pipeline.scratch import private_folder
 from pipeline.screen import indented
 
 _DEBUG = "PROOFCARD_DEBUG"  # set: an unexpected error's traceback goes to standard error as well
@@ -40,7 +38,8 @@ def run(command: str, module: str, words: list[str], failed: int = 1) -> NoRetur
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
         signal.signal(signal.SIGHUP, _terminate)
     try:
-        _surroundings()
+        with before_work():
+            _surroundings()
         work: Callable[[list[str]], int] = import_module(module).run
         status = work(words)
         sys.stdout.flush()  # what cannot be written has to be known before the status is
@@ -168,9 +167,7 @@ def _own(usual: Path) -> Path:
         check_writable(usual)
         return usual
     except (Stop, OSError):
-        folder = Path(tempfile.gettempdir()) / f"proofcard-{secrets.token_hex(8)}"  # made when it is needed
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        return folder
+        return private_folder(usual.name)
 
 
 class _Standard(io.FileIO):

@@ -92,7 +92,9 @@ def test_the_traceback_of_a_bug_is_in_a_file_without_secrets(tmp_path: Path, wor
     assert "Traceback (most recent call last)" in path.read_text()
     assert "KeyError: '[redacted]'" in path.read_text()
     assert "swordfish" not in done.stderr
-    assert "Traceback" in run("raise KeyError('x')", tmp_path, PROOFCARD_DEBUG="1").stderr
+    assert (
+        "Traceback" in run("raise KeyError('x')", tmp_path, PROOFCARD_DEBUG="1", TMPDIR=str(tmp_path)).stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,8 @@ def test_compiled_code_is_kept_where_only_this_user_writes(tmp_path: Path) -> No
     assert run(CACHES, tmp_path, HOME=str(home)).stdout == f"{home}/.cache/torchinductor None\n"
     assert run(CACHES, tmp_path, TORCHINDUCTOR_CACHE_DIR="mine").stdout == "mine None\n"
     said = run(CACHES, tmp_path, HOME=str(file), TMPDIR=str(tmp_path)).stdout
-    assert re.fullmatch(rf"({tmp_path}/proofcard-[0-9a-f]{{16}} ?){{2}}\n", said)
+    assert re.fullmatch(rf"({tmp_path}/proofcard-0-(torchinductor|matplotlib)-\w+ ?){{2}}\n", said)
+    assert not list(tmp_path.glob("proofcard-*"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

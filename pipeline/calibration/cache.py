@@ -5,19 +5,13 @@ the features of a dataset, for example, that has since changed under the same na
 """
 
 import functools
-import tempfile
-from pathlib import Path
+
+from pipeline.scratch import private_folder
 
 
 @functools.cache
-def keep_private() -> tempfile.TemporaryDirectory[str]:
-    """Let `datasets` write to a fresh folder, which goes with this process.
-
-    Raises:
-        OSError: when there is no room for temporary files.
-    """
+def keep_private() -> None:
+    """Let `datasets` write to a fresh folder, which goes with this process. Raises as `private_folder`."""
     import datasets.config
 
-    folder = tempfile.TemporaryDirectory(prefix="proofcard-datasets-")
-    datasets.config.HF_DATASETS_CACHE = Path(folder.name)
-    return folder
+    datasets.config.HF_DATASETS_CACHE = private_folder("datasets")

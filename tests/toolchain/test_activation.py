@@ -14,6 +14,7 @@ from types import ModuleType
 
 import pytest
 
+from pipeline import scratch
 from pipeline.toolchain import (
     Toolchain,
     ToolchainError,
@@ -203,17 +204,17 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     """A folder for temporary files of this test's own."""
     folder = tmp_path / "temporary"
     folder.mkdir()
-    monkeypatch.setattr(private.tempfile, "tempdir", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
     yield folder
 
 
 def test_copies_of_killed_processes_are_removed_and_no_others(own: Toolchain, temporary: Path) -> None:
     copy = active(own)
-    dead, young, other = (temporary / f"{private._prefix()}{name}" for name in ("dead", "young", "held"))
+    dead, young, other = (temporary / f"{scratch._prefix()}{name}" for name in ("dead", "young", "held"))
     for folder in (dead, young, other):
         folder.mkdir(mode=0o700)
-    private._hold(other)
-    (temporary / f"{private._prefix()}link").symlink_to(own.path)
+    scratch._hold(other)
+    (temporary / f"{scratch._prefix()}link").symlink_to(own.path)
     for folder in (copy, dead, other):
         os.utime(folder, (time.time() - 3600,) * 2)
     activation._copies.clear()

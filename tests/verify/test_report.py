@@ -131,6 +131,7 @@ def test_a_mistake_of_ours_is_not_called_a_difference(
     monkeypatch.setattr(command, "verify", broken)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("sys.argv", ["verify", f"checkpoint={checkpoint}"])
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
         cli.verify()
