@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.disk import free_at, write_whole
+from proofcard.disk import free_at, write_whole
 
 
 def test_room_is_that_of_the_disk_on_which_a_folder_will_stand(tmp_path: Path) -> None:

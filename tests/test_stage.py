@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import manifest, stage
-from pipeline.errors import Stop
+from proofcard import manifest, stage
+from proofcard.errors import Stop
 
 KEY = "ab" * 32
 

@@ -241,9 +241,9 @@ def test_code_that_is_not_pinned_is_listed_and_not_run(hub: Hub, tmp_path: Path)
 def test_several_ranks_are_told_to_fetch_first(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.checkpoint.source import opened
-    from pipeline.config.schema import Model
-    from pipeline.errors import Stop
+    from proofcard.checkpoint.source import opened
+    from proofcard.config.schema import Model
+    from proofcard.errors import Stop
 
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
     commit = hub.add(NAME, MODEL)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from pipeline.bundle import bundled
-from pipeline.config import QuantizeConfig, VerifyConfig, compose
-from pipeline.errors import Usage
+from proofcard.bundle import bundled
+from proofcard.config import QuantizeConfig, VerifyConfig, compose
+from proofcard.errors import Usage
 
 CONF = bundled("conf")
 RECIPES = sorted(path.stem for path in (CONF / "recipe").glob("*.yaml"))

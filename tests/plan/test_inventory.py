@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from running import ROOT, python, quantize, tiny, tiny_recipe
 
-from pipeline.checkpoint.tensors import read_folder
-from pipeline.errors import Stop
-from pipeline.plan.inventory import check, role
+from proofcard.checkpoint.tensors import read_folder
+from proofcard.errors import Stop
+from proofcard.plan.inventory import check, role
 
 DEMO = [
     f"calibration.datasets.{name}.samples=1"

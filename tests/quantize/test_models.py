@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from running import command, quantize, tiny, tiny_recipe
 
-from pipeline.checkpoint.tensors import read_folder
+from proofcard.checkpoint.tensors import read_folder
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import manifest
-from pipeline.checkpoint.source import Source
-from pipeline.checkpoint.tensors import read_folder
-from pipeline.checkpoint.writer import Entry
-from pipeline.errors import Stop, Usage
-from pipeline.serve import dequantized
+from proofcard import manifest
+from proofcard.checkpoint.source import Source
+from proofcard.checkpoint.tensors import read_folder
+from proofcard.checkpoint.writer import Entry
+from proofcard.errors import Stop, Usage
+from proofcard.serve import dequantized
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,7 +94,9 @@ def test_a_sealed_file_that_changed_is_not_served(demo: Path, tmp_path: Path):
         last = file.read(1)
         file.seek(-1, 2)
         file.write(bytes([last[0] ^ 1]))
-    with pytest.raises(Stop, match=r"model\.safetensors is not what was sealed: see verify checkpoint="):
+    with pytest.raises(
+        Stop, match=r"model\.safetensors is not what was sealed: see proofcard verify checkpoint="
+    ):
         dequantized.folder(changed, config_of(changed), tmp_path)
     assert not (tmp_path / "dequantized").exists()
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.environments import program
-from pipeline.errors import Usage
-from pipeline.serve.logs import last_line, last_lines, out_of_memory
+from proofcard.environments import program
+from proofcard.errors import Usage
+from proofcard.serve.logs import last_line, last_lines, out_of_memory
 
 TRACE = """INFO: loading
 Traceback (most recent call last):

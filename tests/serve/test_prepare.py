@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import ServeConfig, compose
-from pipeline.config.serving import Serving
-from pipeline.errors import Usage
-from pipeline.redact import redact
-from pipeline.serve import address, remote_code
-from pipeline.serve.engine import prepare, read_config
+from proofcard.config import ServeConfig, compose
+from proofcard.config.serving import Serving
+from proofcard.errors import Usage
+from proofcard.redact import redact
+from proofcard.serve import address, remote_code
+from proofcard.serve.engine import prepare, read_config
 
 MODEL = Path(__file__).parents[2] / "demo/model"
 

@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from pipeline.config import ServeConfig, compose
-from pipeline.config.serving import Question, Truth
-from pipeline.errors import Stop
-from pipeline.serve.truth import Verdict, Verdicts, questions
-from pipeline.serve.truth.ask import judge
-from pipeline.serve.truth.sandbox import code_in, trial
+from proofcard.config import ServeConfig, compose
+from proofcard.config.serving import Question, Truth
+from proofcard.errors import Stop
+from proofcard.serve.truth import Verdict, Verdicts, questions
+from proofcard.serve.truth.ask import judge
+from proofcard.serve.truth.sandbox import code_in, trial
 
 COUNTRIES = "1. France - Paris\n2. Peru - Lima\n3. Japan - Tokyo\n4. Kenya - Nairobi\n5. Cuba - Havana"
 RIGHT = {

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from pipeline.toolchain import ToolchainError, activate, installed, materialise
+from proofcard.toolchain import ToolchainError, activate, installed, materialise
 
 
 @pytest.fixture(autouse=True)

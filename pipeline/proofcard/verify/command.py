@@ -1,0 +1,25 @@
+"""`verify`: from the command line to an exit status."""
+
+import traceback
+
+from rich.console import Console
+
+from proofcard.config import VerifyConfig, compose
+from proofcard.errors import Stop, Usage
+from proofcard.verify import run as verify
+
+
+def run(overrides: list[str]) -> int:
+    """Compose and verify. Returns 0 verified, 1 differs, 2 not checked.
+
+    Raises:
+        Usage: when nothing could be checked.
+    """
+    config = compose(VerifyConfig, "verify", overrides)
+    try:
+        return verify(config, Console(highlight=False))  # the outcome on stdout, progress on stderr
+    except Stop as stop:
+        raise Usage(str(stop)) from None
+    except Exception:  # a mistake of ours must not end with status 1, which says that the checkpoint differs
+        traceback.print_exc()
+        return 2
