@@ -158,7 +158,7 @@ def made(process: subprocess.Popen[str]) -> None:
 
 
 def overrides() -> list[str]:
-    return small_recipe()[1:]
+    return small_recipe()[2:]
 
 
 def until(path: Path, process: subprocess.Popen[str]) -> None:
