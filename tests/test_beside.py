@@ -22,7 +22,8 @@ def test_it_may(name: str) -> None:
     "name",
     [
         "readme.md", "README.md.bak", "docs/README.md", "sub/model.sig", "evil.py", "pytorch_model.bin",
-        ".env", "model.safetensors", "generation_config.json", ".eval_results/run.py", ".eval_results/a/b.yaml",
+        ".env", "model.safetensors", "generation_config.json", ".eval_results/run.py",
+        ".eval_results/a/b.yaml",
         ".cache/other", ".cache/huggingfaces/x", "x/.cache/huggingface/y", ".cache/huggingface",
         "manifest.json",
     ],
