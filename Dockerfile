@@ -17,7 +17,7 @@ COPY launch/install.sh /install.sh
 FROM scratch AS lock
 COPY pyproject.toml uv.lock /
 FROM scratch AS project
-COPY pyproject.toml uv.lock README.md /
+COPY pyproject.toml uv.lock README.md LICENSE NOTICE /
 COPY pipeline /pipeline
 COPY conf /conf
 COPY demo /demo
@@ -56,10 +56,10 @@ ENTRYPOINT ["/usr/local/bin/entrypoint"]
 FROM plain AS quantize
 RUN --mount=type=bind,from=installer,target=/installer --mount=type=bind,from=lock,target=/lock \
     --mount=type=cache,target=/root/.cache/uv --mount=type=tmpfs,target=/tmp --mount=type=secret,id=ca \
-    /installer/install.sh packages --extra quantize --extra serve-cpu
+    /installer/install.sh packages --extra quantize --extra tracking --extra serve-cpu
 RUN --mount=type=bind,from=installer,target=/installer --mount=type=bind,from=project,target=/project \
     --mount=type=cache,target=/root/.cache/uv --mount=type=tmpfs,target=/tmp --mount=type=secret,id=ca \
-    /installer/install.sh project --extra quantize --extra serve-cpu && \
+    /installer/install.sh project --extra quantize --extra tracking --extra serve-cpu && \
     /installer/install.sh toolchains
 ARG REVISION=unknown
 ARG LOCK_SHA256=unknown
@@ -75,10 +75,10 @@ CMD ["quantize", "--help"]
 FROM compiling AS serve
 RUN --mount=type=bind,from=installer,target=/installer --mount=type=bind,from=lock,target=/lock \
     --mount=type=cache,target=/root/.cache/uv --mount=type=tmpfs,target=/tmp --mount=type=secret,id=ca \
-    /installer/install.sh packages --extra serve
+    /installer/install.sh packages --extra serve --extra tracking
 RUN --mount=type=bind,from=installer,target=/installer --mount=type=bind,from=project,target=/project \
     --mount=type=cache,target=/root/.cache/uv --mount=type=tmpfs,target=/tmp --mount=type=secret,id=ca \
-    /installer/install.sh project --extra serve
+    /installer/install.sh project --extra serve --extra tracking
 ARG REVISION=unknown
 ARG LOCK_SHA256=unknown
 LABEL org.opencontainers.image.title="proofcard serve" \
@@ -96,10 +96,10 @@ CMD ["serve", "--help"]
 FROM compiling AS vllm
 RUN --mount=type=bind,from=installer,target=/installer --mount=type=bind,from=lock,target=/lock \
     --mount=type=cache,target=/root/.cache/uv --mount=type=tmpfs,target=/tmp --mount=type=secret,id=ca \
-    /installer/install.sh packages --extra vllm
+    /installer/install.sh packages --extra vllm --extra tracking
 RUN --mount=type=bind,from=installer,target=/installer --mount=type=bind,from=project,target=/project \
     --mount=type=cache,target=/root/.cache/uv --mount=type=tmpfs,target=/tmp --mount=type=secret,id=ca \
-    /installer/install.sh project --extra vllm
+    /installer/install.sh project --extra vllm --extra tracking
 ARG REVISION=unknown
 ARG LOCK_SHA256=unknown
 LABEL org.opencontainers.image.title="proofcard vllm" \
@@ -117,10 +117,10 @@ CMD ["serve", "--help"]
 FROM plain AS bench
 RUN --mount=type=bind,from=installer,target=/installer --mount=type=bind,from=lock,target=/lock \
     --mount=type=cache,target=/root/.cache/uv --mount=type=tmpfs,target=/tmp --mount=type=secret,id=ca \
-    /installer/install.sh packages --extra bench
+    /installer/install.sh packages --extra bench --extra tracking
 RUN --mount=type=bind,from=installer,target=/installer --mount=type=bind,from=project,target=/project \
     --mount=type=cache,target=/root/.cache/uv --mount=type=tmpfs,target=/tmp --mount=type=secret,id=ca \
-    /installer/install.sh project --extra bench
+    /installer/install.sh project --extra bench --extra tracking
 ARG REVISION=unknown
 ARG LOCK_SHA256=unknown
 LABEL org.opencontainers.image.title="proofcard bench" \
@@ -135,7 +135,7 @@ CMD ["benchmark", "--help"]
 FROM plain AS tracking
 RUN --mount=type=bind,from=installer,target=/installer --mount=type=bind,from=lock,target=/lock \
     --mount=type=cache,target=/root/.cache/uv --mount=type=tmpfs,target=/tmp --mount=type=secret,id=ca \
-    /installer/install.sh packages --extra tracking-server
+    /installer/install.sh packages --extra tracking --extra tracking-server
 COPY --chmod=0755 mlflow/server.sh mlflow/basic_auth.ini /opt/mlflow/
 ARG REVISION=unknown
 ARG LOCK_SHA256=unknown

@@ -1,6 +1,6 @@
 # `make help` lists what one can do. Every target sets up what it needs, uv included.
 UV := ./scripts/uv
-SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --extra serve-cpu --extra tracking-server --group dev
+SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --extra tracking --extra serve-cpu --extra tracking-server --group dev
 RUN := $(UV) run --no-sync
 NIX := nix --extra-experimental-features 'nix-command flakes'
 
@@ -15,14 +15,14 @@ setup: ## the locked environment in .venv
 	@$(SYNC)
 
 setup-serve setup-vllm setup-bench: setup-%: ## X: serve (SGLang), vllm, bench (the load generator), each in .venv-X of its own
-	@UV_PROJECT_ENVIRONMENT=.venv-$* $(UV) sync --quiet --frozen --compile-bytecode --extra $*
+	@UV_PROJECT_ENVIRONMENT=.venv-$* $(UV) sync --quiet --frozen --compile-bytecode --extra $* --extra tracking
 
 demo: demo-checkpoint setup-bench ## the demo recipe for real: quantized, proved, served, measured
-	@$(RUN) benchmark checkpoint=runs/checkpoints/demo serving=transformers_cpu
+	@$(RUN) proofcard benchmark checkpoint=runs/checkpoints/demo serving=transformers_cpu
 
 demo-checkpoint: setup ## the first half of it: quantized, then every byte proved
-	@$(RUN) quantize recipe=demo
-	@$(RUN) verify checkpoint=runs/checkpoints/demo source=demo/model
+	@$(RUN) proofcard quantize recipe=demo
+	@$(RUN) proofcard verify checkpoint=runs/checkpoints/demo source=demo/model
 
 test: setup ## every test, in two processes
 	@$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder

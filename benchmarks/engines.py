@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from wide_source import make_source
 
-from pipeline import manifest
+from proofcard import manifest
 
 DATASETS = (
     "open_code_reasoning", "open_math_reasoning", "magpie_pro_mt", "nemotron_post_training_v2",
@@ -37,7 +37,7 @@ class Measured(NamedTuple):
 
 def measure(folder: Path, engine: str, overrides: list[str]) -> Measured:
     """Run the command once in `folder` and leave its checkpoint in `folder/ENGINE`."""
-    program = Path(sys.executable).parent / "quantize"
+    program = Path(sys.executable).parent / "proofcard"
     store = folder / f"{engine}.db"
     said = [f"engine={engine}", f"output_dir={folder / engine}", f"work_dir={folder / 'runs'}"]
     log = folder / f"{engine}.log"
@@ -45,7 +45,7 @@ def measure(folder: Path, engine: str, overrides: list[str]) -> Measured:
     start = time.perf_counter()
     process = os.posix_spawn(
         program,
-        [str(program), *said, f"tracking.uri=sqlite:///{store}", *overrides],
+        [str(program), "quantize", *said, f"tracking.uri=sqlite:///{store}", *overrides],
         os.environ,
         file_actions=[(os.POSIX_SPAWN_OPEN, 1, log, write, 0o644), (os.POSIX_SPAWN_DUP2, 1, 2)],
     )

@@ -87,21 +87,21 @@ def main() -> None:
 
 
 def measure(said: argparse.Namespace, folder: Path) -> None:
-    from pipeline.calibration.batches import Batch
-    from pipeline.checkpoint.source import Source
-    from pipeline.config import QuantizeConfig, compose
-    from pipeline.fingerprint import settle
-    from pipeline.ranks import Ranks
-    from pipeline.toolchain import activate, materialise
+    from proofcard.calibration.batches import Batch
+    from proofcard.checkpoint.source import Source
+    from proofcard.config import QuantizeConfig, compose
+    from proofcard.fingerprint import settle
+    from proofcard.ranks import Ranks
+    from proofcard.toolchain import activate, materialise
 
     make_source(folder / "source", said.layers, said.experts, HIDDEN, EXPERT, head_dim=128)
     overrides = [f"model.path={folder}/source", "model.attn_implementation=sdpa", f"hardware={said.device}"]
     config = compose(QuantizeConfig, "config", [*overrides, "hardware.threads=0"])
     activate(materialise("fixed", folder / "tools"))
     settle(0, 0)
-    from pipeline.quantize.layerwise.experts import Forced
-    from pipeline.quantize.layerwise.run import Run
-    from pipeline.quantize.layerwise.stepper import Stepper
+    from proofcard.quantize.layerwise.experts import Forced
+    from proofcard.quantize.layerwise.run import Run
+    from proofcard.quantize.layerwise.stepper import Stepper
 
     source = Source(folder / "source")
     random = np.random.default_rng(1)
@@ -167,8 +167,8 @@ def beside(
     """engine=modelopt on the same layers, whole in memory and in BF16, which spares it dequantization."""
     import torch
 
-    from pipeline.quantize import modelopt
-    from pipeline.quantize.model import load
+    from proofcard.quantize import modelopt
+    from proofcard.quantize.model import load
 
     if said.device == "cuda":
         torch.cuda.empty_cache()

@@ -15,7 +15,7 @@ from statistics import median
 
 import numpy as np
 
-from pipeline import nvfp4
+from proofcard import nvfp4
 
 
 def timed(work: Callable[[], object], runs: int) -> list[float]:

@@ -58,7 +58,7 @@ class Ran:
 def run(*words: str) -> Ran:
     """One of our console commands, watched until it ends. Raises SystemExit, with what it said."""
     started = time.perf_counter()
-    command = [str(Path(sys.executable).parent / words[0]), *words[1:]]
+    command = [str(Path(sys.executable).parent / "proofcard"), *words]
     peak, disk = 0, {"read_bytes": 0, "write_bytes": 0}
     with psutil.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         while process.poll() is None:

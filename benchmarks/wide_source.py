@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.checkpoint.writer import Entry, Writer, layout
+from proofcard.checkpoint.writer import Entry, Writer, layout
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = 128  # rows and columns of an FP8 scale

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The images' entry point: one of the commands and its arguments, as on any other machine.
+# The images' entry point: a command of proofcard and its arguments, or any other program of the image.
 # What an NVIDIA container lacks without --gpus is found by its first CUDA call, hours in; so it is said here.
 set -eu
 if [ ! -w /tmp ]; then export TMPDIR=/cache; fi  # a read-only root without a tmpfs
@@ -23,5 +23,8 @@ missing="no GPU is visible in this container: add --gpus all (podman: --device n
 case $needs_gpu in
 yes) echo "$missing" >&2 && exit 2 ;;
 maybe) echo "$missing, unless none is meant (hardware=cpu, serving=transformers_cpu)" >&2 ;;
+esac
+case ${1:-} in
+plan | fetch | quantize | verify | compare | analyse | serve | benchmark) set -- proofcard "$@" ;;
 esac
 exec "$@"

@@ -31,9 +31,9 @@ project)
     note=$(echo /opt/proofcard/lib/python3.*/site-packages/proofcard-*.dist-info/uv_cache.json)
     rm "$note"
     sed -i '/uv_cache.json/d' "${note%/*}/RECORD"
-    compile /opt/proofcard/lib/python3.*/site-packages/pipeline
+    compile /opt/proofcard/lib/python3.*/site-packages/proofcard
     ;;
 toolchains)
-    python -m pipeline.toolchain --root "$PROOFCARD_TOOLCHAINS" fixed as_published
+    python -m proofcard.toolchain --root "$PROOFCARD_TOOLCHAINS" fixed as_published
     ;;
 esac

@@ -19,7 +19,7 @@ let
         cp -r ${../.} checkout
         chmod -R u+w checkout
         cd checkout
-        export HOME=$PWD PYTHONPATH=$PWD
+        export HOME=$PWD PYTHONPATH=$PWD/pipeline
         pytest -n "$NIX_BUILD_CORES" --dist loadfile ${folder}
         touch $out
       '';

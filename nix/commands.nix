@@ -7,60 +7,41 @@
 let
   inherit (inputs.nixpkgs) lib;
 
-  # A command becomes an app when pyproject.toml has it; one that is missing here stops the evaluation.
+  # Every command of proofcard as an app, and the program itself; a test holds the names to `proofcard --help`.
   # `beside` are environments of other tools that it starts, the engine's first; nothing else brings those in.
-  known = {
-    analyse.description = "What the calibration of a sealed checkpoint was worth, measured";
-    benchmark = {
-      description = "Throughput and latency of a served checkpoint";
-      beside = [
-        "serve"
-        "bench"
-      ];
-    };
-    compare.description = "What two checkpoints of one model differ in";
-    evaluate = {
-      description = "The quality of a served checkpoint";
-      beside = [
-        "serve"
-        "bench"
-      ];
-    };
-    fetch.description = "Download a recipe's model, every file checked";
-    plan.description = "What a recipe will do and take, before a GPU is paid for";
-    quantize.description = "Make a sealed NVFP4 checkpoint from a recipe";
-    report.description = "The model card of a checkpoint, from its manifests and measurements";
-    run = {
-      description = "The whole pipeline: quantize, verify, serve, measure, report";
-      beside = [
-        "serve"
-        "bench"
-      ];
-    };
-    serve = {
-      description = "Serve a checkpoint with SGLang";
-      beside = [ "serve" ];
-    };
-    verify.description = "Prove a checkpoint, or name the first byte that differs";
-  };
-
-  scripts = (lib.importTOML ../pyproject.toml).project.scripts;
-  unknown = lib.filter (name: !(known ? ${name})) (lib.attrNames scripts);
   commands =
-    assert unknown == [ ] || throw "nix/commands.nix does not know the command ${lib.head unknown}";
-    lib.mapAttrs (name: _: known.${name}) scripts
-    // lib.optionalAttrs (scripts ? serve) {
-      serve-vllm = {
-        description = "Serve a checkpoint with vLLM: the serving profiles named after it";
-        script = "serve";
-        beside = [ "vllm" ];
+    lib.mapAttrs (name: command: { script = "proofcard ${name}"; } // command) {
+      analyse.description = "What the calibration of a checkpoint changed";
+      benchmark = {
+        description = "Throughput and latency of a served checkpoint";
+        beside = [
+          "serve"
+          "bench"
+        ];
       };
+      compare.description = "What two checkpoints of one model differ in";
+      fetch.description = "Download the model and the samples of a recipe";
+      plan.description = "What a recipe will do and cost, before a GPU is paid for";
+      quantize.description = "Make a sealed NVFP4 checkpoint from a recipe";
+      serve = {
+        description = "Serve a checkpoint with SGLang";
+        beside = [ "serve" ];
+      };
+      verify.description = "Prove a checkpoint, or name the first byte that differs";
     }
     // {
+      proofcard = {
+        description = "Every command: nix run .#proofcard -- COMMAND";
+        script = "proofcard";
+      };
+      serve-vllm = {
+        description = "Serve a checkpoint with vLLM: the serving profiles named after it";
+        script = "proofcard serve";
+        beside = [ "vllm" ];
+      };
       mlflow-ui = {
         description = "The MLflow pages of the runs made here, on loopback";
-        script = "mlflow";
-        first = "ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///runs/mlflow.db";
+        script = "mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///runs/mlflow.db";
       };
     };
 
@@ -90,7 +71,7 @@ let
       ++ [
         "# shellcheck source=/dev/null"
         ". ${./driver.sh}"
-        ''exec ${environments.quantize}/bin/${command.script or name} ${command.first or ""} "$@"''
+        ''exec ${environments.quantize}/bin/${command.script} "$@"''
       ];
     in
     pkgs.writeShellApplication {

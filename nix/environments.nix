@@ -41,6 +41,8 @@ let
       ../pyproject.toml
       ../uv.lock
       ../README.md
+      ../LICENSE
+      ../NOTICE
       ../pipeline
       ../conf
       ../demo
@@ -76,6 +78,7 @@ in
   quantize = environment "quantize" [
     "quantize"
     "serve-cpu"
+    "tracking"
   ];
   serve = environment "serve" [ "serve" ];
   vllm = environment "vllm" [ "vllm" ];
@@ -83,6 +86,7 @@ in
   develop = environment "develop" [
     "quantize"
     "serve-cpu"
+    "tracking"
     "dev"
   ];
 }

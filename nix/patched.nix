@@ -5,7 +5,7 @@ let
     name:
     pkgs.runCommand "modelopt-${name}" { } ''
       mkdir -p $out
-      ${environments.quantize}/bin/python -m pipeline.toolchain ${name} --root $out
+      ${environments.quantize}/bin/python -m proofcard.toolchain ${name} --root $out
       rm -f $out/.lock
     '';
   each = {

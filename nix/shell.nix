@@ -9,7 +9,7 @@ pkgs.mkShell {
     pkgs.uv
   ];
   shellHook = ''
-    export PYTHONPATH=$(git rev-parse --show-toplevel)
+    export PYTHONPATH=$(git rev-parse --show-toplevel)/pipeline
     . ${./driver.sh}
   '';
 }

@@ -1,4 +1,4 @@
-"""Write pipeline/checkpoint/config_defaults.json: what a configuration takes for a key that is not there.
+"""Write checkpoint/config_defaults.json: what a configuration class takes for a key that is not there.
 
     .venv/bin/python scripts/config_defaults.py
 

@@ -16,8 +16,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline import manifest
-from pipeline.digest import sha256_file, sha256_json
+from proofcard import manifest
+from proofcard.digest import sha256_file, sha256_json
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKS = ("<!-- same bytes -->\n", "<!-- /same bytes -->\n")

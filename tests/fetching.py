@@ -2,10 +2,9 @@
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
-from running import ROOT
+from running import PROOFCARD, ROOT
 
 MODEL = ROOT / "demo" / "model"
 NAME = "demo/minimax"
@@ -15,7 +14,7 @@ FIRST, SECOND, LAST = (f"model-0000{n}-of-00003.safetensors" for n in (1, 2, 3))
 def start(program: str, cwd: Path, commit: str | None, *overrides: str) -> subprocess.Popen[str]:
     source = ["model.path=null", f"model.repository={NAME}", f"model.revision={commit or 'null'}"]
     return subprocess.Popen(
-        [Path(sys.executable).parent / program, *source, *overrides],
+        [PROOFCARD, program, *source, *overrides],
         cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip

@@ -3,8 +3,8 @@
     python tests/forking.py         # the server that `run` starts: takes requests, one a line, as JSON
 
 A program finds here what a process of its own would give it: arguments, folder, environment, standard files,
-`pipeline` still to be imported, an interpreter that ends as always. It shares with the others the libraries
-as imported, ModelOpt with the series `fixed`, the compiled loops of `pipeline.nvfp4` and the seed of hashes.
+`proofcard` still to be imported, an interpreter that ends as always. It shares with the others the libraries
+as imported, ModelOpt with the series `fixed`, the compiled loops of `proofcard.nvfp4` and the seed of hashes.
 What is about one of these, about memory or about a launcher needs a process of its own.
 """
 
@@ -34,7 +34,7 @@ FREE = (
     "COLUMNS", "GIT_PYTHON_", "MLFLOW_", "_MLFLOW_", "PYTEST_",  # read by nothing above
     "MASTER_", "RANK", "SLURM_", "SUBMITIT_", "WORLD_SIZE",  # read when ranks join
     "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR",  # torch itself sets them
-    "CUBLAS_WORKSPACE_CONFIG", "HF_MODULES_CACHE", "HF_UPDATE_DOWNLOAD_COUNTS",  # `pipeline` itself sets them
+    "CUBLAS_WORKSPACE_CONFIG", "HF_MODULES_CACHE", "HF_UPDATE_DOWNLOAD_COUNTS",  # ours sets them
 )  # fmt: skip
 """How variables begin that may differ from program to program."""
 # Several commands run side by side here: a thread that waits for another one sleeps instead of spinning.
@@ -145,8 +145,8 @@ def serve() -> dict[str, Any]:
 
 def prepare(toolchains: Path) -> None:
     """Import and compile; forget what is ours, but for the compiled loops."""
-    os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # as pipeline.calibration.sources, before `datasets`
-    from pipeline.toolchain import activate, materialise
+    os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # as proofcard.calibration.sources, before `datasets`
+    from proofcard.toolchain import activate, materialise
 
     before = list(sys.path)
     activate(materialise("fixed", toolchains))
@@ -155,8 +155,8 @@ def prepare(toolchains: Path) -> None:
             importlib.import_module(name)
     sys.path[:] = before
     compile_loops()
-    for name in [name for name in sys.modules if name.split(".")[0] == "pipeline"]:
-        if not name.startswith("pipeline.nvfp4"):
+    for name in [name for name in sys.modules if name.split(".")[0] == "proofcard"]:
+        if not name.startswith("proofcard.nvfp4"):
             del sys.modules[name]
     gc.collect()
     gc.freeze()
@@ -167,7 +167,7 @@ def compile_loops() -> None:
     """Call each once."""
     import numpy as np
 
-    from pipeline import nvfp4
+    from proofcard import nvfp4
 
     codes, scale = np.full((16, 16), 0x38, np.uint8), np.ones((1, 1), np.float32)
     bits = nvfp4.fp8_block_to_bf16(codes, scale)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from running import ROOT
 
-from pipeline.config.benchmarking import BenchmarkConfig
+from proofcard.config.benchmarking import BenchmarkConfig
 
 FIRST_S, EACH_S, TOKENS = 0.05, 0.02, 16
 TOKENIZER = ROOT / "demo/model"

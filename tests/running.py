@@ -14,16 +14,19 @@ WORDS = 300
 WIDE = {"COLUMNS": "100"}
 
 
+PROOFCARD = Path(sys.executable).parent / "proofcard"
+
+
 def command(
     program: str, *arguments: str, cwd: Path, fresh: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """Run one of our console commands as a user would; `fresh` as `python` has it."""
-    return python(Path(sys.executable).parent / program, *arguments, cwd=cwd, fresh=fresh)
+    return python(PROOFCARD, program, *arguments, cwd=cwd, fresh=fresh)
 
 
 def forked(program: str, *arguments: str, cwd: Path) -> Forked:
     """One of our console commands, started as `command` starts it."""
-    words = [str(Path(sys.executable).parent / program), *arguments]
+    words = [str(PROOFCARD), program, *arguments]
     return Forked(words, cwd, os.environ | WIDE)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-SERVE = [sys.executable, "-c", "from pipeline.cli import serve; serve()"]
+SERVE = [sys.executable, "-P", "-m", "proofcard", "serve"]
 
 
 def start(cwd: Path, *overrides: str) -> "subprocess.Popen[str]":

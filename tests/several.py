@@ -51,4 +51,4 @@ def together(processes: list[Forked]) -> tuple[int, str, str]:
 
 
 def small(*overrides: str) -> list[str]:
-    return ["quantize", "output_dir=checkpoint", *SMALL, *overrides]
+    return ["proofcard", "quantize", "output_dir=checkpoint", *SMALL, *overrides]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import children
-from pipeline.serve.process import Supervised
+from proofcard import children
+from proofcard.serve.process import Supervised
 
 PIPELINE = Path(__file__).parents[1] / "pipeline"
 SECRETS = {
@@ -132,7 +132,7 @@ def test_our_commands_import_nothing_of_it(hostile: Path, command: str) -> None:
 
 def test_a_process_that_is_made_safe_forgets_relative_folders(hostile: Path) -> None:
     code = (
-        "import json, os, sys; from pipeline import children; children.secure_this_process(); "
+        "import json, os, sys; from proofcard import children; children.secure_this_process(); "
         "print(json.dumps([os.environ.get('PYTHONPATH'), os.environ['PYTHONSAFEPATH'], sys.path]))"
     )
     for path in hostile.glob("*.py"):

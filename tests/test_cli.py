@@ -6,13 +6,70 @@ import time
 from pathlib import Path
 
 import pytest
+from running import PROOFCARD
 
-COMMANDS = ("analyse", "benchmark", "compare", "fetch", "plan", "quantize", "serve", "verify")
+from proofcard import __version__
+from proofcard.cli import _MODULES
+from proofcard.errors import Usage
+from proofcard.extras import require
+from proofcard.help import SUMMARIES, TEXTS, overview
+
+COMMANDS = tuple(SUMMARIES)
 
 
-def call(command: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    program = Path(sys.executable).parent / command
-    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, cwd=cwd)
+def call(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([PROOFCARD, *words], capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_the_help_fits_a_terminal_and_lists_every_command() -> None:
+    assert SUMMARIES.keys() == TEXTS.keys() == _MODULES.keys()
+    for text in (overview(), *TEXTS.values()):
+        assert text.isascii()
+        assert max(map(len, text.splitlines())) <= 80
+    for words in ((), ("--help",), ("-h",)):
+        said = call(*words)
+        assert (said.returncode, said.stdout, said.stderr) == (0, overview(), "")
+
+
+def test_the_version_is_the_installed_one() -> None:
+    assert call("--version").stdout == f"proofcard {__version__}\n"
+    assert [int(part) for part in __version__.split(".")]
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"), [("quantise", "did you mean 'quantize'?"), ("dance", "choose from analyse, benchmark,")]
+)
+def test_an_unknown_command_names_the_nearest_one(word: str, hint: str) -> None:
+    said = call(word, "recipe=demo")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr.startswith(f"proofcard: unknown command {word!r}: {hint}")
+
+
+@pytest.mark.parametrize(
+    ("need", "sentence"),
+    [
+        (
+            "quantize",
+            "it needs datasets, which is not installed: pip install 'proofcard[quantize]', or uv sync",
+        ),
+        (
+            "tracking",
+            "it needs mlflow, which is not installed: pip install 'proofcard[tracking]', or uv sync",
+        ),
+        (
+            "serve-cpu",
+            "it needs fastapi, which is not installed: pip install 'proofcard[quantize,serve-cpu]'",
+        ),
+    ],
+)
+def test_a_missing_extra_is_named_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, need: str, sentence: str
+) -> None:
+    missing = ("datasets", "mlflow", "fastapi")
+    monkeypatch.setattr("proofcard.extras.find_spec", lambda name: None if name in missing else object())
+    with pytest.raises(Usage) as stop:
+        require("it", need)
+    assert str(stop.value).startswith(sentence)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -24,8 +81,8 @@ def test_help_is_quick_and_has_three_examples(command: str) -> None:
         times.append(time.perf_counter() - started)
     assert min(times) < 1.0
     assert said.returncode == 0
-    assert said.stdout.startswith(f"{command}: ")
-    examples = [line for line in said.stdout.splitlines() if line.startswith(f"  {command}")]
+    assert said.stdout.startswith(f"proofcard {command}: {SUMMARIES[command]}")
+    examples = [line for line in said.stdout.splitlines() if line.startswith(f"  proofcard {command}")]
     assert len(examples) == 3
     assert "Exit status" in said.stdout
 
@@ -33,7 +90,7 @@ def test_help_is_quick_and_has_three_examples(command: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_imports_nothing_heavy(command: str) -> None:
     script = (
-        f"import sys; sys.argv = ['{command}', '--help']; from pipeline.cli import {command}; {command}(); "
+        f"import sys; sys.argv[1:] = ['{command}', '--help']; from proofcard.cli import main; main(); "
         "print(sorted({m.split('.')[0] for m in sys.modules} "
         "& {'torch', 'mlflow', 'hydra', 'numpy', 'rich'}))"
     )

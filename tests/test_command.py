@@ -12,14 +12,14 @@ import pytest
 from disks import needs_root, small_disk
 from running import ROOT
 
-from pipeline.errors import explained
+from proofcard.errors import explained
 
 PROGRAM = """
 import pathlib, sys, types
 module = types.ModuleType("work")
 exec(pathlib.Path(sys.argv[1]).read_text("utf-8"), vars(module))
 sys.modules["work"] = module
-from pipeline.command import run
+from proofcard.command import run
 run(sys.argv[2], "work", sys.argv[4:], failed=int(sys.argv[3]))
 """
 FAILS = "def run(words):\n    "
@@ -57,8 +57,8 @@ ENDS = [
     ("raise KeyError('x')", 1, "this is a bug of proofcard (KeyError: 'x'): please report it with "),
     ("raise RecursionError('deep')", 1, "this is a bug of proofcard (RecursionError: deep): please"),
     ("raise UnicodeEncodeError('utf-8', 'a', 0, 1, 'no')", 1, "this is a bug of proofcard (UnicodeEncodeErr"),
-    ("from pipeline.errors import Stop; raise Stop('so it is')", 1, "so it is"),
-    ("from pipeline.errors import Usage; raise Usage('so it is')", 2, "so it is"),
+    ("from proofcard.errors import Stop; raise Stop('so it is')", 1, "so it is"),
+    ("from proofcard.errors import Usage; raise Usage('so it is')", 2, "so it is"),
 ]  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def test_the_traceback_of_a_bug_is_in_a_file_without_secrets(tmp_path: Path, wor
      ("raise Usage('wrong')", False), ("raise KeyError", False), ("raise OSError(13, 'no', 'x')", False)],
 )  # fmt: skip
 def test_what_will_fail_again_is_not_said_to_go_on(tmp_path: Path, work: str, goes_on: bool) -> None:
-    done = run(f"from pipeline.errors import Stop, Usage; {work}", tmp_path, TMPDIR=str(tmp_path))
+    done = run(f"from proofcard.errors import Stop, Usage; {work}", tmp_path, TMPDIR=str(tmp_path))
     assert ("the same command" in done.stderr) == goes_on
 
 
@@ -168,7 +168,7 @@ def test_a_working_folder_that_was_removed_is_named(tmp_path: Path) -> None:
 
 def test_one_that_is_removed_while_the_work_goes_on_is_survived(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
-    work = "import os; os.rmdir('../gone'); from pipeline.progress import shown; from pathlib import Path"
+    work = "import os; os.rmdir('../gone'); from proofcard.progress import shown; from pathlib import Path"
     done = run(
         f"{work}\n    print(shown(Path('x')), shown(Path('/y'))); return 0", tmp_path, before="cd gone; exec "
     )
@@ -209,7 +209,7 @@ def test_signals_end_it_as_an_interrupt_does(tmp_path: Path, number: int) -> Non
 
 @needs_root
 def test_the_disk_that_is_full_is_named(tmp_path: Path) -> None:
-    work = "from pipeline.disk import write_whole; from pathlib import Path\n    "
+    work = "from proofcard.disk import write_whole; from pathlib import Path\n    "
     with small_disk(tmp_path / "small", 1):
         done = run(f"{work}write_whole(Path('small/report.json'), 'x' * (2 << 20))", tmp_path)
         assert done.stderr.startswith("quantize: small/report.json: the disk is full: make room")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from disks import needs_root, small_disk
 
-from pipeline.disk import check_writable, free_at, write_whole
-from pipeline.errors import Stop
+from proofcard.disk import check_writable, free_at, write_whole
+from proofcard.errors import Stop
 
 
 def test_room_is_that_of_the_disk_on_which_a_folder_will_stand(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import environments
-from pipeline.errors import Usage
+from proofcard import environments
+from proofcard.errors import Usage
 
 
 def installed(folder: Path, *programs: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hostile_files import bounded, sparse
 
-from pipeline.files import (
+from proofcard.files import (
     Refused,
     Unreadable,
     check_handed,
@@ -230,7 +230,7 @@ def test_a_file_is_read_up_to_its_limit(folder: Path) -> None:
 
 
 def test_a_folder_of_too_many_files_is_not_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.files._MOST_ENTRIES", 20)
+    monkeypatch.setattr("proofcard.files._MOST_ENTRIES", 20)
     for number in range(19):
         (folder / str(number)).write_text("")
     assert len(listed(folder)) == 20

@@ -21,7 +21,7 @@ told = {
         for f in (sys.stdin, sys.stdout, sys.stderr)
     ],
     "read": sys.stdin.read(), "descriptors": sorted(os.listdir("/proc/self/fd")),
-    "ours": [name for name in sys.modules if name.startswith("pipeline")],
+    "ours": [name for name in sys.modules if name.startswith("proofcard")],
     "drawn": [random.random(), numpy.random.random(), torch.initial_seed()],
 }
 json.dump(told, sys.stdout)
@@ -45,7 +45,7 @@ def test_it_finds_what_a_process_of_its_own_finds(tmp_path: Path) -> None:
     for one in (own, forked):
         del one["drawn"]
         one["environment"] = {n: v for n, v in one["environment"].items() if not n.startswith(FREE)}
-        one["ours"] = [name for name in one["ours"] if not name.startswith("pipeline.nvfp4")]
+        one["ours"] = [name for name in one["ours"] if not name.startswith("proofcard.nvfp4")]
     assert forked == own
 
 

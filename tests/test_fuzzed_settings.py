@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from test_hostile_folders import TAKERS
 from verify.making import Verified, make_checkpoint, make_source, reseal
 
-from pipeline import manifest
-from pipeline.errors import Stop
+from proofcard import manifest
+from proofcard.errors import Stop
 
 VALUES = st.recursive(
     st.none()

@@ -13,18 +13,18 @@ from hostile_files import HEADERS, JSONS, bounded, sparse
 from safetensors.numpy import save_file
 from verify.making import make_checkpoint, make_source, reseal
 
-from pipeline import manifest, stage
-from pipeline.analyse import command as analyse
-from pipeline.benchmark import measure, results
-from pipeline.calibration import frozen
-from pipeline.calibration.batches import INDEX, TOKENS, read_index, read_samples
-from pipeline.checkpoint.source import Source
-from pipeline.compare import command as compare
-from pipeline.config.schema import Model
-from pipeline.errors import Stop, Usage
-from pipeline.plan import outline
-from pipeline.quantize.stage import complete
-from pipeline.serve import asked, engine
+from proofcard import manifest, stage
+from proofcard.analyse import command as analyse
+from proofcard.benchmark import measure, results
+from proofcard.calibration import frozen
+from proofcard.calibration.batches import INDEX, TOKENS, read_index, read_samples
+from proofcard.checkpoint.source import Source
+from proofcard.compare import command as compare
+from proofcard.config.schema import Model
+from proofcard.errors import Stop, Usage
+from proofcard.plan import outline
+from proofcard.quantize.stage import complete
+from proofcard.serve import asked, engine
 
 
 def plan(folder: Path) -> Any:

@@ -10,9 +10,9 @@ from hostile_files import JSONS, bounded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import json_files
-from pipeline.errors import Stop
-from pipeline.json_files import JsonError, parse, read
+from proofcard import json_files
+from proofcard.errors import Stop
+from proofcard.json_files import JsonError, parse, read
 
 
 @pytest.mark.parametrize("what", JSONS)

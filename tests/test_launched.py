@@ -25,21 +25,23 @@ def test_hydra_s_local_launcher_gives_the_same_bytes(alone: dict[str, bytes], tm
 
 
 def test_a_sweep_makes_every_configuration(alone: dict[str, bytes], tmp_path: Path) -> None:
-    status, said, errors = run(["quantize", "-m", "kv_cache=fp8,none", *SMALL], tmp_path)
+    status, said, errors = run(["proofcard", "quantize", "-m", "kv_cache=fp8,none", *SMALL], tmp_path)
     assert status == 0, errors
     assert said.count("(made)") == 2
     made = [path for path in (tmp_path / "runs/checkpoints").glob("demo-*") if path.is_dir()]
     assert len(made) == 2
     assert any(contents(path) == alone for path in made)
     (tmp_path / "json.py").write_text("raise SystemExit('a file of the working folder ran')\n")
-    status, said, errors = run(["quantize", "-m", "model.path=/nowhere,/there", *SMALL], tmp_path)
+    status, said, errors = run(
+        ["proofcard", "quantize", "-m", "model.path=/nowhere,/there", *SMALL], tmp_path
+    )
     assert (status, said.count("(made)")) == (2, 0)
     assert "quantize: /nowhere is no checkpoint folder" in errors
     assert "quantize: the job model.path=/nowhere" in errors.rstrip().splitlines()[-1]
 
 
 def test_an_interrupted_sweep_leaves_no_job_behind(tmp_path: Path) -> None:
-    process = start(["quantize", "-m", "kv_cache=fp8,none", *SMALL], tmp_path)
+    process = start(["proofcard", "quantize", "-m", "kv_cache=fp8,none", *SMALL], tmp_path)
     while not list(tmp_path.glob("runs/checkpoints/.demo-*.partial")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
@@ -52,7 +54,7 @@ def test_an_interrupted_sweep_leaves_no_job_behind(tmp_path: Path) -> None:
 
 def test_a_sweep_is_not_for_ranks(tmp_path: Path) -> None:
     status, _, errors = run(
-        ["quantize", "-m", "kv_cache=fp8,none"], tmp_path, {"RANK": "0", "WORLD_SIZE": "2"}
+        ["proofcard", "quantize", "-m", "kv_cache=fp8,none"], tmp_path, {"RANK": "0", "WORLD_SIZE": "2"}
     )
     assert (status, errors.count("give them to one process, not to ranks")) == (2, 1)
 
@@ -94,7 +96,7 @@ def test_slurm_through_hydra_gives_the_same_bytes(
 
 def test_srun_starts_ranks_and_an_allocation_alone_does_not(cluster: dict[str, str], tmp_path: Path) -> None:
     script = (
-        "from pipeline import ranks\n"
+        "from proofcard import ranks\n"
         "with ranks.joined('cpu') as team: team.wait(); print(team.rank, team.count, team.first_fault(None))"
     )
     python = [sys.executable, "-c", script]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from children import ended, forked
 
-from pipeline import locks
-from pipeline.errors import Stop
-from pipeline.locks import Busy, alone, check_free
+from proofcard import locks
+from proofcard.errors import Stop
+from proofcard.locks import Busy, alone, check_free
 
 
 def until(condition: Callable[[], bool]) -> None:

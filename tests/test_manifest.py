@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import manifest
+from proofcard import manifest
 
 
 def body(**changed: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from running import ROOT
 
-from pipeline.fingerprint import lock_digest, packages
+from proofcard.fingerprint import lock_digest, packages
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import pins

@@ -7,8 +7,8 @@ import pytest
 from children import ended, forked
 from disks import needs_root, small_disk
 
-from pipeline.errors import Stop
-from pipeline.reports import place, writing
+from proofcard.errors import Stop
+from proofcard.reports import place, writing
 
 
 def write(target: Path, text: str) -> None:

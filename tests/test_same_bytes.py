@@ -9,7 +9,7 @@ from running import ROOT
 sys.path.insert(0, str(ROOT / "scripts"))
 from same_bytes import MARKS, WAYS, digest, row, written
 
-from pipeline import manifest
+from proofcard import manifest
 
 
 def test_only_what_stands_between_the_marks_changes() -> None:

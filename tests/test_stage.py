@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from children import ended, forked
 
-from pipeline import manifest, stage
-from pipeline.errors import Stop
-from pipeline.locks import Busy
+from proofcard import manifest, stage
+from proofcard.errors import Stop
+from proofcard.locks import Busy
 
 KEY = "ab" * 32
 BODY: dict[str, Any] = {
@@ -162,7 +162,7 @@ def test_a_flipped_bit_is_not_reused_whatever_its_file_s_size_and_times(tmp_path
     flip(final / name)
     with pytest.raises(Stop, match=f"result/{name} is not what was sealed"):
         stage.find_sealed(final, KEY)
-    with pytest.raises(Stop, match=f"result/{name} is not what was sealed: see verify checkpoint="):
+    with pytest.raises(Stop, match=f"result/{name} is not what was sealed: see proofcard verify checkpoint="):
         stage.intact(final)
     assert stage.find_sealed(final, KEY, digests=False) is not None  # of the other ranks: one has read
 

@@ -14,10 +14,10 @@ import mlflow
 import pytest
 from mlflow.entities import Run
 
-from pipeline import tracking
-from pipeline.config.schema import Tracking
-from pipeline.errors import Usage
-from pipeline.redact import redact
+from proofcard import tracking
+from proofcard.config.schema import Tracking
+from proofcard.errors import Usage
+from proofcard.redact import redact
 
 SECRET = "swordfish-7f3a9c21"
 

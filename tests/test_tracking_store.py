@@ -10,9 +10,9 @@ import mlflow
 import pytest
 from children import ended, forked
 
-from pipeline import tracking, tracking_store
-from pipeline.config.schema import Tracking
-from pipeline.errors import Usage
+from proofcard import tracking, tracking_store
+from proofcard.config.schema import Tracking
+from proofcard.errors import Usage
 
 
 @pytest.fixture(scope="module")

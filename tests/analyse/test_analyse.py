@@ -12,8 +12,8 @@ import pytest
 from running import command, contents, quantize
 from safetensors.torch import load_file
 
-from pipeline.analyse.command import run
-from pipeline.errors import Usage
+from proofcard.analyse.command import run
+from proofcard.errors import Usage
 
 NAMES = ("open_code_reasoning", "open_math_reasoning", "magpie_pro_mt", "nemotron_post_training_v2",
          "llama_nemotron")  # fmt: skip

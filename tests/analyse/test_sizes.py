@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from quantize.test_plots import gathered, records
 
-from pipeline.analyse import command, measure, report
-from pipeline.errors import Stop
+from proofcard.analyse import command, measure, report
+from proofcard.errors import Stop
 
 
 @pytest.mark.filterwarnings("error")

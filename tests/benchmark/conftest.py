@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import pytest
 from measuring import EACH_S, FIRST_S, TOKENIZER, TOKENS, Measured, on_null
 
-from pipeline.benchmark import client
-from pipeline.benchmark.measure import begun, measure, settled
-from pipeline.benchmark.null_endpoint import Pace
-from pipeline.config import compose
-from pipeline.config.benchmarking import BenchmarkConfig
-from pipeline.environments import program
-from pipeline.errors import Usage
-from pipeline.tracking import Tracker
+from proofcard.benchmark import client
+from proofcard.benchmark.measure import begun, measure, settled
+from proofcard.benchmark.null_endpoint import Pace
+from proofcard.config import compose
+from proofcard.config.benchmarking import BenchmarkConfig
+from proofcard.environments import program
+from proofcard.errors import Usage
+from proofcard.tracking import Tracker
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from measuring import on_null
 
-BENCHMARK = [sys.executable, "-c", "from pipeline.cli import benchmark; benchmark()"]
+BENCHMARK = [sys.executable, "-P", "-m", "proofcard", "benchmark"]
 QUICK = ["benchmark.output_tokens=16", "benchmark.waves=1", "benchmark.fewest_requests=1"]
 
 

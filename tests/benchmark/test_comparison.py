@@ -1,5 +1,5 @@
-from pipeline.benchmark.comparison import reasons, table
-from pipeline.reports import markdown
+from proofcard.benchmark.comparison import reasons, table
+from proofcard.reports import markdown
 
 ROWS = [
     {"configuration": "attention-backend=flashinfer", "tokens_per_s": {1: 88.4, 64: 600.0}, "doubted": []},

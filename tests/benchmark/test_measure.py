@@ -5,9 +5,9 @@ import json
 import pytest
 from measuring import EACH_S, FIRST_S, TOKENS, Measured
 
-from pipeline.benchmark import figure, load, report, results
-from pipeline.benchmark.report import of_earlier, of_published
-from pipeline.digest import sha256_json
+from proofcard.benchmark import figure, load, report, results
+from proofcard.benchmark.report import of_earlier, of_published
+from proofcard.digest import sha256_json
 
 FIGURES = {
     "first_ms_p50": ("time_to_first_token", "p50", 1),
@@ -63,7 +63,7 @@ def test_the_null_endpoint_s_memory_is_seen(measured: Measured) -> None:
 def test_the_report_tells_it_within_80_columns_and_beside_others(measured: Measured) -> None:
     from rich.console import Console
 
-    from pipeline.reports import show
+    from proofcard.reports import show
 
     earlier = of_earlier("before-001", measured.found, ["serving.flags.tp-size"])
     beside = [earlier, *map(of_published, results.published(("card", "rtx6kpro")))]

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 
-from pipeline.benchmark import null_endpoint
+from proofcard.benchmark import null_endpoint
 
 
 def test_tokens_leave_at_the_declared_pace_each_request_at_its_own() -> None:

@@ -1,11 +1,11 @@
 import pytest
 
-from pipeline.benchmark import client, points, results
-from pipeline.benchmark.load import Request, _request
-from pipeline.benchmark.null_endpoint import Pace
-from pipeline.config import compose
-from pipeline.config.benchmarking import Benchmark, BenchmarkConfig
-from pipeline.errors import Usage
+from proofcard.benchmark import client, points, results
+from proofcard.benchmark.load import Request, _request
+from proofcard.benchmark.null_endpoint import Pace
+from proofcard.config import compose
+from proofcard.config.benchmarking import Benchmark, BenchmarkConfig
+from proofcard.errors import Usage
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import pytest
 
-from pipeline.benchmark import results
-from pipeline.errors import Usage
+from proofcard.benchmark import results
+from proofcard.errors import Usage
 
 LOAD = {"input_tokens": 32, "output_tokens": 64}
 

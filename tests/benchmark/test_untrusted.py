@@ -8,14 +8,14 @@ import pytest
 from hostile import NAMES, delta, serving, streamed
 from measuring import TOKENIZER
 
-from pipeline.benchmark import load, points, results
-from pipeline.benchmark.command import _beside
-from pipeline.benchmark.dialect import Dialect, dialect_of
-from pipeline.benchmark.measure import begun
-from pipeline.config import compose
-from pipeline.config.benchmarking import Benchmark, BenchmarkConfig
-from pipeline.errors import Stop, Usage
-from pipeline.serve.endpoint import Endpoint
+from proofcard.benchmark import load, points, results
+from proofcard.benchmark.command import _beside
+from proofcard.benchmark.dialect import Dialect, dialect_of
+from proofcard.benchmark.measure import begun
+from proofcard.config import compose
+from proofcard.config.benchmarking import Benchmark, BenchmarkConfig
+from proofcard.errors import Stop, Usage
+from proofcard.serve.endpoint import Endpoint
 
 ABOUT = {"phase_name": "users-1", "request_start_ns": 10**9, "request_end_ns": 3 * 10**9}
 TIMES = {
@@ -167,14 +167,14 @@ def test_results_to_compare_with_that_are_none(tmp_path, config: BenchmarkConfig
      "http://h?x=/v1", "http://h\r\nX: y/v1", "http://h#/v1"],
 )  # fmt: skip
 def test_an_address_that_is_none_is_refused(config: BenchmarkConfig, endpoint: str):
-    from pipeline.benchmark.measure import settled
+    from proofcard.benchmark.measure import settled
 
     with pytest.raises(Usage, match="is no address of a server"):
         settled(config.model_copy(update={"endpoint": endpoint}))
 
 
 def test_two_models_with_one_name_of_a_folder_are_not_the_same(config: BenchmarkConfig):
-    from pipeline.benchmark.command import _configured
+    from proofcard.benchmark.command import _configured
 
     one, other = (begun(config.model_copy(update={"model": name})) for name in ("a/b", "a-b"))
     assert one["name"] == other["name"] and _configured(one) != _configured(other)

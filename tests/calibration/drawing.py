@@ -15,10 +15,10 @@ from pathlib import Path
 
 import datasets.config
 
-from pipeline import hub
-from pipeline.calibration.stage import describe, make
-from pipeline.config import QuantizeConfig, compose
-from pipeline.errors import Stop
+from proofcard import hub
+from proofcard.calibration.stage import describe, make
+from proofcard.config import QuantizeConfig, compose
+from proofcard.errors import Stop
 
 hub.FIRST_WAIT = 0.1
 datasets.config.STREAMING_READ_RATE_LIMIT_RETRY_INTERVAL = 1  # seconds; 60 by default

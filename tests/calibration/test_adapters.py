@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from pipeline.bundle import bundled
-from pipeline.calibration.adapters import ADAPTERS, OtherShape
-from pipeline.calibration.batches import batches
-from pipeline.calibration.rendering import Renderer
-from pipeline.calibration.sampling import sample
-from pipeline.config import QuantizeConfig, compose
+from proofcard.bundle import bundled
+from proofcard.calibration.adapters import ADAPTERS, OtherShape
+from proofcard.calibration.batches import batches
+from proofcard.calibration.rendering import Renderer
+from proofcard.calibration.sampling import sample
+from proofcard.config import QuantizeConfig, compose
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}
 TOOL = {"name": "add", "description": "Adds.", "parameters": {"type": "object", "properties": {}}}

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from calibration.test_sources import dataset, described_here, first_rows, write
 
-from pipeline.calibration.confined import check_card
-from pipeline.errors import Stop
+from proofcard.calibration.confined import check_card
+from proofcard.errors import Stop
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from running import add_tokenizer, command, contents, quantize
 
-from pipeline.calibration import stage as samples_stage
-from pipeline.config import QuantizeConfig, compose
-from pipeline.digest import sha256_file
-from pipeline.errors import Stop, Usage
-from pipeline.manifest import key_of
+from proofcard.calibration import stage as samples_stage
+from proofcard.config import QuantizeConfig, compose
+from proofcard.digest import sha256_file
+from proofcard.errors import Stop, Usage
+from proofcard.manifest import key_of
 
 FEW = [
     f"calibration.datasets.{name}.samples=2"
@@ -87,7 +87,7 @@ def test_tokens_that_are_not_the_index_s_are_refused_though_sealed(copy: Path) -
     (copy / "samples.jsonl").write_text(swapped)
     del body["seal"]
     body["outputs"]["files"]["samples.jsonl"]["sha256"] = hashlib.sha256(swapped.encode()).hexdigest()
-    from pipeline import manifest
+    from proofcard import manifest
 
     (copy / "manifest.json").write_text(manifest.seal(body))
     with pytest.raises(Stop, match="its tokens are not those of its index"):

@@ -13,8 +13,8 @@ import pytest
 from hub import Hub
 from running import ROOT, command
 
-from pipeline import manifest
-from pipeline.calibration.batches import read_index, read_samples
+from proofcard import manifest
+from proofcard.calibration.batches import read_index, read_samples
 
 NAME = "calibration.datasets.text"
 TOKEN = "hf_" + 20 * "x"

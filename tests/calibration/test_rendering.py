@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from pipeline.calibration import rendering
-from pipeline.calibration.adapters import Conversation, OtherShape
-from pipeline.calibration.rendering import Renderer
-from pipeline.errors import Usage
+from proofcard.calibration import rendering
+from proofcard.calibration.adapters import Conversation, OtherShape
+from proofcard.calibration.rendering import Renderer
+from proofcard.errors import Usage
 
 HELLO = Conversation(({"role": "user", "content": "Hello"},), "Hello")
 LOOP, END = "{% for a in range(99999) %}", "{% endfor %}"

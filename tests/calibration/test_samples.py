@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from pipeline.bundle import bundled
-from pipeline.calibration.adapters import Conversation
-from pipeline.calibration.batches import batches, read_index, read_samples
-from pipeline.calibration.rendering import Renderer
-from pipeline.calibration.sampling import sample
-from pipeline.calibration.stage import describe, make
-from pipeline.config import QuantizeConfig, compose
-from pipeline.config.schema import Dataset
-from pipeline.errors import Stop
-from pipeline.manifest import key_of
+from proofcard.bundle import bundled
+from proofcard.calibration.adapters import Conversation
+from proofcard.calibration.batches import batches, read_index, read_samples
+from proofcard.calibration.rendering import Renderer
+from proofcard.calibration.sampling import sample
+from proofcard.calibration.stage import describe, make
+from proofcard.config import QuantizeConfig, compose
+from proofcard.config.schema import Dataset
+from proofcard.errors import Stop
+from proofcard.manifest import key_of
 
 
 class Words:

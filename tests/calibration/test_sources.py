@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.calibration.sampling import sample
-from pipeline.calibration.sources import described, streams
-from pipeline.config import QuantizeConfig, compose
-from pipeline.config.schema import Dataset
-from pipeline.digest import sha256_file
-from pipeline.errors import Stop, Usage
+from proofcard.calibration.sampling import sample
+from proofcard.calibration.sources import described, streams
+from proofcard.config import QuantizeConfig, compose
+from proofcard.config.schema import Dataset
+from proofcard.digest import sha256_file
+from proofcard.errors import Stop, Usage
 
 
 def dataset(path: Path | None, *splits: str, **changed: Any) -> Dataset:

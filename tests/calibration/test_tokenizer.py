@@ -10,10 +10,10 @@ import pytest
 from running import add_tokenizer
 from transformers import AutoTokenizer
 
-from pipeline.calibration import stage, tokenizer
-from pipeline.config import QuantizeConfig, compose
-from pipeline.errors import Usage
-from pipeline.manifest import key_of
+from proofcard.calibration import stage, tokenizer
+from proofcard.config import QuantizeConfig, compose
+from proofcard.errors import Usage
+from proofcard.manifest import key_of
 
 MODEL = Path(__file__).parents[2] / "demo/model"
 TEXT = "What is 7 times 8?<|end|>\n<|tool|> é 🙂"

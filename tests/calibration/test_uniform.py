@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.calibration.adapters import OtherShape
-from pipeline.calibration.sampling import choose
-from pipeline.calibration.sources import streams
-from pipeline.calibration.uniform import splitmix64, uniform
-from pipeline.config.schema import Dataset, Sampling
+from proofcard.calibration.adapters import OtherShape
+from proofcard.calibration.sampling import choose
+from proofcard.calibration.sources import streams
+from proofcard.calibration.uniform import splitmix64, uniform
+from proofcard.config.schema import Dataset, Sampling
 
 ROWS = [{"text": f"row {n} " + "word " * (n % 9)} for n in range(600)]
 

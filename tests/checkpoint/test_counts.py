@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from hostile_files import bounded
 
-from pipeline.checkpoint.counts import check_counts
-from pipeline.checkpoint.tensors import Tensor
-from pipeline.errors import Stop
+from proofcard.checkpoint.counts import check_counts
+from proofcard.checkpoint.tensors import Tensor
+from proofcard.errors import Stop
 
 
 def tensors(count: int, *shape: int) -> list[Tensor]:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from pipeline.checkpoint.delivery import Delivery
-from pipeline.checkpoint.hub import Promised
-from pipeline.checkpoint.shards import INDEX, BadIndex, MissingShards
-from pipeline.checkpoint.source import Source
-from pipeline.checkpoint.tensors import read_header
-from pipeline.errors import Stop
+from proofcard.checkpoint.delivery import Delivery
+from proofcard.checkpoint.hub import Promised
+from proofcard.checkpoint.shards import INDEX, BadIndex, MissingShards
+from proofcard.checkpoint.source import Source
+from proofcard.checkpoint.tensors import read_header
+from proofcard.errors import Stop
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 OTHERS = ("consolidated.safetensors", "model.safetensors")

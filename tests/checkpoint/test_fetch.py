@@ -67,8 +67,8 @@ def fill(disk: Path, leave: int) -> Path:
 FETCH = """
 import sys
 from pathlib import Path
-from pipeline.checkpoint.delivery import Delivery
-from pipeline.checkpoint.hub import Repository
+from proofcard.checkpoint.delivery import Delivery
+from proofcard.checkpoint.hub import Repository
 delivery = Delivery(Repository(sys.argv[1], sys.argv[2]), Path("runs/sources"))
 delivery.fetch(lambda _: True)
 print(len(delivery.missing))

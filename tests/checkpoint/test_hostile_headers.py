@@ -9,8 +9,8 @@ from hostile_files import HEADERS, bounded, entry, tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.checkpoint import tensors as module
-from pipeline.checkpoint.tensors import TensorFileError, read_folder
+from proofcard.checkpoint import tensors as module
+from proofcard.checkpoint.tensors import TensorFileError, read_folder
 
 
 @pytest.mark.parametrize("what", HEADERS)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from pipeline.checkpoint import reading
-from pipeline.checkpoint.tensors import Tensor, TensorFileError, digests, read_header
-from pipeline.files import Refused, Unreadable
+from proofcard.checkpoint import reading
+from proofcard.checkpoint.tensors import Tensor, TensorFileError, digests, read_header
+from proofcard.files import Refused, Unreadable
 
 VALUES = np.arange(1 << 18, dtype=np.float32)
 

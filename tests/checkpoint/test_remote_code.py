@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.checkpoint import remote_code
-from pipeline.checkpoint.source import Source
-from pipeline.config import QuantizeConfig, compose
-from pipeline.errors import Usage
-from pipeline.quantize.model import bare
+from proofcard.checkpoint import remote_code
+from proofcard.checkpoint.source import Source
+from proofcard.config import QuantizeConfig, compose
+from proofcard.errors import Usage
+from proofcard.quantize.model import bare
 
 MODEL = Path(__file__).parents[2] / "demo/model"
 PINS = compose(QuantizeConfig, "config", []).model.remote_code
@@ -263,7 +263,7 @@ def test_a_relative_import_of_what_is_not_there_is_one_sentence(tmp_path: Path) 
     source = Source(MODEL)
     source.path = model
     wanted = compose(QuantizeConfig, "config", []).model.model_copy(update={"remote_code": pins})
-    from pipeline.errors import Stop
+    from proofcard.errors import Stop
 
     with pytest.raises(Stop, match=r"no model can be built from its own code or config\.json: .*nowhere"):
         bare(source, wanted)

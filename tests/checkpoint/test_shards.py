@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from pipeline.checkpoint.shards import INDEX, BadIndex, MissingShards, counted, read_index, weight_files
-from pipeline.checkpoint.source import Source
-from pipeline.checkpoint.tensors import output_tables, read_folder
-from pipeline.errors import Stop
+from proofcard.checkpoint.shards import INDEX, BadIndex, MissingShards, counted, read_index, weight_files
+from proofcard.checkpoint.source import Source
+from proofcard.checkpoint.tensors import output_tables, read_folder
+from proofcard.errors import Stop
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.checkpoint.tensors import TensorFileError, output_tables, read_folder, read_header
+from proofcard.checkpoint.tensors import TensorFileError, output_tables, read_folder, read_header
 
 
 def test_every_dtype_reads_as_its_bits(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from running import contents, tiny
 from safetensors.torch import load_file, save_file
 
-from pipeline.checkpoint.writer import Entry, Writer, layout
+from proofcard.checkpoint.writer import Entry, Writer, layout
 
 NAMES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",

@@ -10,7 +10,7 @@ import torch
 from running import command
 from safetensors.torch import load_file, save_file
 
-from pipeline import manifest
+from proofcard import manifest
 
 EXPERT = "model.layers.1.block_sparse_moe.experts.5.w1"
 ATTENTION = "model.layers.0.self_attn.q_proj.weight"

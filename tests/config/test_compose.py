@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from pipeline.bundle import bundled
-from pipeline.config import QuantizeConfig, VerifyConfig, compose
-from pipeline.config.benchmarking import BenchmarkConfig
-from pipeline.errors import Usage
+from proofcard.bundle import bundled
+from proofcard.config import QuantizeConfig, VerifyConfig, compose
+from proofcard.config.benchmarking import BenchmarkConfig
+from proofcard.errors import Usage
 
 CONF = bundled("conf")
 RECIPES = sorted(path.stem for path in (CONF / "recipe").glob("*.yaml"))

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from running import ROOT
 
+from proofcard.help import SUMMARIES
+
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PINNED = re.compile(r"^[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}$")
 NO_GPU = "no GPU is visible in this container: add --gpus all (podman: --device nvidia.com/gpu=all)"
@@ -169,6 +171,11 @@ def test_a_password_is_read_from_its_file(tmp_path: Path) -> None:
         "printenv", "MLFLOW_TRACKING_PASSWORD", MLFLOW_TRACKING_PASSWORD_FILE=str(tmp_path / "password")
     )
     assert said.stdout == "correct horse\n"
+
+
+def test_every_command_of_proofcard_is_a_word_of_the_entry_point() -> None:
+    text = (ROOT / "launch" / "entrypoint.sh").read_text()
+    assert f"\n{' | '.join(SUMMARIES)}) set -- proofcard " in text
 
 
 def test_signals_reach_the_command_itself() -> None:

@@ -7,7 +7,7 @@ import pytest
 from nix.flakes import INPUTS, Flake, needs_nix
 from running import contents
 
-from pipeline import manifest
+from proofcard import manifest
 
 pytestmark = needs_nix
 

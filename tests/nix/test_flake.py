@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ import yaml
 from nix.flakes import Flake, needs_nix
 from running import ROOT
 
+from proofcard.help import SUMMARIES
+
 pytestmark = needs_nix
-SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 SYSTEM = "x86_64-linux"
 
 
@@ -35,25 +35,22 @@ def test_every_output_evaluates(flake: Flake) -> None:
 
 def test_every_command_is_an_app_with_a_description(flake: Flake) -> None:
     apps = flake.value(f"apps.{SYSTEM}", "builtins.mapAttrs (_: app: app.meta.description)")
-    assert apps.keys() - {"serve-vllm"} == SCRIPTS.keys() | {"default", "mlflow-ui"}
+    others = {"default", "mlflow-ui", "proofcard", "serve-vllm"}
+    assert {name: apps[name] for name in apps.keys() - others - {"serve"}} == {
+        name: summary[0].upper() + summary[1:] for name, summary in SUMMARIES.items() if name != "serve"
+    }
+    assert others | {"serve"} <= apps.keys()
     assert all(apps.values())
 
 
-def test_a_command_that_the_flake_does_not_know_fails_its_check(changed: Flake) -> None:
-    with_scripts(changed, "dance")
-    said = changed.nix("flake", "check", "--no-build")
-    assert said.returncode != 0
-    assert "nix/commands.nix does not know the command dance" in said.stderr
-
-
-def test_only_a_command_that_starts_other_tools_brings_their_environments(changed: Flake) -> None:
-    with_scripts(changed, "serve", "benchmark", "evaluate", "report", "run")
-    found = {name: environments(changed, name) for name in ("quantize", "verify", "report", "serve", "run")}
+def test_only_a_command_that_starts_other_tools_brings_their_environments(flake: Flake) -> None:
+    apps = ("quantize", "verify", "proofcard", "serve", "benchmark", "serve-vllm")
+    found = {name: environments(flake, name) for name in apps}
     alone = {"proofcard-quantize-env"}
-    assert found["quantize"] == found["verify"] == found["report"] == alone
+    assert found["quantize"] == found["verify"] == found["proofcard"] == alone
     assert found["serve"] == alone | {"proofcard-serve-env"}
-    assert found["run"] == alone | {"proofcard-serve-env", "proofcard-bench-env"}
-    assert environments(changed, "serve-vllm") == alone | {"proofcard-vllm-env"}
+    assert found["benchmark"] == alone | {"proofcard-serve-env", "proofcard-bench-env"}
+    assert found["serve-vllm"] == alone | {"proofcard-vllm-env"}
 
 
 def test_a_cuda_wheel_finds_its_siblings_and_leaves_the_driver_to_the_host(flake: Flake) -> None:
@@ -93,13 +90,6 @@ def test_every_patch_series_is_a_derivation(flake: Flake) -> None:
 def changed(tmp_path: Path) -> Flake:
     """A copy of the checkout to change."""
     return Flake(tmp_path)
-
-
-def with_scripts(flake: Flake, *names: str) -> None:
-    """Give the project console scripts that it has not got yet."""
-    path = flake.path / "pyproject.toml"
-    lines = "".join(f'{name} = "pipeline.cli:{name}"\n' for name in names if name not in SCRIPTS)
-    path.write_text(path.read_text().replace("[project.scripts]\n", "[project.scripts]\n" + lines))
 
 
 def packages(flake: Flake, extra: str) -> dict[str, dict[str, Any]]:

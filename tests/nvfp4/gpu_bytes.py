@@ -8,8 +8,8 @@ import pytest
 import torch
 from nvfp4.test_quantize import KINDS, SHAPES, drawn
 
-from pipeline import nvfp4
-from pipeline.nvfp4 import gpu
+from proofcard import nvfp4
+from proofcard.nvfp4 import gpu
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")

@@ -2,8 +2,8 @@ import numba
 import numpy as np
 import pytest
 
-from pipeline import nvfp4
-from pipeline.nvfp4 import bits, kernels
+from proofcard import nvfp4
+from proofcard.nvfp4 import bits, kernels
 
 torch = pytest.importorskip("torch")
 

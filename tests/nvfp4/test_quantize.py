@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline import nvfp4
+from proofcard import nvfp4
 
 SHAPES = [(1, 16), (3, 48), (7, 1040), (64, 256), (33, 3072)]
 

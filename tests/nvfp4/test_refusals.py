@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline import nvfp4
+from proofcard import nvfp4
 
 ONES = np.full((4, 64), 0x3F80, np.uint16)
 CODES = np.full((4, 64), 0x38, np.uint8)
@@ -66,6 +66,6 @@ def test_wrong_input_is_refused(call, message):
 
 
 def test_reading_scales_loads_no_compiler():
-    code = "import sys, pipeline.nvfp4; print(sorted({'numba', 'torch', 'modelopt'} & set(sys.modules)))"
+    code = "import sys, proofcard.nvfp4; print(sorted({'numba', 'torch', 'modelopt'} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline import nvfp4
+from proofcard import nvfp4
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("modelopt")

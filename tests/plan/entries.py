@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from tempfile import mkdtemp
 
-from pipeline.config import QuantizeConfig, compose
-from pipeline.plan.outline import describe
-from pipeline.toolchain import activate, materialise
+from proofcard.config import QuantizeConfig, compose
+from proofcard.plan.outline import describe
+from proofcard.toolchain import activate, materialise
 
 config = compose(QuantizeConfig, "config", sys.argv[1:])
 activate(materialise(config.toolchain.series, Path(mkdtemp())))
 
-from pipeline.plan import inventory, portions  # noqa: E402  (ModelOpt comes from the toolchain)
+from proofcard.plan import inventory, portions  # noqa: E402  (ModelOpt comes from the toolchain)
 
 
 def told() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from running import command, tiny, tiny_config, tiny_recipe
 
-from pipeline.plan.compare import side_by_side
+from proofcard.plan.compare import side_by_side
 
 
 def plan(cwd: Path, *words: str) -> tuple[dict[str, Any], str]:

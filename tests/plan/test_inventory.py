@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from running import ROOT, python, quantize, tiny, tiny_recipe
 
-from pipeline.checkpoint.tensors import read_folder
-from pipeline.errors import Stop
-from pipeline.plan.inventory import role
-from pipeline.quantize.modelopt import check_reached
+from proofcard.checkpoint.tensors import read_folder
+from proofcard.errors import Stop
+from proofcard.plan.inventory import role
+from proofcard.quantize.modelopt import check_reached
 
 DEMO = [
     f"calibration.datasets.{name}.samples=1"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import Stop
-from pipeline.plan import portions
+from proofcard.errors import Stop
+from proofcard.plan import portions
 
 
 def test_a_small_model_gets_one_process_and_a_large_one_several() -> None:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from pipeline.bundle import bundled
-from pipeline.plan.serving import kv_bytes, profiles, runs
+from proofcard.bundle import bundled
+from proofcard.plan.serving import kv_bytes, profiles, runs
 
 CONFIG = json.loads(bundled("conf/model/minimax_m2_7/config.json").read_text())
 

@@ -18,11 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint.writer import layout
-from pipeline.config import QuantizeConfig, compose
-from pipeline.errors import Stop
-from pipeline.quantize.command import execute
-from pipeline.toolchain import activate, materialise
+from proofcard.checkpoint.writer import layout
+from proofcard.config import QuantizeConfig, compose
+from proofcard.errors import Stop
+from proofcard.quantize.command import execute
+from proofcard.toolchain import activate, materialise
 
 SHARD = 120_000  # bytes: several shards, and layers that lie in two of them
 
@@ -92,7 +92,7 @@ def attempt(config: QuantizeConfig, request: dict[str, Any]) -> int:
 def main(overrides: list[str]) -> None:
     config = compose(QuantizeConfig, "config", overrides)
     activate(materialise(config.toolchain.series, config.work_dir / "toolchains"))
-    from pipeline.quantize.layerwise import run
+    from proofcard.quantize.layerwise import run
 
     run.layout = functools.partial(layout, max_shard_size=SHARD)  # type: ignore[assignment]
     with contextlib.redirect_stdout(sys.stderr):

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from pipeline.config import QuantizeConfig, compose
-from pipeline.errors import Stop
-from pipeline.quantize import stage
-from pipeline.quantize.command import execute
+from proofcard.config import QuantizeConfig, compose
+from proofcard.errors import Stop
+from proofcard.quantize import stage
+from proofcard.quantize.command import execute
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def other_batches(change: Callable[[list[Any]], list[Any]]) -> Iterator[None]:
 @contextmanager
 def other_statistics(change: Callable[[Any], None]) -> Iterator[None]:
     """Change what was found in the last layer: a `Statistics` whose `amax` lists linears in their order."""
-    from pipeline.quantize.layerwise.calibrate import LayerCalibration
+    from proofcard.quantize.layerwise.calibrate import LayerCalibration
 
     run = LayerCalibration.run
 

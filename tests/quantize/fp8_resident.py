@@ -18,12 +18,12 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from pipeline.calibration.batches import batches, read_samples
-from pipeline.checkpoint.source import Source
-from pipeline.checkpoint.tensors import Tensor, read_folder
-from pipeline.config import QuantizeConfig, compose
-from pipeline.quantize import stage
-from pipeline.quantize.command import execute
+from proofcard.calibration.batches import batches, read_samples
+from proofcard.checkpoint.source import Source
+from proofcard.checkpoint.tensors import Tensor, read_folder
+from proofcard.config import QuantizeConfig, compose
+from proofcard.quantize import stage
+from proofcard.quantize.command import execute
 
 CUDA = torch.cuda.is_available()
 
@@ -46,7 +46,7 @@ def export_resident(config: QuantizeConfig, folder: Path) -> None:
     from transformers.integrations.finegrained_fp8 import FP8Linear
     from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
 
-    from pipeline.quantize import modelopt
+    from proofcard.quantize import modelopt
 
     source = Source(config.model.path)
     samples = next(path.parent for path in (folder / "runs" / "samples").glob("[!.]*/manifest.json"))

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from running import tiny_config
 
-from pipeline.errors import Stop
-from pipeline.quantize import dry_run, keys, settings
+from proofcard.errors import Stop
+from proofcard.quantize import dry_run, keys, settings
 
 Change = Callable[[dict[str, Any]], Any]
 THETA = 5_000_000.0

@@ -6,7 +6,7 @@ import pytest
 import torch
 from running import command, contents, quantize
 
-from pipeline.checkpoint.tensors import read_folder
+from proofcard.checkpoint.tensors import read_folder
 
 CALIBRATED = ("input_scale", "k_scale", "v_scale")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from running import ROOT, command, contents, quantize
 
-from pipeline import manifest
-from pipeline.checkpoint.source import Source
-from pipeline.checkpoint.tensors import read_folder
-from pipeline.config import QuantizeConfig, compose
-from pipeline.quantize.command import disk
+from proofcard import manifest
+from proofcard.checkpoint.source import Source
+from proofcard.checkpoint.tensors import read_folder
+from proofcard.config import QuantizeConfig, compose
+from proofcard.quantize.command import disk
 
 GOLDEN = Path(__file__).parent / "golden" / "demo_weights.json"
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from running import ROOT, python, tiny, tiny_recipe
 
-from pipeline import manifest
-from pipeline.checkpoint.tensors import read_folder
+from proofcard import manifest
+from proofcard.checkpoint.tensors import read_folder
 
 COVERAGES = ("natural", "all_experts")
 KV_CACHES = ("fp8", "fp8_affine", "none")
@@ -184,10 +184,10 @@ def rows_seen(source: Path, folder: Path) -> dict[str, int]:
     """How many tokens the router sends to each expert, from the model itself and the samples of a run."""
     import torch
 
-    from pipeline.calibration.batches import read_samples
-    from pipeline.checkpoint.source import Source
-    from pipeline.config import QuantizeConfig, compose
-    from pipeline.quantize.model import load
+    from proofcard.calibration.batches import read_samples
+    from proofcard.checkpoint.source import Source
+    from proofcard.config import QuantizeConfig, compose
+    from proofcard.quantize.model import load
 
     recipe = "demo" if source == ROOT / "demo" / "model" else "local"
     model = compose(QuantizeConfig, "config", [f"recipe={recipe}", f"model.path={source}"]).model

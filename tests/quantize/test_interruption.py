@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -18,13 +17,12 @@ import mlflow
 import pytest
 from disks import needs_root, small_disk
 from forking import Forked
-from running import ROOT, command, contents, forked, quantize
+from running import PROOFCARD, ROOT, command, contents, forked, quantize
 
 
 def started(cwd: Path, *overrides: str) -> subprocess.Popen[str]:
-    program = Path(sys.executable).parent / "quantize"
     return subprocess.Popen(
-        [program, "output_dir=checkpoint", *overrides],
+        [PROOFCARD, "quantize", "output_dir=checkpoint", *overrides],
         cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         # A shell starts background jobs with SIGINT ignored, and these tests may run in one.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

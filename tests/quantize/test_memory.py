@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from running import ROOT, contents
+from running import PROOFCARD, ROOT, contents
 
-from pipeline.checkpoint.tensors import read_folder
+from proofcard.checkpoint.tensors import read_folder
 
 SHALLOW, DEEP = 2, 8
 # Starts the command by itself: a process that a large one starts is charged with the large one's memory.
@@ -46,7 +46,7 @@ class Measured:
         few = [f"calibration.datasets.{n}.samples=1" for n in (*names, "nemotron_post_training_v2")]
         said = subprocess.run(
             [
-                sys.executable, "-c", MEASURE, Path(sys.executable).parent / "quantize", *few,
+                sys.executable, "-c", MEASURE, PROOFCARD, "quantize", *few,
                 f"model.path={self.source(layers)}", f"output_dir={made}", f"work_dir={self._folder}/runs",
                 f"engine={engine}", f"hardware.activation_memory_gib={activations}", "tracking=off",
                 "coverage=natural", "calibration.sequence_length=16",

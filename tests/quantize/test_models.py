@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from running import command, quantize, tiny, tiny_recipe
 
-from pipeline.checkpoint import defaults
-from pipeline.checkpoint.tensors import read_folder
+from proofcard.checkpoint import defaults
+from proofcard.checkpoint.tensors import read_folder
 
 
 @pytest.mark.parametrize(

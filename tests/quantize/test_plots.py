@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from running import contents
 
-from pipeline.calibration.batches import Batch
-from pipeline.digest import canonical_json
-from pipeline.quantize import plots, statistics, tables
+from proofcard.calibration.batches import Batch
+from proofcard.digest import canonical_json
+from proofcard.quantize import plots, statistics, tables
 
 BLOCK = "model.layers.{}.block_sparse_moe"
 SAMPLES = [2**n for n in range(12)] + [2500]

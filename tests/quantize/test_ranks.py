@@ -15,7 +15,7 @@ from running import ROOT, contents
 from several import run, small, start, together, torchrun
 from slurm import free_port
 
-from pipeline import ranks
+from proofcard import ranks
 
 Started = Callable[[list[str], Path], tuple[int, str, str]]
 """Runs the words in a folder to their end, as several ranks: exit status, standard output and error."""
@@ -128,7 +128,7 @@ def worker(parent: int, rank: int) -> int:
 def test_a_rank_that_falls_silent_is_missed(tmp_path: Path) -> None:
     """Its machine is gone: no connection breaks, and no signal comes."""
     script = (
-        "import sys, pipeline.ranks as ranks; ranks._PULSE, ranks._MISSED = 0.2, 10\n"
+        "import sys, proofcard.ranks as ranks; ranks._PULSE, ranks._MISSED = 0.2, 10\n"
         "with ranks.joined('cpu') as team:\n"
         "    team.wait(); print('together', flush=True)\n"
         "    if team.leads: team.wait()\n"

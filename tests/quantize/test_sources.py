@@ -12,13 +12,13 @@ import torch
 from running import command, contents, python, tiny, tiny_recipe
 from safetensors.torch import load_file, save_file
 
-from pipeline.checkpoint import floats
-from pipeline.checkpoint.source import Source
-from pipeline.checkpoint.tensors import read_folder
-from pipeline.config import QuantizeConfig, compose
-from pipeline.errors import Stop
-from pipeline.quantize import fit, preflight
-from pipeline.quantize.model import skeleton, tensor
+from proofcard.checkpoint import floats
+from proofcard.checkpoint.source import Source
+from proofcard.checkpoint.tensors import read_folder
+from proofcard.config import QuantizeConfig, compose
+from proofcard.errors import Stop
+from proofcard.quantize import fit, preflight
+from proofcard.quantize.model import skeleton, tensor
 
 State = dict[str, torch.Tensor]
 EXPERT = "model.layers.1.mlp.experts.2.up_proj.weight"
@@ -418,7 +418,7 @@ def test_both_engines_carry_what_the_source_brings(moe: Path, tmp_path: Path, te
 
 
 def _read(folder: Path, stem: str) -> Any:
-    from pipeline.checkpoint.tensors import read_header
+    from proofcard.checkpoint.tensors import read_header
 
     return read_header(folder / f"{stem}.safetensors")
 

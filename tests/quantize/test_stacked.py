@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import linear as product
 
-from pipeline.quantize.layerwise import stacked
-from pipeline.quantize.layerwise.stacked import Stack, stacks
+from proofcard.quantize.layerwise import stacked
+from proofcard.quantize.layerwise.stacked import Stack, stacks
 
 EXPERTS = tuple(f"experts.{i}" for i in range(6))
 WHOLE = {f"{expert}.{name}" for expert in EXPERTS for name in ("w1", "w3")}

@@ -15,8 +15,8 @@ import torch
 from running import ROOT, command, quantize, tiny, tiny_recipe
 from safetensors.torch import load_file, save_file
 
-from pipeline import manifest
-from pipeline.checkpoint.tensors import read_folder
+from proofcard import manifest
+from proofcard.checkpoint.tensors import read_folder
 
 sys.path.insert(0, str(ROOT))  # `demo` is part of the repository, not of the installed package
 

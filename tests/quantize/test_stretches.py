@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from pipeline.calibration.batches import Batch
-from pipeline.quantize.layerwise.stretches import by_dataset, marks, running, stretches, sums_by_dataset
+from proofcard.calibration.batches import Batch
+from proofcard.quantize.layerwise.stretches import by_dataset, marks, running, stretches, sums_by_dataset
 
 NAMES = ["a", "a", "a+b", "b", "b", "b", "c", "a"]
 ONES = np.ones((4, 2), np.int64)

@@ -6,8 +6,8 @@ Only tensors that follow from the source alone: what calibration decides differs
 import sys
 from pathlib import Path
 
-from pipeline import manifest
-from pipeline.digest import readable_json
+from proofcard import manifest
+from proofcard.digest import readable_json
 
 CALIBRATED = ("input_scale", "k_scale", "v_scale")
 
@@ -18,7 +18,7 @@ tensors = {
     if not name.endswith(CALIBRATED)
 }
 origin = {
-    "made by": "quantize recipe=demo, engine=modelopt",
+    "made by": "proofcard quantize recipe=demo, engine=modelopt",
     "source": body["inputs"]["source"]["digest"],
     "patches": body["toolchain"]["patches"],
     "packages": body["toolchain"]["packages"],

@@ -1,4 +1,4 @@
-"""A machine that lacks something: what `pipeline.sandbox` finds there, as JSON.
+"""A machine that lacks something: what `proofcard.sandbox` finds there, as JSON.
 
 python machine.py LACKING...      # of: namespaces, landlock, seccomp, libseccomp, capabilities
 """
@@ -38,9 +38,9 @@ def main() -> None:
         del sys.modules["pyseccomp"]
         known = ctypes.util.find_library
         ctypes.util.find_library = lambda name: None if name == "seccomp" else known(name)
-    from pipeline.errors import Stop, Usage
-    from pipeline.sandbox import announce, run
-    from pipeline.sandbox.protections import protections
+    from proofcard.errors import Stop, Usage
+    from proofcard.sandbox import announce, run
+    from proofcard.sandbox.protections import protections
 
     found = {"possible": protections().possible, "sentence": protections().sentence()}
     try:

@@ -16,9 +16,9 @@ from sandbox.attacks import BOMBS, CHEATS, SEARCHES
 from sandbox.attempts import HELD
 from sandbox.calls import CALLS, PARENT
 
-from pipeline.config.serving import Call, Calls
-from pipeline.sandbox import Limits
-from pipeline.serve.truth.code import trial
+from proofcard.config.serving import Call, Calls
+from proofcard.sandbox import Limits
+from proofcard.serve.truth.code import trial
 
 SHORT = Limits(seconds=0.6, cpu_s=1)
 AT_MOST = 4.0  # seconds for any verdict, on a busy machine
@@ -125,7 +125,7 @@ def test_nothing_is_left_of_a_program_whose_starter_was_killed() -> None:
     code = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from pipeline.sandbox import started\n"
+        "from proofcard.sandbox import started\n"
         "with started(Path(sys.argv[1])) as running:\n"
         "    print(running._process.pid, flush=True)\n"
         "    time.sleep(60)\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sandbox import Ended, Limits, run, started
+from proofcard.sandbox import Ended, Limits, run, started
 
 
 def program(folder: Path, text: str, **files: str) -> Path:

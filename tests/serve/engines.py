@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bundle import bundled
-from pipeline.config import ServeConfig, compose
-from pipeline.config.serving import Flag, Serving
-from pipeline.environments import program
-from pipeline.errors import Usage
-from pipeline.serve.launch import EXTRA
+from proofcard.bundle import bundled
+from proofcard.config import ServeConfig, compose
+from proofcard.config.serving import Flag, Serving
+from proofcard.environments import program
+from proofcard.errors import Usage
+from proofcard.serve.launch import EXTRA
 
 PROFILES = sorted(path.stem for path in bundled("conf/serving").glob("*.yaml"))
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import manifest
-from pipeline.checkpoint.source import Source
-from pipeline.checkpoint.tensors import read_folder
-from pipeline.checkpoint.writer import Entry
-from pipeline.errors import Stop, Usage
-from pipeline.serve import dequantized
+from proofcard import manifest
+from proofcard.checkpoint.source import Source
+from proofcard.checkpoint.tensors import read_folder
+from proofcard.checkpoint.writer import Entry
+from proofcard.errors import Stop, Usage
+from proofcard.serve import dequantized
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,7 +95,7 @@ def test_a_sealed_file_that_changed_is_not_served(demo: Path, tmp_path: Path):
         last = file.read(1)
         file.seek(-1, 2)
         file.write(bytes([last[0] ^ 1]))
-    with pytest.raises(Stop, match=r"model\.safetensors is not what was sealed: see verify checkpoint="):
+    with pytest.raises(Stop, match=r"model\.safetensors is not what was sealed: see proofcard verify "):
         dequantized.folder(changed, config_of(changed), tmp_path)
     assert not (tmp_path / "dequantized").exists()
 
@@ -123,7 +123,7 @@ def pair(demo: Path, copy: Path, work: Path, tmp_path: Path) -> Path:
 def test_a_bit_of_the_checkpoint_that_flipped_later_is_not_served(pair: Path, name: str):
     config = config_of(pair)
     flip(pair / name, -2)
-    with pytest.raises(Usage, match=rf"{name} is not what was sealed: see verify checkpoint="):
+    with pytest.raises(Usage, match=rf"{name} is not what was sealed: see proofcard verify checkpoint="):
         dequantized.folder(pair, config, pair.parent)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from serve.engines import packages, profile, source
 
-from pipeline.config.schema import Tracking
-from pipeline.screen import on_one_line
-from pipeline.serve import effective
-from pipeline.serve.effective import Setting
-from pipeline.tracking import Tracker, opened
+from proofcard.config.schema import Tracking
+from proofcard.screen import on_one_line
+from proofcard.serve import effective
+from proofcard.serve.effective import Setting
+from proofcard.tracking import Tracker, opened
 
 
 def fields() -> dict[str, Any]:
@@ -151,7 +151,7 @@ def test_the_engine_still_writes_the_lines_that_are_read(engine: str, file: str,
 
 @pytest.mark.parametrize("engine", ["sglang", "vllm"])
 def test_the_engine_s_torch_is_built_for_the_cuda_whose_driver_is_asked_for(engine: str) -> None:
-    from pipeline.serve.preflight import CUDA
+    from proofcard.serve.preflight import CUDA
 
     said = (packages(engine) / "torch/version.py").read_text()
     assert re.search(r"^cuda.*= '(.*)'", said, re.MULTILINE).group(1) == CUDA  # type: ignore[union-attr]

@@ -15,16 +15,16 @@ from hostile import BODY, HTTP, MODELS, NAMES, Server, Speech, delta, of_json, s
 from hostile_answers import GOOD, ODD, STREAMS, WRONG
 from running import ROOT
 
-from pipeline.benchmark import dialect, measure
-from pipeline.config import compose
-from pipeline.config.benchmarking import BenchmarkConfig
-from pipeline.config.serving import Question, Truth
-from pipeline.errors import Usage
-from pipeline.screen import on_one_line
-from pipeline.serve import client
-from pipeline.serve.client import NoAnswer
-from pipeline.serve.endpoint import Endpoint
-from pipeline.serve.truth import ask
+from proofcard.benchmark import dialect, measure
+from proofcard.config import compose
+from proofcard.config.benchmarking import BenchmarkConfig
+from proofcard.config.serving import Question, Truth
+from proofcard.errors import Usage
+from proofcard.screen import on_one_line
+from proofcard.serve import client
+from proofcard.serve.client import NoAnswer
+from proofcard.serve.endpoint import Endpoint
+from proofcard.serve.truth import ask
 
 TIME = 0.6  # seconds that a server has
 LATE = 8.0  # beyond that, which no case may take on however busy a machine

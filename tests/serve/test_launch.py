@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from serve.engines import packages, profile
 
-from pipeline.serve import keyed
-from pipeline.serve.launch import launch
+from proofcard.serve import keyed
+from proofcard.serve.launch import launch
 
 KEY = "k3y-of-the-clients"
 ENGINE = """\

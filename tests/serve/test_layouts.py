@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.errors import Stop, Usage
-from pipeline.nvfp4 import dequantize
-from pipeline.serve import dequantized, layouts
+from proofcard.errors import Stop, Usage
+from proofcard.nvfp4 import dequantize
+from proofcard.serve import dequantized, layouts
 
 U8, F8, F32, BF16 = torch.uint8, torch.float8_e4m3fn, torch.float32, torch.bfloat16
 INTS = torch.zeros(4, 4, dtype=torch.int32)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from serve.engines import profile
 
-from pipeline.environments import program
-from pipeline.errors import Usage
-from pipeline.serve import effective
-from pipeline.serve.logs import both_ends, last_line, last_lines, out_of_memory, whole
+from proofcard.environments import program
+from proofcard.errors import Usage
+from proofcard.serve import effective
+from proofcard.serve.logs import both_ends, last_line, last_lines, out_of_memory, whole
 
 TRACE = """INFO: loading
 Traceback (most recent call last):

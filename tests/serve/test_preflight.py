@@ -11,15 +11,15 @@ import pytest
 from safetensors.numpy import save_file
 from serve.engines import profile, source
 
-from pipeline.bundle import bundled
-from pipeline.checkpoint.tensors import BITS, Tensor
-from pipeline.config.serving import Flag
-from pipeline.errors import Usage
-from pipeline.plan.serving import profiles as hardware
-from pipeline.serve.asked import Facts, facts
-from pipeline.serve.findings import refusal, settle, warning
-from pipeline.serve.machine import Gpu, Machine, read
-from pipeline.serve.preflight import check, preflight
+from proofcard.bundle import bundled
+from proofcard.checkpoint.tensors import BITS, Tensor
+from proofcard.config.serving import Flag
+from proofcard.errors import Usage
+from proofcard.plan.serving import profiles as hardware
+from proofcard.serve.asked import Facts, facts
+from proofcard.serve.findings import refusal, settle, warning
+from proofcard.serve.machine import Gpu, Machine, read
+from proofcard.serve.preflight import check, preflight
 
 CONFIG = json.loads(bundled("conf/model/minimax_m2_7/config.json").read_text())
 LAYERS, HIDDEN, EXPERTS, WIDTH, WORDS = 62, 3072, 256, 1536, 200_064

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from pipeline.checkpoint import remote_code
-from pipeline.config import ServeConfig, compose
-from pipeline.config.serving import Serving
-from pipeline.errors import Usage
-from pipeline.redact import redact
-from pipeline.serve import address
-from pipeline.serve.engine import _own_code, prepare
+from proofcard.checkpoint import remote_code
+from proofcard.config import ServeConfig, compose
+from proofcard.config.serving import Serving
+from proofcard.errors import Usage
+from proofcard.redact import redact
+from proofcard.serve import address
+from proofcard.serve.engine import _own_code, prepare
 
 MODEL = Path(__file__).parents[2] / "demo/model"
 

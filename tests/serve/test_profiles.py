@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from serve.engines import PROFILES, packages, profile
 
-from pipeline.environments import program
-from pipeline.errors import Usage
-from pipeline.serve import flags
-from pipeline.serve.findings import settle
-from pipeline.serve.launch import arguments
+from proofcard.environments import program
+from proofcard.errors import Usage
+from proofcard.serve import flags
+from proofcard.serve.findings import settle
+from proofcard.serve.launch import arguments
 
 CARD = (
     "--model-path /model --served-model-name minimax-m2.7 --trust-remote-code --tp 2 --ep 2 "

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hostile import HTTP, MODELS, Server, Speech, delta, of_json, says, serving, sized, streamed
 
-from pipeline.config.serving import Serving
-from pipeline.errors import Stop
-from pipeline.serve import address, client, engine
-from pipeline.serve.endpoint import Endpoint
-from pipeline.serve.process import Supervised
+from proofcard.config.serving import Serving
+from proofcard.errors import Stop
+from proofcard.serve import address, client, engine
+from proofcard.serve.endpoint import Endpoint
+from proofcard.serve.process import Supervised
 
 TOKEN = streamed(delta("Hi"), delta(finish="length"))
 HEALTHY = says(sized(b"HTTP/1.1 200 OK\r\n", b""))

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.serve import answers, thoughts
-from pipeline.serve.replies import Event, events, json_object, json_value
-from pipeline.serve.wire import NoAnswer
+from proofcard.serve import answers, thoughts
+from proofcard.serve.replies import Event, events, json_object, json_value
+from proofcard.serve.wire import NoAnswer
 
 fuzzed = settings(max_examples=300, derandomize=True, deadline=None, database=None)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)

@@ -43,7 +43,7 @@ def test_ctrl_c_ends_it_with_all_its_processes(served: Served):
 def test_the_run_is_tracked_whole(served: Served, monkeypatch: pytest.MonkeyPatch):
     import mlflow
 
-    from pipeline import manifest
+    from proofcard import manifest
 
     monkeypatch.chdir(served.cwd)  # the store's address is relative to the folder it was made in
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{served.cwd}/runs/mlflow.db")
@@ -68,7 +68,7 @@ def test_kill_9_of_the_command_leaves_no_process(served: Served, tmp_path: Path)
 
 def test_an_engine_that_dies_is_one_sentence(served: Served, tmp_path: Path):
     process, processes = begun(served, tmp_path)
-    engine = next(each for each in processes if "pipeline.serve.transformers_server" in each.cmdline())
+    engine = next(each for each in processes if "proofcard.serve.transformers_server" in each.cmdline())
     engine.kill()
     assert process.wait(200) == 1
     error = (tmp_path / "err.txt").read_text()

@@ -11,8 +11,8 @@ import psutil
 import pytest
 from serving import left_of
 
-from pipeline.errors import Stop
-from pipeline.serve.process import Supervised
+from proofcard.errors import Stop
+from proofcard.serve.process import Supervised
 
 # A child that starts a session of its own and loses its parent, as an engine's workers may.
 FAMILY = """
@@ -78,7 +78,7 @@ def test_kill_9_of_the_supervisor_leaves_nothing_of_the_engines_session(tmp_path
 
 def test_kill_9_of_the_parent_leaves_nothing(tmp_path):
     code = (
-        "import os, sys, time; from pathlib import Path; from pipeline.serve.process import Supervised\n"
+        "import os, sys, time; from pathlib import Path; from proofcard.serve.process import Supervised\n"
         "Supervised((sys.executable, '-c', sys.argv[1]), dict(os.environ), Path('log'), 5.0); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code, STAYS], cwd=tmp_path) as parent:

@@ -4,14 +4,14 @@ import time
 
 import pytest
 
-from pipeline import sandbox
-from pipeline.config import ServeConfig, compose
-from pipeline.config.serving import Call, Calls, Numbers, Question, Truth
-from pipeline.errors import Stop, Usage
-from pipeline.sandbox.protections import Protections
-from pipeline.serve.truth import Verdict, Verdicts, prepare, questions
-from pipeline.serve.truth.ask import judge
-from pipeline.serve.truth.code import code_in, trial
+from proofcard import sandbox
+from proofcard.config import ServeConfig, compose
+from proofcard.config.serving import Call, Calls, Numbers, Question, Truth
+from proofcard.errors import Stop, Usage
+from proofcard.sandbox.protections import Protections
+from proofcard.serve.truth import Verdict, Verdicts, prepare, questions
+from proofcard.serve.truth.ask import judge
+from proofcard.serve.truth.code import code_in, trial
 
 COUNTRIES = "1. France - Paris\n2. Peru - Lima\n3. Japan - Tokyo\n4. Kenya - Nairobi\n5. Cuba - Havana"
 RIGHT = {

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.bundle import bundled
-from pipeline.toolchain import installed, materialise
+from proofcard.bundle import bundled
+from proofcard.toolchain import installed, materialise
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]

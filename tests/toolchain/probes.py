@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-from pipeline.toolchain import activate, materialise
+from proofcard.toolchain import activate, materialise
 
 ROWS, DRAWN = 60, 12
 

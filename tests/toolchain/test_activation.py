@@ -14,8 +14,8 @@ from types import ModuleType
 
 import pytest
 
-from pipeline import scratch
-from pipeline.toolchain import (
+from proofcard import scratch
+from proofcard.toolchain import (
     Toolchain,
     ToolchainError,
     activate,
@@ -95,7 +95,7 @@ def import_it(
     """Import in a new process, and in a child of it."""
     program = (
         "import subprocess, sys; from pathlib import Path\n"
-        "from pipeline.toolchain import activate, materialise\n"
+        "from proofcard.toolchain import activate, materialise\n"
         f"activate(materialise({tools.series!r}, Path({str(tools.path.parent)!r})))\n"
         f"{statement}\n"
         f"subprocess.run([sys.executable, '-c', {statement!r}], check=True)"

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from pipeline.bundle import bundled
-from pipeline.toolchain import diff, installed
-from pipeline.toolchain.series import load
+from proofcard.bundle import bundled
+from proofcard.toolchain import diff, installed
+from proofcard.toolchain.series import load
 
 HEAD = "--- a/x\n+++ b/x\n"
 TEXT = "one\ntwo\nthree\n"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.digest import sha256_file
-from pipeline.errors import Stop
-from pipeline.toolchain import ToolchainError, folder, installed, materialise
-from pipeline.toolchain.__main__ import main
-from pipeline.toolchain.series import apply_all, load, patch_texts, sha256_text
+from proofcard.digest import sha256_file
+from proofcard.errors import Stop
+from proofcard.toolchain import ToolchainError, folder, installed, materialise
+from proofcard.toolchain.__main__ import main
+from proofcard.toolchain.series import apply_all, load, patch_texts, sha256_text
 
 PATCHED = "modelopt/torch/utils/dataset_utils.py"
 SERIES = "nvidia-modelopt-0.43.0/series.yaml"
@@ -177,7 +177,7 @@ def test_broken_folders_stop_and_say_what_to_do(tmp_path):
 def test_killed_while_materialising_then_run_again(tmp_path, start):
     root, flag = tmp_path / "root", tmp_path / "copied"
     program = (
-        "import sys, time; from pathlib import Path; from pipeline.toolchain import folder\n"
+        "import sys, time; from pathlib import Path; from proofcard.toolchain import folder\n"
         "folder.force_to_disk = lambda path: (Path(sys.argv[2]).touch(), time.sleep(60))\n"
         "folder.materialise('fixed', Path(sys.argv[1]))"
     )
@@ -194,7 +194,7 @@ def test_killed_while_materialising_then_run_again(tmp_path, start):
 
 def test_two_processes_at_once(tmp_path, start):
     program = (
-        "import sys; from pathlib import Path; from pipeline.toolchain import materialise\n"
+        "import sys; from pathlib import Path; from proofcard.toolchain import materialise\n"
         "print(materialise('fixed', Path(sys.argv[1])).digest)"
     )
     processes = [start("-c", program, tmp_path / "root") for _ in range(2)]
@@ -211,7 +211,7 @@ def test_unwritable_root_stops(tmp_path):
 
 
 def test_importing_the_rooms_pulls_in_neither_torch_nor_modelopt(start):
-    program = "import sys, pipeline.toolchain.__main__; print({'torch', 'modelopt'} & set(sys.modules))"
+    program = "import sys, proofcard.toolchain.__main__; print({'torch', 'modelopt'} & set(sys.modules))"
     process = start("-c", program)
     assert process.communicate()[0].strip() == "set()"
 

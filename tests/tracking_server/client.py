@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline import tracking
-from pipeline.config.schema import Tracking
+from proofcard import tracking
+from proofcard.config.schema import Tracking
 
 STEPS = 40
 

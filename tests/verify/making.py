@@ -10,12 +10,12 @@ import numpy as np
 from rich.console import Console
 from safetensors import TensorSpec, serialize_file
 
-from pipeline import manifest, nvfp4
-from pipeline.checkpoint.source import Source
-from pipeline.checkpoint.tensors import output_tables, read_folder
-from pipeline.config.schema import VerifyConfig
-from pipeline.digest import file_table
-from pipeline.verify import run
+from proofcard import manifest, nvfp4
+from proofcard.checkpoint.source import Source
+from proofcard.checkpoint.tensors import output_tables, read_folder
+from proofcard.config.schema import VerifyConfig
+from proofcard.digest import file_table
+from proofcard.verify import run
 
 Tensors = dict[str, tuple[str, np.ndarray]]
 HIDDEN, WIDTH, LAYERS, EXPERTS, VOCABULARY, FP8_BLOCK = 64, 48, 2, 3, 80, 32

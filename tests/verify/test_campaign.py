@@ -11,9 +11,9 @@ from verify.making import reseal
 from verify.tampered import UNPROVEN, copy, make_pair
 from verify.tampering import KINDS, tamper
 
-from pipeline import manifest
-from pipeline.checkpoint.source import Source
-from pipeline.verify import integrity, structure, weights
+from proofcard import manifest
+from proofcard.checkpoint.source import Source
+from proofcard.verify import integrity, structure, weights
 
 SEALED, UNSEALED, PARTS = 1500, 750, 3
 MOST_UNPROVEN = 0.2  # of those without the seal: a campaign of what cannot be seen would show nothing

@@ -13,9 +13,9 @@ from verify.making import (
     save,
 )
 
-from pipeline import nvfp4
-from pipeline.checkpoint.source import Source
-from pipeline.verify import diagnose
+from proofcard import nvfp4
+from proofcard.checkpoint.source import Source
+from proofcard.verify import diagnose
 
 ONLY = ("weights",)
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
@@ -71,6 +71,6 @@ def test_the_other_dequantization_than_the_manifest_says_is_named(
         through_float32(tensors, Source(source))
     save(checkpoint, tensors, 2)
     reseal(checkpoint, source, said(dtype))
-    monkeypatch.setattr("pipeline.verify.weights._DIAGNOSED", 100)
+    monkeypatch.setattr("proofcard.verify.weights._DIAGNOSED", 100)
     found = {d["cause"] for d in Verified(checkpoint, source, ONLY).differences("weights")}
     assert causes <= found, found

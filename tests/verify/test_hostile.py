@@ -9,8 +9,8 @@ import pytest
 from hostile_files import HEADERS, JSONS, bounded, sparse
 from verify.making import Verified, edit_json, make_source
 
-from pipeline import manifest
-from pipeline.checkpoint.shards import INDEX
+from proofcard import manifest
+from proofcard.checkpoint.shards import INDEX
 
 SHARD = "model-00002-of-00002.safetensors"
 UNSEALED = ("structure", "weights")
@@ -121,7 +121,7 @@ def test_a_name_that_is_not_utf_8(checkpoint: Path, source: Path) -> None:
 def test_a_source_that_is_cut_while_it_is_read(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.verify import weights
+    from proofcard.verify import weights
 
     folder = make_source(tmp_path / "harmed")
     real = weights.group_scale_2

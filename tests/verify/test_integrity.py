@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from verify.making import W2, Verified, edit_json, load, reseal, save
 
-from pipeline import files, manifest
-from pipeline.checkpoint.tensors import read_folder, read_header
-from pipeline.verify.integrity import Seal, check
+from proofcard import files, manifest
+from proofcard.checkpoint.tensors import read_folder, read_header
+from proofcard.verify.integrity import Seal, check
 
 ONLY = ("integrity",)
 

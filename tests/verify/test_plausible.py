@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from verify.making import W2, Verified, load, make_checkpoint, reseal, save
 
-from pipeline.checkpoint.tensors import Tensor
-from pipeline.verify import plausible
+from proofcard.checkpoint.tensors import Tensor
+from proofcard.verify import plausible
 
 ONLY = ("structure",)
 K = "model.layers.1.self_attn.k_proj"

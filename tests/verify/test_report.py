@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 from verify.making import Verified
 
-from pipeline import cli
-from pipeline.config.schema import VerifyConfig
-from pipeline.errors import Usage
-from pipeline.verify import command, run
+from proofcard import cli
+from proofcard.config.schema import VerifyConfig
+from proofcard.errors import Usage
+from proofcard.verify import command, run
 
 
 def harm(checkpoint: Path) -> None:
@@ -143,7 +143,7 @@ def test_neither_torch_nor_modelopt_is_imported(checkpoint: Path, source: Path) 
     """In a process of its own, all three levels."""
     program = (
         "import sys\n"
-        "from pipeline.verify.command import run\n"
+        "from proofcard.verify.command import run\n"
         "early = {'numba', 'torch'} & sys.modules.keys()\n"
         "status = run(sys.argv[1:])\n"
         "late = {'torch', 'modelopt', 'transformers', 'mlflow'} & sys.modules.keys()\n"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from verify.making import Tensors, Verified, edit_json, load, make_checkpoint, make_source, save
 
-from pipeline.checkpoint import defaults, ties
-from pipeline.checkpoint.source import Source
-from pipeline.errors import Stop
+from proofcard.checkpoint import defaults, ties
+from proofcard.checkpoint.source import Source
+from proofcard.errors import Stop
 
 LEVELS = ("structure", "weights")
 HEAD, EMBED = "lm_head.weight", "model.embed_tokens.weight"

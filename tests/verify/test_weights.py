@@ -21,9 +21,9 @@ from verify.making import (
     save,
 )
 
-from pipeline import nvfp4
-from pipeline.checkpoint.source import Source
-from pipeline.verify import diagnose
+from proofcard import nvfp4
+from proofcard.checkpoint.source import Source
+from proofcard.verify import diagnose
 
 ONLY = ("weights",)
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"

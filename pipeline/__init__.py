@@ -1,1 +1,0 @@
-"""proofcard: model cards you can prove. See README.md and `quantize --help`."""

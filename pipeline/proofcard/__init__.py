@@ -1,0 +1,11 @@
+"""Model cards you can prove: reproducible, verifiable NVFP4 checkpoints."""
+
+__all__ = ["__version__"]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("proofcard")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,50 @@
+"""Tokens/s against users, this and others: what a user looks at first."""
+
+from typing import Any
+
+from proofcard.benchmark.report import Series
+from proofcard.benchmark.results import Results
+from proofcard.quantize.plots import figure_of, plain_ticks
+from proofcard.screen import in_a_figure
+
+_OWN = "#0072B2"  # Okabe and Ito's colours, distinct to every kind of eye
+_OTHERS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#666666")
+
+
+def throughput(results: Results, beside: list[Series]) -> Any:
+    """All users together, and one of them; bars from the least to the most of the server's starts."""
+    figure = figure_of(10.5, 4.4)
+    charts = figure.subplots(1, 2)
+    names = ("tokens_per_s", "tokens_per_s_user")
+    for chart, name, title in zip(charts, names, ("all users together", "one user"), strict=True):
+        for colour, series in zip(_OTHERS, beside, strict=False):
+            of = series.aggregate if name == "tokens_per_s" else series.per_user
+            if of:
+                chart.plot(
+                    list(of),
+                    list(of.values()),
+                    "s--",
+                    color=colour,
+                    markersize=4,
+                    label=in_a_figure(series.name),
+                )
+            wrong = {users: of[users] for users in series.wrong if users in of}
+            chart.plot(list(wrong), list(wrong.values()), "x", color=colour, markersize=10)
+        levels = [level for level in results["levels"] if name in level]
+        middle = [level[name]["mean"] for level in levels]
+        below = [level[name]["mean"] - level[name]["least"] for level in levels]
+        above = [level[name]["most"] - level[name]["mean"] for level in levels]
+        users = [level["users"] for level in levels]
+        chart.errorbar(
+            users, middle, (below, above), fmt="o-", color=_OWN, capsize=3, label=in_a_figure(results["name"])
+        )
+        chart.set(xscale="log", yscale="log", xlabel="concurrent users", title=title)
+        chart.set_xticks(users, [str(each) for each in users])
+        chart.minorticks_off()
+        low, high = chart.get_ylim()
+        chart.set_ylim(low / 1.7, high * 1.7)
+        plain_ticks(chart.yaxis)
+        chart.grid(color="0.9")
+    charts[0].set_ylabel("tokens/s")
+    charts[0].legend(loc="best")
+    return figure

@@ -1,0 +1,122 @@
+"""Where results stand: a numbered folder below `benchmarks`, under a partial name until it is complete."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from proofcard import json_files
+from proofcard.bundle import bundled
+from proofcard.config.benchmarking import Published
+from proofcard.digest import readable_json
+from proofcard.errors import Stop, Usage
+from proofcard.progress import shown
+
+SCHEMA = "proofcard/benchmark/1"
+NUMBERS = "results.json"
+PAGE = "report.md"
+_PARTIAL = ".partial"
+
+Results = dict[str, Any]
+
+
+@contextmanager
+def standing(folder: Path, name: str) -> Iterator[Path]:
+    """A fresh folder `<name>-NNN.partial` in `folder`, which loses its `.partial` at the end.
+
+    After a failure it keeps it, if there are numbers in it, and a note on the exception says so.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = _fresh(folder, name)
+    try:
+        yield partial
+    except BaseException as error:
+        if (partial / NUMBERS).exists():
+            error.add_note(f"what was measured until then is in {shown(partial)}")
+        else:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    partial.rename(partial.with_name(partial.name.removesuffix(_PARTIAL)))
+
+
+def _fresh(folder: Path, name: str) -> Path:
+    taken = [path.name.removesuffix(_PARTIAL).removeprefix(f"{name}-") for path in folder.glob(f"{name}-*")]
+    number = max((int(each) for each in taken if each.isdigit()), default=0) + 1
+    while True:
+        partial = folder / f"{name}-{number:03d}{_PARTIAL}"
+        try:
+            partial.mkdir()
+            return partial
+        except FileExistsError:  # another process was quicker
+            number += 1
+
+
+def final(partial: Path) -> Path:
+    """The name that a folder will have."""
+    return partial.with_name(partial.name.removesuffix(_PARTIAL))
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    """A file of the folder, whole or not at all."""
+    fresh = folder / f".{name}.new"
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(folder / name)
+
+
+def save(folder: Path, results: Results) -> None:
+    """The numbers, as far as there are any."""
+    write(folder, NUMBERS, readable_json(results))
+
+
+def read(folder: Path) -> Results:
+    """The results in a folder.
+
+    Raises:
+        Usage: when there are none.
+    """
+    try:
+        found: Results = json_files.read(folder / NUMBERS, folder)
+    except (OSError, Stop) as error:
+        raise Usage(f"{folder} holds no results of benchmark ({error})") from None
+    if not isinstance(found, dict):
+        raise Usage(f"{folder}/{NUMBERS} holds no results of benchmark, but something else in JSON")
+    if found.get("schema") != SCHEMA:
+        raise Usage(f"{folder}/{NUMBERS} is of schema {found.get('schema')}, this program reads {SCHEMA}")
+    return found
+
+
+def earlier(folder: Path, name: str, load: dict[str, Any]) -> Path | None:
+    """The newest complete results of the same name with answers and prompts of the same length."""
+    lengths = ("input_tokens", "output_tokens")
+    for path in sorted(folder.glob(f"{name}-*"), reverse=True):
+        if path.suffix == _PARTIAL or not (path / NUMBERS).exists():
+            continue
+        try:
+            found = read(path)
+        except Usage:  # of another version of this program
+            continue
+        measured = found.get("load")
+        if isinstance(measured, dict) and all(measured.get(each) == load[each] for each in lengths):
+            return path
+    return None
+
+
+def published(names: tuple[str, ...]) -> list[Published]:
+    """Published series by name.
+
+    Raises:
+        Usage: for a name that `conf/benchmark/published` does not have.
+    """
+    folder = bundled("conf/benchmark/published")
+    found = []
+    for name in names:
+        if not (folder / f"{name}.yaml").exists():
+            known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+            raise Usage(f"benchmark.beside names {name}, which is no published series: there are {known}")
+        found.append(
+            Published.model_validate(OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml")))
+        )
+    return found

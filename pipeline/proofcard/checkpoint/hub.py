@@ -1,0 +1,139 @@
+"""One commit of a model's repository, through the hub's own client: what it holds, and its files."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from proofcard.digest import sha256_file
+from proofcard.errors import Stop, Usage, is_full, one_line
+from proofcard.hub import RESUMES, Wanted, in_plain_words, patiently
+
+
+class Promised(NamedTuple):
+    """What the hub says of a file: bytes, sha256 when it lies in LFS, and git's blob id when it does not."""
+
+    size: int
+    sha256: str | None
+    blob: str
+
+    def kept_by(self, path: Path) -> str | None:
+        """The sha256 of a file that is what was promised; None for any other."""
+        if not path.is_file() or path.stat().st_size != self.size:
+            return None
+        found = sha256_file(path)
+        right = found == self.sha256 if self.sha256 else _blob_id(path) == self.blob
+        return found if right else None
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model repository at a commit."""
+
+    name: str
+    commit: str
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.commit[:12]}"
+
+    @property
+    def wanted(self) -> Wanted:
+        """It, with the settings that name it."""
+        return Wanted("model", self.name, self.commit, "model")
+
+    def listing(self) -> dict[str, Promised]:
+        """Every file of the commit by path. Raises Stop as `fetch` does."""
+        from huggingface_hub import HfApi
+
+        with in_plain_words(self.wanted):
+            info = patiently(
+                lambda: HfApi().model_info(self.name, revision=self.commit, files_metadata=True, timeout=30)
+            )
+        return {
+            file.rfilename: Promised(
+                file.size or 0, file.lfs.sha256 if file.lfs else None, file.blob_id or ""
+            )
+            for file in info.siblings or []
+        }
+
+    def header(self, file: str) -> dict[str, Any]:
+        """A safetensors file's header, by HTTP range: `{name: {"dtype", "shape", "data_offsets"}}`."""
+        from huggingface_hub import HfApi
+
+        with in_plain_words(self.wanted):
+            said = patiently(
+                lambda: HfApi().parse_safetensors_file_metadata(self.name, file, revision=self.commit)
+            )
+        return {
+            name: {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": tensor.data_offsets}
+            for name, tensor in said.tensors.items()
+        }
+
+    def fetch(self, file: str, promised: Promised, incoming: Path) -> tuple[Path, str]:
+        """Download a file below `incoming`, going on where a former try ended; returns it and its sha256.
+
+        Raises:
+            Stop: when the hub refuses or cannot be reached, or the bytes are not those that it promised.
+            OSError: when the disk is full.
+        """
+        from huggingface_hub import hf_hub_download
+
+        parts = incoming / ".cache" / "huggingface" / "download"
+
+        def attempt() -> str:
+            try:
+                return hf_hub_download(self.name, file, revision=self.commit, local_dir=incoming)
+            except (OSError, RuntimeError) as error:
+                for part in parts.glob("*.incomplete"):
+                    if part.stat().st_size > promised.size:
+                        part.unlink()  # nothing can be added to make it right
+                if type(error) in (OSError, RuntimeError) and not is_full(error):
+                    raise ConnectionError(one_line(error)) from None  # a short answer; all that Xet raises
+                raise
+
+        def here() -> int:
+            return sum(part.stat().st_size for part in parts.glob("*.incomplete"))
+
+        with in_plain_words(self.wanted):
+            path = Path(patiently(attempt, here))
+        digest = promised.kept_by(path)
+        if digest is None:
+            found = sha256_file(path) if promised.sha256 else _blob_id(path)
+            size = path.stat().st_size
+            path.unlink()
+            raise Stop(
+                f"{self}: {file} came with digest {found} ({size} bytes), the hub promised "
+                f"{promised.sha256 or promised.blob} ({promised.size} bytes): it was deleted; {RESUMES}"
+            )
+        return path, digest
+
+
+def pinned(name: str, revision: str | None) -> Repository:
+    """The repository at its commit.
+
+    Raises:
+        Usage: when the revision is no commit, naming the one that main is at if the hub tells it.
+    """
+    if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
+        return Repository(name, revision)
+    said = f"model.revision={revision} is no commit" if revision else "model.revision is not set"
+    main = Repository(name, "main").wanted.main()
+    raise Usage(
+        f"{said}: a branch can move, so give the 40 hex digits of a commit of {name}{main}, "
+        "or model.path=… for a local copy"
+    )
+
+
+def quiet() -> None:
+    """Keep the client's bars and warnings off the terminal: what matters of them is said by us."""
+    from huggingface_hub.utils import disable_progress_bars, logging
+
+    disable_progress_bars()
+    logging.set_verbosity(logging.CRITICAL)  # even that a cache cannot be written is an error to it
+
+
+def _blob_id(path: Path) -> str:
+    """git's id of a file's content: sha1 over `blob <size>`, a zero byte and the bytes."""
+    body = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(body) + body, usedforsecurity=False).hexdigest()

@@ -1,0 +1,157 @@
+"""A Hugging Face checkpoint as a source of weights: its files, its configuration, its tensors in BF16."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from proofcard import json_files
+from proofcard.checkpoint import carried, floats, fp8
+from proofcard.checkpoint.counts import check_counts
+from proofcard.checkpoint.delivery import Delivery
+from proofcard.checkpoint.hub import pinned
+from proofcard.checkpoint.shards import weight_files
+from proofcard.checkpoint.tensors import Tensor, read_folder
+from proofcard.config.schema import Model
+from proofcard.digest import file_table
+from proofcard.errors import Stop, Usage
+from proofcard.files import check_handed
+from proofcard.nvfp4 import fp8_block_to_bf16, fp8_block_to_f32
+
+SCALE_SUFFIX = fp8.SCALE
+
+
+class Source:
+    """A checkpoint folder. FP8 weights are read as `bf16(float32(w) * float32(scale_inv))`.
+
+    Other floats are read as stored until `held_in` says in which dtype the model holds them. With a
+    `delivery` shards may still be on their way: a tensor is waited for when it is read.
+    """
+
+    def __init__(self, path: Path, delivery: Delivery | None = None) -> None:
+        """Read configuration and headers. Raises Stop when the folder is no usable checkpoint."""
+        self.path = path
+        self.config = read_config(path)
+        check_handed(path)
+        self._delivery = delivery
+        self.tensors: dict[str, Tensor] = delivery.tensors() if delivery else read_folder(path)
+        check_counts(self.config, path, self.tensors.values())
+        self.block = fp8.block_size(self.config, path)
+        self._held: dict[str, str] = {}
+
+    def weights(self) -> list[str]:
+        """Names of the model's own tensors: all but the FP8 scales, sorted."""
+        return sorted(name for name in self.tensors if not self._is_scale(name))
+
+    def bits(self, name: str) -> np.ndarray:
+        """Raw bits of a tensor as the model holds it: FP8 dequantized to BF16, others by `held_in`."""
+        tensor = self.stored(name)
+        if not self.is_fp8(name):
+            return floats.converted(tensor.bits(), tensor.dtype, self.dtype(name))
+        cores = len(os.sched_getaffinity(0))
+        return fp8_block_to_bf16(tensor.bits(), self.fp8_scales(name), block=self.block, threads=cores)
+
+    def unrounded(self, name: str) -> np.ndarray:
+        """An FP8 tensor's product with its scales in float32, before BF16 rounds it."""
+        return fp8_block_to_f32(self.stored(name).bits(), self.fp8_scales(name), block=self.block)
+
+    def held_in(self, dtypes: dict[str, str]) -> None:
+        """Say in which dtype the model holds its weights, by name: `bits` and `dtype` follow it."""
+        self._held = dtypes
+
+    def is_fp8(self, name: str) -> bool:
+        """Whether it is a weight of the model that is stored in FP8."""
+        return name in self.tensors and self.tensors[name].dtype == "F8_E4M3"
+
+    def stored(self, name: str) -> Tensor:
+        """A tensor as it is stored, once its file is here. Raises Stop when its download fails."""
+        tensor = self.tensors[name]
+        if self._delivery is not None:
+            self._delivery.wait(tensor.path.name)
+        return tensor
+
+    def here(self, name: str) -> bool:
+        """Whether a tensor's file is here, so that `stored` does not wait."""
+        return self._delivery is None or self.tensors[name].path.name not in self._delivery.missing
+
+    def fp8_scale(self, name: str) -> Tensor:
+        """The scales of an FP8 tensor's blocks. Raises Stop when they are missing."""
+        if name + SCALE_SUFFIX not in self.tensors:
+            raise Stop(f"{self.path}: {name} is FP8 without {name}{SCALE_SUFFIX}")
+        return self.stored(name + SCALE_SUFFIX)
+
+    def fp8_scales(self, name: str) -> np.ndarray:
+        """The scales of an FP8 tensor's blocks in float32, whatever float they are stored in."""
+        scale = self.fp8_scale(name)
+        return floats.converted(scale.bits(), scale.dtype, "F32")
+
+    def dtype(self, name: str) -> str:
+        """The safetensors dtype of what `bits` returns."""
+        return "BF16" if self.is_fp8(name) else self._held.get(name, self.tensors[name].dtype)
+
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Size and sha256 of every file that `carried.belongs` to the source.
+
+        Safetensors files that do not count are left out.
+        """
+        if self._delivery is not None:
+            return self._delivery.files()
+        weights = set(weight_files(self.path))
+        files = [p for p in carried.files_of(self.path) if p.suffix != ".safetensors" or p in weights]
+        return file_table(self.path, files)
+
+    def arriving(self) -> AbstractContextManager[None]:
+        """A context in which what is missing arrives in the background."""
+        return self._delivery.arriving() if self._delivery else nullcontext()
+
+    def whole(self) -> None:
+        """Until every file is here, its digest right. Raises Stop when its download fails."""
+        if self._delivery is not None:
+            self._delivery.whole()
+
+    def _is_scale(self, name: str) -> bool:
+        return name.endswith(SCALE_SUFFIX) and name.removesuffix(SCALE_SUFFIX) in self.tensors
+
+
+def opened(model: Model, work_dir: Path, streamed: bool) -> Source:
+    """The source that a configuration names: its local folder, or its repository at a commit of the hub.
+
+    Small files are fetched at once; shards come later, in `arriving`.
+
+    Raises:
+        Usage: when neither is named, or the revision is no commit.
+        Stop: when the source is unusable, cannot be fetched, or is not whole and must not be `streamed`.
+    """
+    if model.path is not None:
+        return Source(model.path)
+    if model.repository is None:
+        raise Usage(
+            "model.path is not set: give a checkpoint's folder, or model.repository and model.revision"
+        )
+    delivery = Delivery(pinned(model.repository, model.revision), work_dir / "sources")
+    if delivery.missing and not streamed:
+        raise Stop(
+            f"{len(delivery.missing)} files of {delivery.repository} are not here, and several ranks need "
+            f"them all before they start: run `proofcard fetch model.repository={model.repository} "
+            f"model.revision={model.revision} model.path=null` on every machine first"
+        )
+    delivery.fetch_small()
+    return Source(delivery.folder, delivery)
+
+
+def quantization_of(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A configuration's quantization_config, empty where there is none. Raises Stop when it is no object."""
+    said = config.get("quantization_config") or {}
+    if not isinstance(said, dict):
+        raise Stop(f"config.json of {path} has a quantization_config that is no object")
+    return said
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A checkpoint's config.json. Raises Stop when the folder has none that can be read."""
+    try:
+        return json_files.read(folder / "config.json", folder, infinite=True)
+    except FileNotFoundError:
+        raise Stop(f"{folder} is no checkpoint folder: it has no config.json") from None

@@ -1,0 +1,260 @@
+"""Safetensors files as raw bits: headers and the bytes of tensors, without torch.
+
+Layout (safetensors format): 8 bytes little-endian header length, a JSON header, the tensors' bytes. Bytes are
+read, not mapped: a file that is cut or changed meanwhile is then an error with a name, not a dead process.
+"""
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proofcard import json_files
+from proofcard.checkpoint import reading
+from proofcard.checkpoint.reading import Seen, TensorFileError, seen_of
+from proofcard.checkpoint.shards import weight_files
+from proofcard.digest import all_files
+from proofcard.files import opened, plain, readable
+
+_CHUNK = 1 << 20  # hashed twice while it is in the cache
+_LONGEST_HEADER = 100_000_000  # bytes, as the safetensors library
+_PARTS = 6_000_000  # keys, values and brackets of a header, about 12 for a tensor
+_LONGEST_NAME, _DEEPEST_NAME = 500, 40  # characters, and modules within modules
+_MOST_TENSORS = 600_000  # of a folder; DeepSeek-V3 has 180,000 in NVFP4, Kimi K2 276,000
+_MOST_DIMENSIONS = 32  # as numpy
+_MOST_MODULES = 1 << 29  # characters of the names of all modules, each as often as a tensor lies below it
+
+BITS = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1",
+    "F8_E8M0": "u1", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "u1",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Where a tensor's bytes lie: `start` and `size` in bytes from the beginning of `path`.
+
+    `seen` is what the file was when its header was read: reading from another one is refused.
+    """
+
+    name: str
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    size: int
+    seen: Seen | None = None
+
+    def bits(self) -> NDArray[Any]:
+        """The tensor in memory of its own; BF16 as uint16 and FP8 as uint8 bits.
+
+        Raises:
+            TensorFileError: when the file is gone, or was cut or changed since its header was read.
+            Refused, Unreadable: as `files.opened`.
+        """
+        return self.raw().view(BITS[self.dtype]).reshape(self.shape)
+
+    def raw(self) -> NDArray[np.uint8]:
+        """The tensor's bytes in memory of their own, one dimension. Raises as `bits`."""
+        return self._read(0, self.size)
+
+    def pieces(self, size: int = 1 << 22) -> Iterator[NDArray[np.uint8]]:
+        """The tensor's bytes, `size` at a time. Raises as `bits`."""
+        for first in range(0, self.size, size):
+            yield self._read(first, min(size, self.size - first))
+
+    def sha256(self) -> str:
+        """Hex sha256 of the tensor's bytes. Raises as `bits`."""
+        digest = hashlib.sha256()
+        for piece in self.pieces(_CHUNK):
+            digest.update(piece.data)
+        return digest.hexdigest()
+
+    def _read(self, first: int, size: int) -> NDArray[np.uint8]:
+        return reading.read(self.path, self.seen, self.start + first, size, self.name)
+
+
+def read_header(path: Path) -> dict[str, Tensor]:
+    """Every tensor of one file by name.
+
+    Raises:
+        TensorFileError: when the header is no JSON, or its offsets leave a gap, overlap, or miss the end.
+        Refused, Unreadable: as `files.opened`.
+    """
+    with opened(path, path.parent) as file, readable(path):
+        seen = seen_of(file.fileno())
+        length = seen[2]
+        head = file.read(8)
+        header_size = struct.unpack("<Q", head)[0] if len(head) == 8 else length
+        if header_size > length - 8:
+            raise TensorFileError(f"{plain(path.name)} is no safetensors file: its header runs past its end")
+        if header_size > _LONGEST_HEADER:
+            raise _bad_header(path, f"it has {header_size:,} bytes, at most {_LONGEST_HEADER:,} are read")
+        text = file.read(header_size)
+    try:
+        header = json_files.parse(text, "it", most=_PARTS)
+    except json_files.JsonError as error:
+        raise _bad_header(path, str(error)) from None
+    if not isinstance(header, dict):
+        raise _bad_header(path, "it is no JSON object")
+    header.pop("__metadata__", None)
+    return described(path, header, 8 + header_size, length, seen)
+
+
+def described(
+    path: Path, header: dict[str, Any], base: int, length: int, seen: Seen | None = None
+) -> dict[str, Tensor]:
+    """Every tensor that a file's header describes; its data begin at byte `base` of `length`.
+
+    Raises:
+        TensorFileError: when it describes none, or the offsets leave a gap, overlap, or miss the end.
+    """
+    try:
+        tensors = [_entry(path, base, name, said, seen) for name, said in header.items()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _bad_header(path, plain(error)) from None
+    tensors.sort(key=lambda tensor: (tensor.start, tensor.size))
+    end = base
+    for tensor in tensors:
+        if tensor.start != end:
+            raise TensorFileError(
+                f"{plain(path.name)}: {plain(tensor.name)} starts at byte {tensor.start}, expected {end}"
+            )
+        end += tensor.size
+    if end != length:
+        raise TensorFileError(f"{plain(path.name)} has {length} bytes, its header describes {end}")
+    return {tensor.name: tensor for tensor in tensors}
+
+
+def _bad_header(path: Path, why: str) -> TensorFileError:
+    return TensorFileError(f"{plain(path.name)} is no safetensors file: bad header ({why})")
+
+
+def _entry(path: Path, base: int, name: str, said: dict[str, Any], seen: Seen | None) -> Tensor:
+    if not isinstance(said, dict) or not {"dtype", "shape", "data_offsets"} <= said.keys():
+        raise ValueError(f"{plain(name, 60)} has no dtype, shape and data_offsets")
+    if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME or name.count(".") >= _DEEPEST_NAME:
+        raise ValueError(f"{plain(name, 60)!r} ({len(name):,} characters) is not the name of a tensor")
+    if (dtype := said["dtype"]) not in BITS:
+        raise ValueError(f"{name} is of dtype {plain(dtype, 40)!r}, which is not known here")
+    shape, (first, last) = tuple(said["shape"]), said["data_offsets"]
+    for number in (*shape, first, last):
+        if type(number) is not int or not 0 <= number < 1 << 63:
+            raise ValueError(f"{name} has {plain(number, 40)} as an extent or offset")
+    if len(shape) > _MOST_DIMENSIONS:
+        raise ValueError(f"{name} has {len(shape)} dimensions")
+    size = prod(shape) * np.dtype(BITS[dtype]).itemsize
+    if last - first != size:
+        raise ValueError(f"{name} has {last - first} bytes, its shape needs {plain(size, 40)}")
+    return Tensor(name, path, dtype, shape, base + first, size, seen)
+
+
+def read_folder(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of the files that hold a folder's weights, as `shards.weight_files` finds them.
+
+    Raises:
+        TensorFileError: when there is none, two files hold a tensor of the same name, or there are too many.
+        Stop: as `weight_files`, and as `read_header`.
+    """
+    files = weight_files(folder)
+    if not files:
+        raise TensorFileError(f"{plain(folder)} holds no .safetensors file")
+    return united(read_header(path) for path in files)
+
+
+def united(files: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of several files.
+
+    Raises:
+        TensorFileError: when two hold one of the same name, or there are more than any model has.
+    """
+    tensors: dict[str, Tensor] = {}
+    modules = 0
+    for found in files:
+        if twice := sorted(tensors.keys() & found.keys()):
+            first, again = tensors[twice[0]].path.name, found[twice[0]].path.name
+            raise TensorFileError(f"{twice[0]} is in {plain(first)} and again in {plain(again)}")
+        tensors |= found
+        modules = check_amount(tensors, found, modules)
+    return tensors
+
+
+def check_amount(tensors: dict[str, Tensor], found: Iterable[str], modules: int) -> int:
+    """`modules` and what the names just `found` add to it.
+
+    Raises:
+        TensorFileError: for more tensors, or longer names of modules, than can be listed in memory.
+    """
+    modules += sum(len(name) * name.count(".") for name in found)
+    if len(tensors) > _MOST_TENSORS or modules > _MOST_MODULES:
+        raise TensorFileError(
+            f"more tensors than a model has: {len(tensors):,}, {modules:,} characters in the names of modules"
+        )
+    return modules
+
+
+def digests(
+    path: Path, tensors: list[Tensor], tick: Callable[[int], None] = lambda _: None, root: Path | None = None
+) -> tuple[str, dict[str, str]]:
+    """Hex sha256 of the file, and of each tensor; every byte is read once, and `tick` told how many.
+
+    `tensors` are `read_header`'s, in the order of their bytes, without gaps. A file below a folder's top
+    needs that folder as `root`.
+
+    Raises:
+        Refused, Unreadable: as `files.opened`.
+    """
+    whole = hashlib.sha256()
+    inside: dict[str, str] = {}
+    with opened(path, root or path.parent) as file, readable(path):
+        place = 0
+
+        def through(end: int | None, digest: Any = None) -> None:
+            nonlocal place
+            while end is None or place < end:
+                chunk = file.read(_CHUNK if end is None else min(_CHUNK, end - place))
+                if not chunk:
+                    return
+                place += len(chunk)
+                whole.update(chunk)
+                if digest is not None:
+                    digest.update(chunk)
+                tick(len(chunk))
+
+        for tensor in tensors:
+            through(tensor.start)
+            digest = hashlib.sha256()
+            through(tensor.start + tensor.size, digest)
+            inside[tensor.name] = digest.hexdigest()
+        through(None)
+    return whole.hexdigest(), inside
+
+
+def output_tables(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A manifest's `files`, `{name: {"size", "sha256"}}`, and `tensors`, `{name: {"file", "dtype", …}}`.
+
+    Both sorted by name, over everything below `folder`; every byte is read once.
+    """
+    inside: dict[Path, list[Tensor]] = {}
+    for tensor in read_folder(folder).values() if weight_files(folder) else ():
+        inside.setdefault(tensor.path, []).append(tensor)
+    files: dict[str, Any] = {}
+    tensors: dict[str, Any] = {}
+    for path in all_files(folder):
+        whole, each = digests(path, inside.get(path, []), root=folder)
+        files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": whole}
+        for tensor in inside.get(path, []):
+            tensors[tensor.name] = {
+                "file": path.name,
+                "dtype": tensor.dtype,
+                "shape": list(tensor.shape),
+                "sha256": each[tensor.name],
+            }
+    return files, dict(sorted(tensors.items()))

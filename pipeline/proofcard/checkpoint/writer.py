@@ -1,0 +1,205 @@
+"""The shards that transformers' `save_pretrained` would write, written as a stream.
+
+Every name, dtype and shape is known beforehand, so every tensor has its place before its bytes exist: they
+come in any order, from several processes, and again after a kill. The bytes of the files are the same.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from proofcard.checkpoint.tensors import BITS
+from proofcard.disk import force_to_disk
+
+MAX_SHARD_SIZE = 5 * 10**9  # bytes of tensors in a file; save_pretrained's "5GB"
+INDEX = "model.safetensors.index.json"
+_METADATA = {"format": "pt"}
+
+
+class Entry(NamedTuple):
+    """A tensor to come: its name, its safetensors dtype (`BF16`, `F8_E4M3`, `U8`, …) and its shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return prod(self.shape) * np.dtype(BITS[self.dtype]).itemsize
+
+
+class Place(NamedTuple):
+    """Where a tensor's bytes go: `size` bytes from `start` in `file`."""
+
+    file: str
+    start: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Header and size in bytes of every file, the place of every tensor, the index's text if there is one."""
+
+    headers: dict[str, bytes]
+    sizes: dict[str, int]
+    places: dict[str, Place]
+    index: str | None
+
+
+def layout(
+    entries: Sequence[Entry],
+    total_parameters: int,
+    max_shard_size: int = MAX_SHARD_SIZE,
+    stem: str = "model",
+) -> Layout:
+    """Files as `huggingface_hub.split_torch_state_dict_into_shards` fills them: in order, none too full.
+
+    `entries` come in the order of the state dict; `total_parameters` is what the index says of the model. A
+    tensor larger than `max_shard_size` gets a file of its own. `stem` is how the files are called.
+
+    Raises:
+        ValueError: when a name comes twice.
+    """
+    if len({entry.name for entry in entries}) < len(entries):
+        raise ValueError("a tensor's name comes twice")
+    shards: list[list[Entry]] = []
+    current: list[Entry] = []
+    filled = 0
+    for entry in entries:
+        if entry.size > max_shard_size:
+            shards.append([entry])
+            continue
+        if filled + entry.size > max_shard_size:
+            shards.append(current)
+            current, filled = [], 0
+        current.append(entry)
+        filled += entry.size
+    if current:
+        shards.append(current)
+    names = [f"{stem}.safetensors"]
+    if len(shards) > 1:
+        names = [f"{stem}-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
+    headers: dict[str, bytes] = {}
+    sizes: dict[str, int] = {}
+    places: dict[str, Place] = {}
+    for file, shard in zip(names, shards, strict=True):
+        headers[file], inside = _header(shard)
+        sizes[file] = len(headers[file]) + sum(entry.size for entry in shard)
+        places |= {name: Place(file, start, size) for name, (start, size) in inside.items()}
+    index = None
+    if len(shards) > 1:
+        said = {"total_parameters": total_parameters, "total_size": sum(entry.size for entry in entries)}
+        content = {"metadata": said, "weight_map": {name: place.file for name, place in places.items()}}
+        index = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    return Layout(headers, sizes, places, index)
+
+
+def _header(shard: list[Entry]) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """The first bytes of a file, and `{name: (start in the file, size)}`.
+
+    Tensors lie by dtype, in safetensors' own order, then by name.
+    """
+    order = sorted(shard, key=lambda entry: (_DTYPES.index(entry.dtype), entry.name.encode()))
+    said: dict[str, Any] = {"__metadata__": _METADATA}
+    end = 0
+    for entry in order:
+        said[entry.name] = {
+            "dtype": entry.dtype,
+            "shape": list(entry.shape),
+            "data_offsets": [end, end + entry.size],
+        }
+        end += entry.size
+    text = json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    base = 8 + len(text)
+    inside = {entry.name: (base + said[entry.name]["data_offsets"][0], entry.size) for entry in order}
+    return struct.pack("<Q", len(text)) + text, inside
+
+
+class Writer:
+    """A context that writes tensors to their places below `folder`; any thread or process may."""
+
+    def __init__(self, folder: Path, layout: Layout) -> None:
+        self._folder, self._layout = folder, layout
+        self._open: dict[str, int] = {}
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._open.values():
+            os.close(handle)
+        self._open = {}
+
+    def allocated(self) -> bool:
+        """Whether every file stands, at its full size."""
+        paths = {self._folder / file: size for file, size in self._layout.sizes.items()}
+        return all(path.exists() and path.stat().st_size == size for path, size in paths.items())
+
+    def allocate(self) -> None:
+        """Take the room of every file and write headers and index. A file that stands keeps its bytes.
+
+        Raises:
+            OSError: when there is not enough room; what was begun is removed.
+        """
+        for file, size in self._layout.sizes.items():
+            path = self._folder / file
+            if path.exists() and path.stat().st_size == size:
+                continue
+            fresh = path.with_name(f".{file}.new")  # under its name only at its full size, with its header
+            try:
+                with fresh.open("wb") as opened:
+                    os.posix_fallocate(opened.fileno(), 0, size)
+                    opened.write(self._layout.headers[file])
+                force_to_disk(fresh)
+                fresh.rename(path)
+            finally:
+                fresh.unlink(missing_ok=True)
+        if self._layout.index is not None:
+            (self._folder / INDEX).write_text(self._layout.index, encoding="utf-8")
+
+    def write(self, name: str, values: np.ndarray) -> None:
+        """Put a tensor's bytes in their place.
+
+        Raises:
+            KeyError: for a name that is not in the layout.
+            ValueError: when the bytes are not as many as the tensor's shape needs.
+        """
+        place = self._layout.places[name]
+        view = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+        if len(view) != place.size:
+            raise ValueError(f"{name} has {len(view)} bytes, its place takes {place.size}")
+        handle, at = self._handle(place.file), place.start
+        while view:
+            written = os.pwrite(handle, view, at)
+            view, at = view[written:], at + written
+
+    def sync(self) -> None:
+        """Force to disk every file that was written to since the last time."""
+        for handle in self._open.values():
+            os.fsync(handle)
+        self.__exit__(None, None, None)
+        force_to_disk(self._folder)
+
+    def _handle(self, file: str) -> int:
+        if file not in self._open:
+            self._open[file] = os.open(self._folder / file, os.O_WRONLY)
+        return self._open[file]
+
+
+# safetensors 0.8.0 lays tensors out in this order of dtypes (`serialize`), and names within one.
+_DTYPES = (
+    "U64", "I64", "F64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16", "F8_E8M0", "F8_E4M3", "F8_E5M2",
+    "I8", "U8", "BOOL",
+)  # fmt: skip

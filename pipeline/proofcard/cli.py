@@ -1,0 +1,68 @@
+"""The console command `proofcard`. Nothing heavy is imported before it is known to be needed."""
+
+import sys
+
+_MODULES = {
+    "analyse": "proofcard.analyse.command",
+    "benchmark": "proofcard.benchmark.command",
+    "compare": "proofcard.compare.command",
+    "fetch": "proofcard.fetch",
+    "plan": "proofcard.plan.command",
+    "quantize": "proofcard.quantize.command",
+    "serve": "proofcard.serve.command",
+    "verify": "proofcard.verify.command",
+}
+"""Where the function `run(overrides) -> exit status` of each command is."""
+
+_FAILED = {"verify": 2}
+"""Exit status of a failure where it is not 1: `verify`'s 1 says that a checkpoint differs."""
+
+
+def main() -> None:
+    """Console entry point."""
+    words = sys.argv[1:]
+    command, overrides = (words[0], words[1:]) if words else ("--help", [])
+    if command in _MODULES:
+        _run(command, overrides)
+    elif command in ("-h", "--help", "help"):
+        from proofcard.help import overview
+
+        print(overview(), end="")
+    elif command in ("-V", "--version"):
+        from proofcard import __version__
+
+        print(f"proofcard {__version__}")
+    else:
+        print(f"proofcard: {_unknown(command)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _unknown(word: str) -> str:
+    """What to type instead of a word that is no command."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, _MODULES, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(sorted(_MODULES))}"
+    return f"unknown command {word[:80]!a}: {hint}"
+
+
+def _module(command: str, overrides: list[str]) -> str:
+    """The module that runs a command: sweeps and launchers of Hydra have their own."""
+    swept = any(word in ("-m", "--multirun") for word in overrides)
+    if command == "quantize" and (swept or any(word.startswith("hydra/launcher=") for word in overrides)):
+        return "proofcard.launched"
+    if command == "benchmark" and swept:
+        return "proofcard.benchmark.comparison"
+    return _MODULES[command]
+
+
+def _run(command: str, overrides: list[str]) -> None:
+    if any(word in ("-h", "--help") for word in overrides):
+        from proofcard.help import TEXTS
+
+        print(TEXTS[command], end="")
+        return
+    sys.argv[1:] = overrides  # Hydra and the tracked run read them there
+    from proofcard.command import run
+
+    run(command, _module(command, overrides), overrides, _FAILED.get(command, 1))

@@ -1,0 +1,15 @@
+"""Composed, checked, frozen configuration."""
+
+from proofcard.config.compose import checked, compose
+from proofcard.config.schema import AnalyseConfig, CompareConfig, QuantizeConfig, VerifyConfig
+from proofcard.config.serving import ServeConfig
+
+__all__ = [
+    "AnalyseConfig",
+    "CompareConfig",
+    "QuantizeConfig",
+    "ServeConfig",
+    "VerifyConfig",
+    "checked",
+    "compose",
+]

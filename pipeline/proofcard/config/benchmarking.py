@@ -1,0 +1,91 @@
+"""What `benchmark` may be told: the load, what it is put on, and the published numbers that stand beside."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from proofcard.config.schema import Part, Tracking
+from proofcard.config.serving import Serving, Truth
+
+
+class Benchmark(Part):
+    """A closed loop of users: each sends a request, reads the whole answer, and sends the next.
+
+    `levels` are numbers of users. At each, after `warmup_waves` requests a user that are not counted, every
+    user sends `waves`, or more until `fewest_requests` are sent. Lengths are in tokens, times in seconds; an
+    answer is `output_tokens` long whatever the model would say. The server is started `restarts`
+    times, and each time all levels are gone through. `beside` names the published series of
+    `conf/benchmark/published` to compare with.
+    """
+
+    name: str
+    levels: tuple[int, ...] = Field(min_length=1)
+    waves: int = Field(ge=1)
+    warmup_waves: int = Field(ge=1)
+    fewest_requests: int = Field(ge=1)
+    input_tokens: int = Field(ge=1)
+    output_tokens: int = Field(ge=2)
+    temperature: float = Field(ge=0)
+    seed: int = Field(ge=0)
+    restarts: int = Field(ge=1)
+    request_timeout_s: float = Field(gt=0)
+    beside: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _levels_rise(self) -> Self:
+        if list(self.levels) != sorted({*self.levels}) or self.levels[0] < 1:
+            raise ValueError("levels should be rising numbers of users, from 1")
+        return self
+
+    def requests(self, users: int) -> int:
+        """How many requests are counted at a level: a multiple of its users."""
+        return users * max(self.waves, -(-self.fewest_requests // users))
+
+
+class BenchmarkConfig(Part):
+    """The whole of `benchmark`'s configuration: a server that runs, or a checkpoint and how to serve it."""
+
+    endpoint: str | None
+    model: str | None
+    tokenizer: Path | None
+    api_key_file: Path | None
+    checkpoint: Path | None
+    serving: Serving | None = None
+    truth: Truth
+    benchmark: Benchmark
+    against: Path | None
+    tracking: Tracking
+    work_dir: Path
+
+    @model_validator(mode="after")
+    def _one_server(self) -> Self:
+        if self.endpoint is None and (self.checkpoint is None or self.serving is None):
+            raise ValueError(
+                "nothing to measure: give endpoint=http://HOST:PORT/v1, or checkpoint=DIR serving=PROFILE"
+            )
+        if self.endpoint is not None and (self.checkpoint is not None or self.serving is not None):
+            raise ValueError("endpoint is a server that runs: leave out checkpoint and serving, or endpoint")
+        if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
+            raise ValueError(
+                f"endpoint={self.endpoint}: should be an address such as http://127.0.0.1:8000/v1"
+            )
+        if self.endpoint is not None and self.tokenizer is None:
+            raise ValueError("tokenizer is needed: give tokenizer=DIR, a folder with the model's tokenizer")
+        if self.endpoint is None and (self.model or self.tokenizer or self.api_key_file):
+            raise ValueError("model, tokenizer and api_key_file go with endpoint, and only with it")
+        return self
+
+
+class Published(Part):
+    """Somebody's published numbers: aggregate and per-user tokens/s by concurrent requests, as printed.
+
+    `most_running` is how many requests their server worked on at a time, where they say so.
+    """
+
+    name: str
+    source: str
+    setting: str
+    most_running: int | None
+    aggregate: dict[int, float]
+    per_user: dict[int, float]

@@ -1,0 +1,65 @@
+"""Digests: of files, of folders, and of JSON values in one canonical form."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from proofcard.files import located, opened, readable
+
+_CHUNK = 1 << 22
+
+
+def sha256_file(path: Path, root: Path | None = None) -> str:
+    """Hex sha256 of a file's bytes, read in 4 MiB pieces. Raises as `files.opened`."""
+    digest = hashlib.sha256()
+    with opened(path, root) as file, readable(path):
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def is_sealed(path: Path, root: Path, said: dict[str, Any]) -> bool:
+    """Whether a file has the `size` and `sha256` that a manifest says. Raises as `files.opened`.
+
+    Sizes are compared first: a hole of terabytes costs nothing.
+    """
+    return located(path, root).stat().st_size == said["size"] and sha256_file(path, root) == said["sha256"]
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no white space. Raises ValueError on NaN and infinity."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256_json(value: Any) -> str:
+    """Hex sha256 of a JSON value's canonical form, UTF-8."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def readable_json(value: Any) -> str:
+    """The one way a JSON file of ours is laid out: sorted keys, indent 1, final newline."""
+    return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def file_table(root: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """`{relative name: {"size": bytes, "sha256": hex}}`, sorted by name. Raises as `files.opened`."""
+    named = sorted((path.relative_to(root).as_posix(), path) for path in files)
+    return {name: {"size": path.stat().st_size, "sha256": sha256_file(path, root)} for name, path in named}
+
+
+def all_files(root: Path) -> list[Path]:
+    """Every file below `root`, links included, sorted by relative name."""
+    found = [path for path in root.rglob("*") if path.is_symlink() or not path.is_dir()]
+    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def code_digest(*rooms: str) -> str:
+    """Digest of the Python sources of the named rooms of `pipeline/`, by relative name and content."""
+    package = Path(__file__).resolve().parent
+    sources: list[Path] = []
+    for room in rooms:
+        path = package / room
+        sources += [path] if path.is_file() else sorted(path.rglob("*.py"))
+    return sha256_json({path.relative_to(package).as_posix(): sha256_file(path) for path in sources})

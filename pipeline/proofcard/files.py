@@ -1,0 +1,235 @@
+"""Files that others brought: which of them are opened, and how much of them is read.
+
+Every file of a source, a checkpoint, a dataset, a sample set or somebody's report is opened or listed here.
+Only regular files are. A link counts as the file that it leads to if that lies in the same folder, or if both
+lie where the Hugging Face cache keeps them: `snapshots/COMMIT/file -> ../../blobs/DIGEST`.
+"""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from proofcard.errors import Stop
+
+_MOST_ENTRIES = 200_000  # in one folder; a larger one is no model, and takes minutes to list
+_TEMPLATES = "additional_chat_templates"  # the one folder inside a model that transformers reads
+_READ_WHOLE = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py", ".vocab", ".bpe")
+_LARGEST_WHOLE = 128 << 20  # bytes
+_NAMED = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISDIR, "a folder"),
+)
+
+
+class Refused(Stop):
+    """Something that is never opened: a link out of its folder, no regular file, or more than is read."""
+
+
+class Unreadable(Stop):
+    """A file or folder that is there, and that the system does not let this process read."""
+
+
+def plain(text: object, longest: int = 200) -> str:
+    """A name for a message: what cannot be printed is escaped, and a long one is cut."""
+    said = "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for c in str(text)[: longest + 1]
+    )
+    return said if len(said) <= longest else f"{said[: longest - 1]}…"
+
+
+def opened(path: Path, root: Path | None) -> BinaryIO:
+    """A regular file, open for reading. Neither this nor a read from it waits for anything but a disk.
+
+    Links are followed inside `root` alone; with None the user has named the file and any link is followed.
+
+    Raises:
+        FileNotFoundError: when nothing has this name.
+        Refused: for anything but a regular file, and for a link that leaves `root`.
+        Unreadable: when the system refuses.
+    """
+    target = located(path, root)
+    with readable(path):
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.fdopen(os.open(target, flags), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # exchanged since it was looked at
+        file.close()
+        raise Refused(f"{plain(path)} is {_kind(target)}, not a file")
+    return file
+
+
+def located(path: Path, root: Path | None) -> Path:
+    """The path of a regular file after every link. Raises as `opened`."""
+    with readable(path):
+        linked = stat.S_ISLNK(os.lstat(path).st_mode)
+        target = Path(os.path.realpath(path))
+        if root is not None and not _within(target, root):
+            where = f"a link to {plain(path.readlink())}" if linked else "reached through a link"
+            raise Refused(
+                f"{plain(path)} is {where}, outside {plain(root)}: put the file there or remove the link"
+            )
+        try:
+            mode = target.stat().st_mode
+        except FileNotFoundError:
+            if not linked:
+                raise
+            raise Refused(f"{plain(path)} is a link to {plain(path.readlink())}, where nothing is") from None
+        if not stat.S_ISREG(mode):
+            raise Refused(f"{plain(path)} is {_kind(target)}, not a file")
+    return target
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """A context in which what the system says against reading `path` becomes a sentence.
+
+    That nothing has this name stays a FileNotFoundError.
+    """
+    try:
+        yield
+    except NotADirectoryError as error:
+        raise FileNotFoundError(error.errno, error.strerror, str(path)) from None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Refused(f"{plain(path)} is a link that leads in a circle") from None
+        raise Unreadable(f"{plain(path)} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:  # a NUL in the name
+        raise Refused(f"{plain(path)} cannot be the name of a file: {error}") from None
+
+
+def exists(path: Path) -> bool:
+    """Whether something has this name, be it a link to nothing. Raises Unreadable."""
+    try:
+        with readable(path):
+            os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def listed(folder: Path) -> list[Path]:
+    """The files at the top of a folder by name, hidden ones left out.
+
+    Raises:
+        FileNotFoundError: when there is no such folder.
+        Refused: for anything that is neither a file nor a folder, a link that leaves the folder, a name that
+            is not UTF-8, and for more entries than a model has.
+        Unreadable: when the system refuses.
+    """
+    return [path for path in _entries(folder, folder) if not path.is_dir()]
+
+
+def tree(folder: Path) -> list[Path]:
+    """The files below a folder by relative name, hidden ones and what lies in hidden folders left out.
+
+    A link to a folder inside is not gone through. Raises as `listed`.
+    """
+    found, left = [], [folder]
+    while left:
+        for path in _entries(left.pop(), folder):
+            if not path.is_dir():
+                found.append(path)
+            elif not path.is_symlink():
+                left.append(path)
+        if len(found) + len(left) > _MOST_ENTRIES:
+            raise _too_many(folder)
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def check_handed(folder: Path) -> None:
+    """Refuse a folder before a library or an engine that opens what it likes there is given its path.
+
+    Raises as `listed`, and Refused for a text or table far larger than any model's.
+    """
+    files = listed(folder)
+    if (folder / _TEMPLATES).is_dir():
+        files += tree(folder / _TEMPLATES)
+    for path in files:
+        if path.suffix in _READ_WHOLE and (size := path.stat().st_size) > _LARGEST_WHOLE:
+            raise Refused(f"{plain(path)} has {size:,} bytes, at most {_LARGEST_WHOLE:,} are read of it")
+
+
+def _entries(folder: Path, root: Path) -> list[Path]:
+    """What has a visible name in a folder, each a regular file or a folder."""
+    found: list[Path] = []
+    with readable(folder), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name[0] == ".":
+                continue
+            if len(found) == _MOST_ENTRIES:
+                raise _too_many(folder)
+            path = folder / entry.name
+            if any("\ud800" <= c <= "\udfff" for c in entry.name):
+                raise Refused(f"the name of {plain(path)} is not UTF-8: rename it")
+            if entry.is_symlink() and path.is_dir():
+                _check_folder(path, root)
+            elif not entry.is_dir(follow_symlinks=False) and not entry.is_file(follow_symlinks=False):
+                located(path, root)
+            found.append(path)
+    return sorted(found)
+
+
+def _check_folder(path: Path, root: Path) -> None:
+    """Raises Refused when a link to a folder leads out of `root`."""
+    if not _within(Path(os.path.realpath(path)), root):
+        raise Refused(
+            f"{plain(path)} is a link to {plain(path.readlink())}, outside {plain(root)}: "
+            "put the folder there or remove the link"
+        )
+
+
+def _too_many(folder: Path) -> Refused:
+    return Refused(f"{plain(folder)} holds more than {_MOST_ENTRIES:,} files: give a folder of its own")
+
+
+def read_bytes(path: Path, root: Path | None, limit: int) -> bytes:
+    """The content of a file of at most `limit` bytes. Raises as `opened`, and Refused for a larger one."""
+    with opened(path, root) as file, readable(path):
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(limit + 1) if size <= limit else b""
+    if max(size, len(content)) > limit:
+        raise Refused(
+            f"{plain(path)} has {max(size, len(content)):,} bytes, at most {limit:,} are read of it"
+        )
+    return content
+
+
+def copied(path: Path, root: Path | None, target: Path) -> None:
+    """Write the content of a file to `target`. Raises as `opened`; OSError for what concerns `target`."""
+    with opened(path, root) as file, target.open("wb") as fresh:
+        shutil.copyfileobj(_Reading(file, path), fresh, 1 << 20)
+
+
+class _Reading:
+    """A file whose faults name it: those of the other side of a copy are another's."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path = file, path
+
+    def read(self, size: int = -1) -> bytes:
+        with readable(self._path):
+            return self._file.read(size)
+
+
+def _within(target: Path, root: Path) -> bool:
+    """Whether a path without links is below `root`, or a blob of the cache that `root` lies in."""
+    root = Path(os.path.realpath(root))
+    if target.is_relative_to(root):
+        return True
+    revision = next((place for place in (root, *root.parents) if place.parent.name == "snapshots"), None)
+    return revision is not None and target.parent == revision.parent.parent / "blobs"
+
+
+def _kind(target: Path) -> str:
+    mode = target.stat().st_mode
+    return next((name for is_one, name in _NAMED if is_one(mode)), "something else")

@@ -1,0 +1,185 @@
+"""What `proofcard --help` and `proofcard COMMAND --help` print: ASCII, at most 80 columns."""
+
+SUMMARIES = {
+    "plan": "what a recipe will do and cost, before a GPU is paid for",
+    "fetch": "download the model and the samples of a recipe",
+    "quantize": "make a sealed NVFP4 checkpoint from a recipe",
+    "verify": "prove a checkpoint, or name the first byte that differs",
+    "compare": "what two checkpoints of one model differ in",
+    "analyse": "what the calibration of a checkpoint changed",
+    "serve": "start an engine on a checkpoint and check known answers",
+    "benchmark": "throughput and latency of a served checkpoint",
+}
+"""Every command with one line, in the order of the work."""
+
+_QUANTIZE = """\
+usage: proofcard quantize [key=value ...]
+       Hydra overrides; the groups and keys are the files in conf/
+
+  proofcard quantize
+      the demo recipe, minutes on two cores
+  proofcard quantize kv_cache=none output_dir=/data/nokv
+      the demo without KV scales, in a folder of your choice
+  proofcard quantize recipe=minimax_m2_7_nvfp4 model.path=/data/MiniMax-M2.7
+      the real one; give its datasets the same way
+
+From the hub, at a commit: model.path=null model.repository=OWNER/NAME
+    model.revision=COMMIT
+Several GPUs: torchrun --nproc-per-node=8 --no-python proofcard quantize ...
+    or proofcard quantize hydra/launcher=slurm ...
+Several configurations: proofcard quantize -m kv_cache=fp8,none
+
+The result gets its name only when it is complete and sealed; the same command
+reuses it. An interrupted run resumes after its last complete layer.
+Exit status: 0 made or reused, 1 failed, 2 not started: the request is wrong.
+"""
+
+_VERIFY = """\
+usage: proofcard verify checkpoint=DIR [source=DIR] [levels=[...]]
+                        [report=FILE]
+
+  proofcard verify checkpoint=runs/checkpoints/demo source=demo/model
+      every level
+  proofcard verify checkpoint=/data/MiniMax-M2.7-NVFP4
+      what can be checked without the source
+  proofcard verify checkpoint=/data/other source=/data/MiniMax-M2.7 \\
+      levels=[structure,weights]
+      a checkpoint that was never sealed
+
+Levels: integrity (every file is what was sealed), structure (complete, sane,
+consistent), weights (every packed byte follows from the source). No GPU needed.
+Exit status: 0 every level asked for holds, 1 something differs, 2 it could not
+be checked.
+"""
+
+_ANALYSE = """\
+usage: proofcard analyse checkpoint=DIR [against=DIR] [report=DIR]
+                         [tracking=off]
+
+  proofcard analyse checkpoint=runs/checkpoints/demo
+  proofcard analyse checkpoint=/data/all-experts against=/data/natural
+      two checkpoints of one model, scale by scale
+  proofcard analyse checkpoint=/data/mine report=/data/report tracking=off
+
+Shows how many bytes depend on calibration at all, how each amax converged with
+the samples, what each dataset adds, how the routers spread the tokens, and what
+calibrating every expert changes. Tables on the screen; report.md, analysis.json
+and figures in <checkpoint>.analysis. Needs neither the source nor a GPU.
+Exit status: 0 done, 2 nothing could be analysed.
+"""
+
+_COMPARE = """\
+usage: proofcard compare a=DIR b=DIR [report=DIR] [tracking=off]
+
+  proofcard compare a=runs/checkpoints/demo b=runs/checkpoints/demo_as_run
+  proofcard compare a=/data/mine b=/data/theirs tracking=off
+      sealed or not
+  proofcard compare a=/data/as-run b=/data/as-described report=/data/report
+
+Tensors by role: which differ, in how many bytes and by how much. Configuration,
+statistics and coverage where both are sealed. A table on the screen; report.md
+and comparison.json in <a>.against.<name of b>.
+Exit status: 0 compared, 2 nothing could be compared.
+"""
+
+_PLAN = """\
+usage: proofcard plan [key=value ...] [report=FILE]   overrides of quantize
+       proofcard plan RECIPE RECIPE [key=value ...]   two recipes side by side
+
+  proofcard plan recipe=minimax_m2_7_nvfp4
+      MiniMax-M2.7 from its config.json, minutes on a CPU
+  proofcard plan recipe=local model.path=/data/Mixtral
+      any model that transformers knows; config.json is enough
+  proofcard plan demo minimax_m2_7_nvfp4
+      every difference, and what it changes
+
+Counts modules, quantizers, tensors, bytes, tokens per expert, FLOP, memory and
+disk, and lists the GPUs on which the result fits. Reads no weights. The JSON is
+written to <work_dir>/plans, or to FILE.
+Exit status: 0 planned, 1 failed, 2 the request is wrong, or the recipe would
+not do what it says.
+"""
+
+_FETCH = """\
+usage: proofcard fetch [key=value ...]      the same overrides as quantize
+
+  proofcard fetch recipe=minimax_m2_7_nvfp4 model.revision=COMMIT \\
+      calibration.datasets.NAME.revision=COMMIT ...
+      the real model and its samples
+  proofcard fetch recipe=local model.path=null model.repository=OWNER/NAME \\
+      model.revision=COMMIT
+      any other model; its texts are a local file
+  proofcard fetch recipe=minimax_m2_7_nvfp4 model.path=/data/MiniMax-M2.7 \\
+      calibration.datasets.NAME.revision=COMMIT ...
+      the samples alone
+
+The model goes to <work_dir>/sources, every file checked against the hub's
+digest; the sealed sample set goes to <work_dir>/samples. After that the same
+quantize command needs no network. An interrupted download resumes where it
+ended. HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are respected.
+Exit status: 0 complete, 1 failed, 2 not started: the request is wrong.
+"""
+
+_SERVE = """\
+usage: proofcard serve checkpoint=DIR [serving=PROFILE] [truth=QUESTIONS]
+                       [key=value ...]
+
+  proofcard serve checkpoint=runs/checkpoints/demo
+      no GPU: dequantized, served by transformers
+  proofcard serve checkpoint=/data/MiniMax-M2.7-NVFP4 truth=card \\
+      serving=sglang_recommended serving.port=8000
+  proofcard serve checkpoint=/data/mine stay=false
+      ask the known questions, then stop
+
+Profiles are the files in conf/serving, question sets those in conf/truth. The
+server listens on loopback unless serving.host and serving.api_key_file say
+otherwise. Its log is in <work_dir>/serve. It runs until Ctrl-C.
+Exit status: 0 asked and stopped (stay=false), 1 failed, 2 not started,
+130 Ctrl-C, 143 SIGTERM.
+"""
+
+_BENCHMARK = """\
+usage: proofcard benchmark checkpoint=DIR serving=PROFILE
+                           [benchmark=card|demo] [key=value ...]
+       proofcard benchmark endpoint=URL tokenizer=DIR [key=value ...]
+                           a server that is already running
+
+  proofcard benchmark checkpoint=runs/checkpoints/demo serving=transformers_cpu
+      the demo on two cores
+  proofcard benchmark checkpoint=/data/MiniMax-M2.7-NVFP4 serving=PROFILE \\
+      benchmark=card
+      the card's sweep, with its own numbers beside
+  proofcard benchmark -m checkpoint=DIR serving=PROFILE \\
+      serving.flags.attention-backend=fa3,flashinfer
+      backends compared in one table
+
+Each user sends a request, reads the answer and sends the next: 1 user, then
+more. The server is started several times for the spread, and the client is
+measured alone on an endpoint without a model. Tables on the screen; report.md,
+results.json and a figure in <work_dir>/benchmarks. An interrupt keeps what was
+measured.
+Exit status: 0 measured, 1 failed, 2 nothing was measured: the request is wrong.
+"""
+
+_USAGES = {
+    "plan": _PLAN,
+    "fetch": _FETCH,
+    "quantize": _QUANTIZE,
+    "verify": _VERIFY,
+    "compare": _COMPARE,
+    "analyse": _ANALYSE,
+    "serve": _SERVE,
+    "benchmark": _BENCHMARK,
+}
+TEXTS = {name: f"proofcard {name}: {SUMMARIES[name]}.\n\n{usage}" for name, usage in _USAGES.items()}
+"""The help of every command."""
+
+
+def overview() -> str:
+    """What `proofcard --help` prints."""
+    rows = "".join(f"  {name:<10} {summary}\n" for name, summary in SUMMARIES.items())
+    return (
+        "proofcard: model cards you can prove.\n\nusage: proofcard COMMAND [key=value ...]\n\n"
+        f"{rows}\nproofcard COMMAND --help shows a command's usage and examples.\n"
+        "proofcard --version prints the version.\n"
+    )

@@ -1,0 +1,217 @@
+"""A checkpoint known from its config.json: names, dtypes and shapes of its tensors, no byte of them."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from proofcard import json_files
+from proofcard.bundle import bundled
+from proofcard.checkpoint import fp8, remote_code, ties
+from proofcard.checkpoint.counts import check_counts
+from proofcard.checkpoint.shards import has_weights
+from proofcard.checkpoint.source import SCALE_SUFFIX, Source
+from proofcard.checkpoint.tensors import Tensor, read_folder
+from proofcard.checkpoint.writer import Entry
+from proofcard.config.schema import Model, QuantizeConfig
+from proofcard.errors import Stop, Usage
+from proofcard.files import check_handed
+from proofcard.quantize import settings
+
+_NEEDED = (
+    "architectures", "hidden_size", "max_position_embeddings", "model_type", "num_attention_heads",
+    "num_hidden_layers", "vocab_size",
+)  # fmt: skip
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+_STAND_IN = "minimax_m2_demo"  # the model of ours whose code stands in for remote code that is not at hand
+
+
+class Outline(Source):
+    """A source of which only the headers are known."""
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.path, self.config, self._delivery, self._held = path, config, None, {}
+        self.tensors: dict[str, Tensor] = {}
+        self.further: tuple[str, ...] = ()
+        self.block = fp8.block_size(config, path)
+
+    def add(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+        """A tensor that the source holds."""
+        self.tensors[name] = Tensor(name, self.path, dtype, shape, 0, Entry(name, dtype, shape).size)
+
+
+@dataclass(frozen=True)
+class Described:
+    """A config.json, where it came from, and how it differs from the bundled one where both are there."""
+
+    config: dict[str, Any]
+    file: Path
+    differences: tuple[str, ...]
+
+
+def describe(model: Model) -> Described:
+    """The model's config.json: that of `model.path`, else the one kept for planning.
+
+    Raises:
+        Usage: when there is none, it is no JSON, or it lacks a key without which nothing can be counted.
+    """
+    if model.path is None and model.config is None:
+        raise Usage("neither model.path nor model.config is set: give a folder with a config.json")
+    file = model.path / "config.json" if model.path is not None else model.config
+    assert file is not None
+    try:
+        if model.path is not None:
+            check_handed(model.path)
+        config = _read(file)
+        settings.check_parts(config, str(file))
+        check_counts(config, file.parent, _headers(model.path).values() or None)
+        fp8.block_size(config, file.parent)
+    except FileNotFoundError:
+        raise Usage(f"model.path={model.path} does not exist") from None
+    except Stop as error:
+        raise Usage(str(error)) from None
+    needed = list(_NEEDED)
+    if any(key in config for key in _EXPERTS):
+        needed.append("num_experts_per_tok")
+    if lacking := [key for key in needed if key not in config]:
+        raise Usage(f"{file} lacks {', '.join(lacking)}: give the model's own config.json, whole")
+    differences: tuple[str, ...] = ()
+    if model.path is not None and model.config is not None:
+        kept = _read(model.config)
+        keys = sorted(key for key in config.keys() & kept.keys() if config[key] != kept[key])
+        differences = tuple(
+            f"{key} is {config[key]} here, {kept[key]} in the config.json kept" for key in keys
+        )
+    return Described(config, file, differences)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json_files.read(file, file.parent, infinite=True)
+    except FileNotFoundError:
+        raise Usage(f"{file} cannot be read: give a folder with the model's config.json") from None
+    except Stop as error:
+        raise Usage(str(error)) from None
+
+
+@contextmanager
+def outlined(config: QuantizeConfig, described: Described) -> Iterator[tuple[Outline, Any]]:
+    """The outline of the source and its model on the meta device, FP8 linears as transformers loads them.
+
+    Raises:
+        Stop: when the model's code is neither at hand nor known, or its digest is not the pinned one.
+    """
+    from proofcard.quantize import dry_run
+    from proofcard.quantize.model import bare
+
+    with TemporaryDirectory(prefix="plan-") as name:
+        folder = Path(name)
+        (folder / "config.json").write_text(json.dumps(described.config), encoding="utf-8")
+        pinned = _bring_code(config.model, described, folder)
+        outline = Outline(folder, described.config)
+        model = bare(outline, config.model.model_copy(update={"remote_code": pinned}))
+        dry_run.check(model, str(described.file))
+        real = _downloaded(config.model, model)
+        eight_bits = _as_loaded(model, described.config)
+        _fill(outline, model, eight_bits, real)
+        yield outline, model
+
+
+def _bring_code(model: Model, described: Described, folder: Path) -> dict[str, str]:
+    """Put the code that the model needs beside its config.json; returns the digests to hold it to."""
+    asked = remote_code.read(folder)
+    if not asked.of_model():
+        return {}
+    beside = replace(asked, folder=described.file.parent)
+    if beside.files:
+        for name, content in beside.pinned(model.remote_code, "model.remote_code").items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        return model.remote_code
+    stand_in = OmegaConf.load(bundled(f"conf/model/{_STAND_IN}.yaml"))
+    from_here = bundled("demo/model")
+    if described.config["model_type"] != _read(from_here / "config.json")["model_type"]:
+        raise Stop(
+            f"{described.file} asks for remote code that is not beside it: give a model.path that holds it, "
+            "and pin it under model.remote_code"
+        )
+    pins: dict[str, str] = {str(name): str(digest) for name, digest in stand_in.remote_code.items()}
+    for file_name in pins:
+        shutil.copyfile(from_here / file_name, folder / file_name)
+    return pins
+
+
+def _as_loaded(model: Any, config: dict[str, Any]) -> set[str]:
+    """Give the model the FP8 linears that transformers gives it when it loads an FP8 checkpoint."""
+    import torch
+    from transformers.integrations.finegrained_fp8 import FP8Linear, replace_with_fp8_linear
+    from transformers.modeling_utils import no_init_weights
+    from transformers.utils.quantization_config import FineGrainedFP8Config
+
+    said = config.get("quantization_config") or {}
+    if not said:
+        return set()
+    if said.get("quant_method") != "fp8":
+        raise Stop(f"the model is already quantized ({said.get('quant_method')}): give an FP8 or BF16 source")
+    settings = FineGrainedFP8Config(
+        weight_block_size=tuple(said.get("weight_block_size") or (128, 128)),
+        modules_to_not_convert=said.get("modules_to_not_convert"),
+    )
+    with no_init_weights(), torch.device("meta"):
+        replace_with_fp8_linear(model, quantization_config=settings)
+    model.requires_grad_(False)
+    return {name for name, module in model.named_modules() if isinstance(module, FP8Linear)}
+
+
+def _downloaded(model: Model, built: Any) -> Source | None:
+    """The checkpoint itself, where it is here.
+
+    Raises:
+        Stop: when it does not fit the model, in the words of `quantize`.
+    """
+    from proofcard.quantize import fit, preflight
+
+    if model.path is None or not has_weights(model.path):
+        return None
+    source = Source(model.path)
+    preflight.check_files(source)
+    ties.check(source)
+    fit.check(source, built)
+    return source
+
+
+def _headers(path: Path | None) -> dict[str, Tensor]:
+    """What the files of a downloaded checkpoint say of their tensors, where there are any."""
+    return read_folder(path) if path is not None and has_weights(path) else {}
+
+
+def _fill(outline: Outline, model: Any, eight_bits: set[str], real: Source | None) -> None:
+    """The tensors of the source. A downloaded file knows the dtype of its tensors better than the code."""
+    from proofcard.quantize import fit
+    from proofcard.quantize.layerwise.structure import dtype_name
+
+    left_out = fit.tied(model)
+    stored = real.tensors if real is not None else {}
+    for name, value in model.state_dict().items():
+        if name in left_out:
+            continue
+        dtype = "F8_E4M3" if name.removesuffix(".weight") in eight_bits else dtype_name(value.dtype)
+        outline.add(name, stored[name].dtype if name in stored else dtype, tuple(value.shape))
+    if real is not None:
+        outline.further = tuple(name for name in fit.further(real, model) if name not in outline.tensors)
+        for name in outline.further:
+            outline.add(name, stored[name].dtype, stored[name].shape)
+        outline.held_in(fit.held_in(outline, model))
+
+
+def drop_scales(model: Any) -> None:
+    """Take the FP8 scales out of the model: ModelOpt's export does not write them."""
+    for module in model.modules():
+        if "weight" + SCALE_SUFFIX in module._parameters:
+            del module._parameters["weight" + SCALE_SUFFIX]

@@ -1,0 +1,156 @@
+"""Which tokens calibrate an expert: those that the router sends, and those that are forced upon it.
+
+ModelOpt forces by raising the block's `top_k` to all experts for one more forward, whose output it throws
+away. Where the block hands each expert the very rows it was given, in their order, the same statistics
+come from calling the experts one by one, without sorting, weighing or adding up; whether it does is seen
+on the first batch. The last product of an expert decides no statistic there and is left out.
+"""
+
+from collections.abc import Iterator, Set
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from proofcard.errors import Stop
+from proofcard.quantize.layerwise.stacked import Stack, stacks
+from proofcard.quantize.layerwise.structure import Block, Layer
+
+
+class Forced:
+    """The forced pass of one block. `whole` names the linears that take their expert's own input."""
+
+    def __init__(self, block: Block, modules: dict[str, Any], probe: "Probe") -> None:
+        self.block = block
+        self.whole = probe.whole(block)
+        self._modules = modules
+        self._last = probe.last(block)
+        self._direct: bool | None = None
+        self._stacks: list[tuple[list[str], Stack]] | None = None
+
+    def run(self, states: torch.Tensor, experts: tuple[str, ...]) -> None:
+        """Let `experts` see every row of `states`, the input of the block."""
+        with self._without_last():
+            if self._direct is None:
+                self._direct = self._through_block(states)
+            elif self._direct:
+                self._one_by_one(states.reshape(-1, states.shape[-1]), set(experts))
+            else:
+                self._through_block(states)
+
+    def _one_by_one(self, rows: torch.Tensor, experts: Set[str]) -> None:
+        """Call the experts themselves, the first products of a group of them at once where that is exact."""
+        if self._stacks is None:
+            self._stacks = stacks(self.block.experts, self.whole, self._modules)
+        left = dict.fromkeys(name for name in self.block.experts if name in experts)
+        for group, stack in self._stacks:
+            if left.keys() >= set(group) and stack.serves(rows):
+                with stack.answering(rows):
+                    for name in group:
+                        self._modules[name](rows)
+                        del left[name]
+        for name in left:
+            self._modules[name](rows)
+
+    def _through_block(self, states: torch.Tensor) -> bool:
+        """One forward with every expert chosen; whether each got all rows, once, in order."""
+        rows = states.reshape(-1, states.shape[-1])
+        same: dict[str, bool] = {}
+
+        def look(name: str, args: Any) -> None:
+            same[name] = name not in same and len(args) == 1 and torch.equal(args[0], rows)
+
+        owner = self._modules[self.block.top_k_owner]
+        natural = owner.top_k
+        with ExitStack() as stack:
+            for name in self.block.experts:
+                hook = self._modules[name].register_forward_pre_hook(
+                    lambda _, args, name=name: look(name, args)
+                )
+                stack.callback(hook.remove)
+            owner.top_k = len(self.block.experts)
+            try:
+                self._modules[self.block.name](states)
+            finally:
+                owner.top_k = natural
+        if same.keys() != set(self.block.experts):
+            raise Stop(f"{self.block.name} cannot be made to call all its experts: take coverage=natural")
+        return all(same.values())
+
+    @contextmanager
+    def _without_last(self) -> Iterator[None]:
+        chosen = [self._modules[name] for name in self._last]
+        for linear in chosen:
+            linear.forward = _Nothing(linear.out_features)
+        try:
+            yield
+        finally:
+            for linear in chosen:
+                del linear.forward
+
+
+class _Nothing:
+    """In the place of a product that nobody looks at: zeros of its shape, without memory."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows.new_zeros(()).expand(*rows.shape[:-1], self._width)
+
+
+class Probe:
+    """What two tokens through a layer tell: which linears share an input, and which come last.
+
+    ModelOpt's export does the same with a forward of two tokens, and gives linears that got one tensor one
+    amax, of inputs and of weights (`requantize_resmooth_fused_llm_layers`); what it finds for one expert it
+    applies to all.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+        self._linears = set(layer.linears)
+        self._calls: list[tuple[str, torch.Tensor]] = []
+
+    def see(self, name: str, values: torch.Tensor) -> None:
+        """Note that a linear or an expert got `values`; kept, so that no two tensors have one identity."""
+        self._calls.append((name, values))
+
+    def groups(self) -> list[tuple[str, ...]]:
+        """Linears that share an input, as full names; a linear by itself is in none."""
+        together: dict[int, list[str]] = {}
+        for name, values in self._calls:
+            if name in self._linears:
+                together.setdefault(id(values), []).append(name)
+        found = {tuple(names) for names in together.values() if len(names) > 1}
+        for names in sorted(found):
+            for block in self._layer.blocks:
+                home = _home(names[0], block)
+                if home is not None:
+                    for expert in block.experts:
+                        found.add(tuple(expert + name.removeprefix(home) for name in names))
+        return sorted(names for names in found if self._linears.issuperset(names))
+
+    def last(self, block: Block) -> set[str]:
+        """Of each expert, the linear that is called last."""
+        inside = self._inside(block)
+        return {expert + inside[-1][1] for expert in block.experts} if inside else set()
+
+    def whole(self, block: Block) -> set[str]:
+        """Of each expert, the linears whose input is the expert's own."""
+        inputs = {name: values for name, values in self._calls if name in block.experts}
+        local = {part for home, part, values in self._inside(block) if values is inputs.get(home)}
+        return {expert + part for expert in block.experts for part in local}
+
+    def _inside(self, block: Block) -> list[tuple[str, str, torch.Tensor]]:
+        """Expert, name within it and input of every call of a linear of an expert, in order."""
+        found = []
+        for name, values in self._calls:
+            home = _home(name, block)
+            if home is not None and name in self._linears:
+                found.append((home, name.removeprefix(home), values))
+        return found
+
+
+def _home(name: str, block: Block) -> str | None:
+    return next((expert for expert in block.experts if name.startswith(expert + ".")), None)

@@ -1,0 +1,94 @@
+"""The hidden states between two layers: always on disk, so that a run can go on, in memory when they fit.
+
+Two files take turns: layer n reads one and writes the other. Each batch has its place, so any rank finds
+any batch, and a run with another number of ranks can go on.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from proofcard.disk import force_to_disk
+from proofcard.errors import Stop
+
+
+class Hidden:
+    """Hidden states [samples, tokens, width] of every batch, before the layer that is calibrated."""
+
+    def __init__(
+        self, folder: Path, shapes: list[tuple[int, int]], width: int, dtype: torch.dtype, memory: int
+    ) -> None:
+        """`shapes` are samples and tokens of every batch, `memory` the bytes that may stay in memory."""
+        self._shapes = [(*shape, width) for shape in shapes]
+        self._dtype = dtype
+        sizes = [int(np.prod(shape)) * dtype.itemsize for shape in self._shapes]
+        self._starts = [int(start) for start in np.cumsum([0, *sizes])]
+        self.bytes = self._starts[-1]
+        self._paths = (folder / "hidden-0", folder / "hidden-1")
+        self._keep = 2 * self.bytes <= memory
+        self._now: dict[int, torch.Tensor] = {}
+        self._next: dict[int, torch.Tensor] = {}
+
+    def holds(self, layer: int) -> bool:
+        """Whether the file stands that what goes into `layer` is in, when the layer before is complete."""
+        path = self._paths[layer % 2]
+        return path.exists() and path.stat().st_size == self.bytes
+
+    def allocate(self) -> None:
+        """Take the room on disk for both files. Raises OSError when there is not enough."""
+        for path in self._paths:
+            if path.exists() and path.stat().st_size == self.bytes:
+                continue
+            with path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self.bytes)
+
+    def read(self, layer: int, batch: int) -> torch.Tensor:
+        """What goes into `layer`, on the CPU."""
+        if batch in self._now:
+            return self._now[batch]
+        made = torch.empty(self._shapes[batch], dtype=self._dtype)
+        with self._paths[layer % 2].open("rb", buffering=0) as file:
+            file.seek(self._starts[batch])
+            view = memoryview(_bytes(made))
+            while view and (got := file.readinto(view)):
+                view = view[got:]
+        if view:
+            raise Stop(f"{self._paths[layer % 2]} ends early: remove the folder it is in and start over")
+        return made
+
+    def write(self, layer: int, batch: int, states: torch.Tensor) -> None:
+        """What goes into `layer`, from any device."""
+        states = states.to("cpu").contiguous()
+        if tuple(states.shape) != self._shapes[batch] or states.dtype != self._dtype:
+            raise Stop(
+                f"layer {layer - 1} gives {states.dtype} {tuple(states.shape)}, not {self._dtype} "
+                f"{self._shapes[batch]}: take engine=modelopt"
+            )
+        if self._keep:
+            self._next[batch] = states
+        view = memoryview(_bytes(states))
+        handle = os.open(self._paths[layer % 2], os.O_WRONLY)
+        try:
+            at = self._starts[batch]
+            while view:
+                written = os.pwrite(handle, view, at)
+                view, at = view[written:], at + written
+        finally:
+            os.close(handle)
+
+    def turn(self, layer: int) -> None:
+        """All of `layer`'s input has been written: make it outlive a power cut."""
+        force_to_disk(self._paths[layer % 2])
+        self._now, self._next = self._next, {}
+
+    def remove(self) -> None:
+        """Give the room on disk back: the last layer is done."""
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+
+def _bytes(tensor: torch.Tensor) -> Any:
+    return tensor.view(-1).view(torch.uint8).numpy()

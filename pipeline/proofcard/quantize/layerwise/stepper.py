@@ -1,0 +1,123 @@
+"""Running one decoder layer as its own model runs it: the model's forward around it, the rest left out."""
+
+from typing import Any
+
+import torch
+
+from proofcard.calibration.batches import Batch
+from proofcard.checkpoint.source import Source
+from proofcard.quantize.layerwise.intake import Intake
+from proofcard.quantize.model import tensor
+
+
+class _Done(Exception):
+    """The layer has answered: what the model does after it is not needed."""
+
+
+class Stepper:
+    """A model on the meta device of which one layer at a time has weights.
+
+    The mask, the rotary embedding and whatever else the model hands to its layers come from the model's own
+    forward, which is entered with the layer's input in the place of embeddings and left after the layer.
+    """
+
+    def __init__(self, source: Source, bare: Any, prefix: str, device: torch.device) -> None:
+        """`bare` is `skeleton`'s model, `prefix` the full name of its list of layers."""
+        self.device = device
+        self._source, self._prefix = source, prefix
+        self._decoder = bare.get_decoder()
+        self._layers = self._decoder.layers
+        self.modules: dict[str, Any] = dict(bare.named_modules())
+        self._embedding = bare.get_input_embeddings()
+        self.embedding = next(n for n, module in self.modules.items() if module is self._embedding)
+        self._standing: int | None = None
+        self._intake = Intake(source, device) if device.type == "cuda" else None
+        outside = [module for name, module in self.modules.items() if not name.startswith(prefix + ".")]
+        for module in outside:
+            _move_buffers(module, device)
+
+    def read(self, index: int) -> dict[str, torch.Tensor]:
+        """The weights of a layer on the device, FP8 dequantized."""
+        start = f"{self._prefix}.{index}."
+        names = [name for name in self._source.weights() if name.startswith(start)]
+        if self._intake is not None:
+            return self._intake.read(names)
+        return {name: tensor(self._source, name) for name in names}
+
+    def stand(self, index: int, weights: dict[str, torch.Tensor]) -> None:
+        """Give layer `index` its weights; the layer that had some before has none now."""
+        self.clear()
+        layer = self._layers[index]
+        start = len(f"{self._prefix}.{index}.")
+        layer.load_state_dict({name[start:]: weight for name, weight in weights.items()}, assign=True)
+        for module in layer.modules():
+            _move_buffers(module, self.device)
+        layer.requires_grad_(False)
+        if index == 0:
+            words = tensor(self._source, f"{self.embedding}.weight").to(self.device)
+            self._embedding.load_state_dict({"weight": words}, assign=True)
+            self._embedding.requires_grad_(False)
+        self._decoder.layers = torch.nn.ModuleList([layer])
+        self._standing = index
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The standing layer's weights by their full names."""
+        start = f"{self._prefix}.{self._standing}."
+        return {start + name: weight for name, weight in self._decoder.layers[0].state_dict().items()}
+
+    def clear(self) -> None:
+        """Free the weights that stand, when all that was asked of them is done."""
+        if self._standing is not None:
+            if self._intake is not None:
+                # The next layer comes in on another stream.
+                torch.cuda.current_stream(self.device).synchronize()
+            for part in (self._layers[self._standing], self._embedding):
+                for module in part.modules():
+                    for name, parameter in module._parameters.items():
+                        if parameter is not None:
+                            empty = torch.empty_like(parameter, device="meta")
+                            module._parameters[name] = torch.nn.Parameter(empty, requires_grad=False)
+        self._standing = None
+
+    def run(self, states: torch.Tensor | None, batch: Batch, attention_mask: bool) -> torch.Tensor:
+        """The standing layer's output [samples, tokens, width]; `states` is its input, None for layer 0."""
+        layer = self._decoder.layers[0]
+        answer: list[torch.Tensor] = []
+
+        def enter(_: Any, args: Any, named: Any) -> Any:
+            if states is None:
+                return None
+            if "hidden_states" in named:
+                return args, named | {"hidden_states": on_device}
+            return (on_device, *args[1:]), named
+
+        def leave(_: Any, args: Any, output: Any) -> None:
+            answer.append(output[0] if isinstance(output, tuple) else output)
+            raise _Done
+
+        inputs: dict[str, Any] = {"use_cache": False}
+        if states is None:
+            inputs["input_ids"] = torch.from_numpy(batch.input_ids).to(self.device)
+        else:
+            on_device = states.to(self.device)
+            inputs["inputs_embeds"] = on_device
+        if attention_mask:
+            inputs["attention_mask"] = torch.from_numpy(batch.attention_mask).to(self.device)
+        hooks = [
+            layer.register_forward_pre_hook(enter, with_kwargs=True),
+            layer.register_forward_hook(leave),
+        ]
+        try:
+            self._decoder(**inputs)
+        except _Done:
+            pass
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return answer[0]
+
+
+def _move_buffers(module: Any, device: torch.device) -> None:
+    for name, buffer in module._buffers.items():
+        if buffer is not None and not buffer.is_meta:
+            module._buffers[name] = buffer.to(device)

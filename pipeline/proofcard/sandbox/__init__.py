@@ -1,0 +1,6 @@
+"""Where code that nobody has read runs: a process that the kernel keeps away from everything else."""
+
+from proofcard.sandbox.protections import Mode, announce
+from proofcard.sandbox.run import Ended, Limits, Result, Running, run, started
+
+__all__ = ["Ended", "Limits", "Mode", "Result", "Running", "announce", "run", "started"]

@@ -1,0 +1,133 @@
+"""A checkpoint in BF16, for engines that know no NVFP4: a sealed stage, made once for each checkpoint."""
+
+import os
+from collections.abc import Iterable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from proofcard import manifest, stage
+from proofcard.checkpoint.writer import Entry, Writer, layout
+from proofcard.digest import code_digest, file_table, readable_json
+from proofcard.errors import Stop, Usage
+from proofcard.files import copied, listed
+from proofcard.progress import Bar, console, shown
+from proofcard.serve import layouts
+
+NAME = "dequantize"
+_CODE = (
+    "serve/dequantized.py",
+    "serve/layouts.py",
+    "checkpoint/reading.py",
+    "checkpoint/shards.py",
+    "checkpoint/source.py",
+    "checkpoint/tensors.py",
+    "checkpoint/writer.py",
+    "nvfp4",
+)
+_COPIED = (".json", ".jinja", ".txt", ".model", ".py")
+_REPLACED = ("config.json", "hf_quant_config.json", "model.safetensors.index.json", manifest.NAME)
+
+
+def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
+    """The folder with `checkpoint` in BF16: itself if it is not quantized, else a sealed copy.
+
+    A weight is bf16(value(code) · (float32(weight_scale) · weight_scale_2)); FP8 ones are as `Source` reads
+    them. Input and KV scales are left out, everything else is as stored. `config` is its config.json.
+    Every byte of the checkpoint, and of a copy that is used again, is read and held to its digest.
+
+    Raises:
+        Usage: when its layout is not known, it is not what was sealed, or larger than this machine's memory.
+        Stop: when it, or the copy, is damaged.
+    """
+    weights = layouts.readable(checkpoint, config, len(os.sched_getaffinity(0)))
+    if weights is None:
+        held_to_seal(checkpoint)
+        return checkpoint
+    entries, bits = weights
+    check_memory(entries.values())
+    files = held_to_seal(checkpoint) or _read_files(checkpoint)
+    key = manifest.key_of(NAME, {}, {"checkpoint": files}, {"code": code_digest(*_CODE)})
+    final = work_dir / "dequantized" / f"{checkpoint.resolve().name}-{key[:12]}"
+    try:
+        if stage.find_sealed(final, key) is not None:
+            return final
+    except Stop:
+        raise Stop(f"{shown(final)} is damaged: remove it, it will be made again") from None
+
+    def make(partial: Path) -> dict[str, Any]:
+        console.print(f"{shown(checkpoint)} is dequantized to {shown(final)}", markup=False)
+        _write(entries, bits, partial)
+        (partial / "config.json").write_text(readable_json(plain(config)), encoding="utf-8")
+        for name in sorted(files):
+            if name.endswith(_COPIED) and "/" not in name and name not in _REPLACED:
+                copied(checkpoint / name, checkpoint, partial / name)
+        body = {
+            "stage": NAME,
+            "key": key,
+            "config": {},
+            "inputs": {"checkpoint": files},
+            "toolchain": {"code": code_digest(*_CODE)},
+            "seeds": {},
+            "platform": {},
+            "statistics": {"tensors": len(entries)},
+        }
+        return stage.seal(partial, final, body)
+
+    stage.once(final, key, make)
+    return final
+
+
+def held_to_seal(checkpoint: Path) -> dict[str, Any] | None:
+    """Size and sha256 of every file of a sealed checkpoint, each byte read now; None if it was never sealed.
+
+    Raises:
+        Usage: when a file is not what was sealed, or one was added that would be loaded.
+    """
+    if not (checkpoint / manifest.NAME).exists():
+        return None
+    try:
+        files: dict[str, Any] = stage.intact(checkpoint)["outputs"]["files"]
+    except Stop as stop:
+        raise Usage(str(stop)) from None
+    return files
+
+
+def check_memory(entries: Iterable[Entry]) -> None:
+    """Raises Usage when what would be loaded is more than the memory of this machine."""
+    needed, there = sum(entry.size for entry in entries), psutil.virtual_memory().total
+    if needed > there:
+        raise Usage(
+            f"in BF16 the checkpoint takes {needed / 1e9:.0f} GB of memory, this machine has "
+            f"{there / 1e9:.0f}: serve it on GPUs, with another profile of conf/serving"
+        )
+
+
+def _read_files(checkpoint: Path) -> dict[str, Any]:
+    """Size and sha256 of every file at the top, hidden ones left out."""
+    return file_table(checkpoint, listed(checkpoint))
+
+
+def plain(config: dict[str, Any]) -> dict[str, Any]:
+    """config.json without what it says of a quantization, also for its text model."""
+    kept = {name: value for name, value in config.items() if name != "quantization_config"}
+    if isinstance(inner := kept.get("text_config"), dict):
+        kept["text_config"] = {name: value for name, value in inner.items() if name != "quantization_config"}
+    return kept
+
+
+def _write(entries: dict[str, Entry], bits: layouts.Bits, target: Path) -> None:
+    """Shard after shard, one tensor in memory at a time."""
+    parameters = sum(prod(entry.shape) for entry in entries.values())
+    with Writer(target, layout(list(entries.values()), parameters)) as writer:
+        writer.allocate()
+        with Bar("dequantizing", len(entries), "tensors") as bar:
+            for name in entries:
+                try:
+                    writer.write(name, bits(name))
+                except ValueError as error:
+                    raise Stop(f"{name} cannot be read: {error}; see verify") from None
+                bar.advance()
+        writer.sync()

@@ -1,0 +1,176 @@
+"""What an engine really does, read from it once it runs, beside what it was asked.
+
+SGLang tells its resolved arguments at /server_info, vLLM in its log. Neither says that it loaded KV scales,
+only that it did not, each in its own way; SGLang warns of "scaling factors of 1.0" even when it has.
+"""
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from proofcard.checkpoint.tensors import read_folder
+from proofcard.config.serving import Serving
+from proofcard.digest import readable_json
+from proofcard.progress import console
+from proofcard.reports import Section
+from proofcard.screen import quoted
+from proofcard.serve import client
+from proofcard.serve.endpoint import Endpoint
+from proofcard.serve.logs import both_ends
+from proofcard.tracking import Tracker
+
+# What is looked for in a log, and in the engine's sources by tests/serve/test_effective.py.
+SGLANG_POOL = r"KV Cache is allocated\. dtype: torch\.(\w+), #tokens: (\d+)"
+SGLANG_LOST = r"\.[kv]_scale is not loaded"
+VLLM_ATTENTION = r"Using (?:AttentionBackendEnum\.)?(\w+) (?:attention backend out of|backend\.)"
+VLLM_EXPERTS = r"Using '([^']+)' NvFp4 MoE backend"
+VLLM_TOKENS = r"GPU KV cache size: ([\d,]+) tokens"
+VLLM_UNSCALED = r"Using KV cache scaling factor 1\.0 for fp8_e4m3"
+VLLM_CONFIG = r"Initializing a V1 LLM engine \(v(\S+)\) with config: (.*)"
+
+_SGLANG_FIELDS = {
+    "tp": "tp_size",
+    "tensor_parallel_size": "tp_size",
+    "ep": "ep_size",
+    "expert_parallel_size": "ep_size",
+    "fp4_gemm_backend": "fp4_gemm_runner_backend",
+}
+_SGLANG_TOLD = ("attention_backend", "kv_cache_dtype", "moe_runner_backend", "sampling_backend")
+_VLLM_FIELDS = {
+    "kv_cache_dtype": "kv_cache_dtype",
+    "max_model_len": "max_seq_len",
+    "quantization": "quantization",
+    "tensor_parallel_size": "tensor_parallel_size",
+}
+_FUSION = "enable_flashinfer_allreduce_fusion"  # deprecated: SGLang makes another field of it, and drops it
+_ALIKE = {"bfloat16": "bf16", "float8_e4m3fn": "fp8_e4m3", "fp8": "fp8_e4m3", "float8_e5m2": "fp8_e5m2"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting; `effective` is None where the engine does not tell."""
+
+    name: str
+    asked: str | None
+    effective: str | None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the engine does something else than it was asked."""
+        if self.asked in (None, "auto") or self.effective is None:
+            return False
+        return _plain(str(self.asked)) != _plain(self.effective)
+
+
+def settings(serving: Serving, endpoint: Endpoint, checkpoint: Path) -> list[Setting]:
+    """What the running engine does. Nothing for transformers, which changes nothing by itself."""
+    if serving.engine == "transformers":
+        return []
+    scales = any(name.endswith(".k_scale") for name in read_folder(checkpoint))
+    log = both_ends(endpoint.log)
+    if serving.engine == "vllm":
+        return vllm(serving, log, scales)
+    try:
+        info = client.look(endpoint.url.removesuffix("/v1") + "/server_info", endpoint.api_key)
+    except client.NoAnswer as error:
+        console.print(f"SGLang does not tell its settings: {error}", soft_wrap=True)
+        info = {}
+    return sglang(serving, info, log, scales)
+
+
+def sglang(serving: Serving, info: dict[str, Any], log: str, scales: bool) -> list[Setting]:
+    """The profile's flags and the backends beside SGLang's /server_info and log."""
+    states = info.get("internal_states")
+    first = states[0] if isinstance(states, list) and states else None
+    state: dict[str, Any] = first if isinstance(first, dict) else {}
+    asked = {_field(name, _SGLANG_FIELDS): value for name, value in serving.flags.items()}
+    if asked.pop(_FUSION, False):
+        asked["flashinfer_allreduce_fusion_backend"] = "auto"
+    names = [*asked, *(name for name in _SGLANG_TOLD if name not in asked)]
+    told = info | state  # a scheduler's own values are the later ones
+    found = [Setting(name, _text(asked.get(name)), _text(told.get(name))) for name in names]
+    pool = re.findall(SGLANG_POOL, log)
+    tokens = info.get("max_total_num_tokens") or (pool[-1][1] if pool else None)
+    running = state.get("effective_max_running_requests_per_dp")
+    dtype = None if asked.get("kv_cache_dtype") in (None, "auto") else str(asked["kv_cache_dtype"])
+    found += [
+        Setting("KV cache in memory", dtype, _ALIKE.get(pool[-1][0], pool[-1][0]) if pool else None),
+        Setting("KV cache tokens", None, _text(tokens)),
+        Setting("requests at once", _text(asked.get("max_running_requests")), _text(running)),
+    ]
+    return found + _scales(_value(found, "kv_cache_dtype"), scales, re.search(SGLANG_LOST, log) is not None)
+
+
+def vllm(serving: Serving, log: str, scales: bool) -> list[Setting]:
+    """The profile's flags and the backends beside what vLLM logged."""
+    config = re.search(VLLM_CONFIG, log)
+    told = dict(re.findall(r"\b(\w++)=([^\s,]+)", config.group(2))) if config else {}
+    found = []
+    for name, value in serving.flags.items():
+        field = _VLLM_FIELDS.get(name.replace("-", "_"))
+        if field is not None:
+            found.append(Setting(field, _text(value), told.get(field)))
+    flags = {name.replace("-", "_"): value for name, value in serving.flags.items()}
+    for name, flag, pattern in (
+        ("attention backend", "attention_backend", VLLM_ATTENTION),
+        ("experts", "moe_backend", VLLM_EXPERTS),
+        ("KV cache tokens", "", VLLM_TOKENS),
+    ):
+        line = re.search(pattern, log)
+        found.append(Setting(name, _text(flags.get(flag)), line.group(1).replace(",", "") if line else None))
+    dtype = _value(found, "kv_cache_dtype")
+    return found + _scales(dtype, scales, re.search(VLLM_UNSCALED, log) is not None)
+
+
+def _scales(dtype: str | None, held: bool, lost: bool) -> list[Setting]:
+    """KV scales, where the cache is in FP8."""
+    if dtype is None or not dtype.startswith("fp8"):
+        return []
+    if not held:
+        return [Setting("KV scales", None, "1.0, the checkpoint has none")]
+    return [Setting("KV scales", "the checkpoint's", "1.0, not loaded" if lost else "the checkpoint's")]
+
+
+def tell(found: list[Setting], tracker: Tracker) -> Section:
+    """Warn of every difference, track all settings, and return them as a table."""
+    for setting in found:
+        if setting.differs:
+            console.print(
+                f"warning: {setting.name}={setting.asked} was asked and {setting.effective} is what runs",
+                soft_wrap=True,
+            )  # fmt: skip
+    tracker.params({"effective": {_key(s.name): s.effective for s in found if s.effective is not None}})
+    tracker.metrics({"serve/settings_that_differ": float(sum(setting.differs for setting in found))})
+    rows = [[s.name, s.asked or "", s.effective or "?", "differs" if s.differs else ""] for s in found]
+    told = [asdict(setting) | {"differs": setting.differs} for setting in found]
+    tracker.text(readable_json(told), "serve/effective.json")
+    differing = sum(setting.differs for setting in found)
+    said = f"{differing} of {len(found)} settings are not what was asked." if differing else "As asked."
+    return Section("what runs", said, ["setting", "asked", "effective", ""], rows)
+
+
+def _field(flag: str, fields: dict[str, str]) -> str:
+    name = flag.replace("-", "_")
+    return fields.get(name, name)
+
+
+def _value(found: list[Setting], name: str) -> str | None:
+    return next((setting.effective or setting.asked for setting in found if setting.name == name), None)
+
+
+def _text(value: Any) -> str | None:
+    """A value as a line of text; lists and objects, which no setting of ours is, by their beginning."""
+    return None if value is None else quoted(str(value), 2000)
+
+
+def _key(name: str) -> str:
+    return name.replace(" ", "_")
+
+
+def _plain(value: str) -> str:
+    """A value as it compares: numbers as numbers, one name for one dtype."""
+    try:
+        return str(float(value))
+    except ValueError:
+        return _ALIKE.get(value.lower(), value.lower())

@@ -1,0 +1,86 @@
+"""From a serving profile to the command line that starts its engine."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from proofcard.config.serving import Flag, Serving
+from proofcard.environments import Extra, program
+from proofcard.serve import keyed
+
+EXTRA: dict[str, Extra] = {"sglang": "serve", "vllm": "vllm"}  # whose environment an engine runs in
+_MODULE = {"sglang": "sglang.launch_server", "vllm": "vllm.entrypoints.openai.api_server"}
+_MODEL = {"sglang": "model-path", "vllm": "model"}
+_CLOSED = {  # nothing is fetched, and nothing in the working folder is imported
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PYTHONSAFEPATH": "1",
+}
+_QUIET = {  # nobody is told
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What is executed, and the variables that are set beside those of this process."""
+
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+
+
+def launch(serving: Serving, model: Path, port: int) -> Launch:
+    """The command line of an engine that loads the folder `model` and listens on `port`.
+
+    No secret is in it: a key is read by the engine's process from `serving.api_key_file`.
+
+    Raises:
+        Usage: when the engine's environment is not installed.
+    """
+    if serving.engine == "transformers":
+        return _transformers(serving, model, port)
+    python, module = program(EXTRA[serving.engine], "python"), _MODULE[serving.engine]
+    if serving.api_key_file is None:
+        start = [str(python), "-m", module]
+    else:
+        start = [str(python), "-P", keyed.__file__, str(serving.api_key_file.absolute()), module]
+    variables = _CLOSED | _QUIET | _modules(model) | serving.environment
+    return Launch((*start, *arguments(serving, model, port)), variables)
+
+
+def served_name(serving: Serving, model: Path) -> str:
+    """The name that clients give the model: the profile's, or its folder's."""
+    return serving.served_model_name or model.resolve().name
+
+
+def arguments(serving: Serving, model: Path, port: int) -> list[str]:
+    """What SGLang or vLLM is told: model and name first, as on the card, then the profile's flags."""
+    name = served_name(serving, model)
+    first: dict[str, Flag] = {_MODEL[serving.engine]: str(model.absolute()), "served-model-name": name}
+    return options(first | serving.flags | {"host": serving.host, "port": port})
+
+
+def _transformers(serving: Serving, model: Path, port: int) -> Launch:
+    first = ("-m", "proofcard.serve.transformers_server")
+    told = (f"--force-model={model.absolute()}", f"--served-model-name={served_name(serving, model)}")
+    rest = options(serving.flags | {"host": serving.host, "port": port})
+    variables = _CLOSED | _modules(model) | {"CUDA_VISIBLE_DEVICES": ""} | serving.environment
+    return Launch((sys.executable, *first, *told, *rest), variables)
+
+
+def _modules(model: Path) -> dict[str, str]:
+    """Where transformers keeps its own copy of a model's code: in a fresh folder without other code."""
+    return {"HF_MODULES_CACHE": str(model.absolute().parent / "modules")}
+
+
+def options(flags: dict[str, Flag]) -> list[str]:
+    """`--name value` for each flag in order; a true one stands alone, a false or null one is left out."""
+    words: list[str] = []
+    for name, value in flags.items():
+        if value is True:
+            words.append(f"--{name}")
+        elif value is not None and value is not False:
+            words += [f"--{name}", str(value)]
+    return words

@@ -1,0 +1,42 @@
+"""`transformers serve`, with the classes that a checkpoint brings made known to it, and the model's name.
+
+    python -m proofcard.serve.transformers_server --force-model=DIR --served-model-name=NAME OPTION…
+
+transformers 4.57.6 looks a model's class up among its own, also with --trust-remote-code, so a checkpoint
+with code of its own (MiniMax-M2) ends in an AttributeError. Its digests were checked before this starts.
+And its /v1/models lists a dozen models that it does not serve, never the one it was forced to.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    """Make the class and the name known, then hand over."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    for option in ("--force-model", "--served-model-name"):
+        parser.add_argument(option, required=True)
+    told, rest = parser.parse_known_args()
+    model, name = told.force_model, told.served_model_name
+    config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+    reference = config.get("auto_map", {}).get("AutoModelForCausalLM")
+    from transformers.commands import serving, transformers_cli
+
+    if "--trust-remote-code" in sys.argv and reference:
+        from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+        found: Any = get_class_from_dynamic_module(reference, model)
+        # Importing the command line makes a second module `transformers`: the server looks into its own.
+        setattr(serving.transformers, found.__name__, found)
+        serving.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[found.config_class.model_type] = found.__name__
+    server: Any = serving.ServeCommand
+    server.get_gen_models = lambda self: [{"id": name, "object": "model", "owned_by": "local"}]
+    sys.argv = ["transformers", "serve", f"--force-model={model}", *rest]
+    transformers_cli.main()
+
+
+if __name__ == "__main__":
+    main()

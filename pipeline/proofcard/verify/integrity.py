@@ -1,0 +1,242 @@
+"""Level `integrity`: what stands in the folder is what was sealed; nothing is missing, nothing is extra.
+
+Every file is read once; its digest and those of its tensors are taken from the same bytes.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from proofcard import manifest
+from proofcard.checkpoint.shards import weight_files
+from proofcard.checkpoint.tensors import Tensor, digests, read_header
+from proofcard.digest import all_files, sha256_file
+from proofcard.errors import Stop, one_line
+from proofcard.files import Refused, Unreadable, located
+from proofcard.progress import Bar
+from proofcard.verify.inventory import natural
+from proofcard.verify.report import Finding, Level
+
+_MIB = 1 << 20
+
+Files = dict[str, dict[str, Any]]
+
+
+class Seal:
+    """The manifest of a folder, or why there is none to go by."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read and judge `manifest.json`; raises nothing."""
+        self.body: dict[str, Any] | None = None
+        self.finding: Finding | None = None
+        self.unchecked: str | None = None
+        self.sha256: str | None = None
+        try:
+            self.body = manifest.read(folder)
+            self.sha256 = sha256_file(folder / manifest.NAME, folder)
+        except manifest.NeverSealed:
+            self.unchecked = f"it was never sealed: there is no {manifest.NAME}"
+        except Unreadable as error:
+            self.unchecked = f"{manifest.NAME}: {one_line(error, checkpoint=folder)}"
+        except Stop as error:
+            self._refuse(one_line(error, checkpoint=folder))
+
+    def _refuse(self, why: str) -> None:
+        self.finding = Finding("mismatched", why, file=manifest.NAME)
+
+    def identity(self) -> dict[str, Any] | None:
+        """What the report says of it."""
+        return None if self.body is None else {"key": self.body["key"], "sha256": self.sha256}
+
+
+def check(folder: Path, seal: Seal, threads: int) -> Level:
+    """Hold every file and tensor of `folder` to the manifest."""
+    level = Level("integrity")
+    if seal.body is None:
+        level.unchecked += [seal.unchecked] if seal.unchecked else []
+        level.add(*([seal.finding] if seal.finding else []))
+        return level
+    sealed: Files = seal.body["outputs"]["files"]
+    tensors: Files = seal.body["outputs"]["tensors"]
+    standing = {name: folder / name for name in _standing(folder)}
+    found = [*_names(sealed, standing), *_homeless(tensors, sealed)]
+    sizes: dict[str, int] = {}
+    for name in sorted(sealed.keys() & standing.keys()):
+        try:
+            sizes[name] = located(standing[name], folder).stat().st_size
+        except Refused as error:
+            found.append(Finding("missing", one_line(error, checkpoint=folder), file=name))
+        except (Unreadable, OSError) as error:
+            level.unchecked.append(f"{name}: {one_line(error, checkpoint=folder)}")
+    expected: dict[str, Files] = {name: {} for name in sealed}
+    for name, said in tensors.items():
+        expected.setdefault(said["file"], {})[name] = said
+
+    counted = _counted(folder)
+    with Bar("integrity", -(-sum(sizes.values()) // _MIB), "MiB") as bar:
+        progress = _Progress(bar)
+
+        def compare(name: str) -> list[Finding] | str:
+            try:
+                return list(
+                    _compare(name, folder, sealed[name], expected[name], name in counted, progress.add)
+                )
+            except (Unreadable, OSError) as error:
+                return f"{name}: {one_line(error, checkpoint=folder)}"
+
+        pool = ThreadPoolExecutor(threads)
+        try:
+            for outcome in pool.map(compare, sizes):
+                if isinstance(outcome, str):
+                    level.unchecked.append(outcome)
+                else:
+                    found += outcome
+        finally:
+            progress.stopped = True  # an interrupt must not wait for the rest of a shard
+            pool.shutdown(cancel_futures=True)
+        progress.finish()
+    level.add(*sorted(found, key=lambda f: (natural(f.file or ""), natural(f.tensor or ""))))
+    level.counts.update(files=len(sizes), tensors=len(tensors), bytes=sum(sizes.values()))
+    return level
+
+
+def _counted(folder: Path) -> set[str]:
+    """Names of the safetensors files whose tensors a manifest lists: all of them, if that cannot be told."""
+    try:
+        return {path.name for path in weight_files(folder)}
+    except Stop:
+        return {path.name for path in folder.glob("*.safetensors")}
+
+
+def _names(sealed: Files, standing: dict[str, Path]) -> Iterator[Finding]:
+    for name in sorted(sealed.keys() - standing.keys()):
+        yield Finding("missing", "it was sealed and is not there", file=name)
+    for name in sorted(standing.keys() - sealed.keys()):
+        what = "link" if standing[name].is_symlink() else "folder" if name.endswith("/") else "file"
+        yield Finding("extra", f"a {what} that was not sealed", file=name)
+
+
+def _homeless(tensors: Files, sealed: Files) -> Iterator[Finding]:
+    """A seal is only a digest: whoever makes one anew can list tensors in files that it does not list."""
+    for name in sorted(name for name, said in tensors.items() if said["file"] not in sealed):
+        yield Finding(
+            "missing", f"sealed in {tensors[name]['file']}, which was not sealed itself", tensor=name
+        )
+
+
+def _standing(folder: Path) -> Iterator[str]:
+    """Relative names of what stands there: files, links, and, with a final slash, folders that hold none.
+
+    A link under a sealed name is followed inside the folder and to the blobs of the Hugging Face cache: what
+    counts is the bytes that a server would read.
+    """
+    files = [path.relative_to(folder) for path in all_files(folder)]
+    inner = {parent for path in files for parent in path.parents}
+    for path in files:
+        if path.as_posix() != manifest.NAME:
+            yield path.as_posix()
+    for path in folder.rglob("*"):
+        if path.is_dir() and not path.is_symlink() and path.relative_to(folder) not in inner:
+            yield f"{path.relative_to(folder).as_posix()}/"
+
+
+def _compare(
+    name: str,
+    folder: Path,
+    sealed: dict[str, Any],
+    expected: Files,
+    counted: bool,
+    tick: Callable[[int], None],
+) -> Iterator[Finding]:
+    """Differences of one file: by tensor where its header counts and allows it, else of the file.
+
+    Of a file of another size only tensors of the sealed size are read: a hole of terabytes costs nothing.
+    """
+    path = folder / name
+    size = located(path, folder).stat().st_size
+    tensors: dict[str, Tensor] = {}
+    broken = None
+    if counted:
+        try:
+            tensors = read_header(path)
+        except Unreadable:
+            raise
+        except Stop as error:
+            broken = one_line(error, checkpoint=folder)
+    if size == sealed["size"]:
+        digest, inside = digests(path, list(tensors.values()), tick, folder)
+    else:
+        digest, inside = "", _digests_of_alike(tensors, expected)
+    same = digest == sealed["sha256"] and size == sealed["size"]
+    if broken is not None and not same:
+        yield Finding("mismatched", f"its header cannot be read: {broken}", file=name)
+        return
+    by_tensor = list(_compare_tensors(name, tensors, inside, expected)) if broken is None else []
+    yield from by_tensor
+    if same or by_tensor:
+        return
+    if size != sealed["size"]:
+        message = f"it has {size} bytes, sealed were {sealed['size']}"
+    elif tensors:
+        end = min(tensor.start for tensor in tensors.values())
+        message = f"bytes 0 to {end - 1}, its header, differ; every tensor in it is what was sealed"
+    else:
+        message = f"its content differs: sha256 {digest}, sealed was {sealed['sha256']}"
+    yield Finding("mismatched", message, file=name, expected=sealed["sha256"], found=digest or None)
+
+
+def _digests_of_alike(tensors: dict[str, Tensor], sealed: Files) -> dict[str, str]:
+    """Hex sha256 of the tensors that have their sealed dtype and shape."""
+    return {name: tensor.sha256() for name, tensor in tensors.items() if _alike(tensor, sealed.get(name))}
+
+
+def _alike(tensor: Tensor, said: dict[str, Any] | None) -> bool:
+    return said is not None and [tensor.dtype, list(tensor.shape)] == [said["dtype"], said["shape"]]
+
+
+def _compare_tensors(
+    file: str, tensors: dict[str, Tensor], digests: dict[str, str], sealed: Files
+) -> Iterator[Finding]:
+    for name in sorted(sealed.keys() - tensors.keys()):
+        yield Finding("missing", f"it was sealed in {file} and is not there", file=file, tensor=name)
+    for name in sorted(tensors.keys() - sealed.keys()):
+        yield Finding("extra", f"{file} holds it, and it was not sealed there", file=file, tensor=name)
+    for name in sorted(sealed.keys() & tensors.keys()):
+        tensor, said = tensors[name], sealed[name]
+        if not _alike(tensor, said):
+            expected, found = f"{said['dtype']} {said['shape']}", f"{tensor.dtype} {list(tensor.shape)}"
+            message = f"it is {found}, sealed was {expected}"
+        elif digests[name] != said["sha256"]:
+            expected, found = said["sha256"], digests[name]
+            last = tensor.start + tensor.size - 1
+            message = f"it differs, somewhere in bytes {tensor.start} to {last} of {file}"
+        else:
+            continue
+        yield Finding("mismatched", message, file=file, tensor=name, expected=expected, found=found)
+
+
+class _Progress:
+    """Bytes from many threads to whole MiB on one bar."""
+
+    def __init__(self, bar: Bar) -> None:
+        self.stopped = False
+        self._bar, self._bytes, self._shown, self._lock = bar, 0, 0, threading.Lock()
+
+    def add(self, count: int) -> None:
+        """Count bytes; raises when the work was given up."""
+        if self.stopped:
+            raise InterruptedError("given up")
+        with self._lock:
+            self._bytes += count
+            self._show(self._bytes // _MIB)
+
+    def finish(self) -> None:
+        """The last, incomplete MiB."""
+        self._show(-(-self._bytes // _MIB))
+
+    def _show(self, mib: int) -> None:
+        if mib > self._shown:
+            self._bar.advance(mib - self._shown)
+            self._shown = mib

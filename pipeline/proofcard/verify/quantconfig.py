@@ -1,0 +1,295 @@
+"""What a checkpoint says about its own quantization, held to itself and to the tensors.
+
+ModelOpt writes it twice: `hf_quant_config.json` in its own form, and config.json's `quantization_config`
+in a form that engines read. Either alone is enough; where both stand they must agree. Other spellings that
+engines read are understood: nested below `quantization`, flat without config_groups, in any letter case.
+"""
+
+import fnmatch
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from proofcard import json_files
+from proofcard.checkpoint.ties import Ties
+from proofcard.errors import Stop, one_line
+from proofcard.files import Unreadable
+from proofcard.verify.inventory import Inventory
+from proofcard.verify.report import Finding
+from proofcard.verify.settings import text
+
+MODEL, QUANT = "config.json", "hf_quant_config.json"
+_MOST_MATCHES = 100_000_000  # of patterns with modules; Kimi K2 takes 20 million
+_PREDICTION = re.compile(r"(^|[.*])(mtp|nextn|eh_proj|enorm|hnorm|shared_head)")
+METHODS = {"modelopt", "modelopt_fp4", "modelopt_nvfp4"}
+CACHES = (None, "FP8")
+"""What a KV cache may be quantized to here."""
+
+_PART = {"num_bits": 4, "type": "float", "group_size": 16, "dynamic": False}  # of weights and of inputs
+_CACHE_PART = {"num_bits": 8, "type": "float", "dynamic": False}
+# What a part may name besides, and the values that change nothing of NVFP4 as it is checked here.
+_SILENT: dict[str, Any] = {
+    "strategy": (None, "tensor", "tensor_group"), "symmetric": (None, True), "actorder": (None,),
+    "block_structure": (None,), "observer": ..., "observer_kwargs": ..., "zp_dtype": (None,),
+    "scale_dtype": (None, "torch.float8_e4m3fn", "float8_e4m3fn"),
+}  # fmt: skip
+_GROUP = {"weights", "input_activations", "output_activations", "targets", "format"}
+_INNER = {
+    "config_groups", "ignore", "exclude_modules", "quant_algo", "producer", "quant_method", "kv_cache_scheme",
+    "kv_cache_quant_algo", "group_size", "quantization", "has_zero_point", "pre_quant_scale", "format",
+    "quantization_status", "version",
+}  # fmt: skip
+_OUTER_KEYS = {"kv_cache_quant_algo": "kv_cache", "exclude_modules": "excluded modules"}
+_OUTER = {
+    "quant_algo",
+    "kv_cache_quant_algo",
+    "group_size",
+    "exclude_modules",
+    "has_zero_point",
+    "pre_quant_scale",
+}
+
+
+@dataclass
+class Said:
+    """The two files' content, and what is wrong with them as files. `algorithm` None: neither says any.
+
+    `unknown`: keys and values that no rule here covers.
+    """
+
+    config: dict[str, Any] = field(default_factory=dict)
+    algorithm: Any = None
+    cache: Any = None
+    group_size: Any = None
+    patterns: list[str] = field(default_factory=list)
+    file: str = MODEL  # which of the two the values above are from
+    method: Any = None
+    findings: list[Finding] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+
+def read(folder: Path) -> Said:
+    """Both files; raises Unreadable when one is there and cannot be read."""
+    said = Said()
+    config, quant = (_json(folder, name, said.findings) for name in (MODEL, QUANT))
+    said.config = config or {}
+    if config is None and not said.findings:
+        said.findings.append(Finding("missing", "every checkpoint has one", file=MODEL))
+    for place, content, key in ((MODEL, said.config, "quantization_config"), (QUANT, quant, "quantization")):
+        if content is not None and not isinstance(content.get(key, {}), dict):
+            why = f"{key} is {text(content[key])}, which says nothing of a quantization"
+            said.findings.append(Finding("mismatched", why, file=place))
+    inner = _flat(_dict(said.config, "quantization_config"))
+    ours = _inner_form(inner)
+    if quant is not None:
+        theirs = _outer_form(quant)
+        said.file = QUANT
+        if inner.keys() - {"quant_method", "producer"}:
+            said.findings += _disagreements(ours, theirs)
+        # What only config.json says counts too: engines read either.
+        named = {_OUTER_KEYS.get(key, key) for key in (*_dict(quant, "quantization"), *quant)}
+        ours = {key: theirs[key] if key in named else ours[key] for key in ours}
+        _strangers(_dict(quant, "quantization"), _OUTER, QUANT, said)
+    said.method = _lower(inner.get("quant_method", "modelopt" if quant is not None else None))
+    said.algorithm, said.cache, said.group_size = ours["quant_algo"], ours["kv_cache"], ours["group_size"]
+    if said.algorithm == "NVFP4" and said.method in METHODS:
+        _strangers(inner, _INNER, MODEL, said)
+        said.findings += _parts(inner, said)
+        if said.cache not in CACHES:
+            said.unknown.append(f"the KV cache is {text(said.cache)}: only FP8 is known")
+    patterns = ours["excluded modules"]
+    if isinstance(patterns, list) and all(isinstance(pattern, str) for pattern in patterns):
+        said.patterns = patterns
+    elif patterns is not None:
+        said.findings.append(
+            Finding("mismatched", "its excluded modules are no list of names", file=said.file)
+        )
+    return said
+
+
+def other_layout(said: Said) -> str | None:
+    """Why the tensors cannot be judged: the files say that they are not ModelOpt's NVFP4."""
+    if said.algorithm == "NVFP4" and said.method in METHODS:
+        return None
+    what = f"quant_algo {said.algorithm!r}, quant_method {said.method!r}"
+    return f"only ModelOpt's NVFP4 layout is known; this says {what}"
+
+
+def _strangers(part: dict[str, Any], known: set[str], file: str, said: Said) -> None:
+    """Keys that may mean another quantization; one that says nothing (null, false, empty) does not."""
+    for key in sorted(part.keys() - known):
+        if part[key] not in (None, False, [], {}):
+            said.unknown.append(f"{file}: {key} = {text(part[key])} of the quantization is not understood")
+    for key in ("has_zero_point", "pre_quant_scale"):
+        if part.get(key) not in (None, False):
+            said.unknown.append(f"{file}: {key} = {text(part[key])} is of another layout")
+
+
+def _parts(inner: dict[str, Any], said: Said) -> Iterator[Finding]:
+    """config_groups: what NVFP4 of ModelOpt says of weights and inputs, and nothing else."""
+    groups = inner.get("config_groups")
+    if groups is None:
+        return
+    if not isinstance(groups, dict) or not groups:
+        yield Finding("mismatched", f"config_groups is {text(groups)}: it names no group", file=MODEL)
+        return
+    for name, group in groups.items():
+        if not isinstance(group, dict):
+            yield Finding("mismatched", f"{name} of config_groups is {text(group)}", file=MODEL)
+            continue
+        for key in sorted(group.keys() - _GROUP):
+            said.unknown.append(f"{MODEL}: {key} = {text(group[key])} of {name} is not understood")
+        if group.get("output_activations") is not None:
+            said.unknown.append(f"{MODEL}: output_activations of {name} is not understood")
+        if group.get("targets") != ["Linear"]:
+            message = f"targets of {name} is {text(group.get('targets'))}; every quantized module is a Linear"
+            yield Finding("mismatched", message, file=MODEL)
+        for part in ("weights", "input_activations"):
+            yield from _part(f"{part} of {name}", group.get(part), _PART, said)
+
+
+def _part(where: str, part: Any, wanted: dict[str, Any], said: Said) -> Iterator[Finding]:
+    if not isinstance(part, dict):
+        yield Finding("mismatched", f"{where} is {text(part)}; NVFP4 quantizes both", file=MODEL)
+        return
+    for key, value in wanted.items():
+        have = part.get(key)
+        if isinstance(have, bool) != isinstance(value, bool) or have != value:
+            message = f"{key} of {where} is {text(have)}; NVFP4's is {text(value)}"
+            yield Finding("mismatched", message, file=MODEL, expected=text(value), found=text(have))
+    for key in sorted(part.keys() - wanted.keys()):
+        if key not in _SILENT or (_SILENT[key] is not ... and part[key] not in _SILENT[key]):
+            said.unknown.append(f"{MODEL}: {key} = {text(part[key])} of {where} is not understood")
+
+
+def _json(folder: Path, name: str, findings: list[Finding]) -> dict[str, Any] | None:
+    try:
+        return json_files.read(folder / name, folder, infinite=True, shown="it")
+    except FileNotFoundError:
+        return None
+    except Unreadable:
+        raise
+    except Stop as error:
+        findings.append(Finding("mismatched", one_line(error, checkpoint=folder), file=name))
+        return None
+
+
+def _dict(content: Any, key: str) -> dict[str, Any]:
+    inner = content.get(key) if isinstance(content, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def _flat(inner: dict[str, Any]) -> dict[str, Any]:
+    """`quantization_config` with what it nests below `quantization` lifted to its top."""
+    nested = inner.get("quantization")
+    if not isinstance(nested, dict):
+        return inner
+    return {key: value for key, value in inner.items() if key != "quantization"} | nested
+
+
+def _outer_form(quant: dict[str, Any]) -> dict[str, Any]:
+    inner = _dict(quant, "quantization")
+    return {
+        "quant_algo": _upper(inner.get("quant_algo")),
+        "kv_cache": _upper(inner.get("kv_cache_quant_algo")),
+        "group_size": inner.get("group_size"),
+        "excluded modules": inner.get("exclude_modules") or [],
+        "producer": quant.get("producer"),
+    }
+
+
+def _inner_form(inner: dict[str, Any]) -> dict[str, Any]:
+    groups = _dict(inner, "config_groups")
+    parts = [_dict(group, part) for group in groups.values() for part in ("weights", "input_activations")]
+    sizes = [part["group_size"] for part in parts if "group_size" in part]
+    sizes += [inner["group_size"]] if "group_size" in inner else []
+    algorithm = _upper(inner.get("quant_algo"))
+    if algorithm is None and _lower(inner.get("quant_method")) in METHODS - {"modelopt"}:
+        algorithm = "NVFP4"  # the method's name says it
+    return {
+        "quant_algo": algorithm,
+        "kv_cache": _cache_of(inner),
+        "group_size": sizes[0] if sizes and all(size == sizes[0] for size in sizes) else sizes or None,
+        "excluded modules": inner.get("ignore") or inner.get("exclude_modules") or [],
+        "producer": inner.get("producer"),
+    }
+
+
+def _cache_of(inner: dict[str, Any]) -> Any:
+    scheme = inner.get("kv_cache_scheme")
+    if isinstance(scheme, dict):
+        silent = all(
+            key in _CACHE_PART or (key in _SILENT and (_SILENT[key] is ... or value in _SILENT[key]))
+            or value is None
+            for key, value in scheme.items()
+        )  # fmt: skip
+        fp8 = all(_equal(scheme.get(key), value) for key, value in _CACHE_PART.items())
+        return "FP8" if fp8 and silent else scheme
+    return _upper(inner.get("kv_cache_quant_algo")) if scheme is None else _upper(scheme)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def _upper(name: Any) -> Any:
+    return name.upper() if isinstance(name, str) else name
+
+
+def _lower(name: Any) -> Any:
+    return name.lower() if isinstance(name, str) else name
+
+
+def _disagreements(inner: dict[str, Any], outer: dict[str, Any]) -> Iterator[Finding]:
+    """What both say, and say differently. A producer or a group size that one leaves out is no matter."""
+    for what in sorted(inner):
+        if what in ("producer", "group_size") and None in (inner[what], outer[what]):
+            continue
+        have, want = inner[what], outer[what]
+        if what == "excluded modules" and isinstance(have, list) and isinstance(want, list):
+            have, want = sorted(map(str, have)), sorted(map(str, want))
+        if have != want:
+            first, second = (json.dumps(form[what], sort_keys=True) for form in (outer, inner))
+            message = f"{what}: {QUANT} and {MODEL} do not agree"
+            yield Finding("mismatched", message, file=MODEL, expected=first[:200], found=second[:200])
+
+
+def patterns_name_modules(
+    said: Said, inventory: Inventory, ties: Ties, notes: list[str]
+) -> Iterator[Finding]:
+    """Each exclude pattern matches a module (vLLM #40252) and no quantized one; each plain linear has one."""
+    modules = inventory.modules()
+    modules |= ties.modules(inventory.model)
+    if len(said.patterns) * len(modules) > _MOST_MATCHES:
+        message = f"{len(said.patterns):,} exclude patterns are too many for {len(modules):,} modules"
+        yield Finding("mismatched", message, file=said.file)
+        return
+    for pattern in said.patterns:
+        if fnmatch.filter(modules, pattern):
+            continue
+        if _PREDICTION.search(pattern):
+            notes.append(f"exclude pattern {pattern!r} names multi-token prediction, which is not stored")
+        else:
+            yield Finding("mismatched", f"exclude pattern {pattern!r} matches no module", file=said.file)
+    covered = re.compile("|".join(fnmatch.translate(pattern) for pattern in said.patterns) or r"(?!)")
+    for module in inventory.quantized:
+        if covered.match(module):
+            yield Finding(
+                "mismatched", "quantized, and an exclude pattern covers it", tensor=f"{module}.weight"
+            )
+    for module in inventory.linears():
+        if not any(covered.match(name) for name in _upwards(module)):
+            message = (
+                "neither quantized nor excluded by a pattern: an engine takes it for quantized and looks for "
+                "scales that are not there"
+            )
+            yield Finding("mismatched", message, tensor=f"{module}.weight")
+
+
+def _upwards(module: str) -> Iterator[str]:
+    while module:
+        yield module
+        module = module.rpartition(".")[0]

@@ -1,0 +1,69 @@
+"""The tensors of a checkpoint as `verify` reads them: what is wrong with a file is a finding."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from proofcard.checkpoint.shards import INDEX, BadIndex, MissingShards, read_otherwise, weight_files
+from proofcard.checkpoint.tensors import Tensor, check_amount, read_header
+from proofcard.errors import Stop, one_line
+from proofcard.files import Unreadable
+from proofcard.json_files import JsonError
+from proofcard.verify.report import Finding
+
+
+def read_tensors(folder: Path) -> tuple[dict[str, Tensor], list[Finding]]:
+    """Every tensor of the files that count and have a readable header, and what is wrong with the others.
+
+    Files that the index names and that are not there are one finding, and `incomplete`.
+
+    Raises:
+        Unreadable: when the system does not let one of them be read.
+        TensorFileError: when there are more tensors than can be listed.
+    """
+    tensors: dict[str, Tensor] = {}
+    findings = []
+    try:
+        paths = weight_files(folder)
+    except Unreadable:
+        raise
+    except MissingShards as error:
+        return {}, [Finding("missing", str(error), file=INDEX)]
+    except Stop as error:
+        file = INDEX if isinstance(error, BadIndex | JsonError) else None
+        findings.append(Finding("mismatched", one_line(error, checkpoint=folder), file=file))
+        paths = sorted(folder.glob("*.safetensors"))
+    modules = 0
+    for path in paths:
+        try:
+            found = read_header(path)
+        except Unreadable:
+            raise
+        except Stop as error:
+            why = one_line(error, checkpoint=folder)
+            findings.append(Finding("mismatched", f"its header cannot be read: {why}", file=path.name))
+            continue
+        for name in sorted(tensors.keys() & found.keys()):
+            message = f"it is in {tensors[name].path.name} and again in {path.name}"
+            findings.append(Finding("extra", message, file=path.name, tensor=name))
+        tensors |= found
+        modules = check_amount(tensors, found, modules)
+    return tensors, findings
+
+
+def incomplete(findings: list[Finding]) -> bool:
+    """Whether files of the weights are missing: what else could be said of the rest follows from that."""
+    return any(finding.kind == "missing" and finding.file == INDEX for finding in findings)
+
+
+def not_counted(folder: Path, tensors: dict[str, Tensor]) -> list[str]:
+    """A note on the safetensors files that do not count, if there are any."""
+    counted = {tensor.path.name for tensor in tensors.values()}
+    others = sorted(path.name for path in folder.glob("*.safetensors") if path.name not in counted)
+    if not others:
+        return []
+    which = f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"
+    notes = [f"{which} in no index and was not looked at"]
+    with suppress(Stop):  # an index that cannot be followed has a finding
+        if other := read_otherwise(folder):
+            notes.append(f"transformers would load {other} instead of what was")
+    return notes
