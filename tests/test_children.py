@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from running import PROOFCARD
 
 from proofcard import children
 from proofcard.serve.process import Supervised
@@ -124,8 +125,7 @@ def test_an_engine_and_its_children_import_nothing_of_it(
     "command", ["quantize", "verify", "plan", "serve", "benchmark", "compare", "analyse", "fetch"]
 )
 def test_our_commands_import_nothing_of_it(hostile: Path, command: str) -> None:
-    program = Path(sys.executable).parent / command
-    done = subprocess.run([program, "no_such_key=1"], capture_output=True, text=True, check=False)
+    done = subprocess.run([PROOFCARD, command, "no_such_key=1"], capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert not (hostile / "ran").exists()
 

@@ -6,9 +6,9 @@ from proofcard.errors import Usage
 
 _MODULES = {
     "quantize": ("torch", "transformers", "datasets", "modelopt", "accelerate"),
-    "serve-cpu": ("transformers", "torch", "fastapi", "uvicorn", "openai", "psutil"),
-    "tracking": ("mlflow", "matplotlib", "psutil"),
-    "servers": ("psutil", "httpcore", "regex", "landlockpy", "pyseccomp"),
+    "serve-cpu": ("transformers", "torch", "fastapi", "uvicorn", "openai"),
+    "tracking": ("mlflow", "matplotlib"),
+    "servers": ("httpcore", "regex", "landlockpy", "pyseccomp"),
 }
 """Modules by what needs them: an extra of pyproject.toml, or `servers`, which several extras bring."""
 
