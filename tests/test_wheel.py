@@ -49,7 +49,7 @@ def test_it_verifies_every_level(proofcard: Path, tmp_path: Path) -> None:
     [
         (("quantize",), "quantize: this command needs torch, which is not installed: pip install"),
         (("plan", "recipe=demo"), "plan: this command needs torch, which is not installed"),
-        (("serve", "checkpoint=x"), "serve: this command needs httpcore, which is not installed"),
+        (("serve", "checkpoint=x"), "serve: this command needs regex, which is not installed"),
         (
             ("compare", f"a={GOLDEN / 'checkpoint'}", f"b={GOLDEN / 'checkpoint'}", "report=out"),
             "compare: tracking in MLflow needs mlflow, which is not installed: pip install 'proofcard[",

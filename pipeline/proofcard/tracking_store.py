@@ -16,7 +16,6 @@ from types import ModuleType
 
 from proofcard.config.schema import Tracking
 from proofcard.errors import Usage, before_work, one_line
-from proofcard.extras import require
 from proofcard.locks import alone
 from proofcard.progress import console, shown
 from proofcard.redact import redact
@@ -50,7 +49,6 @@ def connected(tracking: Tracking, work_dir: Path) -> Iterator[tuple[ModuleType, 
     Raises:
         Usage: when the store cannot be reached or written, or MLFLOW_RUN_ID names no running run of it.
     """
-    require("tracking in MLflow", "tracking", "; or turn it off with tracking=off")
     before = dict(os.environ)
     asked = before.get(_RUN)
     try:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from proofcard.bundle import bundled
 from proofcard.config.schema import Part
 from proofcard.errors import Usage, one_line
+from proofcard.extras import require
 
 Config = TypeVar("Config", bound=Part)
 
@@ -47,16 +48,20 @@ def checked(schema: type[Config], composed: DictConfig) -> Config:
     """A configuration that Hydra has composed, as a `schema`.
 
     Raises:
-        Usage: for an unknown key, a bad value, or a combination that cannot work.
+        Usage: for an unknown key, a bad value, a combination that cannot work, or tracking without MLflow.
         MissingMandatoryValue: when a value is missing.
     """
     plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     values = {str(key): value for key, value in plain.items()}
     try:
-        return schema.model_validate(values)
+        config = schema.model_validate(values)
     except ValidationError as error:
         raise Usage(_first_fault(error, values)) from None
+    tracking = getattr(config, "tracking", None)
+    if tracking is not None and tracking.uri is not None:
+        require("tracking in MLflow", "tracking", "; or turn it off with tracking=off")
+    return config
 
 
 def _explain(error: Exception, config_name: str, overrides: list[str]) -> str:
