@@ -240,3 +240,22 @@ def test_what_cannot_be_read_is_not_called_different(checkpoint: Path, monkeypat
 def test_an_edited_json_names_its_file(checkpoint: Path) -> None:
     edit_json(checkpoint / "config.json", lambda content: content.update(num_hidden_layers=3))
     assert Verified(checkpoint, levels=ONLY).first("integrity")["file"] == "config.json"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", ".gitattributes", "model.sig", ".eval_results/x.yaml", ".cache/huggingface/a/b.lock"],
+)  # fmt: skip
+def test_a_card_a_signature_and_a_download_s_cache_stand_beside(checkpoint: Path, name: str) -> None:
+    path = checkpoint / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("beside")
+    verified = Verified(checkpoint, None, ("integrity",))
+    assert verified.status == 0, verified.screen
+    assert verified.level("integrity")["notes"] == [f"beside the sealed files, not part of them: {name}"]
+
+
+def test_a_link_to_elsewhere_does_not_stand_beside(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (checkpoint / "README.md").symlink_to(tmp_path / "secret")
+    assert Verified(checkpoint, None, ("integrity",)).status == 1

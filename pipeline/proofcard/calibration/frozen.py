@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from proofcard import files, manifest, stage
+from proofcard.beside import may_stand_beside
 from proofcard.calibration.batches import read_index, read_samples
 from proofcard.config.compose import flatten
 from proofcard.config.schema import Calibration
@@ -42,8 +43,8 @@ def copied(folder: Path, final: Path) -> dict[str, Any]:
     """The set at `final`, byte for byte; returns its manifest."""
 
     def make(partial: Path) -> dict[str, Any]:
-        for file in all_files(folder):
-            files.copied(file, folder, partial / file.name)
+        for name in [*manifest.read(folder)["outputs"]["files"], manifest.NAME]:
+            files.copied(folder / name, folder, partial / name)
         body = _intact(partial)
         stage.name(partial, final)
         return body
@@ -57,9 +58,10 @@ def _intact(folder: Path) -> dict[str, Any]:
     where = f"calibration.frozen={folder}"
     if body["stage"] != "samples":
         raise Stop(f"{where} is a sealed {body['stage']}, no sample set")
-    standing = {file.relative_to(folder).as_posix(): file for file in all_files(folder)}
-    del standing[manifest.NAME]
     sealed = body["outputs"]["files"]
+    names = {file.relative_to(folder).as_posix(): file for file in all_files(folder)}
+    standing = {name: file for name, file in names.items() if name in sealed or not may_stand_beside(name)}
+    del standing[manifest.NAME]
     for name in sorted(standing.keys() | sealed.keys()):
         path = standing.get(name)
         if path is None or name not in sealed or not is_sealed(path, folder, sealed[name]):

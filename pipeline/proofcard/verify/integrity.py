@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from proofcard import manifest
+from proofcard.beside import may_stand_beside
 from proofcard.checkpoint.shards import weight_files
 from proofcard.checkpoint.tensors import Tensor, digests, read_header
 from proofcard.digest import all_files, sha256_file
@@ -19,6 +20,7 @@ from proofcard.progress import Bar
 from proofcard.verify.inventory import natural
 from proofcard.verify.report import Finding, Level
 
+_LISTED = 8  # files beside the seal that are named
 _MIB = 1 << 20
 
 Files = dict[str, dict[str, Any]]
@@ -61,6 +63,12 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
     sealed: Files = seal.body["outputs"]["files"]
     tensors: Files = seal.body["outputs"]["tensors"]
     standing = {name: folder / name for name in _standing(folder)}
+    beside = sorted(name for name in standing.keys() - sealed.keys() if _beside(name, folder))
+    if beside:
+        more = f" and {len(beside) - _LISTED} more" if len(beside) > _LISTED else ""
+        level.notes.append(f"beside the sealed files, not part of them: {', '.join(beside[:_LISTED])}{more}")
+    for name in beside:
+        del standing[name]
     found = [*_names(sealed, standing), *_homeless(tensors, sealed)]
     sizes: dict[str, int] = {}
     for name in sorted(sealed.keys() & standing.keys()):
@@ -108,6 +116,17 @@ def _counted(folder: Path) -> set[str]:
         return {path.name for path in weight_files(folder)}
     except Stop:
         return {path.name for path in folder.glob("*.safetensors")}
+
+
+def _beside(name: str, folder: Path) -> bool:
+    """Whether a file that is not sealed may be there all the same (docs/manifest.md)."""
+    if not may_stand_beside(name):
+        return False
+    try:
+        located(folder / name, folder)
+    except (Stop, OSError):
+        return False
+    return True
 
 
 def _names(sealed: Files, standing: dict[str, Path]) -> Iterator[Finding]:
