@@ -111,7 +111,7 @@ def test_what_cannot_be_planned_says_so_in_one_sentence(tmp_path: Path) -> None:
     lacking = config_without(tmp_path / "lacking", "num_experts_per_tok")
     texts = "calibration.datasets.text.path=texts.jsonl"
     assert "lacks num_experts_per_tok" in refused(tmp_path, "recipe=local", f"model.path={lacking}", texts)
-    assert "cannot be read" in refused(tmp_path, "recipe=local", "model.path=/nowhere", texts)
+    assert "does not exist" in refused(tmp_path, "recipe=local", "model.path=/nowhere", texts)
     assert "does not exist: did you mean 'demo'?" in refused(tmp_path, "demoo")
     assert "two recipes at most" in refused(tmp_path, "a", "b", "c")
 
