@@ -121,7 +121,7 @@ def tiny_config(architecture: str, **settings: Any) -> Any:
             {"head_dim": 16, "layer_types": ["sliding_attention", "full_attention", "full_attention"]},
         ),
     }[architecture]  # fmt: skip
-    experts = {} if architecture == "llama" else two_of_four
+    experts = {} if architecture in ("llama", "gemma3_text") else two_of_four
     return kind(**shared | experts | own | settings)
 
 

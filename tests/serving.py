@@ -14,13 +14,19 @@ import psutil
 SERVE = [sys.executable, "-P", "-m", "proofcard", "serve"]
 
 
+def as_from_a_terminal() -> None:
+    """A shell's `&` leaves SIGINT ignored, nohup SIGHUP, in whatever the tests start."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(cwd: Path, *overrides: str) -> "subprocess.Popen[str]":
     """`serve` in the background; its words go to files in `cwd`."""
     with (cwd / "out.txt").open("w") as out, (cwd / "err.txt").open("w") as err:
         return subprocess.Popen(
             [*SERVE, *overrides],
             cwd=cwd, stdout=out, stderr=err, text=True, env=os.environ | {"COLUMNS": "100"},
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored behind a shell's &
+            preexec_fn=as_from_a_terminal,
         )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from disks import needs_root, small_disk
 from running import ROOT
+from serving import as_from_a_terminal
 
 from proofcard.errors import explained
 
@@ -23,7 +24,7 @@ from proofcard.command import run
 run(sys.argv[2], "work", sys.argv[4:], failed=int(sys.argv[3]))
 """
 FAILS = "def run(words):\n    "
-ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "HOME": "/root"}
+ENVIRONMENT = {"PYTHONPATH": str(ROOT / "pipeline"), "PATH": os.environ["PATH"], "HOME": "/root"}
 
 
 def run(
@@ -36,7 +37,7 @@ def run(
     arguments = [sys.executable, "-c", PROGRAM, str(source), command, str(failed), *words]
     return subprocess.run(
         ["bash", "-c", f'{before}"$@"', "bash", *arguments], cwd=cwd, env=ENVIRONMENT | environment,
-        capture_output=True, text=True, check=False, errors="replace",
+        capture_output=True, text=True, check=False, errors="replace", preexec_fn=as_from_a_terminal,
     )  # fmt: skip
 
 

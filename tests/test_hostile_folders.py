@@ -18,12 +18,12 @@ from proofcard.analyse import command as analyse
 from proofcard.benchmark import measure, results
 from proofcard.calibration import frozen
 from proofcard.calibration.batches import INDEX, TOKENS, read_index, read_samples
+from proofcard.checkpoint import carried
 from proofcard.checkpoint.source import Source
 from proofcard.compare import command as compare
 from proofcard.config.schema import Model
 from proofcard.errors import Stop, Usage
 from proofcard.plan import outline
-from proofcard.quantize.stage import complete
 from proofcard.serve import asked, engine
 
 
@@ -99,7 +99,8 @@ def test_every_command_takes_what_is_right(folder: Path, tmp_path: Path) -> None
     (tmp_path / "mine").symlink_to("model")
     for given in (folder, tmp_path / "mine"):
         assert serve(given).nvfp4
-        plan(given)
+        with pytest.raises(Usage, match="is already quantized"):  # a checkpoint is no source
+            plan(given)
         compare._numbers(given, given)
         measure._check_tokenizer(given)
 
@@ -149,7 +150,7 @@ def test_a_link_made_after_the_first_look_is_not_copied_either(made: Path, tmp_p
     link.symlink_to("../id_ed25519")
     try:
         with pytest.raises(Stop, match=r"vocab\.txt is a link to \.\./id_ed25519, outside"):
-            complete(tmp_path, source)
+            carried.carry(source.path, source.files() | {link.name: {"size": 1, "sha256": "0"}}, tmp_path)
     finally:
         link.unlink()
     assert not list(tmp_path.iterdir())

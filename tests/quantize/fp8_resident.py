@@ -50,7 +50,7 @@ def export_resident(config: QuantizeConfig, folder: Path) -> None:
 
     source = Source(config.model.path)
     samples = next(path.parent for path in (folder / "runs" / "samples").glob("[!.]*/manifest.json"))
-    groups = list(batches(read_samples(samples), config.calibration, stage._pad_id(source)))
+    groups = list(batches(read_samples(samples), config.calibration, stage._pad_id(config, source)))
     asks_nothing = patch.object(FineGrainedFP8HfQuantizer, "validate_environment", lambda *_, **__: None)
     with nullcontext() if CUDA else asks_nothing:
         model: Any = AutoModelForCausalLM.from_pretrained(

@@ -38,7 +38,7 @@ def test_neither_root_nor_namespaces_are_needed(lacking: tuple[str, ...]) -> Non
 @pytest.mark.skipif(os.getuid() != 0 or not SYSTEM.exists(), reason="needs root, to be somebody else")
 def test_an_ordinary_user_has_all_of_it() -> None:
     packages = next(Path(path) for path in sys.path if path.endswith("site-packages"))
-    environment = {"PYTHONPATH": f"{ROOT}:{packages}", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {"PYTHONPATH": f"{ROOT / 'pipeline'}:{packages}", "PYTHONDONTWRITEBYTECODE": "1"}
     here = found(
         "namespaces", python=SYSTEM, user=65534, group=65534, extra_groups=[], env=environment, cwd="/"
     )

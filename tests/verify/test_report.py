@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from verify.making import Verified
 
-from proofcard import cli
+from proofcard import command as program
 from proofcard.config.schema import VerifyConfig
 from proofcard.errors import Usage
 from proofcard.verify import command, run
@@ -130,11 +130,10 @@ def test_a_mistake_of_ours_is_not_called_a_difference(
 
     monkeypatch.setattr(command, "verify", broken)
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.setattr("sys.argv", ["verify", f"checkpoint={checkpoint}"])
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
-        cli.verify()
+        program.run("verify", "proofcard.verify.command", [f"checkpoint={checkpoint}"], failed=2)
     assert end.value.code == 2
     assert "this is a bug of proofcard (AssertionError: ours)" in capsys.readouterr().err
 

@@ -144,16 +144,16 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
         check_writable(final.parent)
         if team.leads:
             stage.check_unused(final)
-        activate(tools)
-        if samples is None and config.calibration.frozen is None:
-            samples_stage.check(config, samples_from)
-        _room_for(final, sum(tensor.size for tensor in source.tensors.values()) - stage.taken(final))
         device = choose_device(config.hardware.device)
-        numeric_platform(device)  # the manifest names it: what cannot be told is known now
         if device == "cpu" and config.toolchain.series != "fixed":
             raise Stop(
                 f"toolchain={config.toolchain.series} cannot export without a GPU: take toolchain=fixed"
             )
+        activate(tools)
+        if samples is None and config.calibration.frozen is None:
+            samples_stage.check(config, samples_from)
+        _room_for(final, sum(tensor.size for tensor in source.tensors.values()) - stage.taken(final))
+        numeric_platform(device)  # the manifest names it: what cannot be told is known now
         further = preflight.check(config, source, tools)
     return Plan(
         source=source,
