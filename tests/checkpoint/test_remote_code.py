@@ -150,7 +150,7 @@ def test_what_libraries_know_is_no_code_of_the_checkpoint(model: Path) -> None:
 EXTRA = (
     "evil.py", "sub/evil.py", "a/b/c/evil.py", "EVIL.PY", ".hidden/evil.py", ".evil.py", "evil.so",
     "evil.pyc", "evil.cpython-311-x86_64-linux-gnu.so", "evil.abi3.so", "sub/evil.pyd",
-    "__pycache__/modeling_minimax_m2.cpython-311.pyc", "custom_generate/generate.py",
+    "__pycache__.pyc", "custom_generate/generate.py",
     "modeling_minimax_m2/__init__.py", "Modeling_minimax_m2.py",
 )  # fmt: skip
 
@@ -162,6 +162,14 @@ def test_whatever_python_could_import_is_pinned_or_refused(model: Path, name: st
         remote_code.for_model(model, PINS)
     folder, _ = remote_code.for_model(model, PINS | {name: digest})
     assert (folder / name).read_text() == CODE
+
+
+@pytest.mark.parametrize("folder", ["__pycache__", "sub/__pycache__"])
+def test_byte_code_that_an_installer_left_is_in_no_private_copy(model: Path, folder: str) -> None:
+    put(model, f"{folder}/modeling_minimax_m2.cpython-311.pyc")
+    private, own_code = remote_code.for_model(model, PINS)
+    assert own_code
+    assert sorted(path.name for path in private.rglob("*")) == ["config.json", *sorted(PINS)]
 
 
 def test_a_pinned_file_that_is_missing_or_changed_is_named(model: Path) -> None:

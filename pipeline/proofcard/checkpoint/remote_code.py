@@ -53,9 +53,14 @@ class Code:
 
     @cached_property
     def files(self) -> dict[str, bytes]:
-        """Every file that Python could import, at any depth, by its relative path."""
+        """Every file that Python could import, at any depth, by its relative path.
+
+        `__pycache__` is left out, here and in every private copy: installers and Python itself fill it, and
+        nothing is loaded from the folder where it is.
+        """
         found = {}
-        for below, _, names in os.walk(self.folder):
+        for below, folders, names in os.walk(self.folder):
+            folders[:] = sorted(name for name in folders if name != "__pycache__")
             for name in sorted(names):
                 if name.lower().endswith(_IMPORTABLE):
                     path = Path(below) / name
