@@ -74,7 +74,7 @@ def by_own_image(folder: Path) -> Path:
 Way = tuple[str, tuple[str, ...], Callable[[Path], Path]]
 _IMAGE = "`docker run … proofcard-quantize quantize`"
 WAYS: dict[str, Way] = {
-    "uv": ("`uv run quantize`", ("sh",), by_uv),
+    "uv": ("`uv run proofcard quantize`", ("sh",), by_uv),
     "Nix": ("`nix run .#quantize`", ("nix",), by_nix),
     "container": (_IMAGE, ("podman", "docker"), by_container),
 }
