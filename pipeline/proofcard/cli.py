@@ -75,7 +75,7 @@ def _run(command: str, overrides: list[str]) -> None:
     from proofcard.disk import is_full
     from proofcard.errors import Stop, Usage
     from proofcard.extras import require
-    from proofcard.ranks import started
+    from proofcard.joining import started
     from proofcard.redact import redact
 
     sys.argv[1:] = overrides  # Hydra reads them there
@@ -117,7 +117,7 @@ def _terminate(number: int, _: object) -> None:
 
 def _standing(error: BaseException) -> str:
     """What is left of the work, as the stage has noted on the error that ended it."""
-    from proofcard.ranks import started
+    from proofcard.joining import started
 
     if not started().leads:
         return "the leading rank says what is kept"

@@ -17,7 +17,7 @@ from submitit.core.utils import FailedJobError, UncompletedJobError
 from proofcard.bundle import bundled
 from proofcard.config import QuantizeConfig, checked, compose
 from proofcard.errors import Stop, Usage, one_line
-from proofcard.ranks import started
+from proofcard.joining import started
 
 
 def run(arguments: list[str]) -> int:

@@ -94,9 +94,7 @@ def test_a_sealed_file_that_changed_is_not_served(demo: Path, tmp_path: Path):
         last = file.read(1)
         file.seek(-1, 2)
         file.write(bytes([last[0] ^ 1]))
-    with pytest.raises(
-        Stop, match=r"model\.safetensors is not what was sealed: see proofcard verify "
-    ):
+    with pytest.raises(Stop, match=r"model\.safetensors is not what was sealed: see proofcard verify "):
         dequantized.folder(changed, config_of(changed), tmp_path)
     assert not (tmp_path / "dequantized").exists()
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from proofcard import nvfp4
 from proofcard.checkpoint.delivery import Delivery
 from proofcard.checkpoint.hub import pinned
 from proofcard.checkpoint.tensors import Tensor, read_folder
 from proofcard.config.schema import Model
 from proofcard.digest import file_table, sha256_file
 from proofcard.errors import Stop, Usage
-from proofcard.nvfp4 import fp8_block_to_bf16, fp8_block_to_f32
 
 SCALE_SUFFIX = "_scale_inv"
 
@@ -52,11 +52,11 @@ class Source:
             return tensor.bits()
         scale = self.fp8_scale(name)
         cores = len(os.sched_getaffinity(0))
-        return fp8_block_to_bf16(tensor.bits(), scale.bits(), block=self.block, threads=cores)
+        return nvfp4.fp8_block_to_bf16(tensor.bits(), scale.bits(), block=self.block, threads=cores)
 
     def unrounded(self, name: str) -> np.ndarray:
         """An FP8 tensor's product with its scales in float32, before BF16 rounds it."""
-        return fp8_block_to_f32(self.stored(name).bits(), self.fp8_scale(name).bits(), block=self.block)
+        return nvfp4.fp8_block_to_f32(self.stored(name).bits(), self.fp8_scale(name).bits(), block=self.block)
 
     def is_fp8(self, name: str) -> bool:
         """Whether it is a weight of the model that is stored in FP8."""

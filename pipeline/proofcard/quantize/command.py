@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from proofcard import manifest, ranks, stage, tracking
+from proofcard import joining, manifest, stage, tracking
 from proofcard.calibration import stage as samples_stage
 from proofcard.checkpoint.source import Source, check_remote_code, opened
 from proofcard.config import QuantizeConfig, compose
@@ -40,7 +40,7 @@ def execute(config: QuantizeConfig) -> int:
         Usage: before any work, when something about the request is wrong.
         Stop: when the work itself fails.
     """
-    with ranks.joined(config.hardware.device) as team:
+    with joining.joined(config.hardware.device) as team:
         return _execute(config, team)
 
 
