@@ -72,7 +72,7 @@ def _is_note(item: Any) -> bool:
 
 
 def _pieces(string: ast.JoinedStr) -> list[Any]:
-    """The parts of an f-string. Pythons cut its text differently: neighbours are joined, empty parts dropped."""
+    """The parts of an f-string; its texts are joined where Pythons cut them differently."""
     pieces: list[Any] = []
     for part in string.values:
         if not (isinstance(part, ast.Constant) and isinstance(part.value, str)):

@@ -22,7 +22,7 @@ from proofcard.calibration.batches import batches, read_samples
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor, read_folder
 from proofcard.config import QuantizeConfig, compose
-from proofcard.quantize import stage
+from proofcard.quantize import preparing
 from proofcard.quantize.command import execute
 
 CUDA = torch.cuda.is_available()
@@ -50,7 +50,7 @@ def export_resident(config: QuantizeConfig, folder: Path) -> None:
 
     source = Source(config.model.path)
     samples = next(path.parent for path in (folder / "runs" / "samples").glob("[!.]*/manifest.json"))
-    groups = list(batches(read_samples(samples), config.calibration, stage._pad_id(source)))
+    groups = list(batches(read_samples(samples), config.calibration, preparing.pad_id(source)))
     asks_nothing = patch.object(FineGrainedFP8HfQuantizer, "validate_environment", lambda *_, **__: None)
     with nullcontext() if CUDA else asks_nothing:
         model: Any = AutoModelForCausalLM.from_pretrained(

@@ -14,7 +14,7 @@ from proofcard.config import AnalyseConfig, compose
 from proofcard.digest import readable_json
 from proofcard.errors import Stop, Usage
 from proofcard.progress import shown
-from proofcard.quantize import plots, tables
+from proofcard.quantize import plots, sealed_tables, tables
 from proofcard.quantize.statistics import Found
 from proofcard.reports import place, show, writing
 from proofcard.tracking import Tracker
@@ -63,7 +63,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], Found]:
         known = name in (tables.AMAX, tables.DATASETS, tables.COVERAGE) and (folder / name).exists()
         if known and hashlib.sha256((folder / name).read_bytes()).hexdigest() != said["sha256"]:
             raise Stop(f"{folder / name} is not what was sealed: see proofcard verify checkpoint={folder}")
-    return sealed, tables.read(folder, sealed["statistics"].get("positions", 0))
+    return sealed, sealed_tables.read(folder, sealed["statistics"].get("positions", 0))
 
 
 def _numbers(sealed: dict[str, Any], found: Found, other: Found | None) -> dict[str, Any]:

@@ -12,8 +12,6 @@ from proofcard.config.schema import Calibration
 
 INDEX = "samples.jsonl"
 TOKENS = "tokens.safetensors"
-BATCHING = ("batch_size", "padding_side", "pad_to", "attention_mask")
-"""The parts of a calibration's configuration that decide batches and no sample."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from proofcard.calibration.adapters import ADAPTERS, Conversation, OtherShape
+from proofcard.calibration.adapters import adapter
+from proofcard.calibration.rows import Conversation, OtherShape
 from proofcard.calibration.sources import in_plain_words, streams
 from proofcard.calibration.uniform import uniform
 from proofcard.config.schema import Calibration, Dataset, Sampling
@@ -59,7 +60,7 @@ def sample(calibration: Calibration, tokenizer: Any, name: str) -> tuple[list[Sa
         Stop: when the dataset cannot be read, or has fewer usable rows than the recipe asks for.
     """
     dataset = calibration.datasets[name]
-    adapt = ADAPTERS[dataset.adapter]
+    adapt = adapter(dataset.adapter)
 
     def read(row: dict[str, Any]) -> str:
         return render(adapt(row), tokenizer, calibration.chat_template)

@@ -4,17 +4,13 @@
 README.md, or by its rules for names. No code of a dataset is ever run.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from proofcard.calibration import hub
 from proofcard.config.schema import Dataset
-from proofcard.digest import file_table, readable_json, sha256_json
-from proofcard.disk import write_whole
 from proofcard.errors import Stop, one_line
 from proofcard.hub import in_plain_words as refused_by_hub
 from proofcard.hub import patiently
@@ -23,61 +19,14 @@ from proofcard.hub import patiently
 os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
 
 _FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
-_README = "README.md"  # its `configs` name the files of each split
-
-
-def described(name: str, dataset: Dataset, records: Path) -> dict[str, Any]:
-    """What identifies the dataset's content: its files with their digests, their `digest`, a hub's commit.
-
-    Reads a local copy wholly. Asks the hub for what it keeps at a commit once, and notes it in `records`.
-
-    Raises:
-        Stop: when the files, the subset or a split is not there, or the hub refuses.
-    """
-    if _from_hub(name, dataset):
-        return _at_commit(name, dataset, records)
-    assert dataset.path is not None
-    local = [Path(file) for file in _files(name, dataset)]
-    root_folder = dataset.path.absolute()
-    if dataset.path.is_file():
-        root_folder = root_folder.parent
-    elif (root_folder / _README).exists():
-        local.append(root_folder / _README)
-    table = file_table(root_folder, local)
-    return {"files": table, "digest": sha256_json(table)}
-
-
-def _at_commit(name: str, dataset: Dataset, records: Path) -> dict[str, Any]:
-    """A commit never changes: with a record of it the hub is not asked, and need not be reached."""
-    asked = {"commit": dataset.revision, "subset": dataset.subset, "splits": list(dataset.splits)}
-    place = f".{dataset.repository.replace('/', '--')}-{sha256_json([dataset.repository, asked])[:12]}.json"
-    if (told := _recorded(records / place)) is not None:
-        return told
-    known = hub.listing(name, dataset)
-    root = f"hf://datasets/{dataset.repository}@{dataset.revision}/"
-    files = {url.removeprefix(root): known[url.removeprefix(root)] for url in _files(name, dataset)}
-    said: dict[str, Any] = {"commit": dataset.revision, "files": dict(sorted(files.items()))}
-    said["digest"] = sha256_json(said)
-    records.mkdir(parents=True, exist_ok=True)
-    write_whole(records / place, readable_json(said))
-    return said
-
-
-def _recorded(path: Path) -> dict[str, Any] | None:
-    """What was noted, if it is still what was: anything else is asked for again."""
-    try:
-        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        rest = {key: said[key] for key in ("commit", "files")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return said if said == rest | {"digest": sha256_json(rest)} else None
+README = "README.md"  # its `configs` name the files of each split
 
 
 def streams(name: str, dataset: Dataset) -> dict[str, Any]:
     """A `datasets.IterableDataset` for each split, in the recipe's order.
 
     Raises:
-        Stop: as `described`.
+        Stop: when the files, the subset or a split is not there, or the hub refuses.
     """
     builder = _builder(name, dataset)
     with in_plain_words(name, dataset):
@@ -85,7 +34,7 @@ def streams(name: str, dataset: Dataset) -> dict[str, Any]:
     return {split: opened[split] for split in dataset.splits}
 
 
-def _files(name: str, dataset: Dataset) -> list[str]:
+def files_of(name: str, dataset: Dataset) -> list[str]:
     """The files of the splits: absolute paths, or addresses on the hub."""
     files = _builder(name, dataset).config.data_files
     return list(dict.fromkeys(str(file) for split in dataset.splits for file in files[split]))
@@ -97,7 +46,7 @@ def _builder(name: str, dataset: Dataset) -> Any:
 
     where = f"calibration.datasets.{name}"
     with in_plain_words(name, dataset):
-        if _from_hub(name, dataset):
+        if is_on_hub(name, dataset):
             hub.keep_readme(dataset)
             builder = patiently(
                 lambda: load_dataset_builder(dataset.repository, dataset.subset, revision=dataset.revision)
@@ -111,12 +60,13 @@ def _builder(name: str, dataset: Dataset) -> Any:
     if missing:
         raise Stop(
             f"{where} has no split {missing[0]}, it has {', '.join(standing)}: correct "
-            f"{where}.splits; a local folder needs the dataset's {_README}, which tells the files of each"
+            f"{where}.splits; a local folder needs the dataset's {README}, which tells the files of each"
         )
     return builder
 
 
-def _from_hub(name: str, dataset: Dataset) -> bool:
+def is_on_hub(name: str, dataset: Dataset) -> bool:
+    """Whether it is read from the hub. Raises Stop when it is neither there nor in a local copy."""
     if dataset.path is None and "/" not in dataset.repository:
         raise Stop(
             f"calibration.datasets.{name}.path is not set: give a local file or folder (.jsonl or .parquet)"

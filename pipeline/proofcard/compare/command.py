@@ -13,7 +13,7 @@ from proofcard.config.compose import flatten
 from proofcard.digest import readable_json
 from proofcard.errors import Stop, Usage
 from proofcard.progress import shown
-from proofcard.quantize import tables
+from proofcard.quantize import sealed_tables, tables
 from proofcard.reports import differing, place, show, writing
 
 SCHEMA = "proofcard/comparison/1"
@@ -95,7 +95,7 @@ def _coverage(folder: Path, sealed: dict[str, Any] | None) -> dict[str, int] | N
     """Positions that an expert and layer saw, where the checkpoint carries the table."""
     if sealed is None or not (folder / tables.COVERAGE).exists():
         return None
-    experts = tables.read(folder, sealed["statistics"].get("positions", 0)).experts
+    experts = sealed_tables.read(folder, sealed["statistics"].get("positions", 0)).experts
     routed = [int(count) for block in experts for count in block.routed]
     forced = [int(count) for block in experts for count in block.forced]
     return {

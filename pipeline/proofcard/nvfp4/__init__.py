@@ -19,7 +19,7 @@ takes the block scales, and they alone, of a model that stays in FP8 until it is
 from typing import TYPE_CHECKING, Any
 
 from proofcard.nvfp4.bits import BLOCK, FP8_BLOCK, bf16_to_f32, e4m3_to_f32, f32_to_bf16
-from proofcard.nvfp4.scales import input_scale, kv_scale, weight_scale_2
+from proofcard.nvfp4.scales import input_scale, kv_scale, shared_amaxes, weight_scale_2
 
 if TYPE_CHECKING:
     from proofcard.nvfp4.fp8 import (
@@ -48,6 +48,7 @@ __all__ = [
     "kv_scale",
     "quantize",
     "quantize_fp8",
+    "shared_amaxes",
     "weight_scale_2",
 ]
 

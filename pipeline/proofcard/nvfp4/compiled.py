@@ -2,8 +2,8 @@
 
 Each kernel handles items `begin` to `end` (blocks, rows, strips) and writes nothing else, so any split over
 threads gives the same bytes; it holds no GIL. `fastmath` stays off: nothing is contracted or reordered.
-Compiled in memory at first use and never cached on disk: numba tells a stale cache by time and size alone, and
-two builds with squashed times can agree in both.
+Compiled in memory at first use and never cached on disk: numba tells a stale cache by time and size alone,
+and two builds with squashed times can agree in both.
 """
 
 import threading

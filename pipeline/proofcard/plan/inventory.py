@@ -62,8 +62,8 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
     Raises:
         Stop: when the format selects nothing, leaves an expert's projection out, or finds no KV quantizer.
     """
-    from proofcard.quantize import modelopt
     from proofcard.quantize.layerwise.structure import layers_name
+    from proofcard.quantize.quantizers import check_selected, chosen
 
     with _uncollected(), outlined(config, described) as (outline, model):
         expected, plain = _expected(model)
@@ -77,10 +77,10 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
     quantizers = dict(kept["quantizers"])
     linears = dict(kept["linears"])
     selected = {name for (name,) in kept["selected"]}
-    modelopt.check_selected(selected)
+    check_selected(selected)
     check(linears, selected, [name for (name,) in kept["attentions"]], config.kv_cache.format)
     with redirect_stdout(io.StringIO()):
-        patterns = modelopt.chosen(config)["quant_cfg"]
+        patterns = chosen(config)["quant_cfg"]
     globs = _globs(patterns, quantizers)
     entries = [Entry(name, dtype, tuple(shape)) for name, dtype, shape in kept["entries"]]
     outside = found[0]["outside"]

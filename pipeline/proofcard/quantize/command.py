@@ -12,7 +12,8 @@ from typing import Any
 
 from proofcard import joining, manifest, stage, tracking
 from proofcard.calibration import stage as samples_stage
-from proofcard.checkpoint.source import Source, check_remote_code, opened
+from proofcard.checkpoint.opening import opened
+from proofcard.checkpoint.source import Source, check_remote_code
 from proofcard.config import QuantizeConfig, compose
 from proofcard.digest import readable_json
 from proofcard.disk import free_at
