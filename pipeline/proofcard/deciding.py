@@ -144,7 +144,8 @@ def of_quantize(engine: str) -> tuple[str, ...]:
 
 def digest(modules: Iterable[str], package: Path = _PACKAGE) -> str:
     """Digest of modules of the package, by their names and what they do."""
-    return sha256_json({name: _digest(path_of(name, package)) for name in modules})
+    sources = {name: path_of(name, package).read_text(encoding="utf-8") for name in modules}
+    return sha256_json({name: _digest(source) for name, source in sources.items()})
 
 
 def path_of(module: str, package: Path = _PACKAGE) -> Path:
@@ -153,9 +154,7 @@ def path_of(module: str, package: Path = _PACKAGE) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-@cache
-def _digest(path: Path) -> str:
-    return syntax.digest(path.read_text(encoding="utf-8"))
+_digest = cache(syntax.digest)
 
 
 def settings(config: BaseModel) -> dict[str, dict[str, Any]]:

@@ -33,7 +33,7 @@ def main(overrides: list[str]) -> int:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         where = [f"work_dir={folder}/runs", f"output_dir={folder}/layerwise", "tracking=off"]
-        asked = ["quantization.dequantize_to=float32", f"hardware={'cuda' if CUDA else 'cpu'}", *where]
+        asked = ["quantization.dequantize_to=float32", f"hardware.device={'cuda' if CUDA else 'cpu'}", *where]
         config = compose(QuantizeConfig, "config", [*asked, *overrides])
         execute(config)  # ModelOpt is the patched copy from here on
         export_resident(config, folder)
