@@ -11,6 +11,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from proofcard.deciding import adapters
 
+PLAIN_TEXT = ("cnn_dailymail", "text")
+"""Adapters whose rows are no conversations: they need no chat template and can go through none."""
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -203,9 +206,7 @@ class QuantizeConfig(Part):
             raise ValueError("coverage.minimum_tokens goes with coverage=top_up, and only with it")
         if self.coverage.name == "top_up" and self.engine.name == "modelopt":
             raise ValueError("ModelOpt has no coverage=top_up: take engine=layerwise")
-        without_chat = [
-            n for n, d in self.calibration.datasets.items() if d.adapter in ("text", "cnn_dailymail")
-        ]
+        without_chat = [n for n, d in self.calibration.datasets.items() if d.adapter in PLAIN_TEXT]
         if self.calibration.chat_template and without_chat:
             raise ValueError(
                 f"calibration.chat_template=true, but dataset {without_chat[0]} has plain text, "
