@@ -84,7 +84,7 @@ def _run(command: str, overrides: list[str]) -> None:
         signal.signal(signal.SIGHUP, _terminate)
     try:
         if command in _EXTRAS:
-            require(command, _EXTRAS[command])
+            require("this command", _EXTRAS[command])
         run: Callable[[list[str]], int] = import_module(_module(command, overrides)).run
         sys.exit(run(overrides))
     except Stop as stop:

@@ -158,7 +158,7 @@ def made(process: subprocess.Popen[str]) -> None:
 
 
 def overrides() -> list[str]:
-    return small_recipe()[1:]
+    return small_recipe()[2:]
 
 
 def until(path: Path, process: subprocess.Popen[str]) -> None:
@@ -251,7 +251,7 @@ def test_several_ranks_are_told_to_fetch_first(
         name="x", repository=NAME, revision=commit, path=None, config=None, remote_code={},
         attn_implementation="eager",
     )  # fmt: skip
-    with pytest.raises(Stop, match="run `fetch model"):
+    with pytest.raises(Stop, match="run `proofcard fetch model"):
         opened(model, tmp_path / "runs", streamed=False)
     shutil.copytree(MODEL, folder(tmp_path, commit))
     assert (

@@ -1,0 +1,24 @@
+"""What may stand beside sealed content without being part of it. docs/manifest.md has the table."""
+
+from fnmatch import fnmatchcase
+
+_FILES = (
+    "README.md", "README.html",  # the model card
+    ".gitattributes", ".gitignore",
+    "*.sig", "*.sigstore", "*.sigstore.json", "*.intoto.json", "*.intoto.jsonl", "*.cdx.json",
+)  # fmt: skip
+_FOLDERS = {".eval_results": "*.yaml"}  # files directly in it
+_TREES = (".cache/huggingface",)  # everything below: what `hf download --local-dir` leaves
+
+
+def may_stand_beside(name: str) -> bool:
+    """Whether a file of this name, relative to the sealed folder in POSIX form, may be there unsealed.
+
+    It is listed in reports, never hashed into the seal, never executed.
+    """
+    folder, _, file = name.rpartition("/")
+    if not folder:
+        return any(fnmatchcase(file, pattern) for pattern in _FILES)
+    if folder in _FOLDERS:
+        return fnmatchcase(file, _FOLDERS[folder])
+    return any(name.startswith(f"{tree}/") for tree in _TREES)

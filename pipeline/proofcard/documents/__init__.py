@@ -1,0 +1,6 @@
+"""Typed, versioned documents: what a stage or a command leaves behind. No times, hosts or paths."""
+
+from proofcard.documents.base import Document, Sha256
+from proofcard.documents.manifest import FileEntry, Manifest, Outputs, TensorEntry
+
+__all__ = ["Document", "FileEntry", "Manifest", "Outputs", "Sha256", "TensorEntry"]

@@ -1,0 +1,40 @@
+"""Which names may stand beside sealed content."""
+
+import pytest
+from running import ROOT
+
+from proofcard.beside import may_stand_beside
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md", ".gitattributes", "model.sig", "manifest.json.sigstore.json", "provenance.intoto.jsonl",
+        "bom.cdx.json", ".eval_results/mmlu_pro.yaml", ".cache/huggingface/download/config.json.metadata",
+        ".cache/huggingface/.gitignore",
+    ],
+)  # fmt: skip
+def test_it_may(name: str) -> None:
+    assert may_stand_beside(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "readme.md", "README.md.bak", "docs/README.md", "sub/model.sig", "evil.py", "pytorch_model.bin",
+        ".env", "model.safetensors", "generation_config.json", ".eval_results/run.py",
+        ".eval_results/a/b.yaml",
+        ".cache/other", ".cache/huggingfaces/x", "x/.cache/huggingface/y", ".cache/huggingface",
+        "manifest.json",
+    ],
+)  # fmt: skip
+def test_it_may_not(name: str) -> None:
+    assert not may_stand_beside(name)
+
+
+def test_the_specification_names_every_rule() -> None:
+    text = (ROOT / "docs" / "manifest.md").read_text()
+    from proofcard import beside
+
+    rules = [*beside._FILES, *(f"{folder}/{name}" for folder, name in beside._FOLDERS.items())]
+    assert all(f"`{rule}`" in text for rule in [*rules, *(f"{tree}/**" for tree in beside._TREES)])

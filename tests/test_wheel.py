@@ -1,0 +1,66 @@
+"""The wheel with its base dependencies alone: `verify` works, other commands name the extra they need."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from running import ROOT
+
+GOLDEN = ROOT / "tests" / "golden" / "manifest-1"
+
+
+@pytest.fixture(scope="module")
+def proofcard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The console script of an environment into which the wheel was installed as uv.lock pins it."""
+    folder = tmp_path_factory.mktemp("wheel") / "environment"
+    words = [
+        "sync",
+        "--quiet",
+        "--frozen",
+        "--no-editable",
+        "--refresh-package",
+        "proofcard",
+        "--project",
+        ROOT,
+    ]
+    subprocess.run(
+        [ROOT / "scripts" / "uv", *words],
+        env=os.environ | {"UV_PROJECT_ENVIRONMENT": str(folder)}, check=True,
+    )  # fmt: skip
+    return folder / "bin" / "proofcard"
+
+
+def run(program: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([program, *words], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_it_verifies_every_level(proofcard: Path, tmp_path: Path) -> None:
+    (tmp_path / "pipeline").mkdir()  # a folder of the user's
+    words = (f"checkpoint={GOLDEN / 'checkpoint'}", f"source={GOLDEN / 'source'}", "report=report.json")
+    verified = run(proofcard, "verify", *words, cwd=tmp_path)
+    assert (verified.returncode, verified.stdout.splitlines()[-1]) == (0, "verified"), verified.stderr
+    site = next(proofcard.parent.parent.glob("lib/python3*/site-packages"))
+    assert not (site / "torch").exists() and not (site / "mlflow").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("quantize",), "quantize: this command needs torch, which is not installed: pip install"),
+        (("plan", "recipe=demo"), "plan: this command needs torch, which is not installed"),
+        (("serve", "checkpoint=x"), "serve: this command needs psutil, which is not installed"),
+        (
+            ("compare", f"a={GOLDEN / 'checkpoint'}", f"b={GOLDEN / 'checkpoint'}", "report=out"),
+            "compare: tracking in MLflow needs mlflow, which is not installed: pip install 'proofcard[",
+        ),
+    ],
+)  # fmt: skip
+def test_a_missing_extra_is_one_sentence(
+    proofcard: Path, tmp_path: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    refused = run(proofcard, *words, cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(sentence)
+    assert refused.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
