@@ -1,21 +1,17 @@
-"""What decides bytes is declared, and nothing else is: modules, packages, settings."""
+"""The modules that decide bytes are declared, with all that they import, and nothing else changes a key."""
 
 import ast
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from imports import dynamic, imported
-from pydantic import create_model
 from running import ROOT
 
 from proofcard import deciding
 from proofcard.calibration import stage as samples_stage
 from proofcard.config import QuantizeConfig, compose
-from proofcard.config.schema import Calibration, Dataset, Part
-from proofcard.manifest import key_of
 
 PACKAGE = ROOT / "pipeline" / "proofcard"
 STAGES = {
@@ -207,9 +203,6 @@ def test_a_deciding_function_changes_the_keys_of_its_stages(
     assert changed(package, module, lambda text: text.replace(old, new)) == stages
 
 
-# --- datasets ---------------------------------------------------------------------------------------
-
-
 def test_a_new_dataset_touches_no_key_of_others(package: Path) -> None:
     used = deciding.of_samples(["text", "magpie_pro_mt"])
     before = deciding.digest(used, package)
@@ -226,122 +219,10 @@ def test_a_new_dataset_touches_no_key_of_others(package: Path) -> None:
 def test_the_recipe_s_adapters_are_in_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, ...]] = []
     monkeypatch.setattr(deciding, "digest", lambda modules: asked.append(tuple(modules)) or "0")
-    samples_stage.describe(composed())
+    samples_stage.describe(compose(QuantizeConfig, "config", []))
     [modules] = asked
     adapters = {name.rpartition(".")[2] for name in modules if name.startswith("calibration.adapters.")}
     assert adapters == {
         "open_code_reasoning", "open_math_reasoning", "magpie_pro_mt", "nemotron_post_training_v2",
         "llama_nemotron_turns",
     }  # fmt: skip
-
-
-# --- settings ---------------------------------------------------------------------------------------
-
-
-def composed(*overrides: str) -> QuantizeConfig:
-    return compose(QuantizeConfig, "config", list(overrides))
-
-
-def keys(config: Any) -> dict[str, str]:
-    return {stage: key_of(stage, said, {}, {}) for stage, said in deciding.settings(config).items()}
-
-
-def paths(part: type[Part], prefix: str = "") -> set[str]:
-    """Every setting of a schema, `*` for the name of a dataset."""
-    found = set()
-    for name, field in part.model_fields.items():
-        path, kind = f"{prefix}{name}", field.annotation
-        if name == "datasets":
-            path, kind = f"{path}.*", Dataset
-        nested = isinstance(kind, type) and issubclass(kind, Part)
-        found |= {path} | (paths(kind, f"{path}.") if nested else set())
-    return found
-
-
-def test_what_is_listed_as_not_deciding_exists() -> None:
-    assert set(deciding.NOT_DECIDING) <= paths(QuantizeConfig)
-    assert all(deciding.NOT_DECIDING.values())
-
-
-@pytest.mark.parametrize(
-    "override",
-    [
-        "work_dir=/a", "output_dir=/b", "model.path=/c", "tracking.uri=http://d", "tracking=off",
-        "hardware=cpu", "hardware.threads=7", "hardware.activation_memory_gib=1", "recipe.name=other",
-        "recipe.summary=other", "model.name=other", "model.repository=a/b", "model.config=/d",
-        "toolchain.series=fixed", "calibration.datasets.magpie_pro_mt.path=/e", "calibration.frozen=/f",
-    ],
-)  # fmt: skip
-def test_where_and_for_whom_is_in_no_key(override: str) -> None:
-    assert keys(composed(override)) == keys(composed())
-
-
-@pytest.mark.parametrize(
-    ("override", "stage"),
-    [
-        ("seed=5", "quantize"),
-        ("model.attn_implementation=sdpa", "quantize"),
-        ("quantization.dequantize_to=float32", "quantize"),
-        ("quantization=nvfp4_mlp_only", "quantize"),
-        ("coverage=natural", "quantize"),
-        ("kv_cache=fp8_cast", "quantize"),
-        ("engine=modelopt", "quantize"),
-        ("calibration.batch_size=7", "quantize"),
-        ("calibration.padding_side=right", "quantize"),
-        ("calibration.pad_to=set", "quantize"),
-        ("calibration.attention_mask=false", "quantize"),
-        ("calibration.sampling.seed=43", "samples"),
-        ("calibration.sequence_length=64", "samples"),
-        ("calibration.chat_template=false", "samples"),
-        ("calibration.datasets.magpie_pro_mt.samples=15", "samples"),
-        ("calibration.datasets.magpie_pro_mt.splits=[test]", "samples"),
-    ],
-)
-def test_every_other_setting_is_in_the_key_of_its_stage(override: str, stage: str) -> None:
-    ours, others = keys(composed(override)), keys(composed())
-    assert [name for name in ours if ours[name] != others[name]] == [stage]
-
-
-def test_every_setting_is_in_a_key_or_listed() -> None:
-    """Each leaf of the demo's composed configuration: changed, it changes a key unless it is listed."""
-    config = composed()
-    whole = config.model_dump(mode="json")
-    before = keys(config)
-
-    def walk(values: dict[str, Any], path: tuple[str, ...]) -> None:
-        for name, value in list(values.items()):
-            here = (*path, name)
-            if isinstance(value, dict) and value:
-                walk(value, here)
-                continue
-            values[name] = "changed"
-            dumped = type("Other", (), {"model_dump": lambda self, mode: whole})()
-            listed = any(covers(entry.split("."), here) for entry in deciding.NOT_DECIDING)
-            assert (keys(dumped) == before) == listed, ".".join(here)
-            values[name] = value
-
-    def covers(entry: list[str], path: tuple[str, ...]) -> bool:
-        return len(entry) <= len(path) and all(a in (b, "*") for a, b in zip(entry, path, strict=False))
-
-    walk(whole, ())
-
-
-def test_a_new_group_and_a_new_field_enter_a_key() -> None:
-    class Smoothing(Part):
-        strength: float
-        where: Path
-
-    grown = create_model("Grown", __base__=QuantizeConfig, smoothing=(Smoothing, ...))
-    values = composed().model_dump()
-    made = [
-        keys(grown.model_validate(values | {"smoothing": {"strength": strength, "where": where}}))
-        for strength, where in ((0.5, "/a"), (0.6, "/a"), (0.5, "/b"))
-    ]
-    assert made[0]["samples"] == made[1]["samples"] == keys(composed())["samples"]
-    assert len({each["quantize"] for each in made} | {keys(composed())["quantize"]}) == 4
-
-    wider = create_model("Wider", __base__=Calibration, shuffled=(bool, ...))
-    grown = create_model("Grown", __base__=QuantizeConfig, calibration=(wider, ...))
-    both = [values | {"calibration": values["calibration"] | {"shuffled": each}} for each in (True, False)]
-    one, other = (keys(grown.model_validate(each)) for each in both)
-    assert one["samples"] != other["samples"]
