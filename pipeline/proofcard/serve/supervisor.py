@@ -24,6 +24,9 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LOOK_EVERY = 0.1  # seconds
 
 
+_running: list[subprocess.Popen[bytes]] = []
+
+
 class _Told(Exception):
     """SIGTERM."""
 
@@ -76,6 +79,7 @@ def _started(order: dict[str, Any], libc: ctypes.CDLL) -> int | None:
     except OSError as error:
         _say({"failed": str(error)})
         return None
+    _running.append(engine)  # its destructor would take the exit status of an engine that ends at once
     _say({"pid": engine.pid})
     return engine.pid
 
