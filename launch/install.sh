@@ -35,5 +35,6 @@ project)
     ;;
 toolchains)
     python -m proofcard.toolchain --root "$PROOFCARD_TOOLCHAINS" fixed as_published
+    find "$PROOFCARD_TOOLCHAINS" -maxdepth 1 -name ".*lock*" -delete # it names the process and host that held it
     ;;
 esac
