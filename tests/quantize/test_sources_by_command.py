@@ -2,25 +2,18 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from quantize.changing import EXPERT, GENERATION, State, built, change_config, change_tensors
 from running import command, contents, python, tiny, tiny_recipe
-from safetensors.torch import load_file, save_file
 
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import read_folder
-from proofcard.config import QuantizeConfig, compose
 from proofcard.errors import Stop
 from proofcard.quantize import fit, preflight
-from proofcard.quantize.model import skeleton
-
-State = dict[str, torch.Tensor]
-EXPERT = "model.layers.1.mlp.experts.2.up_proj.weight"
-GENERATION = b'{"do_sample": true, "top_k": 40, "eos_token_id": [0, 5], "temperature": 0.6}'
 
 
 @pytest.fixture(scope="session")
@@ -32,29 +25,6 @@ def moe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def source(moe: Path, tmp_path: Path) -> Path:
     """A copy of it to change."""
     return Path(shutil.copytree(moe, tmp_path / "source"))
-
-
-def change_tensors(folder: Path, change: Callable[[State], Any]) -> None:
-    state = load_file(folder / "model.safetensors")
-    change(state)
-    save_file({name: value.contiguous() for name, value in state.items()}, folder / "model.safetensors")
-
-
-def change_config(folder: Path, **changes: Any) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def built(folder: Path) -> tuple[Source, Any]:
-    config = compose(QuantizeConfig, "config", ["recipe=local", f"model.path={folder}"])
-    source = Source(folder)
-    return source, skeleton(source, config.model)
-
-
-def refusal(folder: Path) -> str:
-    with pytest.raises(Stop) as stop:
-        built(folder)
-    return str(stop.value)
 
 
 # --- what is no part of the model --------------------------------------------------------------------

@@ -115,7 +115,7 @@ def document(levels: list[Level], manifest: dict[str, Any] | None) -> dict[str, 
 def _document(level: Level) -> dict[str, Any]:
     listed = [{f.name: getattr(finding, f.name) for f in fields(finding)} for finding in level.findings]
     plain = [
-        {key: printable(value) if isinstance(value, str) else value for key, value in finding.items()}
+        {key: on_one_line(value) if isinstance(value, str) else value for key, value in finding.items()}
         for finding in listed
     ]
     return {
@@ -123,10 +123,10 @@ def _document(level: Level) -> dict[str, Any]:
         "not_asked": level.not_asked,
         "counts": dict(level.counts),
         "differences": {"total": level.kinds.total(), **level.kinds, "listed": plain},
-        "notes": [printable(note) for note in level.notes],
+        "notes": [on_one_line(note) for note in level.notes],
         "unchecked": {
             "total": len(level.unchecked),
-            "listed": [printable(s) for s in level.unchecked[:LISTED]],
+            "listed": [on_one_line(s) for s in level.unchecked[:LISTED]],
         },
     }
 
@@ -177,9 +177,4 @@ def _show_first(level: Level, console: Console) -> None:
 
 
 def _say(console: Console, text: str, indent: int = 0) -> None:
-    console.print(Padding(Text(printable(text), overflow="fold"), (0, 0, 0, indent)))
-
-
-def printable(text: str) -> str:
-    """Control characters and undecodable bytes escaped: no file's name may print `verified` on a line."""
-    return on_one_line(text)
+    console.print(Padding(Text(on_one_line(text), overflow="fold"), (0, 0, 0, indent)))
