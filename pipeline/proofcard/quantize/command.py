@@ -57,18 +57,20 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
     if team.leads and plan.checkpoint is None:
         console.print(disk(config, plan.source), soft_wrap=True)
     coming = plan.source.arriving() if plan.checkpoint is None else nullcontext()
-    with coming, tracking.opened(config.tracking, recipe.name, config.work_dir, team.leads) as tracker:
+    run = tracking.opened(
+        config.tracking, "quantize", config.work_dir, leads=team.leads, makes=True,
+        subject=tracking.Subject(plan.key, recipe.name),
+    )  # fmt: skip
+    with coming, run as tracker:
         tracker.params(config.identity() | {"hardware": config.hardware.identity()})
         tracker.text(readable_json(config.model_dump(mode="json")), "config.json")
-        tracker.tags({"key": plan.key})
         with tracker.stage("samples"):
             samples = plan.samples or _samples(config, plan, team)
             tracker.datasets(samples["inputs"]["datasets"], samples["config"]["datasets"])
             _track(tracker, samples, reused=plan.samples is not None)
-        with tracker.stage("quantize"):
-            checkpoint = plan.checkpoint or quantize_stage.make(config, plan, samples, tracker, team)
-            if checkpoint is not None:
-                _track(tracker, checkpoint, reused=plan.checkpoint is not None)
+        checkpoint = plan.checkpoint or quantize_stage.make(config, plan, samples, tracker, team)
+        if checkpoint is not None:
+            _track(tracker, checkpoint, reused=plan.checkpoint is not None)
     if team.leads:
         assert checkpoint is not None
         _name_latest(config, plan)
