@@ -19,6 +19,7 @@ from proofcard.bundle import bundled
 from proofcard.config.compose import flatten
 from proofcard.config.schema import Tracking
 from proofcard.digest import readable_json
+from proofcard.documents.manifest import Manifest
 from proofcard.errors import one_line
 from proofcard.fingerprint import lock_digest
 from proofcard.progress import console
@@ -274,7 +275,6 @@ def _revision() -> str | None:
     return git.stdout.strip() if git.returncode == 0 else None
 
 
-def manifest_text(body: dict[str, Any]) -> str:
+def manifest_text(sealed: Manifest) -> str:
     """A manifest as an artifact to read, without the per-tensor table (the sealed file has it)."""
-    outputs = {name: value for name, value in body["outputs"].items() if name != "tensors"}
-    return readable_json(body | {"outputs": outputs})
+    return readable_json(sealed.model_dump(mode="json", by_alias=True, exclude={"outputs": {"tensors"}}))

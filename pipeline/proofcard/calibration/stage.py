@@ -18,6 +18,7 @@ from proofcard.calibration.sampling import Sample, sample
 from proofcard.calibration.sources import described
 from proofcard.config.schema import QuantizeConfig
 from proofcard.digest import canonical_json, code_digest
+from proofcard.documents.manifest import Manifest
 from proofcard.errors import Usage
 from proofcard.fingerprint import lock_digest, packages
 from proofcard.progress import console
@@ -75,7 +76,7 @@ def place(config: QuantizeConfig, key: str) -> Path:
     return config.work_dir / "samples" / f"{config.recipe.name}-{key[:12]}"
 
 
-def make(config: QuantizeConfig, origin: dict[str, Any], final: Path) -> dict[str, Any]:
+def make(config: QuantizeConfig, origin: dict[str, Any], final: Path) -> Manifest:
     """Draw, tokenize and seal the sample set at `final`, or copy a frozen one there; returns its manifest.
 
     `origin` is what `describe` has said. A set that another process is drawing is waited for and taken.
@@ -90,9 +91,7 @@ def make(config: QuantizeConfig, origin: dict[str, Any], final: Path) -> dict[st
     return stage.once(final, key, lambda partial: _draw(config, origin, key, partial, final))
 
 
-def _draw(
-    config: QuantizeConfig, origin: dict[str, Any], key: str, partial: Path, final: Path
-) -> dict[str, Any]:
+def _draw(config: QuantizeConfig, origin: dict[str, Any], key: str, partial: Path, final: Path) -> Manifest:
     words = _opened(config, origin)
     chosen: list[Sample] = []
     skipped = {}

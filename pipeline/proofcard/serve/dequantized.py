@@ -11,6 +11,7 @@ import psutil
 from proofcard import manifest, stage
 from proofcard.checkpoint.writer import Entry, Writer, layout
 from proofcard.digest import code_digest, file_table, readable_json
+from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, Usage
 from proofcard.files import copied, listed
 from proofcard.progress import Bar, console, shown
@@ -57,7 +58,7 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
     except Stop:
         raise Stop(f"{shown(final)} is damaged: remove it, it will be made again") from None
 
-    def make(partial: Path) -> dict[str, Any]:
+    def make(partial: Path) -> Manifest:
         console.print(f"{shown(checkpoint)} is dequantized to {shown(final)}", markup=False)
         _write(entries, bits, partial)
         (partial / "config.json").write_text(readable_json(plain(config)), encoding="utf-8")
@@ -89,10 +90,9 @@ def held_to_seal(checkpoint: Path) -> dict[str, Any] | None:
     if not (checkpoint / manifest.NAME).exists():
         return None
     try:
-        files: dict[str, Any] = stage.intact(checkpoint)["outputs"]["files"]
+        return {name: file.values() for name, file in stage.intact(checkpoint).outputs.files.items()}
     except Stop as stop:
         raise Usage(str(stop)) from None
-    return files
 
 
 def check_memory(entries: Iterable[Entry]) -> None:
