@@ -66,12 +66,15 @@ def intact(directory: Path) -> Manifest:
     for name in sorted(_standing(directory) - sealed.keys()):
         if name.endswith(_LOADED):
             raise Stop(f"{directory}/{name} was not sealed and would be loaded: see verify, or move it away")
-    if (name := _altered(directory, sealed)) is not None:
-        if not (directory / name).exists():
+    if (altered := _altered(directory, sealed)) is not None:
+        if not (directory / altered).exists():
             raise Stop(
-                f"{directory}/{name} was sealed and is missing: see proofcard verify checkpoint={directory}"
+                f"{directory}/{altered} was sealed and is missing: "
+                f"see proofcard verify checkpoint={directory}"
             )
-        raise Stop(f"{directory}/{name} is not what was sealed: see proofcard verify checkpoint={directory}")
+        raise Stop(
+            f"{directory}/{altered} is not what was sealed: see proofcard verify checkpoint={directory}"
+        )
     return found
 
 

@@ -64,12 +64,8 @@ def _intact(folder: Path) -> Manifest:
     standing = {name: file for name, file in names.items() if name in sealed or not may_stand_beside(name)}
     del standing[manifest.NAME]
     for name in sorted(standing.keys() | sealed.keys()):
-        path = standing.get(name)
-        if (
-            path is None
-            or name not in sealed
-            or not is_sealed(path, folder, sealed[name].size, sealed[name].sha256)
-        ):
+        path, entry = standing.get(name), sealed.get(name)
+        if path is None or entry is None or not is_sealed(path, folder, entry.size, entry.sha256):
             raise Stop(f"{where}: {files.plain(name)} is not what was sealed")
     digests = [hashlib.sha256(ids.astype("<i4").tobytes()).hexdigest() for ids in read_samples(folder)]
     if digests != [record.get("tokens_sha256") for record in read_index(folder)]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from proofcard.documents.base import Difference
-from proofcard.documents.comparison import Comparison, Side, TensorGroup
+from proofcard.documents.comparison import Comparison, ScaleRatio, Side, TensorGroup
 from proofcard.reports import Section, markdown, percent
 from proofcard.screen import in_markdown
 
@@ -26,6 +26,8 @@ def sections(told: Comparison) -> list[Section]:
         rows = [[name.replace("_", " "), f"{a[name]:,}", f"{b[name]:,}"] for name in a]
         said = "Positions, padding included, that an expert of a layer saw."
         found.append(Section("Coverage", said, ["", "a", "b"], rows))
+    if told.scales:
+        found.append(_scales(told.scales))
     return found
 
 
@@ -62,6 +64,20 @@ def _tensors(told: Comparison) -> Section:
     said += " Bytes: the share of a's that differ. ULP: the largest distance in units of the last place."
     header = ["tensors of", "dtype", "number", "differ", "bytes", "ULP", "b / a"]
     return Section("Tensors", said, header, [_row(group) for group in groups])
+
+
+def _scales(scales: dict[str, ScaleRatio]) -> Section:
+    rows = [
+        [
+            title.removeprefix("inputs of "),
+            f"{one.quantizers:,}",
+            *map(percent, (one.equal, one.within_1_percent, one.within_5_percent)),
+            *(f"{value:.3f}" for value in (one.smallest, one.median, one.largest)),
+        ]
+        for title, one in scales.items()
+    ]
+    header = ["scales of", "number", "equal", "within 1%", "within 5%", "smallest", "median", "largest"]
+    return Section("Scales of calibration", "Each exported amax of b divided by that of a.", header, rows)
 
 
 def _altered(told: Comparison) -> Section:

@@ -8,7 +8,10 @@ from proofcard.documents.base import Difference, Document, Sha256
 
 
 class Side(Document):
-    """A checkpoint: its folder's name; recipe and key, null where it was never sealed; files that changed since."""
+    """A checkpoint by its folder's name. Recipe and key are null where it was never sealed.
+
+    `altered` are the sealed files that have changed since, or are gone.
+    """
 
     name: str
     recipe: str | None
@@ -52,6 +55,18 @@ class FileDifference(Document):
     b: Sha256 | None
 
 
+class ScaleRatio(Document):
+    """The exported amaxes of a group of quantizers, those of b divided by those of a. Shares are of 1."""
+
+    quantizers: NonNegativeInt
+    equal: float
+    within_1_percent: float
+    within_5_percent: float
+    smallest: float
+    median: float
+    largest: float
+
+
 class Coverage(Document):
     """Positions, padding included, that an expert of a layer saw."""
 
@@ -65,9 +80,13 @@ class Coverage(Document):
 
 
 class Comparison(Document):
-    """Two checkpoints side by side. `coverage` is of a and b, null where a side does not carry it."""
+    """Two checkpoints side by side.
 
-    schema_: Literal["proofcard/comparison/1"] = Field("proofcard/comparison/1", alias="schema")
+    `coverage` is of a and b, null where a side does not carry it. `scales` is empty unless both carry their
+    calibration's tables, and have the same quantizers.
+    """
+
+    schema_: Literal["proofcard/comparison/2"] = Field(default="proofcard/comparison/2", alias="schema")
     a: Side
     b: Side
     tensors: list[TensorGroup]
@@ -75,6 +94,7 @@ class Comparison(Document):
     configuration: list[Difference]
     statistics: list[Difference]
     coverage: list[Coverage | None]
+    scales: dict[str, ScaleRatio]
 
     def sides(self) -> list[Side]:
         """a, then b."""
