@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from proofcard import manifest
-from proofcard.benchmark import client, load, results
-from proofcard.benchmark.dialect import Dialect, dialect_of
-from proofcard.benchmark.machine import Watch, listener
+from proofcard.benchmark import client_cost, load, results
+from proofcard.benchmark.answer_length import Dialect, dialect_of
 from proofcard.benchmark.points import Point, doubts, over_starts, point
+from proofcard.benchmark.resources import Watch, listener
 from proofcard.benchmark.results import Results
 from proofcard.config.benchmarking import Benchmark, BenchmarkConfig
 from proofcard.digest import sha256_json
@@ -210,14 +210,14 @@ def _measure_client(benchmark: Benchmark, folder: Path, found: Results, tokenize
         said = found["levels"][0]["first_failure"]
         raise Stop(f"every request failed, the first with: {said}")
     same = benchmark.model_copy(update={"levels": tuple(level["users"] for level in levels)})
-    paces = client.paces(same, levels)
+    paces = client_cost.paces(same, levels)
     dialect = Dialect("ignore_eos", {}, "max_completion_tokens", usage=True)
     found["client"] = []
-    with client.null(paces, tokenizer) as target:
+    with client_cost.null(paces, tokenizer) as target:
         points = _points(same, target, dialect, folder / f"{_CLIENT}-alone", "client alone", dict(found))
         with closing(points) as alone:
             for pace, seen in zip(paces, alone, strict=True):
-                share = client.share(seen["users"], pace, benchmark.output_tokens, seen)
+                share = client_cost.share(seen["users"], pace, benchmark.output_tokens, seen)
                 found["client"].append({"users": seen["users"], **share})
 
 
