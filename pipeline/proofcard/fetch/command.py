@@ -11,9 +11,9 @@ from pathlib import Path
 from rich.table import Table
 
 from proofcard import manifest, outcome, stage, tracking
-from proofcard.calibration import stage as samples_stage
+from proofcard.calibration import sample_set as samples_stage
 from proofcard.checkpoint.delivery import Delivery
-from proofcard.checkpoint.hub import pinned
+from proofcard.checkpoint.repository import pinned
 from proofcard.config import QuantizeConfig, compose
 from proofcard.documents.fetched import Fetched, FetchedFile, FetchedModel, FetchedSamples
 from proofcard.documents.manifest import Manifest
