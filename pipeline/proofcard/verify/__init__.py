@@ -14,6 +14,7 @@ from rich.console import Console
 from proofcard.checkpoint.source import Source
 from proofcard.config.schema import LEVELS, VerifyConfig
 from proofcard.errors import Stop, Usage, one_line
+from proofcard.files import is_inside
 from proofcard.progress import shown
 from proofcard.verify import integrity, report, structure, weights
 from proofcard.verify.report import Level
@@ -115,8 +116,7 @@ def report_path(config: VerifyConfig) -> Path:
     chosen, folder = config.report, _absolute(config.checkpoint)
     name = f"{folder.name or 'checkpoint'}.verification.json"
     target = _absolute(chosen) if chosen is not None else folder.with_name(name)
-    inside = folder.resolve()
-    if inside in target.resolve().parents or target.resolve() == inside:
+    if is_inside(target, folder):
         raise Usage(f"report={target} would stand inside the checkpoint; choose another place")
     if target.is_dir() or not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
         raise Usage(f"the report cannot be written to {target}; choose another place with report=FILE")
