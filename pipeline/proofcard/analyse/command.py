@@ -13,7 +13,7 @@ from proofcard.errors import Stop, before_work
 from proofcard.files import check_handed, exists
 from proofcard.progress import shown
 from proofcard.quantize import plots, sealed_tables, tables
-from proofcard.quantize.statistics import Found
+from proofcard.quantize.statistics import CalibrationStatistics
 from proofcard.reports import place, show, writing
 from proofcard.screen import Screen
 from proofcard.tracking import Tracker
@@ -49,7 +49,7 @@ def run(overrides: list[str]) -> int:
     return 0
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], Found]:
+def _read(folder: Path) -> tuple[dict[str, Any], CalibrationStatistics]:
     """A checkpoint's manifest and its tables; every byte of it, weights too, must be what was sealed."""
     if not folder.is_dir():
         raise Stop(f"{folder} is no folder: give the checkpoint of a `quantize` run")
@@ -64,7 +64,9 @@ def _read(folder: Path) -> tuple[dict[str, Any], Found]:
     return sealed, sealed_tables.read(folder, sealed["statistics"].get("positions", 0))
 
 
-def _numbers(sealed: dict[str, Any], found: Found, other: Found | None) -> dict[str, Any]:
+def _numbers(
+    sealed: dict[str, Any], found: CalibrationStatistics, other: CalibrationStatistics | None
+) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "checkpoint": {"key": sealed["key"], "recipe": manifest.recipe_name(sealed)},
@@ -78,7 +80,7 @@ def _numbers(sealed: dict[str, Any], found: Found, other: Found | None) -> dict[
     }
 
 
-def _figures(found: Found) -> dict[str, Callable[[], Any]]:
+def _figures(found: CalibrationStatistics) -> dict[str, Callable[[], Any]]:
     drawn: dict[str, Callable[[], Any]] = {
         name: partial(draw, found) for name, draw in plots.figures(found).items()
     }

@@ -11,9 +11,9 @@ import numpy as np
 
 from proofcard.checkpoint.tensors import BITS
 from proofcard.errors import Stop
-from proofcard.quantize.metrics import reached
+from proofcard.quantize.metrics import share_of_last
 from proofcard.quantize.plots import quantizer_groups
-from proofcard.quantize.statistics import Found
+from proofcard.quantize.statistics import CalibrationStatistics
 
 THRESHOLDS = (100, 1_000, 10_000, 100_000)
 """Tokens an expert after which the card calls an amax noisy, rough, settled and perfect."""
@@ -21,9 +21,9 @@ CALIBRATED = ("input_scale", "k_scale", "v_scale", "k_bias", "v_bias")
 """What tensors are called that calibration decides; all others follow from the weights."""
 
 
-def convergence(found: Found) -> dict[str, list[dict[str, float]]]:
+def convergence(found: CalibrationStatistics) -> dict[str, list[dict[str, float]]]:
     """By group of quantizers and mark: how many had their last amax, or were near it."""
-    share = reached(found)
+    share = share_of_last(found)
     return {
         title: [
             {"samples": count, **_nearness(share[chosen, mark])} for mark, count in enumerate(found.samples)
@@ -32,7 +32,7 @@ def convergence(found: Found) -> dict[str, list[dict[str, float]]]:
     }
 
 
-def datasets(found: Found) -> list[dict[str, Any]]:
+def datasets(found: CalibrationStatistics) -> list[dict[str, Any]]:
     """What each dataset alone would have given, and how many of all amaxes none of the others reaches.
 
     `near` is the part by group; `cold` and `smallest` count routed positions of experts.
@@ -63,7 +63,7 @@ def datasets(found: Found) -> list[dict[str, Any]]:
     return told
 
 
-def coverage(found: Found) -> dict[str, Any]:
+def coverage(found: CalibrationStatistics) -> dict[str, Any]:
     """How the routers spread the positions over experts; empty without experts.
 
     `zipf` is the slope of log positions over log rank, by least squares in each layer, the mean of layers.
@@ -99,7 +99,7 @@ def coverage(found: Found) -> dict[str, Any]:
     }
 
 
-def forcing(found: Found) -> dict[str, Any]:
+def forcing(found: CalibrationStatistics) -> dict[str, Any]:
     """What forced tokens added to what the router sent, by group, and by how many tokens it had sent.
 
     Empty where nothing was forced. `near` is the natural part of the whole; `unreached` counts
@@ -127,13 +127,13 @@ def forcing(found: Found) -> dict[str, Any]:
     }
 
 
-def natural_part(found: Found) -> np.ndarray:
+def natural_part(found: CalibrationStatistics) -> np.ndarray:
     """The natural part of each quantizer's amax, [quantizers]; NaN where nothing came at all."""
     last = found.measured[:, -1]
     return np.divide(found.natural, last, out=np.full_like(last, np.nan), where=last > 0)
 
 
-def routed_of(found: Found) -> np.ndarray:
+def routed_of(found: CalibrationStatistics) -> np.ndarray:
     """The positions that the expert of each quantizer was sent, int64 [quantizers]; −1 outside experts."""
     counts = {
         f"{block.block}.experts.{expert}": count
@@ -143,7 +143,7 @@ def routed_of(found: Found) -> np.ndarray:
     return np.array([counts.get(name.rsplit(".", 2)[0], -1) for name in found.names], np.int64)
 
 
-def against(found: Found, other: Found) -> dict[str, Any]:
+def against(found: CalibrationStatistics, other: CalibrationStatistics) -> dict[str, Any]:
     """The exported amaxes of `found` divided by those of another checkpoint of the same model, by group.
 
     Raises:
