@@ -6,6 +6,8 @@ import numpy as np
 
 from proofcard.quantize.statistics import CalibrationStatistics
 
+_TITLES = {"input": "inputs of", "k_bmm": "keys", "v_bmm": "values"}
+
 
 def converged(statistics: CalibrationStatistics) -> np.ndarray:
     """Whether a quantizer had reached its last measured amax, bool [quantizers, marks]."""
@@ -27,6 +29,31 @@ def by_kind(statistics: CalibrationStatistics) -> dict[str, np.ndarray]:
 def kind(quantizer: str) -> str:
     """`input`, `k_bmm` or `v_bmm`: what a quantizer's name ends with."""
     return quantizer.rpartition(".")[2].removesuffix("_quantizer")
+
+
+def quantizer_groups(statistics: CalibrationStatistics) -> list[tuple[str, np.ndarray]]:
+    """Quantizers by what they quantize, with a title: inputs by the linear's own name, keys, values.
+
+    Linears that always get the same input, such as gate and up, form one group.
+    """
+    parts = [name.split(".") for name in statistics.names]
+    labels = np.array(
+        [
+            part[-2] if kind(name) == "input" else ""
+            for name, part in zip(statistics.names, parts, strict=True)
+        ]
+    )
+    groups: dict[bytes, tuple[str, np.ndarray]] = {}
+    for kind_, chosen in by_kind(statistics).items():
+        for label in dict.fromkeys(labels[chosen].tolist()):
+            mine = chosen & (labels == label)
+            same = statistics.measured[mine].tobytes() + statistics.exported[mine].tobytes()
+            if same in groups:
+                title, first = groups[same]
+                groups[same] = (f"{title}, {label}", first | mine)
+            else:
+                groups[same] = (f"{_TITLES[kind_]} {label}".strip(), mine)
+    return list(groups.values())
 
 
 def totals(statistics: CalibrationStatistics) -> dict[str, int]:

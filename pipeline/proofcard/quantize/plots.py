@@ -1,7 +1,6 @@
 """Figures of the calibration statistics. No byte of a checkpoint depends on them.
 
-matplotlib is imported when the first figure is drawn. The colours are Okabe and Ito's and the map is cividis:
-both can be distinguished with any colour vision, and in greyscale.
+The colours are Okabe and Ito's and the map cividis: both can be told apart by every kind of eye, and in grey.
 """
 
 from collections.abc import Callable
@@ -9,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from proofcard.quantize.metrics import by_kind, converged, kind, share_of_last
+from proofcard.charts import BLUE, COLD, GREY, figure_of, layer_ticks, plain_ticks
+from proofcard.quantize.metrics import converged, quantizer_groups, share_of_last
 from proofcard.quantize.statistics import CalibrationStatistics
 from proofcard.screen import in_a_figure
-
-_BLUE, GREY, COLD = "#0072B2", "#666666", "#D55E00"
-_TITLES = {"input": "inputs of", "k_bmm": "keys", "v_bmm": "values"}
 
 
 def coverage(stats: CalibrationStatistics) -> Any:
@@ -46,14 +43,12 @@ def coverage(stats: CalibrationStatistics) -> Any:
         rows,
         np.maximum(low, nothing),
         high,
-        color=_BLUE,
+        color=BLUE,
         alpha=0.35,
         linewidth=3,
         label="smallest to largest",
     )
-    spread.plot(
-        np.maximum(middle, nothing), rows, "o", color=_BLUE, markersize=3, label="median of the layer"
-    )
+    spread.plot(np.maximum(middle, nothing), rows, "o", color=BLUE, markersize=3, label="median of the layer")
     if cold.any():
         where = rows[cold.any(axis=1)]
         spread.plot(np.full(len(where), nothing), where, "s", color=COLD, markersize=5)
@@ -87,8 +82,8 @@ def convergence(stats: CalibrationStatistics) -> Any:
         part, done = 100 * share[known], 100 * final[known].mean(axis=0)
         top, bottom = charts[0][column], charts[1][column]
         low, middle, worst = np.percentile(part, 5, axis=0), np.median(part, axis=0), part.min(axis=0)
-        top.fill_between(stats.samples, low, 100, color=_BLUE, alpha=0.18, linewidth=0, label="95% are above")
-        top.plot(stats.samples, middle, "o-", color=_BLUE, markersize=4, label="median")
+        top.fill_between(stats.samples, low, 100, color=BLUE, alpha=0.18, linewidth=0, label="95% are above")
+        top.plot(stats.samples, middle, "o-", color=BLUE, markersize=4, label="median")
         top.plot(stats.samples, worst, "v--", color=COLD, markersize=4, label="worst")
         top.set(title=f"{in_a_figure(title)}\n{known.sum():,} quantizers", xscale="log", ylim=(-3, 105))
         bottom.plot(stats.samples, done, "s-", color=GREY, markersize=4)
@@ -114,9 +109,9 @@ def amax(stats: CalibrationStatistics) -> Any:
         low, middle, high = (np.array([f(v) for v in of_layer]) for f in (np.min, np.median, np.max))
         if any(values.size > 1 for values in of_layer):
             chart.fill_between(
-                layers, low, high, color=_BLUE, alpha=0.18, linewidth=0, label="smallest to largest"
+                layers, low, high, color=BLUE, alpha=0.18, linewidth=0, label="smallest to largest"
             )
-        chart.plot(layers, middle, "o-", color=_BLUE, markersize=3, label="median")
+        chart.plot(layers, middle, "o-", color=BLUE, markersize=3, label="median")
         chart.set(title=f"{in_a_figure(title)}\n{chosen.sum():,} quantizers", xlabel="layer", yscale="log")
         middle_of = float(np.sqrt(low.min() * high.max()))
         chart.set_ylim(min(low.min() / 1.3, middle_of / 3), max(high.max() * 1.3, middle_of * 3))
@@ -135,35 +130,6 @@ def figures(stats: CalibrationStatistics) -> dict[str, Callable[[CalibrationStat
     return of_experts | {"convergence": convergence, "amax": amax}
 
 
-def figure_of(width: float, height: float) -> Any:
-    """An empty figure, in inches."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=130, layout="constrained")
-
-
-def quantizer_groups(stats: CalibrationStatistics) -> list[tuple[str, np.ndarray]]:
-    """Quantizers by what they quantize, with a title: inputs by the linear's name, keys, values.
-
-    Linears that always get the same input, such as gate and up, form one group.
-    """
-    parts = [name.split(".") for name in stats.names]
-    labels = np.array(
-        [part[-2] if kind(name) == "input" else "" for name, part in zip(stats.names, parts, strict=True)]
-    )
-    groups: dict[bytes, tuple[str, np.ndarray]] = {}
-    for kind_, chosen in by_kind(stats).items():
-        for label in dict.fromkeys(labels[chosen].tolist()):
-            mine = chosen & (labels == label)
-            same = stats.measured[mine].tobytes() + stats.exported[mine].tobytes()
-            if same in groups:
-                title, first = groups[same]
-                groups[same] = (f"{title}, {label}", first | mine)
-            else:
-                groups[same] = (f"{_TITLES[kind_]} {label}".strip(), mine)
-    return list(groups.values())
-
-
 def _padded(counts: list[np.ndarray]) -> np.ndarray:
     """Rows of different lengths as one float array, NaN behind the shorter ones."""
     table = np.full((len(counts), max(map(len, counts))), np.nan)
@@ -172,29 +138,8 @@ def _padded(counts: list[np.ndarray]) -> np.ndarray:
     return table
 
 
-def layer_ticks(layers: list[int]) -> tuple[list[int], list[int]]:
-    """Rows and labels of layer ticks: every layer of up to 20, every fifth of more."""
-    every = 1 if len(layers) <= 20 else 5
-    rows = [row for row, layer in enumerate(layers) if layer % every == 0]
-    return rows, [layers[row] for row in rows]
-
-
 def _sample_ticks(chart: Any, samples: list[int]) -> None:
     """Put the marks themselves on the axis, always with the last one, fewer where there are many."""
     shown = samples[:: -(len(samples) // 6 + 1)]
     chart.set_xticks(shown, [f"{count:,}" for count in shown])
     chart.minorticks_off()
-
-
-def plain_ticks(axis: Any) -> None:
-    """Label a logarithmic axis 1, 2, 5, 10 instead of with powers; decades only over a wide range."""
-    low, high = sorted(axis.get_view_interval())
-    steps = (1, 2, 5) if high / low < 500 else (1,)
-    ticks = [digit * 10.0**power for power in range(-12, 15) for digit in steps]
-    shown = [tick for tick in ticks if low <= tick <= high]
-    axis.set_ticks(shown, [f"{tick:g}" if tick < 1000 else _thousands(tick) for tick in shown])
-    axis.set_ticks([], minor=True)
-
-
-def _thousands(value: float) -> str:
-    return f"{value / 1e3:g}k" if value < 1e6 else f"{value / 1e6:g}M"
