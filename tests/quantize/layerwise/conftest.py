@@ -41,14 +41,14 @@ def stepper(mixtral: Path) -> Stepper:
 
 
 @pytest.fixture
-def standing(stepper: Stepper) -> Callable[[int], Stepper]:
+def loading(stepper: Stepper) -> Callable[[int], Stepper]:
     """The stepper with a layer's weights."""
 
-    def stand(index: int) -> Stepper:
-        stepper.stand(index, stepper.read(index))
+    def loaded(index: int) -> Stepper:
+        stepper.load(index, stepper.read(index))
         return stepper
 
-    return stand
+    return loaded
 
 
 def batch(samples: int = 2, tokens: int = 5) -> Batch:

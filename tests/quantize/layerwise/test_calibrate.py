@@ -58,16 +58,15 @@ def test_gate_and_up_are_exported_with_the_larger_amax() -> None:
 def test_with_natural_routing_all_experts_share_as_in_modelopt() -> None:
     cold = amaxes() | {f"{layer(0).experts()[1]}.w2": 0.0}
     exported = exported_amaxes(statistics(cold), layer(0), "natural")
-    assert {exported[f"{expert}.w2"] for expert in layer(0).experts()} == {
-        max(cold[n] for n in cold if ".w2" in n)
-    }
-    with pytest.raises(Stop, match="no sample reached it"):
+    largest = max(cold[name] for name in cold if name.endswith(".w2"))
+    assert {exported[f"{expert}.w2"] for expert in layer(0).experts()} == {largest}
+    with pytest.raises(Stop, match="amax"):
         exported_amaxes(statistics(cold), layer(0), "all_experts")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_an_amax_that_is_not_finite_is_never_hidden_by_a_larger_one(value: float) -> None:
-    with pytest.raises(Stop, match=r"experts\.0\.w1\.input_quantizer ended with amax"):
+    with pytest.raises(Stop, match=r"experts\.0\.w1\.input_quantizer"):
         exported_amaxes(statistics(amaxes() | {LINEARS[0]: value}), layer(0), "natural")
 
 
@@ -77,11 +76,8 @@ def test_scales_are_those_of_the_number_format() -> None:
     amax = {f"{ATTENTION}.{kind}_bmm_quantizer": 4.0 for kind in "kv"}
     biases = {ATTENTION: {"k": torch.ones(1, 2, 1, 4, dtype=torch.bfloat16)}}
     made = dict(kv_scales(amax, layer(0), biases))
-    assert list(made) == [
-        f"{ATTENTION}.k_proj.k_scale",
-        f"{ATTENTION}.k_proj.k_bias",
-        f"{ATTENTION}.v_proj.v_scale",
-    ]
+    leaves = ("k_proj.k_scale", "k_proj.k_bias", "v_proj.v_scale")
+    assert list(made) == [f"{ATTENTION}.{leaf}" for leaf in leaves]
     assert made[f"{ATTENTION}.v_proj.v_scale"] == nvfp4.kv_scale(4.0)
     assert np.asarray(made[f"{ATTENTION}.k_proj.k_bias"]).nbytes == 16
     none = replace(layer(0), attentions=[])

@@ -47,9 +47,9 @@ def test_two_files_take_turns(tmp_path: Path) -> None:
 def test_another_shape_or_dtype_and_a_short_file_are_refused(tmp_path: Path) -> None:
     made = hidden(tmp_path)
     for wrong in (states(0)[:, :4], states(0).float()):
-        with pytest.raises(Stop, match=r"layer 0 gives .* take engine=modelopt"):
+        with pytest.raises(Stop, match="engine=modelopt"):
             made.write(1, 0, wrong)
     (tmp_path / "hidden-1").write_bytes(b"")
     assert not made.holds(1)
-    with pytest.raises(Stop, match="ends early"):
+    with pytest.raises(Stop, match="hidden-1"):
         made.read(1, 0)

@@ -13,10 +13,8 @@ LINEARS = ["a.w1", "a.w3", "a.w2"]
 
 def weights() -> dict[str, torch.Tensor]:
     torch.manual_seed(7)
-    return {
-        f"{name}.weight": (torch.randn(32, 64) * scale).bfloat16()
-        for name, scale in zip(LINEARS, (1, 3, 2), strict=True)
-    }
+    factors = zip(LINEARS, (1, 3, 2), strict=True)
+    return {f"{name}.weight": (torch.randn(32, 64) * factor).bfloat16() for name, factor in factors}
 
 
 def made(given: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

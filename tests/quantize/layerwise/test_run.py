@@ -15,9 +15,8 @@ from proofcard.toolchain import activate, materialise
 
 
 def test_complete_layers_are_reported_and_not_made_again(mixtral: Path, texts: Path, tmp_path: Path) -> None:
-    config = compose(
-        QuantizeConfig, "config", [*tiny_recipe(mixtral, texts), "tracking=off", "hardware.device=cpu"]
-    )
+    words = [*tiny_recipe(mixtral, texts), "tracking=off", "hardware.device=cpu"]
+    config = compose(QuantizeConfig, "config", words)
     folder, state = tmp_path / "folder", tmp_path / "state"
     for made in (folder, state):
         made.mkdir()

@@ -29,19 +29,19 @@ def _first(output: object) -> torch.Tensor:
 
 
 def test_each_layer_gives_the_bits_of_the_whole_model(
-    whole: torch.nn.Module, standing: Callable[[int], Stepper]
+    whole: torch.nn.Module, loading: Callable[[int], Stepper]
 ) -> None:
     states = reference(whole)
     with torch.no_grad():
         for index in range(3):
-            stepper = standing(index)
+            stepper = loading(index)
             answer = stepper.run(states[index] if index else None, batch(), attention_mask=True)
             assert torch.equal(answer, states[index + 1])
 
 
-def test_only_one_layer_has_weights(standing: Callable[[int], Stepper]) -> None:
+def test_only_one_layer_has_weights(loading: Callable[[int], Stepper]) -> None:
     for index in (0, 2):
-        stepper = standing(index)
+        stepper = loading(index)
         real = {
             name.split(".")[2]
             for name, module in stepper.modules.items()

@@ -29,7 +29,7 @@ def test_the_list_of_layers_is_found_or_missed_in_a_sentence(mixtral: Path) -> N
         def get_decoder(self) -> torch.nn.Module:
             return torch.nn.Linear(2, 2)
 
-    with pytest.raises(Stop, match="Other keeps its layers in no list"):
+    with pytest.raises(Stop, match="the decoder of Other has no module list"):
         layers_name(Other())
 
 

@@ -24,7 +24,7 @@ def test_what_is_sent_comes_into_the_next_layer(tmp_path: Path, device: str) -> 
         first.finish()
     hidden.turn(1)
     with Traffic(hidden, 1, where) as second:
-        came = {number: states for number, states in second.inputs(range(1, 4, 2))}
+        came = dict(second.inputs(range(1, 4, 2)))
     assert came.keys() == {1, 3}
     assert all(states is not None and (states == number).all() for number, states in came.items())
 
