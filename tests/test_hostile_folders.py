@@ -41,7 +41,7 @@ TAKERS: dict[str, Callable[[Path], Any]] = {
     "quantize": Source,
     "plan": plan,
     "serve": serve,
-    "compare": lambda folder: compare._numbers(folder, folder),
+    "compare": lambda folder: compare.compared(folder, folder),
     "analyse": analyse._read,
     "benchmark": measure._check_tokenizer,
 }
