@@ -25,7 +25,7 @@ class Stepper:
         """`bare` is `skeleton`'s model, `prefix` the full name of its list of layers."""
         self.device = device
         self._source, self._prefix = source, prefix
-        self._decoder = bare.get_decoder()
+        self._model, self._decoder = bare, bare.get_decoder()
         self._layers = self._decoder.layers
         self.modules: dict[str, Any] = dict(bare.named_modules())
         self._embedding = bare.get_input_embeddings()
@@ -79,8 +79,27 @@ class Stepper:
                             module._parameters[name] = torch.nn.Parameter(empty, requires_grad=False)
         self._standing = None
 
+    def stand_head(self) -> None:
+        """Give what comes after the layers its weights: the last norm, the output head."""
+        start, words = f"{self._prefix}.", f"{self.embedding}.weight"
+        known, tied = self._model.state_dict().keys(), self._model.config.tie_word_embeddings
+        for name in self._source.weights():
+            if name in known and not name.startswith(start) and (tied or name != words):
+                owner, _, leaf = name.rpartition(".")
+                weight = tensor(self._source, name).to(self.device)
+                self.modules[owner].load_state_dict({leaf: weight}, strict=False, assign=True)
+                self.modules[owner].requires_grad_(False)
+        if tied:
+            self._model.get_output_embeddings().weight = self._embedding.weight
+
     def run(self, states: torch.Tensor | None, batch: Batch, attention_mask: bool) -> torch.Tensor:
         """The standing layer's output [samples, tokens, width]; `states` is its input, None for layer 0."""
+        return self.through(states, batch, attention_mask)[0]
+
+    def through(
+        self, states: torch.Tensor | None, batch: Batch, attention_mask: bool, to_logits: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As `run`; with `to_logits` also the logits [samples · tokens, vocabulary], after `stand_head`."""
         layer = self._decoder.layers[0]
         answer: list[torch.Tensor] = []
 
@@ -93,7 +112,8 @@ class Stepper:
 
         def leave(_: Any, args: Any, output: Any) -> None:
             answer.append(output[0] if isinstance(output, tuple) else output)
-            raise _Done
+            if not to_logits:
+                raise _Done
 
         inputs: dict[str, Any] = {"use_cache": False}
         if states is None:
@@ -107,14 +127,18 @@ class Stepper:
             layer.register_forward_pre_hook(enter, with_kwargs=True),
             layer.register_forward_hook(leave),
         ]
+        logits = None
         try:
-            self._decoder(**inputs)
+            if to_logits:
+                logits = self._model(**inputs).logits.flatten(0, 1)
+            else:
+                self._decoder(**inputs)
         except _Done:
             pass
         finally:
             for hook in hooks:
                 hook.remove()
-        return answer[0]
+        return answer[0], logits
 
 
 def _move_buffers(module: Any, device: torch.device) -> None:
