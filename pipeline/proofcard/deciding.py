@@ -109,10 +109,50 @@ DEQUANTIZE = (
     "serve.layouts",
 )
 
+EVALUATE = (
+    *_NUMBER_FORMAT,
+    *_READING,
+    "calibration.batches",  # what a text is to a model
+    "checkpoint.defaults",
+    "checkpoint.roles",
+    "checkpoint.writer",
+    "determinism",
+    "documents.base",
+    "documents.evaluation",
+    "evaluate.candidates",
+    "evaluate.compute",
+    "evaluate.divergence",
+    "evaluate.experts",
+    "evaluate.files",
+    "evaluate.intervals",
+    "evaluate.numbers",
+    "evaluate.pair",
+    "evaluate.passes",
+    "evaluate.rounding",
+    "evaluate.routing",
+    "evaluate.run",
+    "evaluate.streams",
+    "evaluate.weights",
+    "nvfp4.gpu",
+    "quantize.fit",
+    "quantize.layerwise.hidden",
+    "quantize.layerwise.hooks",
+    "quantize.layerwise.intake",
+    "quantize.layerwise.stepper",
+    "quantize.layerwise.structure",
+    "quantize.model",
+    "quantize.quantizers",
+    "quantize.settings",
+    "quantize.spelling",
+    "ranks",
+    "serve.layouts",
+)
+
 PACKAGES = {
     "samples": ("datasets", "jinja2", "numpy", "tokenizers", "transformers"),
     "quantize": ("accelerate", "numba", "numpy", "safetensors", "tokenizers", "torch", "transformers"),
     "dequantize": ("numba", "numpy"),
+    "evaluate": ("accelerate", "numba", "numpy", "safetensors", "scipy", "torch", "transformers"),
 }
 """Packages whose versions are in a stage's key; ModelOpt's is with its patches."""
 
@@ -122,6 +162,7 @@ SERVICES = {
     "checkpoint.counts": "refuses counts that no tensor bears out",
     "checkpoint.remote_code": "opens pinned files from a private copy; their digests are in the key",
     "checkpoint.delivery": "hands out a file only once its digest is the one in the key",
+    "config.evaluating": "as config.schema",
     "config.schema": "holds the settings; each one that decides is in the key by its value",
     "digest": "digests and canonical JSON, which published formats fix",
     "disk": "forces what is written to disk; changes none of it",

@@ -9,11 +9,10 @@
 | `…+kv_one` | | | FP8 with scales of 1, as engines run a cache without scales |
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-_NAME = re.compile(r"(w4a16|w4a4)(?:\+(kv|kv_affine|kv_one))?")
+from proofcard.config.evaluating import CANDIDATE
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,9 @@ class Step:
 
 
 def parsed(name: str) -> Candidate:
-    """The candidate of a name.
-
-    Raises:
-        ValueError: for any other text.
-    """
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise ValueError(f"{name!r} is not w4a16 or w4a4, alone or with +kv, +kv_affine or +kv_one")
+    """The candidate of a name that a configuration has checked."""
+    match = CANDIDATE.fullmatch(name)
+    assert match is not None
     return Candidate(match[1] == "w4a4", match[2])
 
 

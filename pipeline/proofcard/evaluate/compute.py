@@ -4,7 +4,6 @@ Hooks are put on once for each layer and look at the `Way` of the run that is on
 quantized linears.
 """
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,13 +13,20 @@ from typing import Any
 import torch
 
 from proofcard.calibration.batches import Batch
-from proofcard.errors import Stop
+from proofcard.checkpoint.source import Source
+from proofcard.config.schema import Model
 from proofcard.evaluate import rounding
 from proofcard.evaluate.weights import Checkpoint
+from proofcard.quantize import fit
+from proofcard.quantize.layerwise.hooks import through
 from proofcard.quantize.layerwise.stepper import Stepper
+from proofcard.quantize.layerwise.structure import layers_name
+from proofcard.quantize.model import dtype, skeleton
+
+_WITHOUT = "leave the candidates with +kv out"
 
 Routes = dict[str, Any]
-"""What the gate of each mixture of experts has answered, by the block's name: logits, or choices and weights."""
+"""What the gate of each mixture of experts has answered, by block: logits, or choices and weights."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Way:
 
 @dataclass
 class Answer:
-    """A layer's output [1, tokens, width], its routes, and logits [tokens, vocabulary] after the last layer."""
+    """A layer's output [1, tokens, width], its routes, and after the last one logits [tokens, vocabulary]."""
 
     output: torch.Tensor
     routes: Routes = field(default_factory=dict)
@@ -51,7 +57,8 @@ class Anatomy:
 def anatomy(modules: Mapping[str, Any], layer: str) -> Anatomy:
     """What is inside `layer` of the model with these modules.
 
-    A block has a `gate` and a list of `experts`; an attention is what has an index in the cache and projections.
+    A block has a `gate` and a list of `experts`; an attention is what has an index in the cache and
+    projections.
     """
     inside = {name: module for name, module in modules.items() if name.startswith(layer + ".")}
     blocks = {
@@ -59,7 +66,9 @@ def anatomy(modules: Mapping[str, Any], layer: str) -> Anatomy:
         for name, module in inside.items()
         if isinstance(getattr(module, "experts", None), torch.nn.ModuleList) and hasattr(module, "gate")
     }
-    attentions = [n for n, module in inside.items() if hasattr(module, "layer_idx") and hasattr(module, "o_proj")]
+    attentions = [
+        n for n, module in inside.items() if hasattr(module, "layer_idx") and hasattr(module, "o_proj")
+    ]
     return Anatomy(blocks, tuple(attentions))
 
 
@@ -76,7 +85,7 @@ class Compute:
 
     @contextmanager
     def hooked(self, inside: Anatomy, linears: list[str], caches: bool = False) -> Iterator[None]:
-        """A context in which the standing layer is run: `linears` can be rounded, and with `caches` keys and values."""
+        """A context to run the standing layer in: inputs of `linears` can be rounded, and `caches`."""
         modules = self.stepper.modules
         with ExitStack() as stack:
             for block in inside.blocks:
@@ -88,7 +97,7 @@ class Compute:
                     hook = modules[name].register_forward_pre_hook(partial(self._round, scale))
                     stack.callback(hook.remove)
                 for name in inside.attentions if caches else ():
-                    stack.enter_context(through_kv(modules[name], self._cache(name)))
+                    stack.enter_context(through(modules[name], self._cache(name), _WITHOUT))
             yield
         self._last = None
 
@@ -96,11 +105,13 @@ class Compute:
         self, states: torch.Tensor | None, batch: Batch, way: Way = Way(), routes: Routes | None = None,
         to_logits: bool = False,
     ) -> Answer:  # fmt: skip
-        """Run the standing layer, and with `to_logits` what comes after it; `routes` are taken instead of its own."""
+        """Run the standing layer, and what comes after it `to_logits`; `routes` stand in for its own."""
         with self.going(way):
             self._replayed, self._seen = routes, {}
             try:
-                output, logits = self.stepper.through(states, batch, attention_mask=False, to_logits=to_logits)
+                output, logits = self.stepper.through(
+                    states, batch, attention_mask=False, to_logits=to_logits
+                )
             finally:
                 self._replayed = None
             return Answer(output, self._seen, logits)
@@ -129,8 +140,8 @@ class Compute:
             self._last = (values, scale, rounding.nvfp4(values, scale))
         return (self._last[2], *inputs[1:])
 
-    def _cache(self, attention: str) -> Callable[[str, torch.Tensor], torch.Tensor]:
-        """What the cache makes of keys and values, `k` or `v`, [samples, heads, tokens, channels]."""
+    def _cache(self, attention: str) -> Callable[[Any, Any], tuple[Any, Any]]:
+        """What the cache makes of keys and values, both [samples, heads, tokens, channels]."""
         assert self._checkpoint is not None
         device = self.stepper.device
         stored = {
@@ -148,36 +159,26 @@ class Compute:
                 bias = bias.view(torch.bfloat16).to(values.dtype)
             return rounding.fp8(values, scale, bias)
 
-        return kept
+        return lambda key, value: (kept("k", key), kept("v", value))
 
 
-@contextmanager
-def through_kv(attention: Any, kept: Callable[[str, torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """Let keys and values pass through `kept` on their way to the attention function.
+def computes(source: Source, checkpoint: Checkpoint, model: Model, device: str) -> tuple[Compute, Compute]:
+    """One model twice without weights, for those of the source and those of the checkpoint.
 
     Raises:
-        Stop: when the attention does not call a function that can be found in its module.
+        Stop: when the model cannot be built, or not be run layer by layer.
     """
-    home = inspect.getmodule(type(attention))
-    functions = getattr(home, "ALL_ATTENTION_FUNCTIONS", None)
-    chosen = attention.config._attn_implementation
-    if functions is None or (chosen == "eager" and not hasattr(home, "eager_attention_forward")):
-        raise Stop(f"{type(attention).__name__} hides its keys and values: leave out the candidates with +kv")
-    original = home.eager_attention_forward if chosen == "eager" else functions[chosen]  # type: ignore[union-attr]
+    where = torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
+    bare = skeleton(source, model)
+    own = Compute(Stepper(source, bare, layers_name(bare), where), None)
+    again = skeleton(source, model)
+    readable: Any = checkpoint  # it is read as a source is
+    checkpoint.held_in(fit.held_in(readable, again))
+    stepper = Stepper(readable, again, layers_name(again), where)
+    return own, Compute(stepper, checkpoint)
 
-    def around(module: Any, query: Any, key: Any, value: Any, *args: Any, **named: Any) -> Any:
-        if module is attention:
-            key, value = kept("k", key), kept("v", value)
-        return original(module, query, key, value, *args, **named)
 
-    def put(function: Any) -> None:
-        if chosen == "eager":
-            home.eager_attention_forward = function  # type: ignore[union-attr]
-        else:
-            functions[chosen] = function
-
-    put(around)
-    try:
-        yield
-    finally:
-        put(original)
+def hidden_of(source: Source, stepper: Stepper) -> tuple[int, torch.dtype]:
+    """Channels and dtype of the hidden states: the embedding's."""
+    words = f"{stepper.embedding}.weight"
+    return source.tensors[words].shape[1], dtype(source, words)

@@ -7,7 +7,8 @@ Identical token ids, the whole vocabulary, log-softmax in float32, products and 
     Δp      = q(next token) − p(next token)
     same    = argmax p equals argmax q
 
-(rtx6kpro's protocol, and llama.cpp's `--kl-divergence`.) A position counts where a next token follows in its text.
+(rtx6kpro's protocol, and llama.cpp's `--kl-divergence`.) A position counts where a next token follows in
+its text.
 """
 
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ FIELDS = ("kl", "js", "reference_nll", "candidate_nll", "delta_p", "same")
 
 
 def between(reference: torch.Tensor, candidate: torch.Tensor, targets: torch.Tensor) -> Positions:
-    """`reference` and `candidate` are logits [positions, vocabulary], `targets` next tokens int64 [positions]."""
+    """Of logits [positions, vocabulary] and next tokens `targets`, int64 [positions]."""
     rows = max(1, _ELEMENTS // reference.shape[-1])
     parts = [
         _between(reference[at : at + rows], candidate[at : at + rows], targets[at : at + rows])

@@ -1,9 +1,10 @@
 """Numbers over positions with 95% intervals from a bootstrap over documents.
 
-Positions of one text are not independent, so whole documents are drawn, with replacement and as many as there are
-(scipy.stats.bootstrap, percentile method, a seed of its own). Of a drawn set each number is what it is of the whole:
-means over all its positions, quantiles of all its positions. A quantile is the smallest value that is not below so
-many of them (the inverse of the empirical distribution function), so drawing a document twice counts it twice.
+Positions of one text are not independent, so whole documents are drawn, with replacement and as many as
+there are (scipy.stats.bootstrap, percentile method, a seed of its own). Of a drawn set each number is
+what it is of the whole: means over all its positions, quantiles of all its positions. A quantile is the
+smallest value that is not below so many of them (the inverse of the empirical distribution function), so
+drawing a document twice counts it twice.
 """
 
 from collections.abc import Callable, Sequence

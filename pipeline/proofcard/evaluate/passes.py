@@ -1,7 +1,8 @@
 """One pass over the layers: each is read once from source and checkpoint, and every stream goes through it.
 
-Each text runs alone, without padding: no number can depend on a batch. Ranks share the texts out; what each has
-found of its texts is put together without adding anything up, so no number depends on how many ranks there are.
+Each text runs alone, without padding: no number can depend on a batch. Ranks share the texts out; what
+each has found of its texts is put together without adding anything up, so no number depends on how many
+ranks there are.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,7 @@ POSITIONS = "positions.npy"
 
 
 class Pass:
-    """Texts through the layers. `folder` keeps what a later run needs to go on after the last complete layer."""
+    """Texts through the layers. `folder` keeps what a later run needs to go on."""
 
     def __init__(
         self,
@@ -41,26 +42,26 @@ class Pass:
         streams: list[Stream],
         texts: list[Batch],
         folder: Path,
+        width: tuple[int, torch.dtype],
         memory: int,
         ranks: Ranks,
     ) -> None:
-        """`memory` is how many bytes of hidden states may stay in memory; they are on disk in any case."""
+        """`width` are channels and dtype of hidden states, of which `memory` bytes may stay in memory."""
         self._source, self._checkpoint, self._stored = source, checkpoint, stored
         self._streams, self._texts, self._folder, self._ranks = streams, texts, folder, ranks
-        words = source.stepper.words
         shapes = [tuple(text.input_ids.shape) for text in texts]
         self._hidden = []
         for number in range(len(streams)):
             place = folder / f"stream-{number}"
             if ranks.leads:
                 place.mkdir(exist_ok=True)
-            self._hidden.append(Hidden(place, shapes, words[0], words[1], memory // len(streams)))
+            self._hidden.append(Hidden(place, shapes, *width, memory // len(streams)))
         lengths = [text.input_ids.size - 1 for text in texts]
         self._starts = np.cumsum([0, *lengths])
         self._records = Records(folder, ranks)
 
     def run(self, report: Callable[[int, Arrays], None]) -> tuple[list[Arrays], NDArray[np.float64]]:
-        """Every layer's sums, each told to `report`, and values of all positions [streams − 1, FIELDS, positions].
+        """Every layer's sums, and values of all positions [streams − 1, FIELDS, positions].
 
         Sums end in the axis of texts: see `_layer`.
 
@@ -120,23 +121,24 @@ class Pass:
     def _layer(self, index: int, last: bool, bars: Layers) -> Arrays:
         """Sums of one layer, each with the axis of texts last.
 
-        `error` [streams − 1, texts] ‖h' − h‖² of each stream's output h', `norm` [texts] ‖h‖² of the source's,
-        `local` [texts] ‖h' − h‖² where the last candidate's layer gets the source's input; `experts` [3, experts,
-        texts] as `ExpertErrors`; `overlap` and `moved` [streams − 1, blocks, texts] as `routing.difference`, NaN
-        where it is not known how a block chooses.
+        `error` [streams − 1, texts] ‖h' − h‖² of each stream's output h', `norm` [texts] ‖h‖² of the
+        source's, `local` [texts] ‖h' − h‖² where the last candidate's layer gets the source's input;
+        `experts` [3, experts, texts] as `ExpertErrors`; `overlap` and `moved` [streams − 1, blocks,
+        texts] as `routing.difference`, NaN where it is not known how a block chooses.
         """
         name = f"{self._source.stepper.prefix}.{index}"
         inside = anatomy(self._source.stepper.modules, name)
         linears = [linear for linear in self._stored.linears() if linear.startswith(name + ".")]
         others, texts, blocks = len(self._streams) - 1, len(self._texts), len(inside.blocks)
         count = sum(map(len, inside.blocks.values()))
+        candidates = sum(stream.checkpoint and stream.routes_of is None for stream in self._streams)
         sums: Arrays = {
             "error": np.zeros((others, texts)),
             "norm": np.zeros(texts),
             "local": np.zeros(texts),
             "experts": np.zeros((3, count, texts)),
-            "overlap": np.zeros((others, blocks, texts)),
-            "moved": np.zeros((others, blocks, texts)),
+            "overlap": np.zeros((candidates, blocks, texts)),
+            "moved": np.zeros((candidates, blocks, texts)),
         }
         values = np.zeros((others, len(divergence.FIELDS), self._starts[-1])) if last else None
         way = self._streams[self._last].way
@@ -207,7 +209,14 @@ class Pass:
             answers[stream.name] = Answer(answer.output, answer.routes)  # its logits have been looked at
 
     def _routes(
-        self, place: int, number: int, inside: Anatomy, rows: list[int], ours: Answer, theirs: Answer, sums: Arrays
+        self,
+        place: int,
+        number: int,
+        inside: Anatomy,
+        rows: list[int],
+        ours: Answer,
+        theirs: Answer,
+        sums: Arrays,
     ) -> None:
         first = 0
         for at, (name, experts) in enumerate(inside.blocks.items()):
@@ -239,7 +248,9 @@ class Pass:
         for name, row in rows:
             if not np.isfinite(row).all():
                 at = int(np.flatnonzero(~np.isfinite(row))[0])
-                raise Stop(f"layer {index} of {name} gives numbers that are not finite, in text {at}: see verify")
+                raise Stop(
+                    f"layer {index} of {name} gives numbers that are not finite, in text {at}: see verify"
+                )
 
     def _check_logits(self, values: NDArray[np.float64]) -> None:
         for stream, found in zip(self._streams[1:], values, strict=True):
@@ -266,6 +277,8 @@ def _listed(array: NDArray[np.float64]) -> dict[str, Any]:
 
 def _arrays(record: dict[str, Any]) -> Arrays:
     return {
-        name: np.array([np.nan if v is None else v for v in said["values"]], np.float64).reshape(said["shape"])
+        name: np.array([np.nan if v is None else v for v in said["values"]], np.float64).reshape(
+            said["shape"]
+        )
         for name, said in record.items()
     }

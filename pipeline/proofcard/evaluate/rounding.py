@@ -5,11 +5,13 @@ NVFP4 activations, a block of 16 along the last dimension, with the linear's sto
     scale = e4m3(min(448, max|x| / (6·s))), 1 before rounding where the block is zero
     x'    = e2m1(x / (scale·s)) · scale·s
 
-in float32, E2M1 to the nearest, ties to even, saturating at 6. A value beyond what calibration saw saturates, as
-Blackwell's kernels do it; ModelOpt's `NVFP4QTensor.quantize` is the same where nothing saturates.
+in float32, E2M1 to the nearest, ties to even, saturating at 6. A value beyond what calibration saw
+saturates, as Blackwell's kernels do it; ModelOpt's `NVFP4QTensor.quantize` is the same where nothing
+saturates.
 
-FP8 keys and values with scale s: x' = e4m3(clamp(x / s, ±448)) · s. ModelOpt multiplies with 448/amax instead of
-dividing by amax/448, which moves a value that lies next to the middle between two E4M3 numbers.
+FP8 keys and values with scale s: x' = e4m3(clamp(x / s, ±448)) · s. ModelOpt multiplies with 448/amax
+instead of dividing by amax/448, which moves a value that lies next to the middle between two E4M3
+numbers.
 """
 
 import torch
@@ -29,7 +31,7 @@ def nvfp4(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
 
 
 def fp8(values: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """`values` as an FP8 cache keeps them, in their own dtype; of an affine one what `bias` leaves is kept."""
+    """`values` as an FP8 cache keeps them, in their own dtype; an affine one keeps what `bias` leaves."""
     rest = values if bias is None else values - bias
     codes = (rest.float() / scale).clamp(-_E4M3_MAX, _E4M3_MAX).to(torch.float8_e4m3fn)
     kept = (codes.float() * scale).to(values.dtype)

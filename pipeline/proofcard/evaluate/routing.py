@@ -9,8 +9,9 @@ def chosen(block: Any, answer: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Experts int64 [tokens, chosen] and their weights float32 [tokens, chosen], sum 1; None where not known.
 
     Of logits the largest are taken: after a sigmoid and with the block's correction bias where it has one
-    (DeepSeek-V3, MiniMax-M2), else after a softmax (Mixtral, Qwen3-MoE). A gate that chooses itself (DeepSeek-V2)
-    answers with experts and weights. `agrees` holds the choice to what the block really did.
+    (DeepSeek-V3, MiniMax-M2), else after a softmax (Mixtral, Qwen3-MoE). A gate that chooses itself
+    (DeepSeek-V2) answers with experts and weights. `agrees` holds the choice to what the block really
+    did.
     """
     if isinstance(answer, tuple):
         experts = next((part for part in answer if not part.is_floating_point()), None)
@@ -40,7 +41,7 @@ def agrees(experts: torch.Tensor, rows: list[int]) -> bool:
 def difference(
     one: tuple[torch.Tensor, torch.Tensor], other: tuple[torch.Tensor, torch.Tensor], experts: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each token, float64 [tokens]: the share of experts chosen by both, and the weight that moved, 0 to 1.
+    """Of each token, float64 [tokens]: the share of experts chosen by both, and the weight that moved.
 
     The weight that moved is half the sum of |weight − weight| over all experts, an unchosen one's being 0.
     """
@@ -53,7 +54,9 @@ def difference(
 def _dense(experts: torch.Tensor, weights: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     shape = (len(experts), count)
     taken = torch.zeros(shape, dtype=torch.float64, device=weights.device).scatter(-1, experts, 1.0)
-    spread = torch.zeros(shape, dtype=torch.float64, device=weights.device).scatter(-1, experts, weights.double())
+    spread = torch.zeros(shape, dtype=torch.float64, device=weights.device).scatter(
+        -1, experts, weights.double()
+    )
     return taken, spread
 
 

@@ -19,8 +19,8 @@ _KV = ("k_scale", "v_scale", "k_bias", "v_bias")
 class Checkpoint:
     """A checkpoint folder whose weights are read as `proofcard.checkpoint.source.Source` reads a source's.
 
-    NVFP4 weights become bf16(value(code) · (float32(weight_scale) · weight_scale_2)). Other floats are read as
-    stored until `held_in` says in which dtype the model holds them.
+    NVFP4 weights become bf16(value(code) · (float32(weight_scale) · weight_scale_2)). Other floats are
+    read as stored until `held_in` says in which dtype the model holds them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,10 @@ class Checkpoint:
         readable = layouts.readable(path, self.config, len(os.sched_getaffinity(0)))
         if readable is None:
             plain = Source(path)
-            readable = {n: Entry(n, plain.dtype(n), plain.tensors[n].shape) for n in plain.weights()}, plain.bits
+            readable = (
+                {n: Entry(n, plain.dtype(n), plain.tensors[n].shape) for n in plain.weights()},
+                plain.bits,
+            )
         entries, self._bits = readable
         self.tensors: dict[str, Entry] = entries
         self._held: dict[str, str] = {}
@@ -84,7 +87,7 @@ class Checkpoint:
         return self._scale(f"{linear}.input_scale")
 
     def kv(self, attention: str) -> dict[str, np.ndarray]:
-        """What is stored of an attention's cache: `k_scale`, `v_scale`, float32; `k_bias`, `v_bias`, BF16 bits."""
+        """What an attention's cache has: `k_scale`, `v_scale`, float32; `k_bias`, `v_bias`, BF16 bits."""
         found: dict[str, np.ndarray] = {}
         for leaf in _KV:
             names = (f"{attention}.{leaf[0]}_proj.{leaf}", f"{attention}.{leaf}")

@@ -22,11 +22,12 @@ class Stepper:
     """
 
     def __init__(self, source: Source, bare: Any, prefix: str, device: torch.device) -> None:
-        """`bare` is `skeleton`'s model, `prefix` the full name of its list of layers."""
+        """`bare` is `skeleton`'s model, `prefix` the full name of its list of layers, `layers` long."""
         self.device = device
-        self._source, self._prefix = source, prefix
-        self._model, self._decoder = bare, bare.get_decoder()
+        self._source = source
+        self.model, self._decoder = bare, bare.get_decoder()
         self._layers = self._decoder.layers
+        self.prefix, self.layers = prefix, len(self._layers)
         self.modules: dict[str, Any] = dict(bare.named_modules())
         self._embedding = bare.get_input_embeddings()
         self.embedding = next(n for n, module in self.modules.items() if module is self._embedding)
@@ -38,7 +39,7 @@ class Stepper:
 
     def read(self, index: int) -> dict[str, torch.Tensor]:
         """The weights of a layer on the device, FP8 dequantized."""
-        start = f"{self._prefix}.{index}."
+        start = f"{self.prefix}.{index}."
         names = [name for name in self._source.weights() if name.startswith(start)]
         if self._intake is not None:
             return self._intake.read(names)
@@ -48,7 +49,7 @@ class Stepper:
         """Give layer `index` its weights; the layer that had some before has none now."""
         self.clear()
         layer = self._layers[index]
-        start = len(f"{self._prefix}.{index}.")
+        start = len(f"{self.prefix}.{index}.")
         layer.load_state_dict({name[start:]: weight for name, weight in weights.items()}, assign=True)
         for module in layer.modules():
             _move_buffers(module, self.device)
@@ -62,7 +63,7 @@ class Stepper:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The standing layer's weights by their full names."""
-        start = f"{self._prefix}.{self._standing}."
+        start = f"{self.prefix}.{self._standing}."
         return {start + name: weight for name, weight in self._decoder.layers[0].state_dict().items()}
 
     def clear(self) -> None:
@@ -81,8 +82,8 @@ class Stepper:
 
     def stand_head(self) -> None:
         """Give what comes after the layers its weights: the last norm, the output head."""
-        start, words = f"{self._prefix}.", f"{self.embedding}.weight"
-        known, tied = self._model.state_dict().keys(), self._model.config.tie_word_embeddings
+        start, words = f"{self.prefix}.", f"{self.embedding}.weight"
+        known, tied = self.model.state_dict().keys(), self.model.config.tie_word_embeddings
         for name in self._source.weights():
             if name in known and not name.startswith(start) and (tied or name != words):
                 owner, _, leaf = name.rpartition(".")
@@ -90,7 +91,7 @@ class Stepper:
                 self.modules[owner].load_state_dict({leaf: weight}, strict=False, assign=True)
                 self.modules[owner].requires_grad_(False)
         if tied:
-            self._model.get_output_embeddings().weight = self._embedding.weight
+            self.model.get_output_embeddings().weight = self._embedding.weight
 
     def run(self, states: torch.Tensor | None, batch: Batch, attention_mask: bool) -> torch.Tensor:
         """The standing layer's output [samples, tokens, width]; `states` is its input, None for layer 0."""
@@ -130,7 +131,7 @@ class Stepper:
         logits = None
         try:
             if to_logits:
-                logits = self._model(**inputs).logits.flatten(0, 1)
+                logits = self.model(**inputs).logits.flatten(0, 1)
             else:
                 self._decoder(**inputs)
         except _Done:

@@ -1,0 +1,192 @@
+"""The evaluation as tables, a page, figures and MLflow metrics."""
+
+from pathlib import Path
+from typing import Any
+
+from proofcard import tracking
+from proofcard.digest import readable_json
+from proofcard.documents.evaluation import Divergence, Estimate, Evaluation, Stream
+from proofcard.evaluate import figures
+from proofcard.evaluate.files import NUMBERS
+from proofcard.evaluate.streams import slug
+from proofcard.reports import Section, markdown, writing
+from proofcard.screen import in_markdown
+from proofcard.tracking import Tracker
+
+_WORST = 8  # experts of a table
+_PAGE = "report.md"
+_HEADER = ["KL mean", "95%", "p99", "perplexity", "95%", "top-1 %", "95%"]
+
+
+def sections(told: Evaluation) -> list[Section]:
+    """Every question with its answer."""
+    found = [_fidelity(told), _datasets(told)]
+    if told.costs:
+        found.append(_costs(told))
+    found.append(_layers(told))
+    if any(stream.role == "cell" for stream in told.streams):
+        found.append(_cells(told))
+    if told.experts:
+        found.append(_experts(told))
+    return found
+
+
+def _fidelity(told: Evaluation) -> Section:
+    texts = told.texts
+    held = "held out from calibration" if texts.samples_key else "from a file"
+    rows = [[s.name, *_row(s.all)] for s in told.streams if s.role == "candidate"]
+    said = (
+        f"{texts.documents} texts {held}, {texts.positions:,} positions; KL in nats, perplexity over the "
+        "source's, 95% intervals over texts"
+    )
+    return Section("What quantization costs", said, ["run", *_HEADER], rows)
+
+
+def _row(measured: Divergence) -> list[str]:
+    n = measured.numbers
+    return [
+        *_both(n["kl_mean"]), _short(n["kl_p99"].value), *_both(n["perplexity_ratio"], 4),
+        *_both(n["same_top"], 3, 100),
+    ]  # fmt: skip
+
+
+def _datasets(told: Evaluation) -> Section:
+    last = _stream(told, told.last)
+    rows = [[name, *_row(measured)] for name, measured in last.by_dataset.items()]
+    return Section("By kind of text", f"{told.last} beside the source", ["texts", *_HEADER], rows)
+
+
+def _costs(told: Evaluation) -> Section:
+    rows = [
+        [each.cost, f"{each.before or 'source'} → {each.after}", _with_interval(each.kl_mean)]
+        for each in told.costs
+    ]
+    return Section(
+        "What each part costs",
+        "difference of the mean KL, over the same drawn texts",
+        ["part", "from, to", "KL"],
+        rows,
+    )
+
+
+def _layers(told: Evaluation) -> Section:
+    most = max(told.layers, key=lambda layer: layer.share.value)
+    names = [stream.name for stream in told.streams if stream.role == "candidate"]
+    routers = any(block.overlap for layer in told.layers for block in layer.blocks)
+    rows = []
+    for layer in told.layers:
+        row = [str(layer.layer), *(_percent(layer.error[name].value) for name in names)]
+        row += [_percent(layer.local.value), _percent(layer.share.value)]
+        if routers:
+            known = [block.overlap[told.last].value for block in layer.blocks if block.overlap]
+            row.append(_percent(min(known)) if known else "–")
+        rows.append(row)
+    header = ["layer", *names, "by itself", "share", *(["same experts"] if routers else [])]
+    said = (
+        f"relative error of each layer's output; layer {most.layer} by itself adds the most, "
+        f"{_percent(most.share.value)} of all (squared)"
+    )
+    return Section("Where", said, header, rows)
+
+
+def _cells(told: Evaluation) -> Section:
+    rows = [["source, source's routes", "0", "–"]]
+    for stream in told.streams:
+        if stream.role == "cell" or stream.name == told.last:
+            n = stream.all.numbers
+            rows.append(
+                [stream.name, _with_interval(n["kl_mean"]), _with_interval(n["same_top"], 3, 100, "%")]
+            )
+    said = "every token to the experts, and with the weights, that one model's routers chose, in either model"
+    return Section("Routes or experts", said, ["weights and routes", "KL mean", "same top-1"], rows)
+
+
+def _experts(told: Evaluation) -> Section:
+    worst = sorted(told.experts, key=lambda each: -each.share)[:_WORST]
+    rows = [
+        [e.expert, str(e.rows), _percent(e.error) if e.error is not None else "–", _percent(e.share)]
+        for e in worst
+    ]
+    return Section(
+        "Which experts",
+        f"{told.last} on the rows that the source's routers send; the largest shares of the squared error",
+        ["expert", "rows", "relative error", "share"],
+        rows,
+    )
+
+
+def write(target: Path, told: Evaluation, tracker: Tracker) -> None:
+    """The page, the numbers and the figures to the folder `target`, and to MLflow."""
+    drawn = figures.figures(told)
+    with writing(target) as fresh:
+        for name, draw in drawn.items():
+            draw().savefig(fresh / f"{name}.png")
+        (fresh / _PAGE).write_text(_page(told, list(drawn)), encoding="utf-8")
+        (fresh / NUMBERS).write_text(
+            readable_json(told.model_dump(mode="json", by_alias=True)), encoding="utf-8"
+        )
+    for name in drawn:
+        tracker.file(target / f"{name}.png", "plots")
+    for name in (_PAGE, NUMBERS):
+        tracker.file(target / name, "evaluation")
+
+
+def _page(told: Evaluation, drawn: list[str]) -> str:
+    name = in_markdown(told.checkpoint.recipe or "a checkpoint")
+    lines = [f"# Fidelity: {name}", "", *markdown(sections(told))]
+    lines += [line for figure in drawn for line in (f"![{figure}]({figure}.png)", "")]
+    return "\n".join(lines)
+
+
+def track(tracker: Tracker, told: Evaluation, folder: Path, sealed: dict[str, Any]) -> None:
+    """Every number with its interval, as metrics; of layers at the layer's step."""
+    tags = {"evaluation.key": sealed["key"]} | ({"key": told.checkpoint.key} if told.checkpoint.key else {})
+    tracker.tags(tags)
+    tracker.text(tracking.manifest_text(sealed), "manifest.json")
+    for stream in told.streams:
+        for part, measured in [("", stream.all), *((f"{n}/", m) for n, m in stream.by_dataset.items())]:
+            tracker.metrics(_flat(f"{slug(stream.name)}/{part}", measured.numbers))
+    tracker.metrics(_flat("cost/", {slug(each.cost): each.kl_mean for each in told.costs}))
+    for layer in told.layers:
+        values = {f"error/{slug(name)}": estimate for name, estimate in layer.error.items()}
+        values |= {"error/local": layer.local, "share": layer.share}
+        for place, block in enumerate(layer.blocks):
+            at = f"/{place}" if place else ""
+            values |= {f"overlap{at}/{slug(name)}": each for name, each in (block.overlap or {}).items()}
+            values |= {f"moved{at}/{slug(name)}": each for name, each in (block.moved or {}).items()}
+        tracker.metrics(_flat("layer/", values), step=layer.layer)
+
+
+def _flat(prefix: str, numbers: dict[str, Estimate]) -> dict[str, float]:
+    made: dict[str, float] = {}
+    for name, estimate in numbers.items():
+        ends = {"": estimate.value, ".low": estimate.low, ".high": estimate.high}
+        made |= {f"{prefix}{name}{end}": value for end, value in ends.items() if value is not None}
+    return made
+
+
+def _stream(told: Evaluation, name: str) -> Stream:
+    return next(stream for stream in told.streams if stream.name == name)
+
+
+def _with_interval(estimate: Estimate, digits: int = 3, times: float = 1, unit: str = "") -> str:
+    value = f"{_short(times * estimate.value, digits)}{unit}"
+    if estimate.low is None or estimate.high is None:
+        return value
+    return f"{value} [{_short(times * estimate.low, digits)}, {_short(times * estimate.high, digits)}]"
+
+
+def _both(estimate: Estimate, digits: int = 3, times: float = 1) -> list[str]:
+    """A number and its interval, a cell each."""
+    if estimate.low is None or estimate.high is None:
+        return [_short(times * estimate.value, digits), "–"]
+    ends = (_short(times * end, digits) for end in (estimate.low, estimate.high))
+    return [_short(times * estimate.value, digits), "..".join(ends)]
+
+
+def _short(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}g}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.3g}%"

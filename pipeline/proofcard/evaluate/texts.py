@@ -1,0 +1,129 @@
+"""What both models read: rows of the calibration datasets that calibrated nothing, or texts of a file."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from proofcard import files, json_files, manifest
+from proofcard.calibration.batches import Batch, read_index
+from proofcard.calibration.files import INDEX
+from proofcard.calibration.sampling import Sample, sample, text_sha256
+from proofcard.config.evaluating import Evaluation
+from proofcard.config.schema import Calibration
+from proofcard.digest import sha256_json
+from proofcard.errors import Stop
+
+_TEXTS = 100_000  # lines of a file; it is no corpus
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Documents in their order; `samples_key` names the sample set that none of them is in."""
+
+    documents: tuple[Sample, ...]
+    samples_key: str | None
+
+    def batches(self) -> list[Batch]:
+        """Each document alone, without padding."""
+        return [
+            Batch(ids := one.token_ids.astype(np.int64)[None], np.ones_like(ids), one.dataset)
+            for one in self.documents
+        ]
+
+    def sha256(self) -> str:
+        """Digest of datasets and token ids, in their order."""
+        ids = [
+            [one.dataset, hashlib.sha256(one.token_ids.astype("<i4").tobytes()).hexdigest()]
+            for one in self.documents
+        ]
+        return sha256_json(ids)
+
+
+def held_out(calibration: Calibration, asked: Evaluation, tokenizer: Any, samples: Path, key: str) -> Texts:
+    """`asked.rows` rows of each dataset whose texts are not in the sealed sample set `samples`, of that key.
+
+    Rows are chosen as the recipe chooses them, by `asked.seed`; their digests are held to the set's.
+
+    Raises:
+        Usage: when the chat template cannot be used.
+        Stop: when the set is another one or damaged, or a dataset has too few rows left.
+    """
+    used = digests(samples, key)
+    sampling = calibration.sampling.model_copy(update={"seed": asked.seed})
+    datasets = {
+        name: dataset.model_copy(update={"samples": asked.rows})
+        for name, dataset in calibration.datasets.items()
+    }
+    chosen = calibration.model_copy(
+        update={"sampling": sampling, "datasets": datasets, "sequence_length": asked.sequence_length}
+    )
+    documents: list[Sample] = []
+    for name in datasets:
+        documents += sample(chosen, tokenizer, name, drawn_before=used)[0]
+    if both := [one for one in documents if one.text_sha256 in used]:
+        raise Stop(
+            f"row {both[0].row} of {both[0].dataset} calibrated the checkpoint: this is a bug of proofcard"
+        )
+    return Texts(tuple(_long_enough(documents)), key)
+
+
+def digests(samples: Path, key: str) -> frozenset[str]:
+    """The sha256 of every text of a sealed sample set.
+
+    Raises:
+        Stop: when it is not the set of that key, or its index is not what was sealed.
+    """
+    try:
+        sealed = manifest.read(samples)
+        if sealed["key"] != key:
+            raise Stop(
+                f"{samples} is not the sample set that calibrated this checkpoint (key {sealed['key'][:12]}, "
+                f"not {key[:12]}): give it with samples=DIR, or other texts with evaluation.text=FILE.jsonl"
+            )
+        index = sealed["outputs"]["files"][INDEX]
+        content = files.read_bytes(samples / INDEX, samples, json_files.SETTINGS)
+    except (FileNotFoundError, KeyError):
+        raise Stop(f"{samples} holds no sealed sample set: give evaluation.text=FILE.jsonl") from None
+    if hashlib.sha256(content).hexdigest() != index["sha256"]:
+        raise Stop(f"{samples}/{INDEX} is not what was sealed: texts cannot be proven to be held out")
+    return frozenset(str(record.get("text_sha256")) for record in read_index(samples))
+
+
+def of_file(path: Path, asked: Evaluation, tokenizer: Any) -> Texts:
+    """The texts of a JSON-lines file: objects with `text`, and `dataset` where there are several kinds.
+
+    Raises:
+        Stop: naming the line that is no such object.
+    """
+    documents = []
+    for number, line in enumerate(files.read_bytes(path, None, json_files.TABLE).splitlines(), 1):
+        if number > _TEXTS:
+            raise Stop(f"{path} has more than {_TEXTS:,} lines: give fewer texts")
+        row = json_files.parse(line, f"{path}, line {number}")
+        text = row.get("text") if isinstance(row, dict) else None
+        name = row.get("dataset", path.stem) if isinstance(row, dict) else None
+        if not isinstance(text, str) or not isinstance(name, str):
+            raise Stop(f'{path}, line {number} is no object such as {{"text": "…"}}, with "dataset" a text')
+        ids = np.asarray(tokenizer(text)["input_ids"], np.int32)
+        kept = ids[: asked.sequence_length]
+        documents.append(Sample(name, "text", number - 1, text_sha256(text), kept, len(kept) < len(ids)))
+    if not documents:
+        raise Stop(f"{path} holds no text")
+    return Texts(tuple(_long_enough(documents)), None)
+
+
+def index(texts: Texts) -> str:
+    """The record of each document, a line of JSON each."""
+    return "".join(json.dumps(one.record(), sort_keys=True) + "\n" for one in texts.documents)
+
+
+def _long_enough(documents: list[Sample]) -> list[Sample]:
+    """Those with a token that follows another. Raises Stop when there is none."""
+    kept = [one for one in documents if len(one.token_ids) > 1]
+    if not kept:
+        raise Stop("no text has two tokens: there is nothing to predict")
+    return kept
