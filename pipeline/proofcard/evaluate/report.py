@@ -1,5 +1,6 @@
 """The evaluation as tables, a page, figures and MLflow metrics."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from proofcard.tracking import Tracker
 
 _WORST = 8  # experts of a table
 _PAGE = "report.md"
-_HEADER = ["KL mean", "95%", "p99", "perplexity", "95%", "top-1 %", "95%"]
+_HEADER = ["KL", "95%", "p99", "PPL %", "95%", "top-1 %", "95%"]
 
 
 def sections(told: Evaluation) -> list[Section]:
@@ -36,8 +37,8 @@ def _fidelity(told: Evaluation) -> Section:
     held = "held out from calibration" if texts.samples_key else "from a file"
     rows = [[s.name, *_row(s.all)] for s in told.streams if s.role == "candidate"]
     said = (
-        f"{texts.documents} texts {held}, {texts.positions:,} positions; KL in nats, perplexity over the "
-        "source's, 95% intervals over texts"
+        f"{texts.documents} texts {held}, {texts.positions:,} positions; KL in 10⁻³ nats, PPL % the change "
+        "of perplexity, top-1 % the same first token; 95% intervals over texts"
     )
     return Section("What quantization costs", said, ["run", *_HEADER], rows)
 
@@ -45,8 +46,8 @@ def _fidelity(told: Evaluation) -> Section:
 def _row(measured: Divergence) -> list[str]:
     n = measured.numbers
     return [
-        *_both(n["kl_mean"]), _short(n["kl_p99"].value), *_both(n["perplexity_ratio"], 4),
-        *_both(n["same_top"], 3, 100),
+        *_both(n["kl_mean"], _milli), _milli(n["kl_p99"].value), *_both(n["perplexity_ratio"], _change),
+        *_both(n["same_top"], _share),
     ]  # fmt: skip
 
 
@@ -58,13 +59,13 @@ def _datasets(told: Evaluation) -> Section:
 
 def _costs(told: Evaluation) -> Section:
     rows = [
-        [each.cost, f"{each.before or 'source'} → {each.after}", _with_interval(each.kl_mean)]
+        [each.cost, f"{each.before or 'source'} → {each.after}", *_both(each.kl_mean, _milli)]
         for each in told.costs
     ]
     return Section(
         "What each part costs",
-        "difference of the mean KL, over the same drawn texts",
-        ["part", "from, to", "KL"],
+        "difference of the mean KL in 10⁻³ nats, over the same drawn texts",
+        ["part", "from, to", "KL", "95%"],
         rows,
     )
 
@@ -90,15 +91,15 @@ def _layers(told: Evaluation) -> Section:
 
 
 def _cells(told: Evaluation) -> Section:
-    rows = [["source, source's routes", "0", "–"]]
+    rows = [["source", "0", "–", "100", "–"]]
     for stream in told.streams:
         if stream.role == "cell" or stream.name == told.last:
             n = stream.all.numbers
             rows.append(
-                [stream.name, _with_interval(n["kl_mean"]), _with_interval(n["same_top"], 3, 100, "%")]
+                [stream.name, *_both(n["kl_mean"], _milli), *_both(n["same_top"], _share)]
             )
     said = "every token to the experts, and with the weights, that one model's routers chose, in either model"
-    return Section("Routes or experts", said, ["weights and routes", "KL mean", "same top-1"], rows)
+    return Section("Routes or experts", said, ["weights and routes", "KL", "95%", "top-1 %", "95%"], rows)
 
 
 def _experts(told: Evaluation) -> Section:
@@ -169,23 +170,23 @@ def _stream(told: Evaluation, name: str) -> Stream:
     return next(stream for stream in told.streams if stream.name == name)
 
 
-def _with_interval(estimate: Estimate, digits: int = 3, times: float = 1, unit: str = "") -> str:
-    value = f"{_short(times * estimate.value, digits)}{unit}"
-    if estimate.low is None or estimate.high is None:
-        return value
-    return f"{value} [{_short(times * estimate.low, digits)}, {_short(times * estimate.high, digits)}]"
-
-
-def _both(estimate: Estimate, digits: int = 3, times: float = 1) -> list[str]:
+def _both(estimate: Estimate, text: Callable[[float], str]) -> list[str]:
     """A number and its interval, a cell each."""
     if estimate.low is None or estimate.high is None:
-        return [_short(times * estimate.value, digits), "–"]
-    ends = (_short(times * end, digits) for end in (estimate.low, estimate.high))
-    return [_short(times * estimate.value, digits), "..".join(ends)]
+        return [text(estimate.value), "–"]
+    return [text(estimate.value), f"{text(estimate.low)}..{text(estimate.high)}"]
 
 
-def _short(value: float, digits: int = 3) -> str:
-    return f"{value:.{digits}g}"
+def _milli(value: float) -> str:
+    return f"{1000 * value:.3g}"
+
+
+def _change(ratio: float) -> str:
+    return f"{100 * (ratio - 1):+.2f}"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}"
 
 
 def _percent(value: float) -> str:

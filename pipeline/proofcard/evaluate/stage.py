@@ -82,10 +82,10 @@ def make(config: EvaluateConfig, plan: Plan, tracker: Tracker, ranks: Ranks) -> 
     lead = stage.building(plan.final, alike)
     with lead if ranks.leads else nullcontext(stage.partial_of(plan.final)) as folder:
         ranks.wait()
+        memory = int(config.hardware.activation_memory_gib * 2**30)
         work = Work(
             config.model, config.evaluation, plan.source, plan.checkpoint, plan.sealed, plan.candidates,
-            plan.texts, plan.origin["inputs"], device, int(config.hardware.activation_memory_gib * 2**30), folder,
-            stage.state_of(plan.final), ranks,
+            plan.texts, plan.origin["inputs"], device, memory, folder, stage.state_of(plan.final), ranks,
         )  # fmt: skip
         statistics = run.make(work, lambda index, values: tracker.metrics(values, step=index))
         if not ranks.leads:
