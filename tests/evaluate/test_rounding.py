@@ -58,6 +58,8 @@ def test_the_cache_is_at_most_one_step_from_modelopts_reciprocal(biased: bool) -
     other = fp8_eager(rest, amax)
     other = other + bias if bias is not None else other
     assert (own != other).float().mean() < 0.15
-    step = (rest.float().abs() / 8).clamp(min=float(amax) / 448 / 512)  # three bits of mantissa, or a subnormal
+    step = (rest.float().abs() / 8).clamp(
+        min=float(amax) / 448 / 512
+    )  # three bits of mantissa, or a subnormal
     rounded = 2**-7 * other.float().abs()  # of the sum with the bias, in BF16
     assert ((own.float() - other.float()).abs() <= 1.01 * step + rounded).all()

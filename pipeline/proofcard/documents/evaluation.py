@@ -1,12 +1,10 @@
 """A checkpoint beside its source, field by field. docs/evaluation.md derives every number."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from proofcard.documents.base import Document, Sha256
-
-SCHEMA: Literal["proofcard/evaluation/1"] = "proofcard/evaluation/1"
 
 
 class Estimate(Document):
@@ -94,7 +92,7 @@ class Expert(Document):
 class Evaluation(Document):
     """What a checkpoint lost, and where. `last` is the candidate of which `local` and experts are."""
 
-    schema_: Literal["proofcard/evaluation/1"] = Field(alias="schema")
+    schema_: Literal["proofcard/evaluation/1"] = Field(default="proofcard/evaluation/1", alias="schema")
     checkpoint: Subject
     source: Subject
     texts: Texts
@@ -105,8 +103,3 @@ class Evaluation(Document):
     costs: list[Cost]
     layers: list[Layer]
     experts: list[Expert]
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of `evaluation.json`."""
-    return {"$id": SCHEMA} | Evaluation.model_json_schema(by_alias=True)

@@ -5,19 +5,20 @@ uv run proofcard evaluate recipe=minimax_m2_7_nvfp4 evaluation=protocol checkpoi
 uv run proofcard evaluate recipe=local checkpoint=DIR source=DIR evaluation.text=texts.jsonl
 """
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from proofcard import joining, json_files, manifest, stage, tracking
+from proofcard import documents, joining, manifest, outcome, stage, tracking
 from proofcard.calibration import drawing, tokenizer
 from proofcard.checkpoint import remote_code
 from proofcard.checkpoint.source import Source
 from proofcard.config import compose
 from proofcard.config.evaluating import EvaluateConfig
 from proofcard.disk import check_writable, free_at
-from proofcard.documents import evaluation as documents
+from proofcard.documents.evaluation import Evaluation
+from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, Usage, before_work
-from proofcard.evaluate import candidates, pair, report, texts
+from proofcard.evaluate import candidates, figures, pair, report, text_set, texts
 from proofcard.evaluate import stage as evaluate_stage
 from proofcard.evaluate.candidates import Candidate, Stored
 from proofcard.evaluate.files import NUMBERS
@@ -44,29 +45,24 @@ def run(overrides: list[str]) -> int:
 
 def _execute(config: EvaluateConfig, team: Ranks) -> int:
     plan, target = _agreed(config, team)
-    name = manifest.recipe_name(plan.sealed) if plan.sealed else None
-    with tracking.opened(config.tracking, name or "evaluate", config.work_dir, team.leads) as tracker:
+    subject = tracking.Subject(plan.sealed.key, plan.sealed.recipe) if plan.sealed else None
+    with tracking.opened(
+        config.tracking, "evaluate", config.work_dir, subject=subject, leads=team.leads
+    ) as tracker:
         tracker.params({"evaluation": config.evaluation.identity(), "hardware": config.hardware.identity()})
-        with tracker.stage("evaluate"):
-            found = plan.found or evaluate_stage.make(config, plan, tracker, team)
-            if found is not None and team.leads:
-                told = read(plan.final)
-                report.track(tracker, told, plan.final, found)
-                report.write(target, told, tracker)
-    if team.leads:
-        show(report.sections(told), Screen())
-        made = "reused" if plan.found else "made"
-        out = Screen()
-        out.print(f"evaluation   {shown(plan.final)} ({made})", soft_wrap=True)
-        out.print(f"report       {shown(target)}", soft_wrap=True)
-    team.wait()
+        found = plan.found or evaluate_stage.make(config, plan, tracker, team)
+        if found is not None and team.leads:
+            told = documents.read(Evaluation, plan.final / NUMBERS)
+            report.track(tracker, told, found)
+            drawn = figures.figures(told)
+            outcome.deliver_folder(
+                told, target, NUMBERS, partial(show, report.sections(told)), tracker, "evaluation",
+                page=report.page(told, drawn), figures=drawn,
+            )  # fmt: skip
+            made = "reused" if plan.found else "made"
+            Screen().print(f"evaluation   {shown(plan.final)} ({made})", soft_wrap=True)
+    team.wait()  # the first rank to end would have some launchers end the others
     return 0
-
-
-def read(folder: Path) -> documents.Evaluation:
-    """The document of a sealed evaluation."""
-    said = json_files.read(folder / NUMBERS, folder, limit=json_files.TABLE)
-    return documents.Evaluation.model_validate(said)
 
 
 def _agreed(config: EvaluateConfig, team: Ranks) -> tuple[Plan, Path]:
@@ -96,8 +92,8 @@ def _preflight(config: EvaluateConfig, team: Ranks) -> Plan:
     pair.check(checkpoint, source)
     sealed = _sealed(config.checkpoint)
     chosen = _candidates(config, checkpoint.holds())
-    documents_ = _texts(config, sealed)
-    origin = evaluate_stage.describe(config, source, checkpoint, sealed, chosen, documents_)
+    read = _texts(config, sealed)
+    origin = evaluate_stage.describe(config, source, checkpoint, sealed, chosen, read)
     key = manifest.key_of("evaluate", **origin)
     final = config.output_dir or (
         config.work_dir / "evaluations" / f"{config.checkpoint.resolve().name}-{key[:12]}"
@@ -107,18 +103,18 @@ def _preflight(config: EvaluateConfig, team: Ranks) -> Plan:
         check_writable(final.parent)
         if team.leads:
             stage.check_unused(final)
-        _check_room(final, source, len(chosen), documents_)
+        _check_room(final, source, len(chosen), read)
         numeric_platform(choose_device(config.hardware.device))
-    return Plan(source, checkpoint, sealed, chosen, documents_, origin, key, final, found)
+    return Plan(source, checkpoint, sealed, chosen, read, origin, key, final, found)
 
 
-def _sealed(checkpoint: Path) -> dict[str, Any] | None:
+def _sealed(checkpoint: Path) -> Manifest | None:
     """The manifest of a checkpoint that is what was sealed, every byte read; None where nobody sealed it."""
     if not (checkpoint / manifest.NAME).exists():
         return None
     sealed = stage.intact(checkpoint)
-    if sealed["stage"] != "quantize":
-        raise Stop(f"{checkpoint} is the result of `{sealed['stage']}`, not a checkpoint")
+    if sealed.stage != "quantize":
+        raise Stop(f"{checkpoint} is the result of `{sealed.stage}`, not a checkpoint")
     return sealed
 
 
@@ -133,7 +129,7 @@ def _candidates(config: EvaluateConfig, stored: Stored) -> tuple[Candidate, ...]
     return chosen
 
 
-def _texts(config: EvaluateConfig, sealed: dict[str, Any] | None) -> texts.Texts:
+def _texts(config: EvaluateConfig, sealed: Manifest | None) -> text_set.Texts:
     """The documents, drawn or read, as the source's tokenizer makes tokens of them."""
     files = tokenizer.described(tokenizer.read_by(config.source))
     if config.evaluation.text is not None:
@@ -144,14 +140,14 @@ def _texts(config: EvaluateConfig, sealed: dict[str, Any] | None) -> texts.Texts
             f"{config.checkpoint} has no manifest.json, so what calibrated it is not known and no text "
             "can be held out: give evaluation.text=FILE.jsonl"
         )
-    used = sealed["config"].get("calibration", {}).get("datasets", {})
+    used = sealed.config.get("calibration", {}).get("datasets", {})
     if sorted(used) != sorted(config.calibration.datasets):
         raise Stop(
             f"the checkpoint was calibrated with {', '.join(sorted(used))}, this recipe has "
             f"{', '.join(sorted(config.calibration.datasets))}: give recipe=… or calibration=…, or "
             "evaluation.text=FILE.jsonl"
         )
-    key = str(sealed["inputs"]["samples"]["key"])
+    key = str(sealed.inputs["samples"]["key"])
     folder = config.samples or _samples_of(config.work_dir / "samples", key)
     return texts.held_out(config.calibration, config.evaluation, drawing.opened(config, files), folder, key)
 
@@ -167,9 +163,9 @@ def _samples_of(folder: Path, key: str) -> Path:
     return found[0]
 
 
-def _check_room(final: Path, source: Source, count: int, documents_: texts.Texts) -> None:
+def _check_room(final: Path, source: Source, count: int, chosen: text_set.Texts) -> None:
     """Two files of hidden states for each stream. Raises Stop when they do not fit on the disk."""
-    tokens = sum(len(one.token_ids) for one in documents_.documents)
+    tokens = sum(len(one.token_ids) for one in chosen.each)
     needed = disk(tokens, int(source.config.get("hidden_size") or 0), count) - stage.taken(final)
     if (free := free_at(final)) < needed:
         raise Stop(f"{final} has {free / 1e9:.1f} GB free; hidden states need up to {needed / 1e9:.1f} GB")

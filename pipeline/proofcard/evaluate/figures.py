@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from proofcard.charts import COLOURS, figure_of, layer_ticks
 from proofcard.documents.evaluation import Evaluation
-from proofcard.quantize.plots import figure_of, layer_ticks
 from proofcard.screen import in_a_figure
-
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 
 
 def figures(told: Evaluation) -> dict[str, Callable[[], Any]]:
@@ -30,7 +28,7 @@ def layers(told: Evaluation) -> Any:
     steps = [layer.layer for layer in told.layers]
     for place, stream in enumerate(told.streams):
         found = [layer.error[stream.name] for layer in told.layers]
-        colour = _COLOURS[place % len(_COLOURS)]
+        colour = COLOURS[place % len(COLOURS)]
         dashes = "--" if stream.role == "cell" else "-"
         name = in_a_figure(stream.name)
         chart.plot(
@@ -62,7 +60,7 @@ def routers(told: Evaluation) -> Any:
             for layer in told.layers
             if any(block.overlap for block in layer.blocks)
         ]
-        colour = _COLOURS[place % len(_COLOURS)]
+        colour = COLOURS[place % len(COLOURS)]
         chart.plot(
             *zip(*points, strict=True), marker="o", markersize=3, color=colour, label=in_a_figure(name)
         )

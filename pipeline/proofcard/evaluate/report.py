@@ -1,21 +1,16 @@
 """The evaluation as tables, a page, figures and MLflow metrics."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from proofcard import tracking
-from proofcard.digest import readable_json
 from proofcard.documents.evaluation import Divergence, Estimate, Evaluation, Stream
-from proofcard.evaluate import figures
-from proofcard.evaluate.files import NUMBERS
+from proofcard.documents.manifest import Manifest
 from proofcard.evaluate.streams import slug
-from proofcard.reports import Section, markdown, writing
+from proofcard.reports import Section, markdown
 from proofcard.screen import in_markdown
 from proofcard.tracking import Tracker
 
 _WORST = 8  # experts of a table
-_PAGE = "report.md"
 _HEADER = ["KL", "95%", "p99", "PPL %", "95%", "top-1 %", "95%"]
 
 
@@ -95,9 +90,7 @@ def _cells(told: Evaluation) -> Section:
     for stream in told.streams:
         if stream.role == "cell" or stream.name == told.last:
             n = stream.all.numbers
-            rows.append(
-                [stream.name, *_both(n["kl_mean"], _milli), *_both(n["same_top"], _share)]
-            )
+            rows.append([stream.name, *_both(n["kl_mean"], _milli), *_both(n["same_top"], _share)])
     said = "every token to the experts, and with the weights, that one model's routers chose, in either model"
     return Section("Routes or experts", said, ["weights and routes", "KL", "95%", "top-1 %", "95%"], rows)
 
@@ -116,33 +109,17 @@ def _experts(told: Evaluation) -> Section:
     )
 
 
-def write(target: Path, told: Evaluation, tracker: Tracker) -> None:
-    """The page, the numbers and the figures to the folder `target`, and to MLflow."""
-    drawn = figures.figures(told)
-    with writing(target) as fresh:
-        for name, draw in drawn.items():
-            draw().savefig(fresh / f"{name}.png")
-        (fresh / _PAGE).write_text(_page(told, list(drawn)), encoding="utf-8")
-        (fresh / NUMBERS).write_text(
-            readable_json(told.model_dump(mode="json", by_alias=True)), encoding="utf-8"
-        )
-    for name in drawn:
-        tracker.file(target / f"{name}.png", "plots")
-    for name in (_PAGE, NUMBERS):
-        tracker.file(target / name, "evaluation")
-
-
-def _page(told: Evaluation, drawn: list[str]) -> str:
+def page(told: Evaluation, drawn: Iterable[str]) -> str:
+    """The page in Markdown, the figures beside it."""
     name = in_markdown(told.checkpoint.recipe or "a checkpoint")
     lines = [f"# Fidelity: {name}", "", *markdown(sections(told))]
     lines += [line for figure in drawn for line in (f"![{figure}]({figure}.png)", "")]
     return "\n".join(lines)
 
 
-def track(tracker: Tracker, told: Evaluation, folder: Path, sealed: dict[str, Any]) -> None:
+def track(tracker: Tracker, told: Evaluation, sealed: Manifest) -> None:
     """Every number with its interval, as metrics; of layers at the layer's step."""
-    tags = {"evaluation.key": sealed["key"]} | ({"key": told.checkpoint.key} if told.checkpoint.key else {})
-    tracker.tags(tags)
+    tracker.tags({"evaluation.key": sealed.key})
     tracker.text(tracking.manifest_text(sealed), "manifest.json")
     for stream in told.streams:
         for part, measured in [("", stream.all), *((f"{n}/", m) for n, m in stream.by_dataset.items())]:

@@ -8,26 +8,24 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from proofcard import manifest
 from proofcard.checkpoint.source import Source
 from proofcard.config.evaluating import Evaluation
 from proofcard.config.schema import Model
-from proofcard.digest import readable_json
 from proofcard.documents import evaluation as documents
-from proofcard.evaluate import numbers, pair, texts
+from proofcard.evaluate import numbers, pair
 from proofcard.evaluate.candidates import Candidate, attribution
 from proofcard.evaluate.compute import Anatomy, anatomy, computes, hidden_of
 from proofcard.evaluate.files import NUMBERS, TEXTS, VALUES
 from proofcard.evaluate.passes import Arrays, Pass
 from proofcard.evaluate.streams import Stream, slug, streams
-from proofcard.evaluate.texts import Texts
+from proofcard.evaluate.text_set import Texts
 from proofcard.evaluate.weights import Checkpoint
 from proofcard.ranks import Ranks
 
 
 @dataclass(frozen=True)
 class Work:
-    """What an evaluation works on. `sealed` is the checkpoint's manifest, `inputs` are digests.
+    """What an evaluation works on. `recipe` made the checkpoint, `inputs` are digests.
 
     The result goes to `folder`, what a later run needs to go on to `state`; `memory` bytes of hidden
     states may stay in memory.
@@ -37,7 +35,7 @@ class Work:
     asked: Evaluation
     source: Source
     checkpoint: Checkpoint
-    sealed: dict[str, Any] | None
+    recipe: str | None
     candidates: tuple[Candidate, ...]
     texts: Texts
     inputs: dict[str, Any]
@@ -91,11 +89,10 @@ def _document(
     names = [run.name for run in runs[1:]]
     blocks = [list(each.blocks) for each in inside]
     return documents.Evaluation(
-        schema=documents.SCHEMA,
         checkpoint=documents.Subject(
             files_sha256=work.inputs["checkpoint"]["digest"],
             key=work.inputs["checkpoint"]["key"],
-            recipe=manifest.recipe_name(work.sealed) if work.sealed else None,
+            recipe=work.recipe,
         ),
         source=documents.Subject(files_sha256=work.inputs["source"]["digest"]),
         texts=documents.Texts(
@@ -129,8 +126,7 @@ def _stream(run: Stream, measured: dict[str | None, documents.Divergence]) -> do
 
 def _write(work: Work, found: numbers.Found, told: documents.Evaluation) -> None:
     """The document, the texts, and every position's values."""
-    text = readable_json(told.model_dump(mode="json", by_alias=True))
-    (work.folder / NUMBERS).write_text(text, encoding="utf-8")
-    (work.folder / TEXTS).write_text(texts.index(work.texts), encoding="utf-8")
+    (work.folder / NUMBERS).write_text(told.text(), encoding="utf-8")
+    (work.folder / TEXTS).write_text(work.texts.index(), encoding="utf-8")
     tables = {stream.name: found.values[place] for place, stream in enumerate(told.streams)}
     save_file({"text": found.owner, **tables}, work.folder / VALUES)

@@ -10,8 +10,9 @@ from proofcard.checkpoint.source import Source
 from proofcard.config.evaluating import EvaluateConfig
 from proofcard.determinism import make_deterministic
 from proofcard.digest import file_table, sha256_json
+from proofcard.documents.manifest import Manifest
 from proofcard.evaluate.candidates import Candidate
-from proofcard.evaluate.texts import Texts
+from proofcard.evaluate.text_set import Texts
 from proofcard.evaluate.weights import Checkpoint
 from proofcard.files import listed
 from proofcard.fingerprint import choose_device, lock_digest, numeric_platform, packages
@@ -25,25 +26,26 @@ class Plan:
 
     source: Source
     checkpoint: Checkpoint
-    sealed: dict[str, Any] | None
+    sealed: Manifest | None
     candidates: tuple[Candidate, ...]
     texts: Texts
     origin: dict[str, Any]
     key: str
     final: Path
-    found: dict[str, Any] | None
+    found: Manifest | None
 
 
 def describe(
     config: EvaluateConfig,
     source: Source,
     checkpoint: Checkpoint,
-    sealed: dict[str, Any] | None,
+    sealed: Manifest | None,
     candidates: tuple[Candidate, ...],
-    documents_: Texts,
+    read: Texts,
 ) -> dict[str, Any]:
     """What decides the numbers: settings, both folders with their digests, the texts. Reads both folders."""
-    theirs = sealed["outputs"]["files"] if sealed else file_table(checkpoint.path, listed(checkpoint.path))
+    files = sealed.values()["outputs"]["files"] if sealed else None
+    theirs = files or file_table(checkpoint.path, listed(checkpoint.path))
     return {
         "config": {
             "candidates": [candidate.name for candidate in candidates],
@@ -54,8 +56,8 @@ def describe(
         },
         "inputs": {
             "source": {"digest": sha256_json(source.files())},
-            "checkpoint": {"digest": sha256_json(theirs), "key": sealed["key"] if sealed else None},
-            "texts": {"digest": documents_.sha256(), "samples": documents_.samples_key},
+            "checkpoint": {"digest": sha256_json(theirs), "key": sealed.key if sealed else None},
+            "texts": {"digest": read.sha256(), "samples": read.samples_key},
         },
         "toolchain": {
             "packages": packages(*deciding.PACKAGES["evaluate"]),
@@ -64,7 +66,7 @@ def describe(
     }
 
 
-def make(config: EvaluateConfig, plan: Plan, tracker: Tracker, ranks: Ranks) -> dict[str, Any] | None:
+def make(config: EvaluateConfig, plan: Plan, tracker: Tracker, ranks: Ranks) -> Manifest | None:
     """Run both models through every layer and seal what was found at `plan.final`.
 
     Returns its manifest, which only the leading rank writes.
@@ -83,8 +85,9 @@ def make(config: EvaluateConfig, plan: Plan, tracker: Tracker, ranks: Ranks) -> 
     with lead if ranks.leads else nullcontext(stage.partial_of(plan.final)) as folder:
         ranks.wait()
         memory = int(config.hardware.activation_memory_gib * 2**30)
+        recipe = plan.sealed.recipe if plan.sealed else None
         work = Work(
-            config.model, config.evaluation, plan.source, plan.checkpoint, plan.sealed, plan.candidates,
+            config.model, config.evaluation, plan.source, plan.checkpoint, recipe, plan.candidates,
             plan.texts, plan.origin["inputs"], device, memory, folder, stage.state_of(plan.final), ranks,
         )  # fmt: skip
         statistics = run.make(work, lambda index, values: tracker.metrics(values, step=index))

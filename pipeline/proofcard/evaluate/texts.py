@@ -1,46 +1,21 @@
 """What both models read: rows of the calibration datasets that calibrated nothing, or texts of a file."""
 
 import hashlib
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from proofcard import files, json_files, manifest
-from proofcard.calibration.batches import Batch, read_index
-from proofcard.calibration.files import INDEX
+from proofcard.calibration.batches import read_index
+from proofcard.calibration.sample_files import INDEX
 from proofcard.calibration.sampling import Sample, sample, text_sha256
 from proofcard.config.evaluating import Evaluation
 from proofcard.config.schema import Calibration
-from proofcard.digest import sha256_json
 from proofcard.errors import Stop
+from proofcard.evaluate.text_set import Text, Texts
 
 _TEXTS = 100_000  # lines of a file; it is no corpus
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Documents in their order; `samples_key` names the sample set that none of them is in."""
-
-    documents: tuple[Sample, ...]
-    samples_key: str | None
-
-    def batches(self) -> list[Batch]:
-        """Each document alone, without padding."""
-        return [
-            Batch(ids := one.token_ids.astype(np.int64)[None], np.ones_like(ids), one.dataset)
-            for one in self.documents
-        ]
-
-    def sha256(self) -> str:
-        """Digest of datasets and token ids, in their order."""
-        ids = [
-            [one.dataset, hashlib.sha256(one.token_ids.astype("<i4").tobytes()).hexdigest()]
-            for one in self.documents
-        ]
-        return sha256_json(ids)
 
 
 def held_out(calibration: Calibration, asked: Evaluation, tokenizer: Any, samples: Path, key: str) -> Texts:
@@ -68,7 +43,7 @@ def held_out(calibration: Calibration, asked: Evaluation, tokenizer: Any, sample
         raise Stop(
             f"row {both[0].row} of {both[0].dataset} calibrated the checkpoint: this is a bug of proofcard"
         )
-    return Texts(tuple(_long_enough(documents)), key)
+    return _texts(documents, key)
 
 
 def digests(samples: Path, key: str) -> frozenset[str]:
@@ -79,16 +54,16 @@ def digests(samples: Path, key: str) -> frozenset[str]:
     """
     try:
         sealed = manifest.read(samples)
-        if sealed["key"] != key:
+        if sealed.key != key:
             raise Stop(
-                f"{samples} is not the sample set that calibrated this checkpoint (key {sealed['key'][:12]}, "
+                f"{samples} is not the sample set that calibrated this checkpoint (key {sealed.key[:12]}, "
                 f"not {key[:12]}): give it with samples=DIR, or other texts with evaluation.text=FILE.jsonl"
             )
-        index = sealed["outputs"]["files"][INDEX]
+        index = sealed.outputs.files[INDEX]
         content = files.read_bytes(samples / INDEX, samples, json_files.SETTINGS)
     except (FileNotFoundError, KeyError):
         raise Stop(f"{samples} holds no sealed sample set: give evaluation.text=FILE.jsonl") from None
-    if hashlib.sha256(content).hexdigest() != index["sha256"]:
+    if hashlib.sha256(content).hexdigest() != index.sha256:
         raise Stop(f"{samples}/{INDEX} is not what was sealed: texts cannot be proven to be held out")
     return frozenset(str(record.get("text_sha256")) for record in read_index(samples))
 
@@ -113,17 +88,12 @@ def of_file(path: Path, asked: Evaluation, tokenizer: Any) -> Texts:
         documents.append(Sample(name, "text", number - 1, text_sha256(text), kept, len(kept) < len(ids)))
     if not documents:
         raise Stop(f"{path} holds no text")
-    return Texts(tuple(_long_enough(documents)), None)
+    return _texts(documents, None)
 
 
-def index(texts: Texts) -> str:
-    """The record of each document, a line of JSON each."""
-    return "".join(json.dumps(one.record(), sort_keys=True) + "\n" for one in texts.documents)
-
-
-def _long_enough(documents: list[Sample]) -> list[Sample]:
+def _texts(samples: list[Sample], key: str | None) -> Texts:
     """Those with a token that follows another. Raises Stop when there is none."""
-    kept = [one for one in documents if len(one.token_ids) > 1]
+    kept = [Text(one.dataset, one.token_ids, one.record()) for one in samples if len(one.token_ids) > 1]
     if not kept:
         raise Stop("no text has two tokens: there is nothing to predict")
-    return kept
+    return Texts(tuple(kept), key)
