@@ -123,6 +123,7 @@ EVALUATE = (
     "evaluate.divergence",
     "evaluate.experts",
     "evaluate.files",
+    "evaluate.intake",
     "evaluate.intervals",
     "evaluate.numbers",
     "evaluate.passes",

@@ -63,3 +63,18 @@ def test_the_cache_is_at_most_one_step_from_modelopts_reciprocal(biased: bool) -
     )  # three bits of mantissa, or a subnormal
     rounded = 2**-7 * other.float().abs()  # of the sum with the bias, in BF16
     assert ((own.float() - other.float()).abs() <= 1.01 * step + rounded).all()
+
+
+def test_codes_are_dequantized_on_a_gpu_as_on_a_cpu() -> None:
+    """The same torch operations on tensors of either."""
+    import numpy as np
+
+    from proofcard import nvfp4
+    from proofcard.nvfp4 import gpu
+
+    random = np.random.default_rng(5)
+    packed = random.integers(0, 256, (40, 32), np.uint8)
+    scale = random.integers(0, 0x7F, (40, 4), np.uint8)
+    scale_2 = np.float32(0.0123)
+    ours = gpu.dequantize(torch.from_numpy(packed), torch.from_numpy(scale), np.asarray(scale_2))
+    assert np.array_equal(ours.view(torch.uint16).numpy(), nvfp4.dequantize(packed, scale, scale_2))

@@ -16,6 +16,7 @@ from proofcard.calibration.batches import Batch
 from proofcard.checkpoint.source import Source
 from proofcard.config.schema import Model
 from proofcard.evaluate import rounding
+from proofcard.evaluate.intake import PackedIntake
 from proofcard.evaluate.weights import Checkpoint
 from proofcard.quantize import fit
 from proofcard.quantize.layerwise.hooks import through
@@ -174,7 +175,8 @@ def computes(source: Source, checkpoint: Checkpoint, model: Model, device: str) 
     again = skeleton(source, model)
     readable: Any = checkpoint  # it is read as a source is
     checkpoint.held_in(fit.held_in(readable, again))
-    stepper = Stepper(readable, again, layers_name(again), where)
+    intake = PackedIntake(checkpoint, where) if device == "cuda" else None
+    stepper = Stepper(readable, again, layers_name(again), where, intake)
     return own, Compute(stepper, checkpoint)
 
 

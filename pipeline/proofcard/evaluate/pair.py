@@ -19,7 +19,7 @@ def check(checkpoint: Checkpoint, source: Source) -> None:
         Usage: for the first thing that makes them two models; what a comparison would say means nothing then.
     """
     said = f"{checkpoint.path} was not made from {source.path}: "
-    dtypes = {tensor.dtype for tensor in checkpoint.stored.values()}
+    dtypes = {tensor.dtype for tensor in checkpoint.files.values()}
     compared = settings.Comparison(checkpoint.config, _plain(source), source.path, dtypes)
     if compared.findings:
         raise Usage(f"{said}config.json: {compared.findings[0].message}")

@@ -32,7 +32,7 @@ class Checkpoint:
         """
         self.path = path
         self.config = read_config(path)
-        self.stored = read_folder(path)
+        self.files = read_folder(path)
         readable = layouts.readable(path, self.config, len(os.sched_getaffinity(0)))
         if readable is None:
             plain = Source(path)
@@ -62,7 +62,7 @@ class Checkpoint:
 
     def is_packed(self, name: str) -> bool:
         """Whether a weight is stored as NVFP4 codes."""
-        return name in self.stored and self.stored[name].dtype == "U8" and f"{name}_scale_2" in self.stored
+        return name in self.files and self.files[name].dtype == "U8" and f"{name}_scale_2" in self.files
 
     def linears(self) -> list[str]:
         """Names of the quantized linears, sorted."""
@@ -70,12 +70,12 @@ class Checkpoint:
 
     def holds(self) -> Stored:
         """Which scales it stores; those of inputs count when every quantized linear has one."""
-        leaves = {name.rpartition(".")[2] for name in self.stored}
+        leaves = {name.rpartition(".")[2] for name in self.files}
         linears = self.linears()
         return Stored(
-            input_scales=bool(linears) and all(f"{name}.input_scale" in self.stored for name in linears),
+            input_scales=bool(linears) and all(f"{name}.input_scale" in self.files for name in linears),
             kv_scales={"k_scale", "v_scale"} <= leaves,
-            kv_biases={"k_bias", "v_bias"} <= {n.rpartition(".")[2] for n in self.stored if _of_a_cache(n)},
+            kv_biases={"k_bias", "v_bias"} <= {n.rpartition(".")[2] for n in self.files if _of_a_cache(n)},
         )
 
     def input_scale(self, linear: str) -> np.float32:
@@ -91,22 +91,22 @@ class Checkpoint:
         found: dict[str, np.ndarray] = {}
         for leaf in _KV:
             names = (f"{attention}.{leaf[0]}_proj.{leaf}", f"{attention}.{leaf}")
-            name = next((name for name in names if name in self.stored), None)
+            name = next((name for name in names if name in self.files), None)
             if name is None or (leaf.endswith("bias") and not _of_a_cache(name)):
                 continue
             if leaf.endswith("scale"):
                 found[leaf] = np.asarray(self._scale(name))
             else:
-                tensor = self.stored[name]
+                tensor = self.files[name]
                 found[leaf] = floats.converted(tensor.bits(), tensor.dtype, "BF16")
         return found
 
-    def raw(self, name: str) -> Tensor:
+    def stored(self, name: str) -> Tensor:
         """A tensor as it is stored."""
-        return self.stored[name]
+        return self.files[name]
 
     def _scale(self, name: str) -> np.float32:
-        tensor = self.stored[name]
+        tensor = self.files[name]
         values = floats.converted(tensor.bits(), tensor.dtype, "F32").reshape(-1)
         if values.size != 1 or not (np.isfinite(values[0]) and values[0] > 0):
             raise Stop(f"{self.path}: {name} is not one finite number above zero: see proofcard verify")

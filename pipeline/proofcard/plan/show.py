@@ -156,6 +156,13 @@ def _work(said: Plan, out: Screen) -> None:
     table.add_row("FLOP, routed pass", f"{work.flop_routed:.2e}", f"{work.flop_routed:.2e}")
     table.add_row("FLOP, forced pass", f"{work.flop_forced:.2e}", f"{work.flop_forced_modelopt:.2e}")
     out.print(table)
+    judged = said.evaluation
+    out.print(
+        f"evaluate, {judged.texts} texts of {judged.positions // judged.texts:,} tokens, {judged.runs} runs: "
+        f"{judged.flop:.2e} FLOP, GPU {size(judged.gpu)} (without one {size(judged.host_without_gpu)} of "
+        f"memory), disk {size(judged.disk)}, reads {size(judged.read)}: "
+        f"{60 * judged.reading_floor_hours:.1f} min at 3 GB/s"
+    )
     here = said.machine
     out.print(f"this machine: {here.cores} cores, {size(here.memory)} memory, {size(here.disk_free)} free")
 
@@ -174,12 +181,14 @@ def _serving(said: Plan, out: Screen) -> None:
             f"{row.weights_per_gpu / 1e9:.1f} GB",
             f"{tokens.bf16:,} / {tokens.fp8:,}" if fit else "does not fit",
             f"{context.bf16:,} / {context.fp8:,}" if fit else "–",
-            "–" if hours is None else f"{hours:.2f} h",
+            "–" if hours is None else f"{hours:.2f} h, {60 * (row.evaluation_floor_hours or 0):.1f} min",
         )
         for claim in row.card:
             table.add_row("  the card", "", claim.weights, claim.kv_tokens, claim.context, "")
     out.print(table)
-    out.print("floor: hours of calibration if every product ran at the data sheet's BF16 rate")
+    out.print(
+        "floor: hours of calibration, minutes of evaluation, if every product ran at the data sheet's BF16 rate"
+    )
     for row in said.serving:
         for claim in row.card:
             if claim.correction:

@@ -21,8 +21,13 @@ class Stepper:
     forward, which is entered with the layer's input in the place of embeddings and left after the layer.
     """
 
-    def __init__(self, source: Source, bare: Any, prefix: str, device: torch.device) -> None:
-        """`bare` is `skeleton`'s model, `prefix` the full name of its list of layers, `layers` long."""
+    def __init__(
+        self, source: Source, bare: Any, prefix: str, device: torch.device, intake: Intake | None = None
+    ) -> None:
+        """`bare` is `skeleton`'s model, `prefix` the full name of its list of layers, `layers` long.
+
+        `intake` reads weights onto a GPU; without one they are read as a source's are.
+        """
         self.device = device
         self._source = source
         self.model, self._decoder = bare, bare.get_decoder()
@@ -32,7 +37,7 @@ class Stepper:
         self._embedding = bare.get_input_embeddings()
         self.embedding = next(n for n, module in self.modules.items() if module is self._embedding)
         self._standing: int | None = None
-        self._intake = Intake(source, device) if device.type == "cuda" else None
+        self._intake = intake or (Intake(source, device) if device.type == "cuda" else None)
         outside = [module for name, module in self.modules.items() if not name.startswith(prefix + ".")]
         for module in outside:
             _move_buffers(module, device)
