@@ -1,8 +1,8 @@
 """python benchmarks/side_by_side.py [--only NAME …] [--dir runs/side-by-side]
 
-What each choice of the card buys on the demo: a checkpoint for each is quantized, evaluated on the same held-out
-texts, and put into a table in Markdown. Checkpoints and evaluations that are there already are reused. About half a
-minute each on two cores.
+What each choice of the card buys on the demo: a checkpoint for each is quantized, evaluated on the same
+held-out texts, and put into a table in Markdown. Checkpoints and evaluations that are there already are reused.
+About half a minute each on two cores.
 """
 
 import argparse
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 DATASETS = (
-    "open_code_reasoning", "open_math_reasoning", "magpie_pro_mt", "nemotron_post_training_v2", "llama_nemotron",
+    "open_code_reasoning", "open_math_reasoning", "magpie_pro_mt", "nemotron_post_training_v2",
+    "llama_nemotron",
 )  # fmt: skip
 
 

@@ -187,7 +187,7 @@ def _serving(said: Plan, out: Screen) -> None:
             table.add_row("  the card", "", claim.weights, claim.kv_tokens, claim.context, "")
     out.print(table)
     out.print(
-        "floor: hours of calibration, minutes of evaluation, if every product ran at the data sheet's BF16 rate"
+        "floor: hours of calibration, minutes of evaluation if all products ran at the data sheet's BF16 rate"
     )
     for row in said.serving:
         for claim in row.card:
