@@ -73,7 +73,7 @@ def measure(said: argparse.Namespace, folder: Path) -> None:
 
     clock = Clock()
     clock.around(Pass, "_text", "text")
-    clock.around(Pass, "_stand", "stand")
+    clock.around(Pass, "_load", "load")
     clock.around(Stepper, "read", "read", waits=False)
     checkpoint = Checkpoint(made)
     runs = streams(all_of(checkpoint.holds()), cells=True)
@@ -116,7 +116,7 @@ def report(said: argparse.Namespace, clock: Clock, streams: int, words: float) -
     each = clock.best("text")
     reads = clock.seconds["read"]
     both = min(a + b for a, b in zip(reads[::2], reads[1::2], strict=True))
-    stand = clock.best("stand")
+    load = clock.best("load")
     print(
         f"{said.layers} layers, {said.experts} experts, {said.texts} texts of {said.tokens} tokens, "
         f"{streams} streams"
@@ -125,13 +125,13 @@ def report(said: argparse.Namespace, clock: Clock, streams: int, words: float) -
         f"text in a layer    {each:8.3f} s, {each / (streams + 1):.3f} s a stream (the source's layer twice)"
     )
     print(f"read, dequantize   {both:8.2f} s a layer, source and checkpoint")
-    print(f"stand              {stand:8.2f} s a layer")
+    print(f"load               {load:8.2f} s a layer")
     print(f"logits             {words:8.3f} s a text and stream, {WORDS:,} words")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     gpu = torch.cuda.max_memory_allocated() / 2**30 if said.device == "cuda" else 0.0
     print(f"peak memory        {peak:8.1f} GiB host, {gpu:.1f} GiB GPU")
     work = TEXTS * each * 2048 / said.tokens if said.device == "cpu" else TEXTS * each
-    layer = stand + (max(work, both) if said.device == "cuda" else work + both)
+    layer = load + (max(work, both) if said.device == "cuda" else work + both)
     total = LAYERS * layer + TEXTS * (streams - 1) * words
     print(f"{LAYERS} layers, {TEXTS} texts: {total / 60:.1f} minutes; reading alone {LAYERS * both / 60:.1f}")
 

@@ -1,7 +1,7 @@
 """python benchmarks/side_by_side.py [--only NAME …] [--dir runs/side-by-side]
 
 What each choice of the card buys on the demo: a checkpoint for each is quantized, evaluated on the same
-held-out texts, and put into a table in Markdown. Checkpoints and evaluations that are there already are reused.
+held-out texts, and put into a table in Markdown. What is there already is reused.
 About half a minute each on two cores.
 """
 

@@ -37,6 +37,7 @@ _NUMBER_FORMAT = (
 )
 _READING = (  # the source's weights, as the model uses them
     "checkpoint.carried",  # which files count, and what changes in config.json
+    "checkpoint.configuration",
     "checkpoint.floats",
     "checkpoint.fp8",
     "checkpoint.reading",
@@ -112,7 +113,7 @@ EVALUATE = (
     *_NUMBER_FORMAT,
     *_READING,
     "calibration.batches",  # what a text is to a model
-    "checkpoint.defaults",
+    "calibration.sample_files",
     "checkpoint.roles",
     "checkpoint.writer",
     "determinism",
@@ -167,6 +168,7 @@ SERVICES = {
     "digest": "digests and canonical JSON, which published formats fix",
     "disk": "forces what is written to disk; changes none of it",
     "evaluate.pair": "refuses a checkpoint that was not made from the source",
+    "documents": "names the classes of documents in one place",
     "errors": "exceptions with sentences for people",
     "files": "refuses links, special files and files too large; reads the others as they are",
     "hub": "asks a busy hub again, and says what went wrong",

@@ -74,7 +74,7 @@ usage: proofcard evaluate checkpoint=DIR source=DIR [key=value ...]
   proofcard evaluate recipe=minimax_m2_7_nvfp4 evaluation=protocol \\
       checkpoint=/data/MiniMax-M2.7-NVFP4 source=/data/MiniMax-M2.7
       the real one, 100 texts of 2,048 tokens
-  proofcard evaluate recipe=local checkpoint=/data/other source=/data/its-source \\
+  proofcard evaluate recipe=local checkpoint=/data/other source=/data/model \\
       evaluation.text=texts.jsonl evaluation.candidates=[w4a16,w4a4]
       somebody else's checkpoint, on texts of yours
 

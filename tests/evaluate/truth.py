@@ -76,9 +76,9 @@ def chain(compute: Compute, way: Any, checkpoint: Checkpoint, text: np.ndarray) 
     stepper = compute.stepper
     for index in range(stepper.layers):
         last, name = index == stepper.layers - 1, f"{stepper.prefix}.{index}"
-        stepper.stand(index, stepper.read(index))
+        stepper.load(index, stepper.read(index))
         if last:
-            stepper.stand_head()
+            stepper.load_head()
         linears = [linear for linear in checkpoint.linears() if linear.startswith(name + ".")]
         with torch.no_grad(), compute.hooked(anatomy(stepper.modules, name), linears, caches=True):
             answer = compute.run(states, batch, way or Way(), to_logits=last)

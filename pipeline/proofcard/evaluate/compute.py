@@ -86,7 +86,7 @@ class Compute:
 
     @contextmanager
     def hooked(self, inside: Anatomy, linears: list[str], caches: bool = False) -> Iterator[None]:
-        """A context to run the standing layer in: inputs of `linears` can be rounded, and `caches`."""
+        """A context to run the loaded layer in: inputs of `linears` can be rounded, and `caches`."""
         modules = self.stepper.modules
         with ExitStack() as stack:
             for block in inside.blocks:
@@ -106,7 +106,7 @@ class Compute:
         self, states: torch.Tensor | None, batch: Batch, way: Way = Way(), routes: Routes | None = None,
         to_logits: bool = False,
     ) -> Answer:  # fmt: skip
-        """Run the standing layer, and what comes after it `to_logits`; `routes` stand in for its own."""
+        """Run the loaded layer, and what comes after it `to_logits`; `routes` stand in for its own."""
         with self.going(way):
             self._replayed, self._seen = routes, {}
             try:
@@ -119,7 +119,7 @@ class Compute:
 
     @contextmanager
     def going(self, way: Way) -> Iterator[None]:
-        """A context in which modules of the standing layer round as the way says, whoever calls them."""
+        """A context in which modules of the loaded layer round as the way says, whoever calls them."""
         before, self._way = self._way, way
         try:
             yield

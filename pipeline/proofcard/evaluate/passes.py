@@ -77,7 +77,7 @@ class Pass:
             coming = self._coming(ahead, len(done), total)
             for index in range(len(done), total):
                 bars.begin(len(self._ranks.share(len(self._texts))))
-                self._stand(index, *coming())
+                self._load(index, *coming())
                 coming = self._coming(ahead, index + 1, total)
                 sums = self._layer(index, index == total - 1, bars)
                 self._complete(index, sums)
@@ -106,17 +106,17 @@ class Pass:
             return ahead.submit(read).result
         return read
 
-    def _stand(self, index: int, ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    def _load(self, index: int, ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
         """Both sets of weights; what is the same in both is kept once."""
         for name, weight in theirs.items():
             own = ours.get(name)
             if own is not None and not self._stored.is_packed(name) and own.dtype == weight.dtype:
                 theirs[name] = own if torch.equal(own, weight) else weight
-        self._source.stepper.stand(index, ours)
-        self._checkpoint.stepper.stand(index, theirs)
+        self._source.stepper.load(index, ours)
+        self._checkpoint.stepper.load(index, theirs)
         if index == self._source.stepper.layers - 1:
-            self._source.stepper.stand_head()
-            self._checkpoint.stepper.stand_head()
+            self._source.stepper.load_head()
+            self._checkpoint.stepper.load_head()
 
     def _layer(self, index: int, last: bool, bars: Layers) -> Arrays:
         """Sums of one layer, each with the axis of texts last.

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from proofcard.checkpoint.source import Source
 from proofcard.config.evaluating import Evaluation
 from proofcard.config.schema import Model
+from proofcard.determinism import make_deterministic
 from proofcard.documents import evaluation as documents
 from proofcard.evaluate import numbers, pair
 from proofcard.evaluate.candidates import Candidate, attribution
@@ -40,6 +41,8 @@ class Work:
     texts: Texts
     inputs: dict[str, Any]
     device: str
+    threads: int
+    seed: int
     memory: int
     folder: Path
     state: Path
@@ -55,6 +58,7 @@ def make(work: Work, report: Callable[[int, dict[str, float]], None]) -> dict[st
         Usage: when the two folders do not hold one model.
         Stop: when the model cannot be run layer by layer, or a layer gives what is not finite.
     """
+    make_deterministic(work.threads, work.seed)
     own, theirs = computes(work.source, work.checkpoint, work.model, work.device)
     pair.check_weights(work.checkpoint, work.source, own.stepper.model)
     prefix = own.stepper.prefix

@@ -88,7 +88,8 @@ def make(config: EvaluateConfig, plan: Plan, tracker: Tracker, ranks: Ranks) -> 
         recipe = plan.sealed.recipe if plan.sealed else None
         work = Work(
             config.model, config.evaluation, plan.source, plan.checkpoint, recipe, plan.candidates,
-            plan.texts, plan.origin["inputs"], device, memory, folder, stage.state_of(plan.final), ranks,
+            plan.texts, plan.origin["inputs"], device, config.hardware.threads, config.seed, memory, folder,
+            stage.state_of(plan.final), ranks,
         )  # fmt: skip
         statistics = run.make(work, lambda index, values: tracker.metrics(values, step=index))
         if not ranks.leads:
