@@ -126,6 +126,7 @@ EVALUATE = (
     "evaluate.files",
     "evaluate.intake",
     "evaluate.intervals",
+    "evaluate.layer_sums",
     "evaluate.numbers",
     "evaluate.passes",
     "evaluate.rounding",

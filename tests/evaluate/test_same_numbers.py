@@ -27,6 +27,17 @@ def test_two_ranks_find_what_one_does(pair: Pair, evaluation: object) -> None:
     assert numbers(pair.folder / "two") == numbers(pair.folder / "whole")
 
 
+def test_any_number_of_texts_together_finds_the_same(pair: Pair) -> None:
+    """Texts cut to one length, so that they can run as one."""
+    asked = [f"evaluation.text={pair.texts}", "evaluation.sequence_length=8", "hardware.device=cpu"]
+    alone = pair.evaluated("alone", *asked, "evaluation.together=1")
+    assert alone["texts"]["documents"] == 24
+    for together in (5, 24):
+        folder = f"together-{together}"
+        pair.evaluated(folder, *asked, f"evaluation.together={together}")
+        assert numbers(pair.folder / folder) == numbers(pair.folder / "alone")
+
+
 def test_a_killed_run_goes_on_after_its_last_complete_layer(pair: Pair, evaluation: object) -> None:
     process = forked(*words(pair, "killed"), cwd=pair.folder)
     deadline = time.monotonic() + 120

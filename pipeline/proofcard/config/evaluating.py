@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -22,7 +22,8 @@ class Evaluation(Part):
     """`candidates` null: every one that the checkpoint has the scales for. Lengths in tokens.
 
     Texts are `rows` of each calibration dataset that the checkpoint was not calibrated with, or those of
-    the file `text`. `routes` adds the two runs with replayed routes.
+    the file `text`. `routes` adds the two runs with replayed routes. So many texts of one
+    length run `together`.
     """
 
     name: str
@@ -33,6 +34,11 @@ class Evaluation(Part):
     sequence_length: int = Field(ge=2)
     seed: int = Field(ge=0)
     resamples: int = Field(ge=100, le=100_000)
+    together: int = Field(ge=1)
+
+    def identity(self) -> dict[str, Any]:
+        """What is measured, however many texts run together."""
+        return {key: value for key, value in super().identity().items() if key != "together"}
 
 
 class EvaluateConfig(QuantizeConfig):

@@ -126,6 +126,10 @@ class Compute:
         finally:
             self._way, self._last = before, None
 
+    def seen(self, block: str) -> Any:
+        """What the gate of a block has answered in the run that is on; None before it has."""
+        return self._seen.get(block)
+
     def _route(self, block: str, _: Any, __: Any, answer: Any) -> Any:
         if self._replayed is not None:
             return self._replayed[block]

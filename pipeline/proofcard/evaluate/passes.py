@@ -1,13 +1,12 @@
 """One pass over the layers: each is read once from source and checkpoint, and every stream goes through it.
 
-Each text runs alone, without padding: no number can depend on a batch. Ranks share the texts out; what
-each has found of its texts is put together without adding anything up, so no number depends on how many
-ranks there are.
+Texts run without padding, alone or with others of their length; every sum is over one text. Ranks share
+the texts out; what each has found of its texts is put together without adding anything up, so no number
+depends on how many ranks there are.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,8 @@ from numpy.typing import NDArray
 
 from proofcard.calibration.batches import Batch
 from proofcard.errors import Stop
-from proofcard.evaluate import divergence, routing
-from proofcard.evaluate.compute import Anatomy, Answer, Compute, anatomy
-from proofcard.evaluate.experts import ExpertErrors, squared
+from proofcard.evaluate.compute import Compute, anatomy
+from proofcard.evaluate.layer_sums import Arrays, LayerSums, starts
 from proofcard.evaluate.streams import Stream
 from proofcard.evaluate.weights import Checkpoint
 from proofcard.progress import Layers
@@ -27,7 +25,6 @@ from proofcard.quantize.layerwise.hidden import Hidden
 from proofcard.quantize.layerwise.resume import Records
 from proofcard.ranks import Ranks
 
-Arrays = dict[str, NDArray[np.float64]]
 POSITIONS = "positions.npy"
 
 
@@ -45,8 +42,12 @@ class Pass:
         width: tuple[int, torch.dtype],
         memory: int,
         ranks: Ranks,
+        together: int = 1,
     ) -> None:
-        """`width` are channels and dtype of hidden states, of which `memory` bytes may stay in memory."""
+        """`width` are channels and dtype of hidden states, of which `memory` bytes may stay in memory.
+
+        So many texts of one length run `together`.
+        """
         self._source, self._checkpoint, self._stored = source, checkpoint, stored
         self._streams, self._texts, self._folder, self._ranks = streams, texts, folder, ranks
         shapes = [tuple(text.input_ids.shape) for text in texts]
@@ -56,8 +57,8 @@ class Pass:
             if ranks.leads:
                 place.mkdir(exist_ok=True)
             self._hidden.append(Hidden(place, shapes, *width, memory // len(streams)))
-        lengths = [text.input_ids.size - 1 for text in texts]
-        self._starts = np.cumsum([0, *lengths])
+        self._starts = starts(texts)
+        self._groups = groups(texts, together)
         self._records = Records(folder, ranks)
 
     def run(self, report: Callable[[int, Arrays], None]) -> tuple[list[Arrays], NDArray[np.float64]]:
@@ -76,7 +77,7 @@ class Pass:
         with Layers(total, len(done), self._ranks.leads) as bars, ThreadPoolExecutor(1) as ahead:
             coming = self._coming(ahead, len(done), total)
             for index in range(len(done), total):
-                bars.begin(len(self._ranks.share(len(self._texts))))
+                bars.begin(len(self._ranks.share(len(self._groups))))
                 self._load(index, *coming())
                 coming = self._coming(ahead, index + 1, total)
                 sums = self._layer(index, index == total - 1, bars)
@@ -119,124 +120,31 @@ class Pass:
             self._checkpoint.stepper.load_head()
 
     def _layer(self, index: int, last: bool, bars: Layers) -> Arrays:
-        """Sums of one layer, each with the axis of texts last.
-
-        `error` [streams − 1, texts] ‖h' − h‖² of each stream's output h', `norm` [texts] ‖h‖² of the
-        source's, `local` [texts] ‖h' − h‖² where the last candidate's layer gets the source's input;
-        `experts` [3, experts, texts] as `ExpertErrors`; `overlap` and `moved` [streams − 1, blocks,
-        texts] as `routing.difference`, NaN where it is not known how a block chooses.
-        """
+        """Sums of one layer, over all ranks: see `LayerSums`."""
         name = f"{self._source.stepper.prefix}.{index}"
         inside = anatomy(self._source.stepper.modules, name)
         linears = [linear for linear in self._stored.linears() if linear.startswith(name + ".")]
-        others, texts, blocks = len(self._streams) - 1, len(self._texts), len(inside.blocks)
-        count = sum(map(len, inside.blocks.values()))
-        candidates = sum(stream.checkpoint and stream.routes_of is None for stream in self._streams)
-        sums: Arrays = {
-            "error": np.zeros((others, texts)),
-            "norm": np.zeros(texts),
-            "local": np.zeros(texts),
-            "experts": np.zeros((3, count, texts)),
-            "overlap": np.zeros((candidates, blocks, texts)),
-            "moved": np.zeros((candidates, blocks, texts)),
-        }
-        values = np.zeros((others, len(divergence.FIELDS), self._starts[-1])) if last else None
-        way = self._streams[self._last].way
-        experts = ExpertErrors(inside, self._source, self._checkpoint, way)
-        rounded = linears if any(stream.way.activations for stream in self._streams) else []
-        with ExitStack() as stack, torch.no_grad():
-            stack.enter_context(self._source.hooked(inside, []))
-            stack.enter_context(self._checkpoint.hooked(inside, rounded, self._caches))
-            stack.enter_context(experts.hooked())
-            for number in self._ranks.share(texts):
-                self._text(index, number, inside, experts, sums, values)
-                bars.advance(self._texts[number].input_ids.size)
-        for array in sums.values():
+        found = LayerSums(self._source, self._checkpoint, self._streams, self._texts, inside, last)
+        with found.hooked(linears), torch.no_grad():
+            for group in self._ranks.share(len(self._groups)):
+                numbers = self._groups[group]
+                states = [self._states(hidden, index, numbers) for hidden in self._hidden]
+                for hidden, output in zip(self._hidden, found.add(numbers, states), strict=True):
+                    for place, number in enumerate(numbers if not last else ()):
+                        hidden.write(index + 1, number, output[place : place + 1])
+                bars.advance(sum(self._texts[number].input_ids.size for number in numbers))
+        for array in found.sums.values():
             self._together(array)
-        if values is not None:
-            self._together(values)
-            self._check_finite(index, sums)
-            self._check_logits(values)
+        self._check_finite(index, found.sums)
+        if found.values is not None:
+            self._together(found.values)
+            self._check_logits(found.values)
             if self._ranks.leads:
-                np.save(self._folder / POSITIONS, values, allow_pickle=False)
-        self._check_finite(index, sums)
-        return sums
+                np.save(self._folder / POSITIONS, found.values, allow_pickle=False)
+        return found.sums
 
-    @property
-    def _last(self) -> int:
-        """The number of the last candidate's stream."""
-        return max(n for n, s in enumerate(self._streams) if s.checkpoint and s.routes_of is None)
-
-    @property
-    def _caches(self) -> bool:
-        """Whether any stream rounds the KV cache."""
-        return any(stream.way.kv for stream in self._streams)
-
-    def _text(
-        self,
-        index: int,
-        number: int,
-        inside: Anatomy,
-        experts: ExpertErrors,
-        sums: Arrays,
-        values: NDArray[np.float64] | None,
-    ) -> None:
-        """One text through the layer, in every stream."""
-        text, last = self._texts[number], values is not None
-        answers: dict[str, Answer] = {}
-        reference: Answer | None = None
-        for place, stream in enumerate(self._streams):
-            states = self._hidden[place].read(index, number) if index else None
-            routes = answers[stream.routes_of].routes if stream.routes_of else None
-            compute = self._checkpoint if stream.checkpoint else self._source
-            if reference is None:
-                with experts.watching():
-                    reference = compute.run(states, text, stream.way, to_logits=last)
-                sums["experts"][:, :, number] = experts.take().numpy()
-                sums["norm"][number] = float(squared(reference.output))
-                local = self._checkpoint.run(states, text, self._streams[self._last].way)
-                sums["local"][number] = float(squared(local.output - reference.output.float()))
-                answer = reference
-            else:
-                answer = compute.run(states, text, stream.way, routes, to_logits=last)
-                sums["error"][place - 1, number] = float(squared(answer.output - reference.output.float()))
-                if routes is None:
-                    self._routes(place - 1, number, inside, experts.rows(), reference, answer, sums)
-                if values is not None:
-                    self._values(place - 1, number, reference, answer, values)
-            if not last:
-                self._hidden[place].write(index + 1, number, answer.output)
-            answers[stream.name] = Answer(answer.output, answer.routes)  # its logits have been looked at
-
-    def _routes(
-        self,
-        place: int,
-        number: int,
-        inside: Anatomy,
-        rows: list[int],
-        ours: Answer,
-        theirs: Answer,
-        sums: Arrays,
-    ) -> None:
-        first = 0
-        for at, (name, experts) in enumerate(inside.blocks.items()):
-            block = self._source.stepper.modules[name]
-            pair = [routing.chosen(block, answer.routes[name]) for answer in (ours, theirs)]
-            own = rows[first : first + len(experts)]
-            first += len(experts)
-            both = moved = torch.tensor([float("nan")])
-            if pair[0] is not None and pair[1] is not None and routing.agrees(pair[0][0], own):
-                both, moved = routing.difference(pair[0], pair[1], len(experts))
-            sums["overlap"][place, at, number] = float(both.sum())
-            sums["moved"][place, at, number] = float(moved.sum())
-
-    def _values(
-        self, place: int, number: int, ours: Answer, theirs: Answer, values: NDArray[np.float64]
-    ) -> None:
-        assert ours.logits is not None and theirs.logits is not None
-        targets = torch.from_numpy(self._texts[number].input_ids[0, 1:]).to(ours.logits.device)
-        found = divergence.between(ours.logits[:-1], theirs.logits[:-1], targets)
-        values[place, :, self._starts[number] : self._starts[number + 1]] = found.stacked().numpy()
+    def _states(self, hidden: Hidden, index: int, numbers: list[int]) -> torch.Tensor | None:
+        return torch.cat([hidden.read(index, number) for number in numbers]) if index else None
 
     def _together(self, array: NDArray[np.float64]) -> None:
         """Every rank has written its own places, zero bits elsewhere: the sum of the bits has them all."""
@@ -267,6 +175,17 @@ class Pass:
             for hidden in self._hidden:
                 hidden.turn(index + 1)
         self._records.keep(index, {name: _listed(array) for name, array in sums.items()})
+
+
+def groups(texts: list[Batch], together: int) -> list[list[int]]:
+    """Numbers of texts that run as one, all of one length, in the order of their first."""
+    of_length: dict[int, list[int]] = {}
+    for number, text in enumerate(texts):
+        of_length.setdefault(text.input_ids.size, []).append(number)
+    made = [
+        alike[at : at + together] for alike in of_length.values() for at in range(0, len(alike), together)
+    ]
+    return sorted(made)
 
 
 def _listed(array: NDArray[np.float64]) -> dict[str, Any]:

@@ -67,7 +67,18 @@ def make(work: Work, report: Callable[[int, dict[str, float]], None]) -> dict[st
     runs = streams(work.candidates, cells)
     batches = work.texts.batches()
     hidden = hidden_of(work.source, own.stepper)
-    passing = Pass(own, theirs, work.checkpoint, runs, batches, work.state, hidden, work.memory, work.ranks)
+    passing = Pass(
+        own,
+        theirs,
+        work.checkpoint,
+        runs,
+        batches,
+        work.state,
+        hidden,
+        work.memory,
+        work.ranks,
+        work.asked.together,
+    )
     sums, values = passing.run(lambda index, of_layer: report(index, _errors(runs, of_layer)))
     sizes = np.array([text.input_ids.size for text in batches])
     owner = np.repeat(np.arange(len(sizes)), sizes - 1)

@@ -80,7 +80,10 @@ def make(config: EvaluateConfig, plan: Plan, tracker: Tracker, ranks: Ranks) -> 
 
     device = choose_device(config.hardware.device)
     make_deterministic(config.hardware.threads, config.seed)
-    alike = sha256_json({"key": plan.key, "platform": numeric_platform(device)})
+    platform = numeric_platform(device)
+    if device == "cuda":  # whose products may differ in their last bits by how many rows they have
+        platform["together"] = config.evaluation.together
+    alike = sha256_json({"key": plan.key, "platform": platform})
     lead = stage.building(plan.final, alike)
     with lead if ranks.leads else nullcontext(stage.partial_of(plan.final)) as folder:
         ranks.wait()
@@ -101,7 +104,7 @@ def make(config: EvaluateConfig, plan: Plan, tracker: Tracker, ranks: Ranks) -> 
             "inputs": plan.origin["inputs"],
             "toolchain": plan.origin["toolchain"] | {"lock": lock_digest()},
             "seeds": {"torch": config.seed, "evaluation": config.evaluation.seed},
-            "platform": numeric_platform(device),
+            "platform": platform,
             "statistics": statistics,
         }
         return stage.seal(folder, plan.final, body)
