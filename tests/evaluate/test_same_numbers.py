@@ -32,9 +32,9 @@ def test_any_number_of_texts_together_finds_the_same(pair: Pair) -> None:
     asked = [f"evaluation.text={pair.texts}", "evaluation.sequence_length=8", "hardware.device=cpu"]
     alone = pair.evaluated("alone", *asked, "evaluation.together=1")
     assert alone["texts"]["documents"] == 24
-    for together in (5, 24):
-        folder = f"together-{together}"
-        pair.evaluated(folder, *asked, f"evaluation.together={together}")
+    for count in (5, 24):
+        folder = f"together-{count}"
+        pair.evaluated(folder, *asked, f"evaluation.together={count}")
         assert numbers(pair.folder / folder) == numbers(pair.folder / "alone")
 
 
