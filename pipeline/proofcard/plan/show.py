@@ -163,6 +163,10 @@ def _work(said: Plan, out: Screen) -> None:
         f"memory), disk {size(judged.disk)}, reads {size(judged.read)}: "
         f"{60 * judged.reading_floor_hours:.1f} min at 3 GB/s"
     )
+    floors = [(row.profile, row.evaluation_floor_hours) for row in said.serving]
+    known = [f"{name} {60 * hours:.1f} min" for name, hours in floors if hours is not None]
+    if known:
+        out.print(f"  its products at the data sheet's BF16 rate: {', '.join(known)}")
     here = said.machine
     out.print(f"this machine: {here.cores} cores, {size(here.memory)} memory, {size(here.disk_free)} free")
 
@@ -181,14 +185,12 @@ def _serving(said: Plan, out: Screen) -> None:
             f"{row.weights_per_gpu / 1e9:.1f} GB",
             f"{tokens.bf16:,} / {tokens.fp8:,}" if fit else "does not fit",
             f"{context.bf16:,} / {context.fp8:,}" if fit else "–",
-            "–" if hours is None else f"{hours:.2f} h, {60 * (row.evaluation_floor_hours or 0):.1f} min",
+            "–" if hours is None else f"{hours:.2f} h",
         )
         for claim in row.card:
             table.add_row("  the card", "", claim.weights, claim.kv_tokens, claim.context, "")
     out.print(table)
-    out.print(
-        "floor: hours of calibration, minutes of evaluation if all products ran at the data sheet's BF16 rate"
-    )
+    out.print("floor: hours of calibration if every product ran at the data sheet's BF16 rate")
     for row in said.serving:
         for claim in row.card:
             if claim.correction:
