@@ -38,7 +38,7 @@ class Evaluation(Part):
 
     def identity(self) -> dict[str, Any]:
         """What is measured, however many texts run together."""
-        return {key: value for key, value in super().identity().items() if key != "together"}
+        return {key: value for key, value in super().identity().items() if key not in ("name", "together")}
 
 
 class EvaluateConfig(QuantizeConfig):

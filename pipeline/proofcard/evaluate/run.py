@@ -13,6 +13,7 @@ from proofcard.config.evaluating import Evaluation
 from proofcard.config.schema import Model
 from proofcard.determinism import make_deterministic
 from proofcard.documents import evaluation as documents
+from proofcard.errors import Stop
 from proofcard.evaluate import numbers, pair
 from proofcard.evaluate.candidates import Candidate, attribution
 from proofcard.evaluate.compute import Anatomy, anatomy, computes, hidden_of
@@ -63,6 +64,8 @@ def make(work: Work, report: Callable[[int, dict[str, float]], None]) -> dict[st
     pair.check_weights(work.checkpoint, work.source, own.stepper.model)
     prefix = own.stepper.prefix
     inside = [anatomy(own.stepper.modules, f"{prefix}.{index}") for index in range(own.stepper.layers)]
+    if any(each.kv for each in work.candidates) and not any(each.attentions for each in inside):
+        raise Stop("no attention of this model is known here: leave the candidates with +kv out")
     cells = work.asked.routes and any(each.blocks for each in inside)
     runs = streams(work.candidates, cells)
     batches = work.texts.batches()

@@ -100,10 +100,10 @@ def make(config: EvaluateConfig, plan: Plan, tracker: Tracker, ranks: Ranks) -> 
         body = {
             "stage": "evaluate",
             "key": plan.key,
-            "config": config.identity() | {"candidates": [candidate.name for candidate in plan.candidates]},
+            "config": plan.origin["config"] | {"evaluation": config.evaluation.identity()},
             "inputs": plan.origin["inputs"],
             "toolchain": plan.origin["toolchain"] | {"lock": lock_digest()},
-            "seeds": {"torch": config.seed, "evaluation": config.evaluation.seed},
+            "seeds": {"evaluation": config.evaluation.seed},
             "platform": platform,
             "statistics": statistics,
         }
