@@ -115,10 +115,10 @@ def test_wrong_pairs_end_in_one_sentence(pair: Pair, tmp_path: Path) -> None:
     for said, sentence in (
         (pair.said(text, source=other), "was not made from"),
         (pair.said(text, checkpoint=words), "tokenizer.json: model is not the source's"),
-        (pair.said(text, checkpoint=lacking), f"lacks {gone}.weight"),
+        (pair.said(text, checkpoint=lacking), f"{gone}.weight is missing"),
         (pair.said(checkpoint=unsealed), "give evaluation.text=FILE.jsonl"),
         (pair.said(checkpoint=pair.source), "one folder"),
-        (pair.said(source=tmp_path / "nowhere"), "is no folder"),
+        (pair.said(source=tmp_path / "nowhere"), "is not a folder"),
         (pair.said("evaluation.candidates=[w4a16+kv_affine]"), "needs k_bias and v_bias"),
         (pair.said("evaluation.candidates=[w8a8]"), "should be w4a16 or w4a4"),
         (pair.said("calibration=five_domains_demo"), "give recipe="),

@@ -52,12 +52,12 @@ def _execute(config: EvaluateConfig, team: Ranks) -> int:
         tracker.params({"evaluation": config.evaluation.identity(), "hardware": config.hardware.identity()})
         found = plan.found or evaluate_stage.make(config, plan, tracker, team)
         if found is not None and team.leads:
-            told = documents.read(Evaluation, plan.final / NUMBERS)
-            report.track(tracker, told, found)
-            drawn = figures.figures(told)
+            evaluation = documents.read(Evaluation, plan.final / NUMBERS)
+            report.track(tracker, evaluation, found)
+            drawn, sections = figures.figures(evaluation), report.sections(evaluation)
             outcome.deliver_folder(
-                told, target, NUMBERS, partial(show, report.sections(told)), tracker, "evaluation",
-                page=report.page(told, drawn), figures=drawn,
+                evaluation, target, NUMBERS, partial(show, sections), tracker, "evaluation",
+                page=report.page(evaluation, drawn), figures=drawn,
             )  # fmt: skip
             made = "reused" if plan.found else "made"
             Screen().print(f"evaluation   {shown(plan.final)} ({made})", soft_wrap=True)
@@ -83,7 +83,7 @@ def _preflight(config: EvaluateConfig, team: Ranks) -> Plan:
     """Everything that can be checked before work."""
     for folder, what in ((config.checkpoint, "checkpoint"), (config.source, "source")):
         if not folder.is_dir():
-            raise Stop(f"{what}={folder} is no folder")
+            raise Stop(f"{what}={folder} is not a folder")
     if config.checkpoint.resolve() == config.source.resolve():
         raise Stop(f"checkpoint and source are one folder, {config.source}: there is nothing to compare")
     source = Source(config.source)

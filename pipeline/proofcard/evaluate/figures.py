@@ -11,23 +11,23 @@ from proofcard.documents.evaluation import Evaluation
 from proofcard.screen import in_a_figure
 
 
-def figures(told: Evaluation) -> dict[str, Callable[[], Any]]:
+def figures(evaluation: Evaluation) -> dict[str, Callable[[], Any]]:
     """What draws each figure, by name."""
-    drawn: dict[str, Callable[[], Any]] = {"layers": partial(layers, told)}
-    if any(block.overlap for layer in told.layers for block in layer.blocks):
-        drawn["routers"] = partial(routers, told)
-    if told.experts:
-        drawn["experts"] = partial(experts, told)
+    drawn: dict[str, Callable[[], Any]] = {"layers": partial(layers, evaluation)}
+    if any(block.overlap for layer in evaluation.layers for block in layer.blocks):
+        drawn["routers"] = partial(routers, evaluation)
+    if evaluation.experts:
+        drawn["experts"] = partial(experts, evaluation)
     return drawn
 
 
-def layers(told: Evaluation) -> Any:
+def layers(evaluation: Evaluation) -> Any:
     """Relative error of the hidden states after each layer, with its interval, and each layer's own."""
     figure = figure_of(8.0, 4.8)
     chart = figure.subplots()
-    steps = [layer.layer for layer in told.layers]
-    for place, stream in enumerate(told.streams):
-        found = [layer.error[stream.name] for layer in told.layers]
+    steps = [layer.layer for layer in evaluation.layers]
+    for place, stream in enumerate(evaluation.streams):
+        found = [layer.error[stream.name] for layer in evaluation.layers]
         colour = COLOURS[place % len(COLOURS)]
         dashes = "--" if stream.role == "cell" else "-"
         name = in_a_figure(stream.name)
@@ -37,8 +37,8 @@ def layers(told: Evaluation) -> Any:
         if all(e.low is not None for e in found):
             low, high = ([100 * (getattr(e, end) or 0.0) for e in found] for end in ("low", "high"))
             chart.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
-    alone = [100 * layer.local.value for layer in told.layers]
-    label = in_a_figure(f"each layer by itself, {told.last}")
+    alone = [100 * layer.local.value for layer in evaluation.layers]
+    label = in_a_figure(f"each layer by itself, {evaluation.last}")
     chart.plot(steps, alone, ":", marker="s", markersize=3, color="0.3", label=label)
     chart.set(xlabel="layer", ylabel="relative error of the layer's output, %")
     chart.set_ylim(bottom=0)
@@ -49,15 +49,15 @@ def layers(told: Evaluation) -> Any:
     return figure
 
 
-def routers(told: Evaluation) -> Any:
+def routers(evaluation: Evaluation) -> Any:
     """The share of experts that both routers choose, by layer: the smallest of a layer's blocks."""
     figure = figure_of(8.0, 4.2)
     chart = figure.subplots()
-    names = [stream.name for stream in told.streams if stream.role == "candidate"]
+    names = [stream.name for stream in evaluation.streams if stream.role == "candidate"]
     for place, name in enumerate(names):
         points = [
             (layer.layer, 100 * min(block.overlap[name].value for block in layer.blocks if block.overlap))
-            for layer in told.layers
+            for layer in evaluation.layers
             if any(block.overlap for block in layer.blocks)
         ]
         colour = COLOURS[place % len(COLOURS)]
@@ -72,10 +72,10 @@ def routers(told: Evaluation) -> Any:
     return figure
 
 
-def experts(told: Evaluation) -> Any:
+def experts(evaluation: Evaluation) -> Any:
     """Relative error of every expert on the rows that it gets, a map of layers and experts."""
-    numbers = sorted({each.layer for each in told.experts})
-    rows = {layer: [e.error for e in told.experts if e.layer == layer] for layer in numbers}
+    numbers = sorted({each.layer for each in evaluation.experts})
+    rows = {layer: [e.error for e in evaluation.experts if e.layer == layer] for layer in numbers}
     table = np.full((len(numbers), max(map(len, rows.values()))), np.nan)
     for place, layer in enumerate(numbers):
         for at, error in enumerate(rows[layer]):
@@ -86,5 +86,5 @@ def experts(told: Evaluation) -> Any:
     chart.set(xlabel="expert", ylabel="layer")
     chart.set_yticks(*layer_ticks(numbers))
     figure.colorbar(picture, ax=chart, pad=0.01).set_label("relative error of the expert's output, %")
-    figure.suptitle(in_a_figure(f"What each expert's quantization costs, {told.last}"))
+    figure.suptitle(in_a_figure(f"What each expert's quantization costs, {evaluation.last}"))
     return figure

@@ -49,7 +49,7 @@ class Draws:
 
     def of(self, statistic: Any, documents: int) -> list[documents.Estimate]:
         """`intervals.bootstrap`, as the document has it."""
-        return [_told(each) for each in bootstrap(statistic, documents, self.resamples, self.seed)]
+        return [_estimate(each) for each in bootstrap(statistic, documents, self.resamples, self.seed)]
 
 
 def divergences(found: Found, stream: int, draws: Draws) -> dict[str | None, documents.Divergence]:
@@ -191,5 +191,5 @@ def _growth(before: documents.Estimate | None, after: documents.Estimate) -> flo
     return after.value / before.value if before is not None and before.value > 0 else None
 
 
-def _told(estimate: Estimate) -> documents.Estimate:
+def _estimate(estimate: Estimate) -> documents.Estimate:
     return documents.Estimate(value=estimate.value, low=estimate.low, high=estimate.high)

@@ -45,7 +45,7 @@ def check_weights(checkpoint: Checkpoint, source: Source, model: Any) -> None:
             if name not in known or name in left_out:
                 continue
             raise Usage(
-                f"{checkpoint.path} lacks {name}, which {source.path} has: see proofcard verify "
+                f"{checkpoint.path}: {name} is missing, which {source.path} has: see proofcard verify "
                 f"checkpoint={checkpoint.path} source={source.path}"
             )
         if have.shape != want:

@@ -14,23 +14,23 @@ _WORST = 8  # experts of a table
 _HEADER = ["KL", "95%", "p99", "PPL %", "95%", "top-1 %", "95%"]
 
 
-def sections(told: Evaluation) -> list[Section]:
+def sections(evaluation: Evaluation) -> list[Section]:
     """Every question with its answer."""
-    found = [_fidelity(told), _datasets(told)]
-    if told.costs:
-        found.append(_costs(told))
-    found.append(_layers(told))
-    if any(stream.role == "cell" for stream in told.streams):
-        found.append(_cells(told))
-    if told.experts:
-        found.append(_experts(told))
+    found = [_fidelity(evaluation), _datasets(evaluation)]
+    if evaluation.costs:
+        found.append(_costs(evaluation))
+    found.append(_layers(evaluation))
+    if any(stream.role == "cell" for stream in evaluation.streams):
+        found.append(_cells(evaluation))
+    if evaluation.experts:
+        found.append(_experts(evaluation))
     return found
 
 
-def _fidelity(told: Evaluation) -> Section:
-    texts = told.texts
+def _fidelity(evaluation: Evaluation) -> Section:
+    texts = evaluation.texts
     held = "held out from calibration" if texts.samples_key else "from a file"
-    rows = [[s.name, *_row(s.all)] for s in told.streams if s.role == "candidate"]
+    rows = [[s.name, *_row(s.all)] for s in evaluation.streams if s.role == "candidate"]
     said = (
         f"{texts.documents} texts {held}, {texts.positions:,} positions; KL in 10⁻³ nats, PPL % the change "
         "of perplexity, top-1 % the same first token; 95% intervals over texts"
@@ -46,16 +46,16 @@ def _row(measured: Divergence) -> list[str]:
     ]  # fmt: skip
 
 
-def _datasets(told: Evaluation) -> Section:
-    last = _stream(told, told.last)
+def _datasets(evaluation: Evaluation) -> Section:
+    last = _stream(evaluation, evaluation.last)
     rows = [[name, *_row(measured)] for name, measured in last.by_dataset.items()]
-    return Section("By kind of text", f"{told.last} beside the source", ["texts", *_HEADER], rows)
+    return Section("By kind of text", f"{evaluation.last} beside the source", ["texts", *_HEADER], rows)
 
 
-def _costs(told: Evaluation) -> Section:
+def _costs(evaluation: Evaluation) -> Section:
     rows = [
         [each.cost, f"{each.before or 'source'} → {each.after}", *_both(each.kl_mean, _milli)]
-        for each in told.costs
+        for each in evaluation.costs
     ]
     return Section(
         "What each part costs",
@@ -65,16 +65,16 @@ def _costs(told: Evaluation) -> Section:
     )
 
 
-def _layers(told: Evaluation) -> Section:
-    most = max(told.layers, key=lambda layer: layer.share.value)
-    names = [stream.name for stream in told.streams if stream.role == "candidate"]
-    routers = any(block.overlap for layer in told.layers for block in layer.blocks)
+def _layers(evaluation: Evaluation) -> Section:
+    most = max(evaluation.layers, key=lambda layer: layer.share.value)
+    names = [stream.name for stream in evaluation.streams if stream.role == "candidate"]
+    routers = any(block.overlap for layer in evaluation.layers for block in layer.blocks)
     rows = []
-    for layer in told.layers:
+    for layer in evaluation.layers:
         row = [str(layer.layer), *(_percent(layer.error[name].value) for name in names)]
         row += [_percent(layer.local.value), _percent(layer.share.value)]
         if routers:
-            known = [block.overlap[told.last].value for block in layer.blocks if block.overlap]
+            known = [block.overlap[evaluation.last].value for block in layer.blocks if block.overlap]
             row.append(_percent(min(known)) if known else "–")
         rows.append(row)
     header = ["layer", *names, "by itself", "share", *(["same experts"] if routers else [])]
@@ -85,47 +85,47 @@ def _layers(told: Evaluation) -> Section:
     return Section("Where", said, header, rows)
 
 
-def _cells(told: Evaluation) -> Section:
+def _cells(evaluation: Evaluation) -> Section:
     rows = [["source", "0", "–", "100", "–"]]
-    for stream in told.streams:
-        if stream.role == "cell" or stream.name == told.last:
+    for stream in evaluation.streams:
+        if stream.role == "cell" or stream.name == evaluation.last:
             n = stream.all.numbers
             rows.append([stream.name, *_both(n["kl_mean"], _milli), *_both(n["same_top"], _share)])
     said = "every token to the experts, and with the weights, that one model's routers chose, in either model"
     return Section("Routes or experts", said, ["weights and routes", "KL", "95%", "top-1 %", "95%"], rows)
 
 
-def _experts(told: Evaluation) -> Section:
-    worst = sorted(told.experts, key=lambda each: -each.share)[:_WORST]
+def _experts(evaluation: Evaluation) -> Section:
+    worst = sorted(evaluation.experts, key=lambda each: -each.share)[:_WORST]
     rows = [
         [e.expert, str(e.rows), _percent(e.error) if e.error is not None else "–", _percent(e.share)]
         for e in worst
     ]
     return Section(
         "Which experts",
-        f"{told.last} on the rows that the source's routers send; the largest shares of the squared error",
+        f"{evaluation.last} on the rows that the source's routers send; the shares of the squared error",
         ["expert", "rows", "relative error", "share"],
         rows,
     )
 
 
-def page(told: Evaluation, drawn: Iterable[str]) -> str:
+def page(evaluation: Evaluation, drawn: Iterable[str]) -> str:
     """The page in Markdown, the figures beside it."""
-    name = in_markdown(told.checkpoint.recipe or "a checkpoint")
-    lines = [f"# Fidelity: {name}", "", *markdown(sections(told))]
+    name = in_markdown(evaluation.checkpoint.recipe or "a checkpoint")
+    lines = [f"# Fidelity: {name}", "", *markdown(sections(evaluation))]
     lines += [line for figure in drawn for line in (f"![{figure}]({figure}.png)", "")]
     return "\n".join(lines)
 
 
-def track(tracker: Tracker, told: Evaluation, sealed: Manifest) -> None:
+def track(tracker: Tracker, evaluation: Evaluation, sealed: Manifest) -> None:
     """Every number with its interval, as metrics; of layers at the layer's step."""
     tracker.tags({"evaluation.key": sealed.key})
     tracker.text(tracking.manifest_text(sealed), "manifest.json")
-    for stream in told.streams:
+    for stream in evaluation.streams:
         for part, measured in [("", stream.all), *((f"{n}/", m) for n, m in stream.by_dataset.items())]:
             tracker.metrics(_flat(f"{slug(stream.name)}/{part}", measured.numbers))
-    tracker.metrics(_flat("cost/", {slug(each.cost): each.kl_mean for each in told.costs}))
-    for layer in told.layers:
+    tracker.metrics(_flat("cost/", {slug(each.cost): each.kl_mean for each in evaluation.costs}))
+    for layer in evaluation.layers:
         values = {f"error/{slug(name)}": estimate for name, estimate in layer.error.items()}
         values |= {"error/local": layer.local, "share": layer.share}
         for place, block in enumerate(layer.blocks):
@@ -143,8 +143,8 @@ def _flat(prefix: str, numbers: dict[str, Estimate]) -> dict[str, float]:
     return made
 
 
-def _stream(told: Evaluation, name: str) -> Stream:
-    return next(stream for stream in told.streams if stream.name == name)
+def _stream(evaluation: Evaluation, name: str) -> Stream:
+    return next(stream for stream in evaluation.streams if stream.name == name)
 
 
 def _both(estimate: Estimate, text: Callable[[float], str]) -> list[str]:

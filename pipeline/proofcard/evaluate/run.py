@@ -53,7 +53,7 @@ class Work:
 def make(work: Work, report: Callable[[int, dict[str, float]], None]) -> dict[str, int]:
     """Run both models through every layer and write what was found; returns the manifest's statistics.
 
-    `report` is told of every layer's errors.
+    `report` is evaluation of every layer's errors.
 
     Raises:
         Usage: when the two folders do not hold one model.
@@ -142,9 +142,9 @@ def _stream(run: Stream, measured: dict[str | None, documents.Divergence]) -> do
     )
 
 
-def _write(work: Work, found: numbers.Found, told: documents.Evaluation) -> None:
+def _write(work: Work, found: numbers.Found, evaluation: documents.Evaluation) -> None:
     """The document, the texts, and every position's values."""
-    (work.folder / NUMBERS).write_text(told.text(), encoding="utf-8")
+    (work.folder / NUMBERS).write_text(evaluation.text(), encoding="utf-8")
     (work.folder / TEXTS).write_text(work.texts.index(), encoding="utf-8")
-    tables = {stream.name: found.values[place] for place, stream in enumerate(told.streams)}
+    tables = {stream.name: found.values[place] for place, stream in enumerate(evaluation.streams)}
     save_file({"text": found.owner, **tables}, work.folder / VALUES)

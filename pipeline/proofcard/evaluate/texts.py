@@ -15,7 +15,7 @@ from proofcard.config.schema import Calibration
 from proofcard.errors import Stop
 from proofcard.evaluate.text_set import Text, Texts
 
-_TEXTS = 100_000  # lines of a file; it is no corpus
+_TEXTS = 100_000  # lines of a file; not a corpus
 
 
 def held_out(calibration: Calibration, asked: Evaluation, tokenizer: Any, samples: Path, key: str) -> Texts:
@@ -62,7 +62,7 @@ def digests(samples: Path, key: str) -> frozenset[str]:
         index = sealed.outputs.files[INDEX]
         content = files.read_bytes(samples / INDEX, samples, json_files.SETTINGS)
     except (FileNotFoundError, KeyError):
-        raise Stop(f"{samples} holds no sealed sample set: give evaluation.text=FILE.jsonl") from None
+        raise Stop(f"{samples} is not a sealed sample set: give evaluation.text=FILE.jsonl") from None
     if hashlib.sha256(content).hexdigest() != index.sha256:
         raise Stop(f"{samples}/{INDEX} is not what was sealed: texts cannot be proven to be held out")
     return frozenset(str(record.get("text_sha256")) for record in read_index(samples))
@@ -72,7 +72,7 @@ def of_file(path: Path, asked: Evaluation, tokenizer: Any) -> Texts:
     """The texts of a JSON-lines file: objects with `text`, and `dataset` where there are several kinds.
 
     Raises:
-        Stop: naming the line that is no such object.
+        Stop: naming the line that is not such an object.
     """
     documents = []
     for number, line in enumerate(files.read_bytes(path, None, json_files.TABLE).splitlines(), 1):
@@ -82,12 +82,14 @@ def of_file(path: Path, asked: Evaluation, tokenizer: Any) -> Texts:
         text = row.get("text") if isinstance(row, dict) else None
         name = row.get("dataset", path.stem) if isinstance(row, dict) else None
         if not isinstance(text, str) or not isinstance(name, str):
-            raise Stop(f'{path}, line {number} is no object such as {{"text": "…"}}, with "dataset" a text')
+            raise Stop(
+                f'{path}, line {number} is not an object such as {{"text": "…"}}, with "dataset" a text'
+            )
         ids = np.asarray(tokenizer(text)["input_ids"], np.int32)
         kept = ids[: asked.sequence_length]
         documents.append(Sample(name, "text", number - 1, text_sha256(text), kept, len(kept) < len(ids)))
     if not documents:
-        raise Stop(f"{path} holds no text")
+        raise Stop(f"{path} has no text")
     return _texts(documents, None)
 
 

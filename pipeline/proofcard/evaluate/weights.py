@@ -28,7 +28,7 @@ class Checkpoint:
 
         Raises:
             Usage: for a layout that is not known; it is named.
-            Stop: when the folder is no usable checkpoint.
+            Stop: when the folder is not a usable checkpoint.
         """
         self.path = path
         self.config = read_config(path)
@@ -82,7 +82,7 @@ class Checkpoint:
         """The scale of a linear's input.
 
         Raises:
-            Stop: when it is no finite number above zero.
+            Stop: when it is not a finite number above zero.
         """
         return self._scale(f"{linear}.input_scale")
 
