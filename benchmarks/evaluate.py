@@ -1,11 +1,11 @@
 """python benchmarks/evaluate.py [--device cpu] [--layers 2] [--texts 16] [--tokens 2048] [--together 8]
 
 Real-size MiniMax-M2.7 layers (hidden 3072, 256 experts of 1536, FP8, random weights) and their NVFP4,
-side by side: seconds of a text in a layer with every stream of an evaluation, seconds to read a layer's
-weights of both, peak memory, seconds of the logits' divergence over 200,064 words, and the minutes of 62
-layers and 100 texts that follow. Reading is behind the GPU's work when it is quicker. `--experts` takes
-fewer; `--dir` says where the weights go (5.8 GB a layer). On a CPU take few tokens: --device cpu --layers
-1 --experts 16 --texts 2 --tokens 64.
+side by side: seconds of a text in a layer with every stream of an evaluation, `--together` texts at a
+time, seconds to read a layer's weights of both, peak memory, seconds of the logits' divergence over
+200,064 words, and the minutes of 62 layers and 100 texts that follow. Reading is behind the GPU's work
+when it is quicker. `--experts` takes fewer; `--dir` says where the weights go (5.8 GB a layer). On a CPU
+take few tokens: --device cpu --layers 1 --experts 16 --texts 2 --tokens 64.
 """
 
 import argparse
@@ -82,8 +82,9 @@ def measure(said: argparse.Namespace, folder: Path) -> None:
     texts = [text(said.tokens) for _ in range(said.texts)]
     memory = 16 << 30
     going = Pass(
-        own, theirs, checkpoint, runs, texts, passing, hidden_of(source, own.stepper), memory, Ranks()
-    )
+        own, theirs, checkpoint, runs, texts, passing, hidden_of(source, own.stepper), memory, Ranks(),
+        said.together,
+    )  # fmt: skip
     going.run(lambda *_: None)
     report(said, clock, len(runs), logits(said))
 
