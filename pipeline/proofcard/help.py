@@ -5,6 +5,7 @@ SUMMARIES = {
     "fetch": "download the model and the samples of a recipe",
     "quantize": "make a sealed NVFP4 checkpoint from a recipe",
     "verify": "prove a checkpoint, or name the first byte that differs",
+    "evaluate": "what quantization cost, beside the source, and where",
     "compare": "what two checkpoints of one model differ in",
     "analyse": "what the calibration of a checkpoint changed",
     "serve": "start an engine on a checkpoint and check known answers",
@@ -64,6 +65,27 @@ the samples, what each dataset adds, how the routers spread the tokens, and what
 calibrating every expert changes. Tables on the screen; report.md, analysis.json
 and figures in <checkpoint>.analysis. Needs neither the source nor a GPU.
 Exit status: 0 done, 2 nothing could be analysed.
+"""
+
+_EVALUATE = """\
+usage: proofcard evaluate checkpoint=DIR source=DIR [key=value ...]
+
+  proofcard evaluate checkpoint=runs/checkpoints/demo source=demo/model
+      on held-out rows of the recipe's datasets
+  proofcard evaluate recipe=minimax_m2_7_nvfp4 evaluation=protocol \\
+      checkpoint=/data/MiniMax-M2.7-NVFP4 source=/data/MiniMax-M2.7
+      the real one, 100 texts of 2,048 tokens
+  proofcard evaluate recipe=local checkpoint=/data/other source=/data/model \\
+      evaluation.text=texts.jsonl evaluation.candidates=[w4a16,w4a4]
+      somebody else's checkpoint, on texts of yours
+
+Both models read the same tokens, a layer at a time: KL divergence, perplexity
+and top-1 agreement with 95% intervals over texts; what weights, activations and
+KV cache each cost; the error after each layer, of each expert, of the routers.
+No server. Tables on the screen; report.md, evaluation.json and figures in
+<checkpoint>.evaluation. Several GPUs, and going on after an interruption, as
+with quantize.
+Exit status: 0 evaluated, 1 failed, 2 not started: the request is wrong.
 """
 
 _COMPARE = """\
@@ -164,6 +186,7 @@ _USAGES = {
     "fetch": _FETCH,
     "quantize": _QUANTIZE,
     "verify": _VERIFY,
+    "evaluate": _EVALUATE,
     "compare": _COMPARE,
     "analyse": _ANALYSE,
     "serve": _SERVE,
