@@ -54,7 +54,7 @@ def statuses(cwd: Path) -> dict[str, str]:
     """Status by name of the runs that MLflow knows."""
     mlflow.set_tracking_uri(f"sqlite:///{cwd}/runs/mlflow.db")
     runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
-    return {run.data.tags["mlflow.runName"]: run.info.status for run in runs}
+    return {run.data.tags["mlflow.runName"].partition("-")[0]: run.info.status for run in runs}
 
 
 KILLED = {"demo": "KILLED", "samples": "FINISHED", "quantize": "KILLED"}
