@@ -4,8 +4,12 @@ A file that is cut or changed while it is mapped kills the process that reads it
 """
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +22,55 @@ _AGAIN = "run again when nothing writes to it"
 
 Seen = tuple[int, int, int, int]
 """Device, inode, size in bytes and time of the last change in nanoseconds: another file, another value."""
+
+
+LEADS = "weights"
+"""The level whose reads decide which shard comes next, where several levels read the same ones."""
+
+
+class Incoming(Protocol):
+    """A folder whose files come and go while they are read (`checkpoint.streamed`)."""
+
+    def read(self, file: str, start: int, size: int, name: str) -> NDArray[np.uint8]:
+        """As `read` below."""
+
+    def digests(self, file: str) -> tuple[str, dict[str, str]]:
+        """Hex sha256 of a file and of each of its tensors."""
+
+    def comes(self, file: str) -> bool:
+        """Whether the file is one of those."""
+
+
+incoming: dict[Path, Incoming] = {}
+"""The folders of which that is true, for as long as it is."""
+
+_reader = threading.local()
+
+
+@contextmanager
+def patient() -> Iterator[None]:
+    """A context in which this thread takes shards as they come for the sake of the level that `LEADS`."""
+    _reader.patient = True
+    try:
+        yield
+    finally:
+        _reader.patient = False
+
+
+def is_patient() -> bool:
+    """Whether this thread is inside `patient`."""
+    return getattr(_reader, "patient", False)
+
+
+def comes_in(path: Path, root: Path) -> tuple[Incoming, str] | None:
+    """The incoming folder `root` and the name of the file in it, if it is one whose bytes come and go."""
+    folder = incoming.get(root)
+    name = path.relative_to(root).as_posix() if folder is not None else ""
+    return (folder, name) if folder is not None and folder.comes(name) else None
+
+
+class Lost(Exception):
+    """An incoming file does not come: nothing more can be read of its folder. The message says why."""
 
 
 class TensorFileError(Stop):
@@ -33,6 +86,13 @@ def read(path: Path, seen: Seen | None, start: int, size: int, name: str) -> NDA
         TensorFileError: when the file is gone, or was cut or changed since then.
         Refused, Unreadable: as `files.opened`.
     """
+    if (folder := incoming.get(path.parent)) is not None:
+        return folder.read(path.name, start, size, name)
+    return from_disk(path, seen, start, size, name)
+
+
+def from_disk(path: Path, seen: Seen | None, start: int, size: int, name: str) -> NDArray[np.uint8]:
+    """As `read`, of a file that is here."""
     content = np.empty(size, np.uint8)
     if not size:
         return content

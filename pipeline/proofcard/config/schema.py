@@ -3,10 +3,11 @@
 A field of type `Path` says where things are, never what they are: it enters no key and no manifest.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -228,13 +229,39 @@ class QuantizeConfig(Part):
 LEVELS = ("integrity", "structure", "weights")
 
 
-class VerifyConfig(Part):
-    """The whole of `verify`'s configuration. `levels` null means every level its inputs allow."""
+@dataclass(frozen=True)
+class HubAddress:
+    """hf://OWNER/NAME@COMMIT, as it was written."""
 
-    checkpoint: Path
-    source: Path | None
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _place(value: Any) -> Any:
+    return HubAddress(value) if isinstance(value, str) and value.startswith("hf://") else value
+
+
+Place = Annotated[HubAddress | Path, BeforeValidator(_place)]
+"""A local folder, or a repository of the hub at a commit."""
+
+
+class VerifyConfig(Part):
+    """The whole of `verify`'s configuration. `levels` null means every level its inputs allow.
+
+    `junit` and `sarif` are files for the same outcome in those formats. `keep` leaves below `work_dir` what
+    came from the hub.
+    """
+
+    checkpoint: Place
+    source: Place | None
     levels: tuple[Literal["integrity", "structure", "weights"], ...] | None
     report: Path | None
+    junit: Path | None = None
+    sarif: Path | None = None
+    keep: bool = False
+    work_dir: Path = Path("runs")
 
 
 class AnalyseConfig(Part):

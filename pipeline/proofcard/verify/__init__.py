@@ -4,81 +4,105 @@ Three levels, each in a file of its own, told in one table and one report. Neith
 imported: what is checked is not checked with the program that made it.
 """
 
-import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from proofcard.checkpoint.reading import Lost
 from proofcard.checkpoint.source import Source
-from proofcard.config.schema import LEVELS, VerifyConfig
+from proofcard.config.schema import LEVELS, HubAddress, VerifyConfig
+from proofcard.cores import cores
+from proofcard.disk import write_whole
+from proofcard.documents.verification import Verification
 from proofcard.errors import Stop, Usage, one_line
 from proofcard.progress import shown
-from proofcard.verify import integrity, report, structure, weights
+from proofcard.verify import integrity, promised, report, structure, weights
+from proofcard.verify.formats import as_json, as_junit, as_sarif
+from proofcard.verify.places import Places, opened, report_paths, side_by_side
 from proofcard.verify.report import Level
 
 __all__ = ["run"]
 
 
 def run(config: VerifyConfig, console: Console) -> int:
-    """Check every level asked for, show the outcome on `console`, write the JSON report.
+    """Check every level asked for, show the outcome on `console`, write the report and its other forms.
 
     Returns 0 if every level holds, 1 if something differs, 2 if something could not be checked and nothing
     that could differs.
 
     Raises:
         Usage: when nothing can be checked, or the report has nowhere to stand; nothing was done then.
+        Stop: when the hub refuses or cannot be reached before anything could be checked.
     """
-    folder = _absolute(config.checkpoint)
-    if not folder.is_dir():
-        raise Usage(f"checkpoint={config.checkpoint} is no folder")
     if config.levels is not None and not config.levels:
         raise Usage(f"levels is empty; choose from {', '.join(LEVELS)}, or leave it out")
-    target = _report_path(config.report, folder)
-    threads = len(os.sched_getaffinity(0))
     asked: tuple[str, ...] = config.levels or tuple(
         name for name in LEVELS if name != "weights" or config.source is not None
     )
-    source, refused = _source(config.source) if {"structure", "weights"} & set(asked) else (None, None)
+    folder = None if isinstance(config.checkpoint, HubAddress) else config.checkpoint
+    targets = report_paths(config, folder)
+    with opened(config, asked) as places:
+        outcome, levels = _checked(config, asked, places)
+    report.show(levels, console)
+    for target, made in zip(targets, (as_json, as_junit, as_sarif), strict=True):
+        if target is not None:
+            write_whole(target, made(outcome))
+            console.print(f"report: {shown(target)}", markup=False, soft_wrap=True)
+    console.print(outcome.result)
+    return report.STATUS[outcome.result]
+
+
+def _checked(
+    config: VerifyConfig, asked: tuple[str, ...], places: Places
+) -> tuple[Verification, list[Level]]:
+    """The outcome of every level, one after the other or, where shards come and go, side by side."""
+    folder = places.checkpoint
+    threads = cores()
+    source, refused = _source(places.source) if {"structure", "weights"} & set(asked) else (None, None)
     seal = integrity.Seal(folder)
 
+    def check_integrity() -> Level:
+        if "checkpoint" in places.streams and seal.body is None and seal.finding is None:
+            return promised.check(places.streams["checkpoint"])
+        return integrity.check(folder, seal, threads)
+
     def check_structure() -> Level:
-        level = structure.check(folder, source, seal.body)
+        level = structure.check(folder, source, seal.body, places.passing)
         level.unchecked += [refused] if refused and config.source is not None else []
         return level
 
     def check_weights() -> Level:
         if source is None:
             return Level("weights", unchecked=[refused or "it needs source=DIR"])
-        return weights.check(folder, source, threads, seal.body)
+        return weights.check(folder, source, threads, seal.body, places.passing)
 
     checks: dict[str, Callable[[], Level]] = {
-        "integrity": lambda: integrity.check(folder, seal, threads),
+        "integrity": check_integrity,
         "structure": check_structure,
         "weights": check_weights,
     }
-    levels = []
-    for name in LEVELS:
-        if name in asked:
-            levels.append(_timed(name, checks[name], folder, source))
-        else:
-            levels.append(Level(name, not_asked=_not_asked(name, config)))
-    report.show(levels, console)
-    report.write(target, report.document(levels, seal.identity()))
-    result = report.overall(levels)
-    console.print(f"report: {shown(target)}", markup=False, soft_wrap=True)
-    console.print(result)
-    return report.STATUS[result]
+    timed = {name: partial(_timed, name, checks[name], places, source) for name in LEVELS if name in asked}
+    done = side_by_side(timed, places) if places.streams else {name: check() for name, check in timed.items()}
+    levels = [
+        done[name] if name in done else Level(name, not_asked=_not_asked(name, config)) for name in LEVELS
+    ]
+    addresses = places.identities()
+    kernels = None
+    return report.document(levels, seal.identity(), kernels=kernels, **addresses), levels
 
 
-def _timed(name: str, check: Callable[[], Level], folder: Path, source: Source | None) -> Level:
+def _timed(name: str, check: Callable[[], Level], places: Places, source: Source | None) -> Level:
     started = time.perf_counter()
-    places = {"checkpoint": folder} | ({"source": source.path} if source else {})
+    known = {"checkpoint": places.checkpoint} | ({"source": source.path} if source else {})
     try:
         level = check()
-    except (Stop, OSError, MemoryError) as error:
-        level = Level(name, unchecked=[one_line(error, **places)])
+    except (Stop, OSError, MemoryError, Lost) as error:
+        level = Level(name, unchecked=[one_line(error, **known)])
+    finally:
+        places.leave(name)
     level.seconds = time.perf_counter() - started
     return level
 
@@ -94,25 +118,7 @@ def _source(path: Path | None) -> tuple[Source | None, str | None]:
     """The source, or why it cannot be used; neither when none was given."""
     if path is None:
         return None, None
-    path = _absolute(path)
     try:
         return Source(path), None
     except (Stop, OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         return None, f"source: {one_line(error, source=path)}"
-
-
-def _absolute(path: Path) -> Path:
-    """Links stay: beside a link's own name is where its report belongs."""
-    return path.resolve() if path.name in ("", "..") else path.absolute()
-
-
-def _report_path(chosen: Path | None, folder: Path) -> Path:
-    """Where the report goes: never inside the checkpoint, which it would make another one."""
-    name = f"{folder.name or 'checkpoint'}.verification.json"
-    target = _absolute(chosen) if chosen is not None else folder.with_name(name)
-    inside = folder.resolve()
-    if inside in target.resolve().parents or target.resolve() == inside:
-        raise Usage(f"report={target} would stand inside the checkpoint; choose another place")
-    if target.is_dir() or not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
-        raise Usage(f"the report cannot be written to {target}; choose another place with report=FILE")
-    return target

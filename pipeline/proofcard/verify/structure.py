@@ -5,6 +5,7 @@ Needs no source; with one, the source's names say what must be there.
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,15 @@ from proofcard.verify.plausible import BlockScales
 from proofcard.verify.report import Finding, Level
 from proofcard.verify.settings import MODEL, Comparison
 from proofcard.verify.shards import incomplete, not_counted, read_tensors
+from proofcard.verify.steps import LOCAL, Passing
 
 _E4M3_NAN = 0x7F
 _MANY = 0.25  # share of the plain matrices from which config.json may name their dtype
 
 
-def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = None) -> Level:
+def check(
+    folder: Path, source: Source | None, sealed: dict[str, Any] | None = None, passing: Passing = LOCAL
+) -> Level:
     """Hold the tensors of `folder` to its configuration, and names, shapes and settings to those of `source`.
 
     `sealed`, its manifest, tells what our own recipe asked for.
@@ -36,6 +40,7 @@ def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = N
     level = Level("structure")
     tensors, broken = read_tensors(folder)
     level.add(*broken)
+    level.homes = {name: tensor.path.name for name, tensor in tensors.items()}
     if incomplete(broken):
         return level
     if not tensors and not broken:
@@ -49,6 +54,7 @@ def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = N
     if not_known := list(not_understood(said, inventory, source)):
         level.unchecked += not_known
         return level
+    linears, largest = _linears(inventory, passing)  # first: afterwards its shards may have gone again
     if said.group_size not in (BLOCK, None):
         level.add(
             Finding("mismatched", f"group_size is {said.group_size}, NVFP4's is {BLOCK}", file=said.file)
@@ -73,19 +79,13 @@ def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = N
     beside.check(folder, source.path if source is not None else None, said.config, sealed is not None, level)
     level.group(_fused(inventory))
     cache.check(inventory, said, sealed, level)
-    groups = len(inventory.quantized)
-    largest = BlockScales()
-    found: list[Finding] = []
-    with Bar("structure", groups, "quantized linears") as bar:
-        for module in inventory.quantized:
-            found += _linear(module, tensors, largest)
-            bar.advance()
+    found = linears
     for name in inventory.cache:
         found += _finite(tensors[name], positive=name.endswith("_scale"))
     found += plausible.biases(inventory)
     found += largest.judge(fused_groups(inventory.quantized))
     level.group(found)
-    level.counts.update({"tensors": len(tensors), "quantized linears": groups})
+    level.counts.update({"tensors": len(tensors), "quantized linears": len(inventory.quantized)})
     return level
 
 
@@ -114,7 +114,41 @@ def _dtypes(inventory: Inventory) -> set[str]:
     return {dtype for dtype, number in count.items() if number >= _MANY * count.total()}
 
 
-def _linear(module: str, tensors: dict[str, Tensor], largest: BlockScales) -> Iterator[Finding]:
+@dataclass
+class _Linear:
+    """What was found of one quantized linear, and the largest code of its block scales where all are sane."""
+
+    findings: list[Finding]
+    largest: int | None = None
+
+
+def _linears(inventory: Inventory, passing: Passing) -> tuple[list[Finding], BlockScales]:
+    """Every quantized linear by itself, in natural order."""
+    tensors, largest = inventory.tensors, BlockScales()
+
+    def reads(module: str) -> Iterator[Tensor]:
+        names = (f"{module}.{leaf}" for leaf in ("weight", *SCALES))
+        return (tensors[name] for name in names if name in tensors)
+
+    steps = passing.steps("structure", inventory.quantized, reads, str, _Linear)
+    found: dict[str, list[Finding]] = {}
+    with Bar("structure", len(inventory.quantized), "quantized linears") as bar:
+        for module in steps.ordered:
+            linear = steps.run(module, lambda module=module: _of_linear(module, tensors))  # type: ignore[misc]
+            found[module] = linear.findings
+            if linear.largest is not None:
+                largest.add(module, np.array([linear.largest], np.uint8))
+            bar.advance()
+    return [finding for module in inventory.quantized for finding in found[module]], largest
+
+
+def _of_linear(module: str, tensors: dict[str, Tensor]) -> _Linear:
+    linear = _Linear([])
+    linear.findings += _linear(module, tensors, linear)
+    return linear
+
+
+def _linear(module: str, tensors: dict[str, Tensor], linear: _Linear) -> Iterator[Finding]:
     """One quantized linear: its four tensors, their shapes, its scales."""
     names = {leaf: f"{module}.{leaf}" for leaf in ("weight", *SCALES)}
     absent = [name for name in names.values() if name not in tensors]
@@ -140,7 +174,7 @@ def _linear(module: str, tensors: dict[str, Tensor], largest: BlockScales) -> It
             yield from _block_scales(tensor, weight)
             codes = tensor.raw()
             if codes.size and codes.max() < _E4M3_NAN:
-                largest.add(module, codes)
+                linear.largest = int(codes.max())
 
 
 def _squeezed(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:

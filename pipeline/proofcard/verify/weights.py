@@ -8,7 +8,7 @@ Memory holds a few linears at a time, one per thread.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from proofcard import nvfp4
-from proofcard.checkpoint.source import Source
+from proofcard.checkpoint.source import SCALE_SUFFIX, Source
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.ties import Ties, of_source
 from proofcard.errors import Stop, one_line
@@ -34,6 +34,7 @@ from proofcard.verify.recompute import (
 )
 from proofcard.verify.report import Finding, Level
 from proofcard.verify.shards import read_tensors
+from proofcard.verify.steps import LOCAL, Passing
 from proofcard.verify.structure import not_understood
 
 _DIAGNOSED = 8  # differing modules whose cause is looked for: it takes far longer than to compare them
@@ -55,11 +56,14 @@ class Outcome:
     source_bytes: int = 0
 
 
-def check(folder: Path, source: Source, threads: int, sealed: dict[str, Any] | None) -> Level:
+def check(
+    folder: Path, source: Source, threads: int, sealed: dict[str, Any] | None, passing: Passing = LOCAL
+) -> Level:
     """Recompute `folder` from `source`. `sealed`, its manifest, helps to recognise a wrong source."""
     level = Level("weights")
     tensors, broken = read_tensors(folder)
     level.add(*broken)
+    level.homes = {name: tensor.path.name for name, tensor in tensors.items()}
     if not tensors:
         level.unchecked += [] if broken else ["there is no .safetensors file in it"]
         return level
@@ -77,13 +81,19 @@ def check(folder: Path, source: Source, threads: int, sealed: dict[str, Any] | N
     units: list[tuple[tuple[str, ...], bool]] = [(group, True) for group in _groups(source, quantized)]
     units += [((name,), False) for name in unpacked if _origin(source, name, bound) is not None]
     units.sort(key=lambda unit: natural(unit[0][0]))
+    reads = _reads(source, tensors, bound)
+    steps = passing.steps("weights", units, reads, lambda unit: f"{unit[0][0]} {unit[1]}", Outcome)
 
     def compare(unit: tuple[tuple[str, ...], bool]) -> Outcome:
         modules, packed = unit
-        try:
+
+        def work() -> Outcome:
             if packed:
                 return _compare_group(source, modules, quantized, tensors, float32)
             return _compare_plain(source, modules[0], tensors, float32, bound)
+
+        try:
+            return steps.run(unit, work)
         except (Stop, ValueError, OSError) as error:
             where = one_line(error, checkpoint=folder, source=source.path)
             return Outcome(
@@ -96,7 +106,7 @@ def check(folder: Path, source: Source, threads: int, sealed: dict[str, Any] | N
         done = 0
         pool = ThreadPoolExecutor(threads)
         try:
-            for outcome in pool.map(compare, units):
+            for outcome in pool.map(compare, steps.ordered):
                 level.counts.update(outcome.counts)
                 level.unchecked += [outcome.unchecked] if outcome.unchecked else []
                 differing += [outcome] if outcome.findings else []
@@ -105,6 +115,8 @@ def check(folder: Path, source: Source, threads: int, sealed: dict[str, Any] | N
                     bar.advance(step)
         finally:
             pool.shutdown(cancel_futures=True)
+    differing.sort(key=lambda outcome: natural(outcome.modules[0]))
+    level.unchecked.sort(key=natural)
     for number, outcome in enumerate(differing[:_DIAGNOSED]):
         outcome.findings = _explained(source, outcome, tensors, sealed, float32, bound)
         differing[number] = outcome
@@ -139,6 +151,26 @@ def _another_algorithm(differing: list[Outcome], quantized: int) -> str | None:
         "every code of them follows from the source and these scales: another algorithm (MSE, 4/6 or the "
         "like) chose them, which this version does not recompute"
     )
+
+
+def _reads(
+    source: Source, tensors: dict[str, Tensor], bound: Ties
+) -> Callable[[tuple[tuple[str, ...], bool]], list[Tensor]]:
+    """Which tensors of both sides a unit reads."""
+    inside: dict[str, list[Tensor]] = {}
+    for each in (tensors, source.tensors):
+        for name, tensor in each.items():
+            inside.setdefault(name.rpartition(".")[0], []).append(tensor)
+
+    def reads(unit: tuple[tuple[str, ...], bool]) -> list[Tensor]:
+        modules, packed = unit
+        if packed:
+            return [tensor for module in modules for tensor in inside.get(module, [])]
+        origin = _origin(source, modules[0], bound) or modules[0]
+        names = (origin, f"{origin}{SCALE_SUFFIX}")
+        return [tensors[modules[0]], *(source.tensors[name] for name in names if name in source.tensors)]
+
+    return reads
 
 
 def _groups(source: Source, quantized: set[str]) -> Iterator[tuple[str, ...]]:
