@@ -32,6 +32,7 @@ _NUMBER_FORMAT = (
     "nvfp4.compiled",
     "nvfp4.fp8",
     "nvfp4.packing",
+    "nvfp4.plain",
     "nvfp4.scales",
     "nvfp4.unpacking",
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from proofcard import nvfp4
 from proofcard.checkpoint.reading import Lost
 from proofcard.checkpoint.source import Source
 from proofcard.config.schema import LEVELS, HubAddress, VerifyConfig
@@ -90,7 +91,7 @@ def _checked(
         done[name] if name in done else Level(name, not_asked=_not_asked(name, config)) for name in LEVELS
     ]
     addresses = places.identities()
-    kernels = None
+    kernels = nvfp4.kernels() if source is not None and "weights" in asked else None
     return report.document(levels, seal.identity(), kernels=kernels, **addresses), levels
 
 
