@@ -97,7 +97,7 @@ class Placeholder:
             wrong = sink.wrong() or (self._head() != header and "another header than before")
         if wrong:
             self.came = 0
-            self.note()
+            self._empty([(0, header)])
             raise Stop(
                 f"{repository}: {plain(self.name)} came with {wrong}, not what the hub promised: "
                 "the same command asks for it again"
@@ -108,13 +108,18 @@ class Placeholder:
     def drop(self) -> None:
         """Give the room back that its bytes take, all but the header's and the small tensors'."""
         kept = [(0, self._head())]
-        with self.path.open("r+b") as file:
+        with self.path.open("rb") as file:
             for tensor in self.tensors:
                 if tensor.size <= SMALL:
                     file.seek(tensor.start)
                     kept.append((tensor.start, file.read(tensor.size)))
-            self.came = 0
-            self.record.unlink(missing_ok=True)  # a kill in between: it comes again
+        self.came = 0
+        self._empty(kept)
+
+    def _empty(self, kept: list[tuple[int, bytes]]) -> None:
+        """Make it a hole but for these contents at their places. After a kill in between it comes again."""
+        self.record.unlink(missing_ok=True)
+        with self.path.open("r+b") as file:
             file.truncate(0)
             file.truncate(self.promised.size)
             for place, content in kept:

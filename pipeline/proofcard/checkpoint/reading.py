@@ -40,11 +40,20 @@ class Incoming(Protocol):
     def comes(self, file: str) -> bool:
         """Whether the file is one of those."""
 
+    def give_up(self) -> None:
+        """Let nobody wait any longer."""
+
 
 incoming: dict[Path, Incoming] = {}
 """The folders of which that is true, for as long as it is."""
 
 _reader = threading.local()
+
+
+def give_up() -> None:
+    """After an interrupt: threads that wait for a file get a `Lost`, so that they can be joined."""
+    for folder in list(incoming.values()):
+        folder.give_up()
 
 
 @contextmanager

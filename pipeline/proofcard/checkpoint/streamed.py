@@ -82,9 +82,7 @@ class Streamed:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self.give_up()
         self._thread.join(timeout=2)  # it may wait for the network
         reading.incoming.pop(self.folder, None)
 
@@ -151,6 +149,12 @@ class Streamed:
     def failed(self) -> bool:
         """Whether the download has ended before its end: what is here is worth keeping for another try."""
         return self._error is not None
+
+    def give_up(self) -> None:
+        """Let nobody wait any longer; the file that is coming goes on in the next run."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def shards(self) -> list[str]:
         """Names of the safetensors files."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from proofcard import nvfp4
+from proofcard.checkpoint.reading import give_up
 from proofcard.checkpoint.source import SCALE_SUFFIX, Source
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.ties import Ties, of_source
@@ -113,6 +114,9 @@ def check(
                 done += outcome.source_bytes
                 if (step := -(-done // _MIB) - bar.done) > 0:
                     bar.advance(step)
+        except KeyboardInterrupt:
+            give_up()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
     differing.sort(key=lambda outcome: natural(outcome.modules[0]))
