@@ -3,6 +3,7 @@
 The token is the client's business (HF_TOKEN or a login), as are HF_ENDPOINT and HF_HUB_OFFLINE.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -88,7 +89,7 @@ def in_plain_words(wanted: Wanted) -> Iterator[None]:
         yield
     except (HFValidationError, SafetensorsParsingError) as error:
         raise Stop(f"{wanted.repository_key}={wanted.name}: {one_line(error)[:200]}") from None
-    except (OSError, RuntimeError) as error:  # requests' errors are OSErrors, hf_xet's RuntimeErrors
+    except (OSError, RuntimeError, *_network_errors()) as error:  # hf_xet's are RuntimeErrors
         if is_full(error):
             error.add_note(RESUMES)
             raise
@@ -113,13 +114,18 @@ def _status(error: BaseException | None) -> int | None:
 
 def _may_pass(error: Exception) -> bool:
     from huggingface_hub.errors import OfflineModeIsEnabled
-    from requests import RequestException
 
     status = _status(error)
     if status is not None:
         return status in (416, 429) or status >= 500
-    network = isinstance(error, RequestException | ConnectionError | TimeoutError)
-    return network and not isinstance(error, OfflineModeIsEnabled)
+    return isinstance(error, _network_errors()) and not isinstance(error, OfflineModeIsEnabled)
+
+
+def _network_errors() -> tuple[type[BaseException], ...]:
+    """What a connection fails with: the system's errors, and those of the library that the client uses."""
+    libraries = {"requests": "RequestException", "httpx": "HTTPError"}  # before and since huggingface_hub 1.0
+    loaded = [(sys.modules[name], error) for name, error in libraries.items() if name in sys.modules]
+    return (ConnectionError, TimeoutError, *(getattr(module, error) for module, error in loaded))
 
 
 def _wait(error: Exception, failed: int) -> float:

@@ -46,6 +46,29 @@ class Sink(Protocol):
         """Forget what is behind the place."""
 
 
+class _Part:
+    """A few bytes of a file, in memory."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.content = size, bytearray()
+
+    def tell(self) -> int:
+        return len(self.content)
+
+    def write(self, data: bytes) -> int:
+        if len(self.content) + len(data) > self.size:
+            raise Stop("the hub sends no parts of files: download it, and give the folder")
+        self.content += data
+        return len(data)
+
+    def seek(self, place: int) -> int:
+        del self.content[place:]
+        return place
+
+    def truncate(self) -> int:
+        return len(self.content)
+
+
 @dataclass(frozen=True)
 class Repository:
     """A model repository at a commit."""
@@ -106,23 +129,16 @@ class Repository:
         Raises:
             Stop: when the hub refuses, cannot be reached or does not answer with a part.
         """
-        from huggingface_hub import hf_hub_url
-        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+        part = _Part(last - first + 1)
+        span = {"Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
 
-        headers = build_hf_headers() | {"Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
-        url = hf_hub_url(self.name, file, revision=self.commit)
-
-        def ask() -> bytes:
-            answer = get_session().get(url, headers=headers, timeout=30, stream=True)
-            with answer:
-                hf_raise_for_status(answer)
-                if answer.status_code != 206 and first:
-                    raise Stop(f"the hub does not send parts of {file} of {self}: fetch it whole (keep=true)")
-                content: bytes = answer.raw.read(last - first + 1)
-                return content
+        def ask() -> None:
+            part.seek(0)
+            self._get(file, part, span)
 
         with in_plain_words(self.wanted):
-            return patiently(ask)
+            patiently(ask)
+        return bytes(part.content)
 
     def stream(self, file: str, sink: "Sink") -> None:
         """A file's bytes into `sink`, from where it is to the end, asked for again where they break off.
@@ -131,23 +147,32 @@ class Repository:
             Stop: when the hub refuses or cannot be reached.
             OSError: what `sink` raises of the disk.
         """
-        from huggingface_hub import hf_hub_url
-        from huggingface_hub.file_download import http_get
-        from huggingface_hub.utils import build_hf_headers
-
-        url = hf_hub_url(self.name, file, revision=self.commit)
 
         def attempt() -> None:
             if sink.tell() < sink.size:
-                http_get(
-                    url, cast(BinaryIO, sink), resume_size=sink.tell(), headers=build_hf_headers(),
-                    displayed_filename=file,
-                )  # fmt: skip
+                self._get(file, sink, {})
             if sink.tell() < sink.size:
                 raise ConnectionError(f"{file} broke off after {sink.tell():,} of {sink.size:,} bytes")
 
         with in_plain_words(self.wanted):
             patiently(attempt, sink.tell)
+
+    def _get(self, file: str, sink: "Sink", headers: dict[str, str]) -> None:
+        """The client's own download, which goes on by itself after some faults. It writes 10 MiB at a time."""
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers
+
+        url = hf_hub_url(self.name, file, revision=self.commit)
+        try:
+            http_get(
+                url, cast(BinaryIO, sink), resume_size=sink.tell(), headers=build_hf_headers() | headers,
+                displayed_filename=file,
+            )  # fmt: skip
+        except OSError as error:
+            if type(error) is OSError and not is_full(error):
+                raise ConnectionError(one_line(error)) from None  # a short answer
+            raise
 
     def fetch(self, file: str, promised: Promised, incoming: Path) -> tuple[Path, str]:
         """Download a file below `incoming`, going on where a former try ended; returns it and its sha256.

@@ -18,6 +18,7 @@ from proofcard.errors import Stop
 from proofcard.files import opened, plain, readable
 
 _OPEN = 64  # files at once
+_PIECE = 1 << 24  # bytes copied at a time where they cannot be read into their place
 _AGAIN = "run again when nothing writes to it"
 
 Seen = tuple[int, int, int, int]
@@ -108,7 +109,7 @@ def from_disk(path: Path, seen: Seen | None, start: int, size: int, name: str) -
     file = _file(path, seen)  # kept while it is read: the cache may let it go
     done = 0
     with readable(path):
-        while done < size and (count := os.preadv(file.handle, [content[done:].data], start + done)):
+        while done < size and (count := _read_at(file.handle, content[done:], start + done)):
             done += count
         if done < size:
             raise TensorFileError(
@@ -117,6 +118,15 @@ def from_disk(path: Path, seen: Seen | None, start: int, size: int, name: str) -
         if seen is not None and seen_of(file.handle) != seen:
             raise TensorFileError(f"{plain(path.name)} was changed while it was read: {_AGAIN}")
     return content
+
+
+def _read_at(handle: int, into: NDArray[np.uint8], place: int) -> int:
+    """Fill what can be read at once; returns how many bytes that is."""
+    if hasattr(os, "preadv"):
+        return os.preadv(handle, [into.data], place)
+    content = os.pread(handle, min(into.size, _PIECE), place)  # older macOS
+    into[: len(content)] = np.frombuffer(content, np.uint8)
+    return len(content)
 
 
 def seen_of(handle: int) -> Seen:
