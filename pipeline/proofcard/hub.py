@@ -89,7 +89,9 @@ def in_plain_words(wanted: Wanted) -> Iterator[None]:
         yield
     except (HFValidationError, SafetensorsParsingError) as error:
         raise Stop(f"{wanted.repository_key}={wanted.name}: {one_line(error)[:200]}") from None
-    except (OSError, RuntimeError, *_network_errors()) as error:  # hf_xet's are RuntimeErrors
+    except Exception as error:
+        if not isinstance(error, (OSError, RuntimeError, *_network_errors())):  # hf_xet's are RuntimeErrors
+            raise
         if is_full(error):
             error.add_note(RESUMES)
             raise

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from proofcard.checkpoint.hub import Promised, Repository
 from proofcard.checkpoint.reading import TensorFileError
+from proofcard.checkpoint.repository import Promised, Repository
 from proofcard.checkpoint.tensors import LONGEST_HEADER, Tensor, read_header
 from proofcard.disk import write_whole
 from proofcard.errors import Stop

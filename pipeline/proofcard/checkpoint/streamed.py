@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proofcard.checkpoint import reading
-from proofcard.checkpoint.hub import Promised, Repository, quiet
 from proofcard.checkpoint.placeholders import SMALL, Placeholder
+from proofcard.checkpoint.repository import Promised, Repository, quiet
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.disk import free_at
 from proofcard.errors import Stop, one_line

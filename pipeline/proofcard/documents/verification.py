@@ -6,7 +6,7 @@ from pydantic import Field, NonNegativeInt
 
 from proofcard.documents.base import Document, Sha256
 
-SCHEMA: Literal["proofcard/verification/2"] = "proofcard/verification/2"
+SCHEMA = "proofcard/verification/2"
 
 Kind = Literal["missing", "extra", "mismatched"]
 Result = Literal["verified", "differs", "not checked"]
@@ -79,7 +79,7 @@ class Verification(Document):
     packed the source's weights again, null where none ran; both give the same bytes.
     """
 
-    schema_: Literal["proofcard/verification/2"] = Field(alias="schema")
+    schema_: Literal["proofcard/verification/2"] = Field(default="proofcard/verification/2", alias="schema")
     result: Result
     checkpoint: Address | None = None
     source: Address | None = None

@@ -21,7 +21,7 @@ from proofcard.documents.verification import Verification
 from proofcard.errors import Stop, Usage, one_line
 from proofcard.progress import shown
 from proofcard.verify import integrity, promised, report, structure, weights
-from proofcard.verify.formats import as_json, as_junit, as_sarif
+from proofcard.verify.formats import as_junit, as_sarif
 from proofcard.verify.places import Places, opened, report_paths, side_by_side
 from proofcard.verify.report import Level
 
@@ -48,7 +48,7 @@ def run(config: VerifyConfig, console: Console) -> int:
     with opened(config, asked) as places:
         outcome, levels = _checked(config, asked, places)
     report.show(levels, console)
-    for target, made in zip(targets, (as_json, as_junit, as_sarif), strict=True):
+    for target, made in zip(targets, (Verification.text, as_junit, as_sarif), strict=True):
         if target is not None:
             write_whole(target, made(outcome))
             console.print(f"report: {shown(target)}", markup=False, soft_wrap=True)

@@ -15,11 +15,6 @@ _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 _KINDS = ("missing", "extra", "mismatched")
 
 
-def as_json(outcome: Verification) -> str:
-    """The document itself."""
-    return readable_json(outcome.model_dump(mode="json", by_alias=True))
-
-
 def as_junit(outcome: Verification) -> str:
     """One suite; a level that holds is one test that passes, one that differs a failing test for each group.
 

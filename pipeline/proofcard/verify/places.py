@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
-from proofcard.checkpoint.hub import Repository, at_address
 from proofcard.checkpoint.reading import LEADS, patient
+from proofcard.checkpoint.repository import Repository, at_address
 from proofcard.checkpoint.streamed import Streamed
 from proofcard.config.schema import HubAddress, VerifyConfig
 from proofcard.digest import sha256_json

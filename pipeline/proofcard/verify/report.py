@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from proofcard.documents.verification import (
-    SCHEMA,
     Difference,
     Differences,
     Group,
@@ -130,7 +129,6 @@ def document(
 ) -> Verification:
     """The outcome as a document. `manifest` identifies the one that was read; addresses are of the hub."""
     return Verification(
-        schema=SCHEMA,
         result=overall(levels),
         checkpoint=checkpoint,
         source=source,

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from proofcard.checkpoint.reading import give_up
 from proofcard.checkpoint.source import SCALE_SUFFIX, Source
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.ties import Ties, of_source
+from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, one_line
 from proofcard.progress import Bar
 from proofcard.verify import diagnose, quantconfig
@@ -58,7 +58,7 @@ class Outcome:
 
 
 def check(
-    folder: Path, source: Source, threads: int, sealed: dict[str, Any] | None, passing: Passing = LOCAL
+    folder: Path, source: Source, threads: int, sealed: Manifest | None, passing: Passing = LOCAL
 ) -> Level:
     """Recompute `folder` from `source`. `sealed`, its manifest, helps to recognise a wrong source."""
     level = Level("weights")
@@ -331,7 +331,7 @@ def _explained(
     source: Source,
     outcome: Outcome,
     tensors: dict[str, Tensor],
-    sealed: dict[str, Any] | None,
+    sealed: Manifest | None,
     float32: bool,
     bound: Ties,
 ) -> list[tuple[str, Finding]]:

@@ -158,7 +158,7 @@ class Repository:
             patiently(attempt, sink.tell)
 
     def _get(self, file: str, sink: "Sink", headers: dict[str, str]) -> None:
-        """The client's own download, which goes on by itself after some faults. It writes 10 MiB at a time."""
+        """The client's own download, which goes on by itself after some faults. It writes 10 MiB a time."""
         from huggingface_hub import hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers
