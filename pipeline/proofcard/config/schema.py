@@ -232,6 +232,7 @@ class VerifyConfig(Part):
     checkpoint: Path
     source: Path | None
     levels: tuple[Literal["integrity", "structure", "weights"], ...] | None
+    scales: Literal["derived", "given"] = "derived"
     report: Path | None
 
 

@@ -51,7 +51,7 @@ def run(config: VerifyConfig, console: Console) -> int:
     def check_weights() -> Level:
         if source is None:
             return Level("weights", unchecked=[refused or "it needs source=DIR"])
-        return weights.check(folder, source, threads, seal.body)
+        return weights.check(folder, source, threads, seal.body, config.scales == "given")
 
     checks: dict[str, Callable[[], Level]] = {
         "integrity": lambda: integrity.check(folder, seal, threads),

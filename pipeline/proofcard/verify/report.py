@@ -23,7 +23,8 @@ from proofcard.screen import on_one_line
 SCHEMA = "proofcard/verification/1"
 ALONE = 3  # differences of one kind that are still listed each by itself
 LISTED = 200  # differences that a report lists; it counts them all
-STATUS = {"verified": 0, "differs": 1, "not checked": 2}
+GIVEN = "verified, scales as given"
+STATUS = {"verified": 0, GIVEN: 0, "differs": 1, "not checked": 2}
 
 Kind = Literal["missing", "extra", "mismatched"]
 
@@ -58,6 +59,8 @@ class Level:
     unchecked: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    scales: list[dict[str, Any]] = field(default_factory=list)  # of searched linears, against the max rule
+    given: bool = False  # whether it holds only for scales taken as they are stored
     seconds: float = 0.0
 
     def add(self, *found: Finding) -> None:
@@ -95,11 +98,13 @@ class Level:
 
 
 def overall(levels: list[Level]) -> str:
-    """`verified`, `differs` or `not checked` over the levels asked for."""
+    """`verified`, `verified, scales as given`, `differs` or `not checked` over the levels asked for."""
     results = {level.result for level in levels}
     if "differs" in results:
         return "differs"
-    return "not checked" if "not checked" in results else "verified"
+    if "not checked" in results:
+        return "not checked"
+    return GIVEN if any(level.given for level in levels) else "verified"
 
 
 def document(levels: list[Level], manifest: dict[str, Any] | None) -> dict[str, Any]:
@@ -124,6 +129,7 @@ def _document(level: Level) -> dict[str, Any]:
         "counts": dict(level.counts),
         "differences": {"total": level.kinds.total(), **level.kinds, "listed": plain},
         "notes": [on_one_line(note) for note in level.notes],
+        **({"scales": level.scales} if level.scales else {}),
         "unchecked": {
             "total": len(level.unchecked),
             "listed": [on_one_line(s) for s in level.unchecked[:LISTED]],
