@@ -134,7 +134,7 @@ def _is(part: Any, **wanted: Any) -> bool:
             return False
     silent = {
         "symmetric": (None, True), "scale_dtype": (None, "torch.float8_e4m3fn", "float8_e4m3fn"),
-        "zp_dtype": (None,), "actorder": (None,), "block_structure": (None,), "group_size": (None,),
+        "zp_dtype": (None,), "actorder": (None, "static", "weight"), "block_structure": (None,), "group_size": (None,),
     }  # fmt: skip
     rest = part.keys() - wanted.keys() - _SILENT
     return all(part[key] in silent.get(key, (None, False)) for key in rest)

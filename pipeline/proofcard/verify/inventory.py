@@ -47,7 +47,8 @@ class Inventory:
 
     tensors: dict[str, Tensor]
     quantized: list[str] = field(default_factory=list)
-    fp8: list[str] = field(default_factory=list)  # linears in FP8, a scale for the tensor or for each row
+    eight: bool = True  # whether linears may be in FP8
+    fp8: list[str] = field(default_factory=list)  # those that are: a scale for the tensor or for each row
     model: set[str] = field(default_factory=set)
     cache: list[str] = field(default_factory=list)
 
@@ -58,7 +59,9 @@ class Inventory:
         quantized |= {
             stem for name, (stem, _, leaf) in split.items() if leaf == "weight" and self._packed(name)
         }
-        self.fp8 = sorted((stem for stem in quantized if is_fp8(self.tensors, stem)), key=natural)
+        self.fp8 = sorted(
+            (stem for stem in quantized if self.eight and is_fp8(self.tensors, stem)), key=natural
+        )
         self.quantized = sorted(quantized.difference(self.fp8), key=natural)
         self.cache = sorted((n for n, (_, _, leaf) in split.items() if leaf in CACHE), key=natural)
         scales = {f"{stem}.{leaf}" for stem in quantized for leaf in SCALES}

@@ -86,7 +86,10 @@ def compare_group(
             known = (MAX,) if (stored.scales == 0).any() else (MAX, MAX_CLAMPED)
             result.judged.append(Judged(module, "follows", known, stored.scales.size))
         else:
-            result.judged.append(_judge(source, modules, module, quantized, view, stored, read))
+            judged = _judge(source, modules, module, quantized, view, stored, read)
+            if float32 and source.is_fp8(f"{module}.weight") and scale_2 is not None:
+                _hold_to_float32(judged, quantize(source, module, scale_2, True), stored)
+            result.judged.append(judged)
     return result
 
 
@@ -132,7 +135,7 @@ def _stored(
 def _follows_max(
     source: Source, module: str, scale_2: np.float32, stored: Stored, float32: bool, read: Reader
 ) -> bool:
-    if stored.shared.tobytes() != scale_2.tobytes():
+    if not _same(stored.shared, scale_2):
         return False
     wanted = quantize(source, module, scale_2, float32, read)
     return np.array_equal(wanted["weight_scale"], stored.scales) and np.array_equal(
@@ -158,7 +161,7 @@ def _judge(
     result.by_max = nearest.rule in (MAX, MAX_CLAMPED) and stored.block == BLOCK
     result.ratios = np.concatenate(found.ratios) if found.ratios else result.ratios
     result.off = found.off / max(1, stored.codes.size)
-    result.findings = list(_findings(module, found, stored, view))
+    result.findings = _findings(module, found, stored, result.by_max)
     if found.follows_given:
         result.outcome = "searched" if nearest.scales.count >= _ODD * found.blocks else "differs"
         return result
@@ -170,6 +173,25 @@ def _judge(
     if result.off >= _ROUNDED and result.error <= _CLOSE and worst <= _BLOCK_CLOSE:
         result.outcome = "rounded"
     return result
+
+
+def _hold_to_float32(judged: Judged, wanted: dict[str, Array], stored: Stored) -> None:
+    """A recipe that dequantizes FP8 to float32 has other block scales than every rule that starts from BF16."""
+    scales, codes = Difference(), Difference()
+    scales.add(stored.scales, wanted["weight_scale"], 0)
+    codes.add(stored.codes, wanted["weight"], 0)
+    shared = np.float32(wanted["weight_scale_2"])
+    findings = [] if _same(stored.shared, shared) else [_shared(f"{judged.module}.weight_scale_2", stored.shared, shared)]
+    for leaf, difference, size in (
+        ("weight_scale", scales, stored.scales.size), ("weight", codes, stored.codes.size),
+    ):  # fmt: skip
+        if difference.count:
+            findings.append(_difference(f"{judged.module}.{leaf}", difference, "from the source", size))
+    judged.outcome, judged.findings, judged.rules, judged.by_max = "differs", findings, (), True
+
+
+def _same(one: np.float32, other: np.float32) -> bool:
+    return one.tobytes() == other.tobytes()
 
 
 def _bits(source: Source, module: str) -> Array:
@@ -188,33 +210,32 @@ def _partner(source: Source, group: tuple[str, ...], module: str) -> Array | Non
     return bits if bits.shape == source.tensors[f"{module}.weight"].shape else None
 
 
-def _findings(module: str, found: Verdict, stored: Stored, view: View) -> list[Finding]:
+def _findings(module: str, found: Verdict, stored: Stored, by_max: bool) -> list[Finding]:
     """Each tensor of it that is not as the nearest rule gives it."""
     nearest = found.nearest
     findings = []
     if not nearest.same_shared:
-        name = f"{module}.weight_scale_2"
-        message = f"it is {stored.shared}, from the source follows {nearest.wanted}"
-        size = view.tensors[name].size
-        findings.append(
-            Finding("mismatched", message, tensor=name, offset=0, expected=str(nearest.wanted),
-                    found=str(stored.shared), differing_bytes=_different_bytes(stored.shared, nearest.wanted, size))
-        )  # fmt: skip
+        findings.append(_shared(f"{module}.weight_scale_2", stored.shared, nearest.wanted))
     for leaf, difference, size in (
         ("weight_scale", nearest.scales, stored.scales.size), ("weight", nearest.codes, stored.codes.size),
     ):  # fmt: skip
         if difference.count:
             findings.append(_difference(f"{module}.{leaf}", difference, "from the source", size))
-    if len(findings) == 1 and findings[0].differing_bytes == 1 and nearest.same_shared:
+    if len(findings) == 1 and findings[0].differing_bytes == 1 and nearest.same_shared and not by_max:
         one = nearest.scales if nearest.scales.count else nearest.codes
         flipped = (one.found ^ one.expected).bit_count() == 1
         findings[0] = replace(findings[0], cause=diagnose.FLIPPED if flipped else diagnose.ONE_BYTE)
     return findings
 
 
-def _different_bytes(one: np.float32, other: np.float32, size: int) -> int:
-    pairs = zip(one.tobytes(), other.tobytes(), strict=True)
-    return min(size, sum(a != b for a, b in pairs))
+def _shared(name: str, found: np.float32, wanted: np.float32) -> Finding:
+    """A second-level scale that is not as the nearest rule gives it."""
+    have, want = (np.frombuffer(value.tobytes(), np.uint8) for value in (found, wanted))
+    difference = Difference()
+    difference.add(have, want, 0)
+    said = _difference(name, difference, "from the source", 4)
+    values = f" (as a number {found}, not {wanted})"
+    return replace(said, message=said.message.replace("; ", f"{values}; ", 1))
 
 
 def _difference(name: str, difference: Difference, whence: str, size: int) -> Finding:

@@ -9,7 +9,8 @@
 | block scales | the largest of a fused group | 112 | 448 | max gives 448; MSE and 4/6 not a quarter of it |
 | input_scale | linears with one input | equal | equal | they see one tensor: one amax |
 
-Where nearly all groups of one kind reach 448 exactly, as `max` calibration makes it, the rest must too.
+Where nearly all groups of one kind reach 448 exactly, as `max` calibration makes it, the rest must reach 256: a
+search that keeps most of them may take less for a few.
 """
 
 from collections import defaultdict
@@ -37,6 +38,7 @@ LEAST_BLOCK_SCALE = 112.0
 FULL = 448.0
 _BIAS = 2.0  # of the amax
 _NEARLY_ALL = 0.75
+_SEARCHED = 4 / 7  # of 448: a search keeps 4 codes of 7 for the largest weight, or more
 _ENOUGH = 4  # groups of one kind, to tell what all of them do
 
 
@@ -107,7 +109,7 @@ class BlockScales:
             strict = len(found) >= _ENOUGH and full >= _NEARLY_ALL * len(found)
             least = LEAST_BLOCK_SCALE * self._full / FULL
             for module, largest in found:
-                if largest < (self._full if strict else least):
+                if largest < (self._full * _SEARCHED if strict else least):
                     rule = (
                         f"{full} of {len(found)} like it reach 448" if strict else f"{least:.3g} is the least"
                     )

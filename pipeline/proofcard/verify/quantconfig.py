@@ -45,7 +45,7 @@ _GROUP = {"weights", "input_activations", "output_activations", "targets", "form
 _INNER = {
     "config_groups", "ignore", "exclude_modules", "quant_algo", "producer", "quant_method", "kv_cache_scheme",
     "kv_cache_quant_algo", "group_size", "quantization", "has_zero_point", "pre_quant_scale", "format",
-    "quantization_status", "version", "quantized_layers",
+    "quantization_status", "version",
 }  # fmt: skip
 _OUTER_KEYS = {"kv_cache_quant_algo": "kv_cache", "exclude_modules": "excluded modules"}
 _OUTER = {
@@ -55,7 +55,6 @@ _OUTER = {
     "exclude_modules",
     "has_zero_point",
     "pre_quant_scale",
-    "quantized_layers",
 }
 
 
@@ -106,7 +105,8 @@ def read(folder: Path) -> Said:
         # What only config.json says counts too: engines read either.
         named = {_OUTER_KEYS.get(key, key) for key in (*_dict(quant, "quantization"), *quant)}
         ours = {key: theirs[key] if key in named else ours[key] for key in ours}
-        _strangers(_dict(quant, "quantization"), _OUTER, QUANT, said)
+        layers = {"quantized_layers"} if theirs["quant_algo"] == MIXED else set()
+        _strangers(_dict(quant, "quantization"), _OUTER | layers, QUANT, said)
     said.method = _lower(inner.get("quant_method", "modelopt" if quant is not None else None))
     said.algorithm, said.cache, said.group_size = ours["quant_algo"], ours["kv_cache"], ours["group_size"]
     if said.method in OTHERS:
@@ -116,7 +116,7 @@ def read(folder: Path) -> Said:
         _strangers(inner, _INNER, MODEL, said)
         said.findings += _parts(inner, said)
     elif said.algorithm == MIXED and said.method in METHODS:
-        _strangers(inner, _INNER, MODEL, said)
+        _strangers(inner, _INNER | {"quantized_layers"}, MODEL, said)
         _mixed(inner, _dict(quant, "quantization"), said)
     if said.cache not in CACHES:
         said.unknown.append(f"the KV cache is {text(said.cache)}: only FP8 and NVFP4 are known")

@@ -60,13 +60,13 @@ def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = N
     if not tensors:
         return level
     level.notes += not_counted(folder, tensors)
-    view, source = viewed(tensors, source)
-    inventory = Inventory(view.tensors)
+    view, source = viewed(tensors, source, said.method in quantconfig.OTHERS)
+    inventory = Inventory(view.tensors, eight=said.schemes is not None)
     if not_known := list(not_understood(said, inventory, source)):
         level.unchecked += not_known
         return level
     blocks = {module: block for module in inventory.quantized if (block := _block(view.tensors, module))}
-    if said.group_size is not None and said.group_size not in set(blocks.values()):
+    if said.group_size is not None and said.group_size not in list(blocks.values()):
         sizes = ", ".join(map(str, sorted(set(blocks.values())))) or str(BLOCK)
         message = f"group_size is {said.group_size}, the tensors' is {sizes}"
         level.add(Finding("mismatched", message, file=said.file))

@@ -64,11 +64,11 @@ def check(
     if not tensors:
         level.unchecked += [] if broken else ["there is no .safetensors file in it"]
         return level
-    view, cut = viewed(tensors, source)
-    source, tensors = cut or source, view.tensors
-    inventory = Inventory(tensors)
     said = quantconfig.read(folder)
     silent = said.algorithm is None and said.method is None  # the tensors still speak for themselves
+    view, cut = viewed(tensors, source, silent or said.method in quantconfig.OTHERS)
+    source, tensors = cut or source, view.tensors
+    inventory = Inventory(tensors, eight=silent or said.schemes is not None)
     if not_known := list(not_understood(said, inventory, source, tensors_alone=silent)):
         level.unchecked += not_known
         return level

@@ -4,7 +4,7 @@ A few rows are in memory at a time besides the weight itself.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -67,8 +67,9 @@ class Attempt:
 
     rule: Rule
     amax: F32
-    wanted: F32
+    wanted: F32  # the second-level scale that follows
     same_shared: bool
+    using: F32  # what the rest is held to: that one, or the stored one
     scales: Difference = field(default_factory=Difference)
     codes: Difference = field(default_factory=Difference)
     ties: int = 0
@@ -139,6 +140,10 @@ def verdict(bits: Array, amaxes: list[F32], stored: Stored, partner: Array | Non
         attempts = [attempt for attempt in attempts if attempt.same_shared]
     else:
         attempts = attempts[: len(rules)]
+        attempts += [
+            replace(attempt, using=stored.shared, scales=Difference(), codes=Difference())
+            for attempt in attempts
+        ]
     given = [Given(step) for step in steps_of(stored.layout)]
     result = Verdict(attempts, given, stored.scales.size, [])
     for window in _windows(rows, columns):
@@ -174,7 +179,7 @@ def block_errors(bits: Array, stored: Stored, window: slice) -> tuple[Array, Arr
 def _attempt(rule: Rule, amax: F32, shared: F32) -> Attempt:
     with np.errstate(all="ignore"):
         wanted = rule.shared(amax)
-    return Attempt(rule, amax, wanted, _same(wanted, shared))
+    return Attempt(rule, amax, wanted, _same(wanted, shared), wanted)
 
 
 def _same(one: F32, other: F32) -> bool:
@@ -208,14 +213,14 @@ def _judge(whole: Array, stored: Stored, window: slice, result: Verdict, partner
             if attempt.rule.paired and partner is not None:
                 chosen, ties = paired(bits, partner[window], attempt.amax, block, scales)
             else:
-                candidates = attempt.rule.scales(own, attempt.wanted, attempt.amax)
+                candidates = attempt.rule.scales(own, attempt.using, attempt.amax)
                 chosen, ties = smaller_error(
-                    bits, candidates, attempt.rule.step, attempt.wanted, block, scales
+                    bits, candidates, attempt.rule.step, attempt.using, block, scales
                 )
         attempt.ties += ties
         attempt.scales.add(scales, chosen, window.start * scales.shape[1])
         attempt.codes.add(
-            codes, pack(attempt.rule.step, chosen, attempt.wanted), window.start * codes.shape[1]
+            codes, pack(attempt.rule.step, chosen, attempt.using), window.start * codes.shape[1]
         )
         if not number and not np.array_equal(scales, chosen):
             result.ratios.append(_ratios(scales, chosen))

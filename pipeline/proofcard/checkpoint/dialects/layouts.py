@@ -41,16 +41,19 @@ COMPRESSED = Layout(
 )
 
 
-def renamed(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Layout]]:
+def renamed(
+    tensors: Mapping[str, Tensor], compressed: bool = True
+) -> tuple[dict[str, Tensor], dict[str, Layout]]:
     """Every tensor under ModelOpt's names, and the layout of each module that has packed weights.
 
-    A tensor keeps the name that its file has in `Tensor.name`. A module is of compressed-tensors' layout where
-    it has `weight_packed` or `weight_global_scale` and no `weight`; anything else keeps its names.
+    A tensor keeps the name that its file has in `Tensor.name`. With `compressed`, a module is of
+    compressed-tensors' layout where it has `weight_packed` or `weight_global_scale` and no `weight`; anything else
+    keeps its names.
     """
     own = COMPRESSED.canonical()
     marks = (COMPRESSED.leaves[0], COMPRESSED.leaves[2])
     stems = {name.rpartition(".")[0] for name in tensors if name.rpartition(".")[2] in marks}
-    stems = {stem for stem in stems if f"{stem}.weight" not in tensors}
+    stems = {stem for stem in stems if compressed and f"{stem}.weight" not in tensors}
     layouts = dict.fromkeys(stems, COMPRESSED)
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():

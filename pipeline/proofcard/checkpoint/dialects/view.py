@@ -28,9 +28,14 @@ class View:
         return f"{module}.{names.get(leaf, leaf)}"
 
 
-def viewed(tensors: dict[str, Tensor], source: Source | None) -> tuple[View, Source | None]:
-    """The checkpoint in one set of names, and the source cut into the same pieces."""
-    found, layouts = renamed(tensors)
+def viewed(
+    tensors: dict[str, Tensor], source: Source | None, compressed: bool = True
+) -> tuple[View, Source | None]:
+    """The checkpoint in one set of names, and the source cut into the same pieces.
+
+    `compressed`: whether names of compressed-tensors may stand in it.
+    """
+    found, layouts = renamed(tensors, compressed)
     if source is None:
         return View(found, layouts), None
     found, source, notes = aligned(found, source)
