@@ -168,10 +168,11 @@ class Hardware(Part):
 
 
 class Tracking(Part):
-    """MLflow. `uri` null turns tracking off."""
+    """MLflow. `uri` null turns tracking off, and so does a missing SQLite file where `create` is false."""
 
     uri: str | None
     experiment: str
+    create: bool = True
 
 
 class QuantizeConfig(Part):
@@ -240,7 +241,6 @@ class AnalyseConfig(Part):
     """The whole of `analyse`'s configuration."""
 
     checkpoint: Path
-    against: Path | None
     report: Path | None
     tracking: Tracking
     work_dir: Path
@@ -251,6 +251,7 @@ class CompareConfig(Part):
 
     a: Path
     b: Path
+    source: Path | None = None
     report: Path | None
     tracking: Tracking
     work_dir: Path

@@ -181,7 +181,11 @@ def _hold_to_float32(judged: Judged, wanted: dict[str, Array], stored: Stored) -
     scales.add(stored.scales, wanted["weight_scale"], 0)
     codes.add(stored.codes, wanted["weight"], 0)
     shared = np.float32(wanted["weight_scale_2"])
-    findings = [] if _same(stored.shared, shared) else [_shared(f"{judged.module}.weight_scale_2", stored.shared, shared)]
+    findings = (
+        []
+        if _same(stored.shared, shared)
+        else [_shared(f"{judged.module}.weight_scale_2", stored.shared, shared)]
+    )
     for leaf, difference, size in (
         ("weight_scale", scales, stored.scales.size), ("weight", codes, stored.codes.size),
     ):  # fmt: skip

@@ -94,10 +94,10 @@ def check(
             yield Finding("mismatched", message, tensor=f"{module}.weight")
     for module in inventory.fp8:
         scheme = schemes.of(module)
-        stored = Scheme(8, channel=inventory.tensors[f"{module}.weight_scale"].size > 4)
-        if scheme is None or scheme.bits != 8 or scheme.channel != stored.channel:
+        own = Scheme(8, channel=inventory.tensors[f"{module}.weight_scale"].size > 4)
+        if scheme is None or scheme.bits != 8 or scheme.channel != own.channel:
             wanted = scheme.text() if scheme else "that it is not quantized"
-            message = f"it is {stored.text()}; the configuration says {wanted}"
+            message = f"it is {own.text()}; the configuration says {wanted}"
             yield Finding("mismatched", message, tensor=f"{module}.weight")
     for module in inventory.linears():
         scheme = schemes.of(module)

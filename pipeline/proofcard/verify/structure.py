@@ -17,14 +17,15 @@ from proofcard.checkpoint.dialects.view import viewed
 from proofcard.checkpoint.shards import INDEX, read_index
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor
+from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop
 from proofcard.nvfp4 import BLOCK
 from proofcard.progress import Bar
 from proofcard.verify import (
-    beside,
-    cache,
     dimensions,
+    kv_cache,
     layout,
+    other_files,
     plausible,
     quantconfig,
     regularity,
@@ -42,7 +43,7 @@ _E4M3_NAN = 0x7F
 _MANY = 0.25  # share of the plain matrices from which config.json may name their dtype
 
 
-def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = None) -> Level:
+def check(folder: Path, source: Source | None, sealed: Manifest | None = None) -> Level:
     """Hold the tensors of `folder` to its configuration, and names, shapes and settings to those of `source`.
 
     `sealed`, its manifest, tells what our own recipe asked for.
@@ -91,9 +92,11 @@ def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = N
         level.group(schemes.check(said.schemes, inventory, blocks, level.notes))
     else:
         level.group(quantconfig.patterns_name_modules(said, inventory, bound, level.notes))
-    beside.check(folder, source.path if source is not None else None, said.config, sealed is not None, level)
+    other_files.check(
+        folder, source.path if source is not None else None, said.config, sealed is not None, level
+    )
     level.group(_fused(inventory))
-    cache.check(inventory, said, sealed, level)
+    kv_cache.check(inventory, said, sealed, level)
     groups = len(inventory.quantized)
     largest = BlockScales(FULL / 6 if said.algorithm == "W4A8_NVFP4_FP8" else FULL)
     found: list[Finding] = []

@@ -10,13 +10,11 @@
 A name is taken for another only where the source has that other name, and the checkpoint does not.
 """
 
-import copy
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import BITS, Tensor
 
 _LEAVES = (("w1", "gate_proj"), ("w3", "up_proj"), ("w2", "down_proj"))
@@ -60,22 +58,23 @@ def _leaved(name: str) -> list[str]:
     return [name]
 
 
-def aligned(tensors: dict[str, Tensor], source: Source) -> tuple[dict[str, Tensor], Source, list[str]]:
-    """Both with the source's names and in the smaller pieces, and a sentence for each kind of difference.
+def aligned(
+    tensors: dict[str, Tensor], others: dict[str, Tensor], called: str = "the source"
+) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
+    """Both with the others' names and in the smaller pieces, and a sentence for each kind of difference.
 
     `tensors` have ModelOpt's names for what makes a quantized linear. A piece of a tensor keeps the tensor's
-    name in `Tensor.name`.
+    name in `Tensor.name`. `called`: how the sentences call the others.
     """
     notes: list[str] = []
-    if _singly(tensors) and (pieces := dict(_pieces(source.tensors, tensors))):
-        source = copy.copy(source)
-        source.tensors = _replaced(source.tensors, pieces)
-        notes.append(_split("the source", pieces))
-    elif not _singly(tensors) and (pieces := dict(_pieces(tensors, source.tensors))):
+    if _singly(tensors) and (pieces := dict(_pieces(others, tensors))):
+        others = _replaced(others, pieces)
+        notes.append(_split(called, pieces))
+    elif not _singly(tensors) and (pieces := dict(_pieces(tensors, others))):
         tensors = _replaced(tensors, pieces)
         notes.append(_split("the checkpoint", pieces))
     own = {_module(name) for name in tensors}
-    known = {_module(name) for name in source.tensors}
+    known = {_module(name) for name in others}
     moved: dict[str, str] = {}
     taken = set(own & known)
     for module in sorted(own - known):
@@ -88,14 +87,14 @@ def aligned(tensors: dict[str, Tensor], source: Source) -> tuple[dict[str, Tenso
         if len(homes) == 1:
             moved[module] = homes.pop()
     if not moved:
-        return tensors, source, notes
+        return tensors, others, notes
     found = {}
     for name, tensor in tensors.items():
         module, _, leaf = name.rpartition(".")
         found[f"{moved[module]}.{leaf}" if module in moved else name] = tensor
     kinds = Counter((_kind(module), _kind(target)) for module, target in moved.items())
-    notes += [f"{here} is the source's {there} ({count})" for (here, there), count in sorted(kinds.items())]
-    return (found if len(found) == len(tensors) else tensors), source, notes
+    notes += [f"{here} is {called}'s {there} ({count})" for (here, there), count in sorted(kinds.items())]
+    return (found if len(found) == len(tensors) else tensors), others, notes
 
 
 def _module(name: str) -> str:

@@ -1,5 +1,6 @@
 """A checkpoint as one would see it if ModelOpt had written it with the source's names."""
 
+import copy
 from dataclasses import dataclass, field
 
 from proofcard.checkpoint.dialects.layouts import COMPRESSED, Layout, renamed
@@ -38,6 +39,9 @@ def viewed(
     found, layouts = renamed(tensors, compressed)
     if source is None:
         return View(found, layouts), None
-    found, source, notes = aligned(found, source)
+    found, cut, notes = aligned(found, source.tensors)
+    if cut is not source.tensors:
+        source = copy.copy(source)
+        source.tensors = cut
     stems = {tensor.name.rpartition(".")[0]: name.rpartition(".")[0] for name, tensor in found.items()}
     return View(found, {stems.get(stem, stem): layout for stem, layout in layouts.items()}, notes), source
