@@ -7,6 +7,7 @@ the header and the small tensors. Beside it, in another folder, a record says ho
 import hashlib
 import json
 import struct
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,13 @@ class Placeholder:
     def passed(self) -> bool:
         """Whether its bytes have been here, whole and right."""
         return self.sha256 is not None
+
+    def tensor_at(self, place: int) -> Tensor | None:
+        """The tensor that holds the byte at this place."""
+        at = bisect_right(self.tensors, place, key=lambda tensor: tensor.start) - 1
+        return (
+            self.tensors[at] if at >= 0 and place < self.tensors[at].start + self.tensors[at].size else None
+        )
 
     def stand(self, repository: Repository) -> None:
         """Give it its length and its header, or take up what a former run has left.

@@ -69,7 +69,6 @@ class Streamed:
         self.came = 0  # bytes from the network
         self.files = self._listing()
         self._sticky: set[str] = set()  # shards that came a second time
-        self._tensors: dict[tuple[str, str], Tensor] = {}
 
     def __enter__(self) -> "Streamed":
         self._fetch_small()
@@ -122,7 +121,8 @@ class Streamed:
         """As `reading.read`, once the bytes are here."""
         if file not in self._shards:
             return reading.from_disk(self.folder / file, None, start, size, name)
-        shard, tensor = self._shards[file], self._tensors.get((file, name))
+        shard = self._shards[file]
+        tensor = shard.tensor_at(start)  # by place: a level may call it otherwise
         small = tensor is not None and tensor.size <= SMALL
         gone = shard.passed and not shard.here and not self._keeps
         if gone and tensor is not None and SMALL < tensor.size <= _AGAIN:
@@ -255,7 +255,6 @@ class Streamed:
         }
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
             list(pool.map(lambda shard: shard.stand(self.repository), self._shards.values()))
-        self._tensors = {(s.name, tensor.name): tensor for s in self._shards.values() for tensor in s.tensors}
 
     # --- the download ---------------------------------------------------------------------------------
 

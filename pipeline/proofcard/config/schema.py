@@ -256,6 +256,7 @@ class VerifyConfig(Part):
     checkpoint: Place
     source: Place | None
     levels: tuple[Literal["integrity", "structure", "weights"], ...] | None
+    scales: Literal["derived", "given"] = "derived"
     report: Path | None
     junit: Path | None = None
     sarif: Path | None = None
@@ -277,6 +278,7 @@ class CompareConfig(Part):
 
     a: Path
     b: Path
+    source: Path | None = None
     report: Path | None
     tracking: Tracking
     work_dir: Path

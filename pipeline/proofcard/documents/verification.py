@@ -9,7 +9,7 @@ from proofcard.documents.base import Document, Sha256
 SCHEMA = "proofcard/verification/2"
 
 Kind = Literal["missing", "extra", "mismatched"]
-Result = Literal["verified", "differs", "not checked"]
+Result = Literal["verified", "verified, scales as given", "differs", "not checked"]
 LevelResult = Literal["holds", "differs", "not checked", "not asked"]
 Address = Annotated[str, Field(pattern=r"^hf://[^/@]+/[^/@]+@[0-9a-f]{40}$")]
 
@@ -61,6 +61,20 @@ class Unchecked(Document):
     listed: list[str]
 
 
+class SearchedScales(Document):
+    """One linear whose block scales a search chose: how many of them differ from the max rule's.
+
+    `smallest`, `median` and `largest` are of the quotients of both, where any can be had.
+    """
+
+    linear: str
+    blocks: NonNegativeInt
+    differ: NonNegativeInt
+    smallest: float | None = None
+    median: float | None = None
+    largest: float | None = None
+
+
 class LevelOutcome(Document):
     """One level. `counts` says what was looked at, as in {"tensors": 615, "bytes": 4914264}."""
 
@@ -69,6 +83,7 @@ class LevelOutcome(Document):
     counts: dict[str, NonNegativeInt]
     differences: Differences
     notes: list[str]
+    scales: list[SearchedScales]
     unchecked: Unchecked
 
 

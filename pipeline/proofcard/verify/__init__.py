@@ -78,7 +78,7 @@ def _checked(
     def check_weights() -> Level:
         if source is None:
             return Level("weights", unchecked=[refused or "it needs source=DIR"])
-        return weights.check(folder, source, threads, seal.body, places.passing)
+        return weights.check(folder, source, threads, seal.body, config.scales == "given", places.passing)
 
     checks: dict[str, Callable[[], Level]] = {
         "integrity": check_integrity,

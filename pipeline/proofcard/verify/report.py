@@ -24,6 +24,7 @@ from proofcard.documents.verification import (
     LevelResult,
     Result,
     Seal,
+    SearchedScales,
     Unchecked,
     Verification,
 )
@@ -32,7 +33,8 @@ from proofcard.screen import on_one_line
 ALONE = 3  # differences of one kind that are still listed each by itself
 LISTED = 200  # differences that a report lists; it counts them all
 _SHOWN = 4  # groups of differences on the screen
-STATUS = {"verified": 0, "differs": 1, "not checked": 2}
+GIVEN: Result = "verified, scales as given"
+STATUS = {"verified": 0, GIVEN: 0, "differs": 1, "not checked": 2}
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Level:
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     homes: dict[str, str] = field(default_factory=dict)  # the file of each tensor that was seen
+    scales: list[dict[str, Any]] = field(default_factory=list)  # of searched linears, against the max rule
+    given: bool = False  # whether it holds only for scales taken as they are stored
     seconds: float = 0.0
 
     def add(self, *found: Finding) -> None:
@@ -113,11 +117,13 @@ class Level:
 
 
 def overall(levels: list[Level]) -> Result:
-    """`verified`, `differs` or `not checked` over the levels asked for."""
+    """`verified`, `verified, scales as given`, `differs` or `not checked` over the levels asked for."""
     results = {level.result for level in levels}
     if "differs" in results:
         return "differs"
-    return "not checked" if "not checked" in results else "verified"
+    if "not checked" in results:
+        return "not checked"
+    return GIVEN if any(level.given for level in levels) else "verified"
 
 
 def document(
@@ -156,6 +162,7 @@ def _outcome(level: Level) -> LevelOutcome:
             listed=[_difference(finding, level.homes) for finding in level.findings],
         ),
         notes=[on_one_line(note) for note in level.notes],
+        scales=[SearchedScales.model_validate(each) for each in level.scales],
         unchecked=Unchecked(
             total=len(level.unchecked), listed=[on_one_line(said) for said in level.unchecked[:LISTED]]
         ),

@@ -9,15 +9,41 @@ import threading
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from proofcard.checkpoint.streamed import Streamed
 from proofcard.checkpoint.tensors import Tensor
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
+
+
+class Keeps(Protocol[Result]):
+    """How a step's outcome is kept in the record."""
+
+    def dump(self, outcome: Result) -> dict[str, Any] | None:
+        """As JSON values; None where the step has to be done again."""
+
+    def load(self, said: dict[str, Any]) -> Result:
+        """The outcome. Raises ValueError, KeyError or TypeError for what is none."""
+
+
+class Whole(Generic[Result]):
+    """Outcomes that pydantic can write down and read back."""
+
+    def __init__(self, kind: type[Result]) -> None:
+        self._adapter: TypeAdapter[Result] = TypeAdapter(kind)
+
+    def dump(self, outcome: Result) -> dict[str, Any] | None:
+        """All of it."""
+        values: dict[str, Any] = self._adapter.dump_python(outcome, mode="json")
+        return values
+
+    def load(self, said: dict[str, Any]) -> Result:
+        """Raises ValidationError, a ValueError, for what is none."""
+        return self._adapter.validate_python(said)
 
 
 class Passing:
@@ -33,10 +59,10 @@ class Passing:
         units: Iterable[Unit],
         reads: Callable[[Unit], Iterable[Tensor]],
         name: Callable[[Unit], str],
-        result: type[Result],
+        keeps: "Keeps[Result]",
     ) -> "Steps[Unit, Result]":
         """One step a unit. `reads` gives the tensors that it reads, `name` what tells it from the others."""
-        return Steps(self, level, list(units), reads, name, result)
+        return Steps(self, level, list(units), reads, name, keeps)
 
 
 LOCAL = Passing()
@@ -52,10 +78,10 @@ class Steps(Generic[Unit, Result]):
         units: list[Unit],
         reads: Callable[[Unit], Iterable[Tensor]],
         name: Callable[[Unit], str],
-        result: type[Result],
+        keeps: "Keeps[Result]",
     ) -> None:
         self._streams, self._level, self._name = passing.streams, level, name
-        self._adapter: TypeAdapter[Result] = TypeAdapter(result)
+        self._keeps = keeps
         self._known: dict[str, Result] = {}
         self._record: Path | None = None
         self._writing = threading.Lock()
@@ -108,15 +134,15 @@ class Steps(Generic[Unit, Result]):
         known: dict[str, Result] = {}
         if self._record is not None and self._record.exists():
             for line in self._record.read_text(encoding="utf-8", errors="replace").splitlines():
-                with suppress(ValueError, KeyError, TypeError, ValidationError):
+                with suppress(ValueError, KeyError, TypeError):
                     said: dict[str, Any] = json.loads(line)
-                    known[said["step"]] = self._adapter.validate_python(said["result"])
+                    known[said["step"]] = self._keeps.load(said["result"])
         return known
 
     def _note(self, name: str, result: Result) -> None:
-        if self._record is None:
+        kept = self._keeps.dump(result) if self._record is not None else None
+        if self._record is None or kept is None:
             return
-        said = {"step": name, "result": self._adapter.dump_python(result, mode="json")}
-        line = json.dumps(said) + "\n"
+        line = json.dumps({"step": name, "result": kept}) + "\n"
         with self._writing, self._record.open("a", encoding="utf-8") as file:
             file.write(line)

@@ -1,8 +1,8 @@
 """Level `weights`: every packed byte and scale follows from the source weights.
 
-Each quantized linear is quantized again with `proofcard.nvfp4` and compared byte by byte; every other tensor
-must have the source's bits, FP8 ones those of their dequantization to BF16, or to float32 where the manifest
-or the tensors say so. Scales that calibration decides
+Each quantized linear is quantized again by the rules of its dialect and compared byte by byte (`packed`); every
+other tensor must have the source's bits, FP8 ones those of their dequantization to BF16, or to float32 where the
+manifest or the tensors say so. Scales that calibration decides
 (input_scale, k_scale, v_scale and their biases) do not follow from the source, and are counted only.
 Memory holds a few linears at a time, one per thread.
 """
@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from proofcard import nvfp4
+from proofcard.checkpoint.dialects.rules import RULES
+from proofcard.checkpoint.dialects.view import viewed
 from proofcard.checkpoint.reading import give_up
 from proofcard.checkpoint.source import SCALE_SUFFIX, Source
 from proofcard.checkpoint.tensors import Tensor
@@ -24,19 +27,14 @@ from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, one_line
 from proofcard.progress import Bar
 from proofcard.verify import diagnose, quantconfig
-from proofcard.verify.inventory import SCALES, Inventory, against_source, fused_groups, natural
-from proofcard.verify.recompute import (
-    dequantized_to_float32,
-    follows,
-    group_scale_2,
-    plain,
-    quantize,
-    remembering,
-)
+from proofcard.verify.inventory import Inventory, against_source, fused_groups, natural
+from proofcard.verify.packed import Judged, compare_fp8, compare_group
+from proofcard.verify.recompute import dequantized_to_float32, plain
 from proofcard.verify.report import Finding, Level
 from proofcard.verify.shards import read_tensors
 from proofcard.verify.steps import LOCAL, Passing
 from proofcard.verify.structure import not_understood
+from proofcard.verify.verdicts import verdicts
 
 _DIAGNOSED = 8  # differing modules whose cause is looked for: it takes far longer than to compare them
 _SLICE = 1 << 22  # values compared at a time where the dtypes differ
@@ -52,15 +50,23 @@ class Outcome:
     quantized: bool
     findings: list[tuple[str, Finding]] = field(default_factory=list)  # with the module that it is of
     unchecked: str | None = None
-    other_scales: bool = False  # every code follows from the source and the scales as they are stored
+    judged: list[Judged] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     source_bytes: int = 0
 
 
 def check(
-    folder: Path, source: Source, threads: int, sealed: Manifest | None, passing: Passing = LOCAL
+    folder: Path,
+    source: Source,
+    threads: int,
+    sealed: Manifest | None,
+    given: bool = False,
+    passing: Passing = LOCAL,
 ) -> Level:
-    """Recompute `folder` from `source`. `sealed`, its manifest, helps to recognise a wrong source."""
+    """Recompute `folder` from `source`. `sealed`, its manifest, helps to recognise a wrong source.
+
+    `given`: block scales that a search chose are taken as they are stored, and the codes held to them.
+    """
     level = Level("weights")
     tensors, broken = read_tensors(folder)
     level.add(*broken)
@@ -68,9 +74,11 @@ def check(
     if not tensors:
         level.unchecked += [] if broken else ["there is no .safetensors file in it"]
         return level
-    inventory = Inventory(tensors)
     said = quantconfig.read(folder)
     silent = said.algorithm is None and said.method is None  # the tensors still speak for themselves
+    view, cut = viewed(tensors, source, silent or said.method in quantconfig.OTHERS)
+    source, tensors = cut or source, view.tensors
+    inventory = Inventory(tensors, eight=silent or said.schemes is not None)
     if not_known := list(not_understood(said, inventory, source, tensors_alone=silent)):
         level.unchecked += not_known
         return level
@@ -78,19 +86,29 @@ def check(
     level.group(against_source(inventory, source.weights(), bound))
     float32 = dequantized_to_float32(source, tensors, sealed)
     quantized = set(inventory.quantized)
-    unpacked = inventory.model - {f"{module}.weight" for module in quantized}
+    eight = set(inventory.fp8)
+    unpacked = inventory.model - {f"{module}.weight" for module in quantized | eight}
     units: list[tuple[tuple[str, ...], bool]] = [(group, True) for group in _groups(source, quantized)]
     units += [((name,), False) for name in unpacked if _origin(source, name, bound) is not None]
+    units += [((module,), True) for module in inventory.fp8 if f"{module}.weight" in source.tensors]
     units.sort(key=lambda unit: natural(unit[0][0]))
     reads = _reads(source, tensors, bound)
-    steps = passing.steps("weights", units, reads, lambda unit: f"{unit[0][0]} {unit[1]}", Outcome)
+    steps = passing.steps("weights", units, reads, lambda unit: f"{unit[0][0]} {unit[1]}", _Sound())
 
     def compare(unit: tuple[tuple[str, ...], bool]) -> Outcome:
         modules, packed = unit
 
         def work() -> Outcome:
+            if modules[0] in eight and len(modules) == 1:
+                found, counts = compare_fp8(source, modules[0], tensors, _compare_bytes)
+                pairs = [(modules[0], each) for each in found]
+                return Outcome(modules, False, pairs, counts=counts, source_bytes=_size(source, modules))
             if packed:
-                return _compare_group(source, modules, quantized, tensors, float32)
+                group = compare_group(source, modules, quantized, view, float32)
+                return Outcome(
+                    modules, True, group.findings, judged=group.judged, counts=group.counts,
+                    source_bytes=_size(source, modules),
+                )  # fmt: skip
             return _compare_plain(source, modules[0], tensors, float32, bound)
 
         try:
@@ -101,7 +119,7 @@ def check(
                 modules, packed, unchecked=f"{modules[0]}: {where}", source_bytes=_size(source, modules)
             )
 
-    differing: list[Outcome] = []
+    outcomes: list[Outcome] = []
     total = sum(_size(source, modules) for modules, _ in units)
     with Bar("weights", -(-total // _MIB), "MiB") as bar:
         done = 0
@@ -110,7 +128,7 @@ def check(
             for outcome in pool.map(compare, steps.ordered):
                 level.counts.update(outcome.counts)
                 level.unchecked += [outcome.unchecked] if outcome.unchecked else []
-                differing += [outcome] if outcome.findings else []
+                outcomes += [outcome] if outcome.findings or outcome.judged else []
                 done += outcome.source_bytes
                 if (step := -(-done // _MIB) - bar.done) > 0:
                     bar.advance(step)
@@ -119,16 +137,22 @@ def check(
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-    differing.sort(key=lambda outcome: natural(outcome.modules[0]))
+    outcomes.sort(key=lambda outcome: natural(outcome.modules[0]))
     level.unchecked.sort(key=natural)
-    for number, outcome in enumerate(differing[:_DIAGNOSED]):
-        outcome.findings = _explained(source, outcome, tensors, sealed, float32, bound)
-        differing[number] = outcome
-    if other := _another_algorithm(differing, level.counts["quantized linears"]):
-        level.unchecked.append(other)
-        differing = [outcome for outcome in differing if not outcome.quantized]
-    for outcome in differing:
+    found = verdicts(each for outcome in outcomes for each in outcome.judged)
+    damaged = {each.module: each.findings for each in found.damaged}
+    for outcome in outcomes:
+        for module in (each.module for each in outcome.judged if each.module in damaged):
+            outcome.findings += [(module, finding) for finding in damaged[module]]
+    differing = [outcome for outcome in outcomes if outcome.findings]
+    for number, outcome in enumerate(differing):
+        if number < _DIAGNOSED:
+            outcome.findings = _explained(source, outcome, tensors, sealed, float32, bound)
         level.add(*(finding for _, finding in outcome.findings))
+    level.unchecked += found.why_not(given)
+    level.notes += view.mappings + list(found.notes(given))
+    level.scales = found.document()
+    level.given = given and bool(found.searched)
     if float32:
         level.notes.append("FP8 weights were dequantized to float32: block scales follow from that")
     if bound.contradicted:
@@ -137,24 +161,8 @@ def check(
         level.notes.append(f"{calibrated} scales come from calibration, not from the source")
     if widened := level.counts.pop("of another dtype", 0):
         level.notes.append(f"{widened} tensors are of another dtype than expected, equal in value")
+    level.findings = [replace(each, tensor=view.stored_as(each.tensor)) for each in level.findings]
     return level
-
-
-def _another_algorithm(differing: list[Outcome], quantized: int) -> str | None:
-    """Whether block scales were chosen in another way all over, and the codes are right for them."""
-    packed = [outcome for outcome in differing if outcome.quantized]
-    linears = len({module for outcome in packed for module, _ in outcome.findings})
-    known = {finding.cause for outcome in packed for _, finding in outcome.findings} - {
-        None,
-        diagnose.OTHER_SOURCE,
-    }
-    if known or 2 * linears < quantized or not all(outcome.other_scales for outcome in packed):
-        return None
-    return (
-        f"{linears} of {quantized} quantized linears have other block scales than max calibration gives, and "
-        "every code of them follows from the source and these scales: another algorithm (MSE, 4/6 or the "
-        "like) chose them, which this version does not recompute"
-    )
 
 
 def _reads(
@@ -177,6 +185,34 @@ def _reads(
     return reads
 
 
+class _Sound:
+    """Outcomes that a record may keep: those of which nothing is left to say."""
+
+    def dump(self, outcome: Outcome) -> dict[str, Any] | None:
+        """As JSON values; None for any other, which is then compared once more."""
+        judged = outcome.judged
+        if outcome.findings or outcome.unchecked or any(each.outcome != "follows" for each in judged):
+            return None
+        follows = [[j.module, [rule.name for rule in j.rules], j.blocks, j.odd, j.ties] for j in judged]
+        counts = dict(outcome.counts)
+        return {
+            "modules": outcome.modules, "quantized": outcome.quantized, "judged": follows, "counts": counts,
+            "source_bytes": outcome.source_bytes,
+        }  # fmt: skip
+
+    def load(self, said: dict[str, Any]) -> Outcome:
+        """Raises KeyError, ValueError or TypeError for what is none."""
+        rules = {rule.name: rule for rule in RULES}
+        judged = [
+            Judged(module, "follows", tuple(rules[name] for name in names), blocks, odd, ties)
+            for module, names, blocks, odd, ties in said["judged"]
+        ]
+        return Outcome(
+            tuple(said["modules"]), said["quantized"], judged=judged, counts=Counter(said["counts"]),
+            source_bytes=said["source_bytes"],
+        )  # fmt: skip
+
+
 def _groups(source: Source, quantized: set[str]) -> Iterator[tuple[str, ...]]:
     """Fused groups with a quantized member. A member that is not quantized still has its say in the amax."""
     linears = (n.removesuffix(".weight") for n in source.weights() if n.endswith(".weight"))
@@ -188,44 +224,6 @@ def _groups(source: Source, quantized: set[str]) -> Iterator[tuple[str, ...]]:
 def _size(source: Source, modules: tuple[str, ...]) -> int:
     names = [name for module in modules for name in (module, f"{module}.weight")]
     return sum(source.tensors[name].size for name in names if name in source.tensors)
-
-
-# --- quantized linears ------------------------------------------------------------------------------
-
-
-def _compare_group(
-    source: Source, modules: tuple[str, ...], quantized: set[str], tensors: dict[str, Tensor], float32: bool
-) -> Outcome:
-    outcome = Outcome(modules, True, source_bytes=_size(source, modules))
-    read = remembering()
-    scale_2 = group_scale_2(source, modules, read)
-    for module in modules:
-        if module not in quantized:
-            continue  # it is compared as a plain tensor
-        stored = {leaf: tensors.get(f"{module}.{leaf}") for leaf in ("weight", *SCALES)}
-        outcome.counts["quantized linears"] += 1
-        for leaf, wanted in quantize(source, module, scale_2, float32, read).items():
-            name, tensor = f"{module}.{leaf}", stored[leaf]
-            if tensor is None:
-                if leaf != "weight":  # a missing weight is named by the inventory
-                    finding = Finding("missing", "a quantized linear has it", tensor=name)
-                    outcome.findings.append((module, finding))
-                continue
-            outcome.counts.update(tensors=1, bytes=tensor.size)
-            dtype = "U8" if leaf == "weight" else SCALES[leaf]
-            found = tensor.raw()
-            if tensor.dtype != dtype or found.size != wanted.nbytes or not _same_shape(tensor, wanted):
-                message = f"it is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(wanted.shape)}"
-                outcome.findings.append((module, Finding("mismatched", message, tensor=name)))
-            elif (difference := _compare_bytes(name, found, wanted)) is not None:
-                outcome.findings.append((module, difference))
-    changed = {module for module, _ in outcome.findings}
-    outcome.other_scales = all(follows(source, module, tensors) for module in changed)
-    return outcome
-
-
-def _same_shape(tensor: Tensor, wanted: np.ndarray) -> bool:
-    return tensor.shape == wanted.shape or (wanted.shape == () and tensor.shape == (1,))
 
 
 # --- every other tensor -----------------------------------------------------------------------------
@@ -336,10 +334,16 @@ def _explained(
     bound: Ties,
 ) -> list[tuple[str, Finding]]:
     """The same findings with their likeliest cause, looked for once a module."""
+    by_max = {each.module for each in outcome.judged if each.by_max} | {
+        module for module, _ in outcome.findings
+    }
+    by_max -= {each.module for each in outcome.judged if not each.by_max}
 
     def cause(module: str) -> str | None:
         try:
             if outcome.quantized:
+                if module not in by_max:
+                    return None
                 return diagnose.linear(source, outcome.modules, module, tensors, sealed, float32)
             origin = _origin(source, module, bound) or module
             return diagnose.plain(source, origin, tensors[module], sealed, float32)
@@ -347,4 +351,7 @@ def _explained(
             return None
 
     causes = {module: cause(module) for module in {module for module, _ in outcome.findings}}
-    return [(module, replace(finding, cause=causes[module])) for module, finding in outcome.findings]
+    return [
+        (module, replace(finding, cause=causes[module] or finding.cause))
+        for module, finding in outcome.findings
+    ]
