@@ -12,7 +12,7 @@ from proofcard.nvfp4.bits import BLOCK, E4M3_VALUES, bf16_to_f32, f32_to_bf16
 
 _CHUNK = 1 << 16  # weights at a time
 _E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
-_PAIRS = np.stack([np.tile(_E2M1, 16), np.repeat(_E2M1, 16)], axis=1)  # by byte: even column, odd column
+E2M1_PAIRS = np.stack([np.tile(_E2M1, 16), np.repeat(_E2M1, 16)], axis=1)  # by byte: even column, odd column
 
 
 def quantize_blocks(
@@ -95,7 +95,7 @@ def dequantize_blocks(
     size = _CHUNK // BLOCK
     for start in range(begin, end, size):
         stop = min(end, start + size)
-        values = _PAIRS.take(packed[8 * start : 8 * stop], axis=0).reshape(-1, BLOCK)
+        values = E2M1_PAIRS.take(packed[8 * start : 8 * stop], axis=0).reshape(-1, BLOCK)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             values *= np.repeat(E4M3_VALUES.take(scale[start:stop]) * scale_2, BLOCK).reshape(values.shape)
         out[start:stop] = _bf16(values)
@@ -121,15 +121,15 @@ def _quantize(
             largest = max(largest, int(met.max()))
             wanted = (bf16_to_f32(met) if amaxes is None else amaxes[start:stop]) / unit
             wanted[wanted == 0] = 1
-            codes = _e4m3_codes(wanted)
+            codes = e4m3_codes(wanted)
             scale[start:stop] = codes
             values = bf16_to_f32(bits.reshape(-1))
             values /= np.repeat(E4M3_VALUES.take(codes) * np.float32(scale_2), BLOCK)
-            packed[8 * start : 8 * stop] = _e2m1_codes(values)
+            packed[8 * start : 8 * stop] = e2m1_codes(values)
     return largest
 
 
-def _e4m3_codes(values: np.ndarray) -> np.ndarray:
+def e4m3_codes(values: np.ndarray) -> np.ndarray:
     """Nearest E4M3 code of values ≥ 0, ties to even; above 448 saturates. As `packing.e4m3_code`."""
     values = np.minimum(values, np.float32(448))
     bits = values.view(np.uint32)
@@ -141,7 +141,7 @@ def _e4m3_codes(values: np.ndarray) -> np.ndarray:
     return np.where(values < np.float32(2**-6), subnormal, normal).astype(np.uint8)
 
 
-def _e2m1_codes(values: np.ndarray) -> np.ndarray:
+def e2m1_codes(values: np.ndarray) -> np.ndarray:
     """Two codes a byte, the even one low. As `packing.e2m1_code`, counted down from 7, which NaN keeps."""
     sizes = np.abs(values)
     below = np.less_equal(sizes, np.float32(0.25)).view(np.uint8)
