@@ -261,6 +261,7 @@ class VerifyConfig(Part):
     junit: Path | None = None
     sarif: Path | None = None
     keep: bool = False
+    tracking: Tracking = Tracking(uri=None, experiment="proofcard")
     work_dir: Path = Path("runs")
 
 

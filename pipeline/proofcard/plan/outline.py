@@ -11,9 +11,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from proofcard import json_files
 from proofcard.bundle import bundled
 from proofcard.checkpoint import fp8, remote_code, ties
+from proofcard.checkpoint.configuration import read_settings
 from proofcard.checkpoint.counts import check_counts
 from proofcard.checkpoint.shards import has_weights
 from proofcard.checkpoint.source import SCALE_SUFFIX, Source
@@ -93,7 +93,7 @@ def describe(model: Model) -> Described:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return json_files.read(file, file.parent, infinite=True)
+        return read_settings(file.parent, file.name)
     except FileNotFoundError:
         raise Usage(f"{file} cannot be read: give a folder with the model's config.json") from None
     except Stop as error:

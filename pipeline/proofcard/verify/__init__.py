@@ -14,7 +14,7 @@ from rich.console import Console
 from proofcard import nvfp4
 from proofcard.checkpoint.reading import Lost
 from proofcard.checkpoint.source import Source
-from proofcard.config.schema import LEVELS, HubAddress, VerifyConfig
+from proofcard.config.schema import LEVELS, VerifyConfig
 from proofcard.cores import cores
 from proofcard.disk import write_whole
 from proofcard.documents.verification import Verification
@@ -25,7 +25,7 @@ from proofcard.verify.formats import as_junit, as_sarif
 from proofcard.verify.places import Places, opened, report_paths, side_by_side
 from proofcard.verify.report import Level
 
-__all__ = ["run"]
+__all__ = ["report_path", "run"]
 
 
 def run(config: VerifyConfig, console: Console) -> int:
@@ -43,8 +43,7 @@ def run(config: VerifyConfig, console: Console) -> int:
     asked: tuple[str, ...] = config.levels or tuple(
         name for name in LEVELS if name != "weights" or config.source is not None
     )
-    folder = None if isinstance(config.checkpoint, HubAddress) else config.checkpoint
-    targets = report_paths(config, folder)
+    targets = report_paths(config)
     with opened(config, asked) as places:
         outcome, levels = _checked(config, asked, places)
     report.show(levels, console)
@@ -123,3 +122,8 @@ def _source(path: Path | None) -> tuple[Source | None, str | None]:
         return Source(path), None
     except (Stop, OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         return None, f"source: {one_line(error, source=path)}"
+
+
+def report_path(config: VerifyConfig) -> Path:
+    """Where the report goes. Raises Usage as `places.report_paths`."""
+    return report_paths(config)[0]

@@ -14,6 +14,7 @@ from proofcard.checkpoint.streamed import Streamed
 from proofcard.config.schema import HubAddress, VerifyConfig
 from proofcard.digest import sha256_json
 from proofcard.errors import Usage
+from proofcard.files import is_inside
 from proofcard.locks import alone
 from proofcard.progress import shown, silent
 from proofcard.verify.report import Level
@@ -118,25 +119,26 @@ def side_by_side(checks: Mapping[str, Callable[[], Level]], places: Places) -> d
     return done
 
 
-def report_paths(config: VerifyConfig, folder: Path | None) -> tuple[Path, Path | None, Path | None]:
+def report_paths(config: VerifyConfig) -> tuple[Path, Path | None, Path | None]:
     """Where the report goes, and its JUnit and SARIF forms: never inside the checkpoint.
 
     Raises:
         Usage: for a place inside it, or one that cannot be written.
     """
-    if folder is None:
+    inside: Path | None
+    if isinstance(config.checkpoint, HubAddress):
         repository = at_address(str(config.checkpoint), "checkpoint")
         usual, inside = Path.cwd() / f"{_folder_name(repository)}.verification.json", None
     else:
-        folder = _absolute(folder)
+        folder = _absolute(config.checkpoint)
         usual = folder.with_name(f"{folder.name or 'checkpoint'}.verification.json")
-        inside = folder.resolve()
+        inside = folder
     asked = {"report": config.report or usual, "junit": config.junit, "sarif": config.sarif}
     targets = {key: None if path is None else _absolute(path) for key, path in asked.items()}
     for key, target in targets.items():
         if target is None:
             continue
-        if inside is not None and (inside in target.resolve().parents or target.resolve() == inside):
+        if inside is not None and is_inside(target, inside):
             raise Usage(f"{key}={target} would stand inside the checkpoint; choose another place")
         if target.is_dir() or not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
             raise Usage(f"the report cannot be written to {target}; choose another place with {key}=FILE")

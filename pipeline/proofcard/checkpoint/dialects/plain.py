@@ -1,4 +1,4 @@
-"""The loops of `loops` once more in numpy, where numba is not installed: the same arguments, the same bytes."""
+"""The loops of `loops` once more in numpy, where numba is not installed: the same arguments and bytes."""
 
 import numpy as np
 
