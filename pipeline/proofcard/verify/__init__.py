@@ -25,7 +25,7 @@ from proofcard.verify.formats import as_junit, as_sarif
 from proofcard.verify.places import Places, opened, report_paths, side_by_side
 from proofcard.verify.report import Level
 
-__all__ = ["report_path", "run"]
+__all__ = ["judged", "report_path", "run"]
 
 
 def run(config: VerifyConfig, console: Console) -> int:
@@ -53,6 +53,19 @@ def run(config: VerifyConfig, console: Console) -> int:
             console.print(f"report: {shown(target)}", markup=False, soft_wrap=True)
     console.print(outcome.result)
     return report.STATUS[outcome.result]
+
+
+def judged(checkpoint: Path, levels: tuple[str, ...]) -> Verification:
+    """The outcome of some levels over a local folder; nothing is written or shown.
+
+    Raises:
+        Usage: when there is no such folder.
+    """
+    config = VerifyConfig.model_validate(
+        {"checkpoint": checkpoint, "source": None, "levels": levels, "report": None}
+    )
+    with opened(config, levels) as places:
+        return _checked(config, levels, places)[0]
 
 
 def _checked(
