@@ -124,6 +124,7 @@ SERVICES = {
     "checkpoint.remote_code": "opens pinned files from a private copy; their digests are in the key",
     "checkpoint.delivery": "hands out a file only once its digest is the one in the key",
     "config.schema": "holds the settings; each one that decides is in the key by its value",
+    "cores": "how many threads may work; they change no byte",
     "digest": "digests and canonical JSON, which published formats fix",
     "disk": "forces what is written to disk; changes none of it",
     "errors": "exceptions with sentences for people",
