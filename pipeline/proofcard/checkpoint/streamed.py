@@ -11,13 +11,11 @@ Every byte comes once. A tensor that is read again afterwards is asked for by ra
 """
 
 import hashlib
-import shutil
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -25,20 +23,15 @@ from numpy.typing import NDArray
 
 from proofcard.checkpoint import reading
 from proofcard.checkpoint.placeholders import SMALL, Placeholder
-from proofcard.checkpoint.repository import Promised, Repository, quiet
+from proofcard.checkpoint.repository import Repository, quiet
+from proofcard.checkpoint.standing import check_room, fetch_small, listing, placeholders
 from proofcard.checkpoint.tensors import Tensor
-from proofcard.disk import free_at
 from proofcard.errors import Stop, one_line
 from proofcard.files import plain
-from proofcard.progress import shown
 
-_READ_WHOLE = (".json", ".jinja", ".py", ".txt", ".model", ".tiktoken", ".vocab", ".bpe", ".csv")
-_LARGEST = 128 << 20  # bytes of a file that is not a shard and is fetched at once
 _AHEAD = 2  # times the largest shard: what may be on the disk, the one that is read and the next
 _AGAIN = 256 << 20  # bytes of a tensor that is asked for by range when its shard has gone
 _REMEMBERED = 256 << 20  # bytes of such tensors that are kept
-_MOST_FILES = 200_000
-_CONNECTIONS = 8  # for headers
 
 
 class Streamed:
@@ -67,12 +60,12 @@ class Streamed:
         self._error: BaseException | None = None
         self._closed = False
         self.came = 0  # bytes from the network
-        self.files = self._listing()
+        self.files = listing(repository)
         self._sticky: set[str] = set()  # shards that came a second time
 
     def __enter__(self) -> "Streamed":
-        self._fetch_small()
-        self._stand()
+        fetch_small(self.repository, self.folder, self.files)
+        self._shards = placeholders(self.repository, self.folder, self._state, self.files)
         reading.incoming[self.folder] = self
         self._thread = threading.Thread(target=self._deliver, daemon=True)
         self._thread.start()
@@ -220,48 +213,12 @@ class Streamed:
                 self._again.popitem(last=False)
         return array
 
-    # --- files ----------------------------------------------------------------------------------------
-
-    def _listing(self) -> dict[str, Promised]:
-        files = self.repository.listing()
-        for file in files:
-            path = PurePosixPath(file)
-            odd = path.is_absolute() or ".." in path.parts or path.as_posix() != file
-            if odd or not file.isprintable() or len(files) > _MOST_FILES:
-                raise Stop(
-                    f"{self.repository} lists {len(files):,} files, one of them {plain(file)!r}: refused"
-                )
-        return files
-
-    def _fetch_small(self) -> None:
-        """Everything that is read whole, right away."""
-        for file, promised in sorted(self.files.items()):
-            if not file.endswith(_READ_WHOLE) or promised.size > _LARGEST:
-                continue
-            if promised.kept_by(self.folder / file) is None:
-                self._check_room(promised.size)
-                self.repository.fetch(file, promised, self.folder)
-        shutil.rmtree(self.folder / ".cache", ignore_errors=True)  # the client's own notes
-
-    def _stand(self) -> None:
-        """A placeholder for every other file."""
-        self._state.mkdir(parents=True, exist_ok=True)
-        self._shards = {
-            file: Placeholder(
-                file, self.folder / file, self._state / f"{hashlib.sha256(file.encode()).hexdigest()}", said
-            )
-            for file, said in sorted(self.files.items())
-            if not file.endswith(_READ_WHOLE) or said.size > _LARGEST
-        }
-        with ThreadPoolExecutor(_CONNECTIONS) as pool:
-            list(pool.map(lambda shard: shard.stand(self.repository), self._shards.values()))
-
     # --- the download ---------------------------------------------------------------------------------
 
     def _deliver(self) -> None:
         try:
             while (shard := self._next()) is not None:
-                self._check_room(shard.promised.size - shard.came)
+                check_room(self.repository, self.folder, shard.promised.size - shard.came)
                 shard.bring(self.repository, self._tick)
                 with self._changed:
                     self._changed.notify_all()
@@ -315,11 +272,3 @@ class Streamed:
         self.came += count
         if self._closed:
             raise InterruptedError("given up")
-
-    def _check_room(self, needed: int) -> None:
-        free = free_at(self.folder)
-        if free < needed:
-            raise Stop(
-                f"{shown(self.folder)} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB of "
-                f"{self.repository} come next: make room, or choose another work_dir"
-            )

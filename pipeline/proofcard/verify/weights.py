@@ -1,26 +1,23 @@
 """Level `weights`: every packed byte and scale follows from the source weights.
 
-Each quantized linear is quantized again by the rules of its dialect and compared byte by byte (`packed`); every
-other tensor must have the source's bits, FP8 ones those of their dequantization to BF16, or to float32 where the
-manifest or the tensors say so. Scales that calibration decides
-(input_scale, k_scale, v_scale and their biases) do not follow from the source, and are counted only.
-Memory holds a few linears at a time, one per thread.
+Each quantized linear is quantized again by the rules of its dialect and compared byte by byte (`packed`);
+every other tensor must have the source's bits, FP8 ones those of their dequantization to BF16, or to float32
+where the manifest or the tensors say so. Scales that calibration decides (input_scale, k_scale, v_scale and
+their biases) do not follow from the source, and are counted only. Memory holds a few linears at a time, one
+per thread.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from proofcard import nvfp4
-from proofcard.checkpoint.dialects.rules import RULES
 from proofcard.checkpoint.dialects.view import viewed
 from proofcard.checkpoint.reading import give_up
-from proofcard.checkpoint.source import SCALE_SUFFIX, Source
+from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.ties import Ties, of_source
 from proofcard.documents.manifest import Manifest
@@ -28,31 +25,19 @@ from proofcard.errors import Stop, one_line
 from proofcard.progress import Bar
 from proofcard.verify import diagnose, quantconfig
 from proofcard.verify.inventory import Inventory, against_source, fused_groups, natural
-from proofcard.verify.packed import Judged, compare_fp8, compare_group
+from proofcard.verify.packed import compare_fp8, compare_group
 from proofcard.verify.recompute import dequantized_to_float32, plain
 from proofcard.verify.report import Finding, Level
 from proofcard.verify.shards import read_tensors
 from proofcard.verify.steps import LOCAL, Passing
 from proofcard.verify.structure import not_understood
 from proofcard.verify.verdicts import verdicts
+from proofcard.verify.weight_steps import Outcome, Sound, Unit, origin_of, reads_of
 
 _DIAGNOSED = 8  # differing modules whose cause is looked for: it takes far longer than to compare them
 _SLICE = 1 << 22  # values compared at a time where the dtypes differ
 _FLOATS = ("BF16", "F16", "F32", "F64")
 _MIB = 1 << 20
-
-
-@dataclass
-class Outcome:
-    """Of one unit of work: `modules` is a fused group, or one unquantized tensor's name."""
-
-    modules: tuple[str, ...]
-    quantized: bool
-    findings: list[tuple[str, Finding]] = field(default_factory=list)  # with the module that it is of
-    unchecked: str | None = None
-    judged: list[Judged] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-    source_bytes: int = 0
 
 
 def check(
@@ -88,14 +73,14 @@ def check(
     quantized = set(inventory.quantized)
     eight = set(inventory.fp8)
     unpacked = inventory.model - {f"{module}.weight" for module in quantized | eight}
-    units: list[tuple[tuple[str, ...], bool]] = [(group, True) for group in _groups(source, quantized)]
-    units += [((name,), False) for name in unpacked if _origin(source, name, bound) is not None]
+    units: list[Unit] = [(group, True) for group in _groups(source, quantized)]
+    units += [((name,), False) for name in unpacked if origin_of(source, name, bound) is not None]
     units += [((module,), True) for module in inventory.fp8 if f"{module}.weight" in source.tensors]
     units.sort(key=lambda unit: natural(unit[0][0]))
-    reads = _reads(source, tensors, bound)
-    steps = passing.steps("weights", units, reads, lambda unit: f"{unit[0][0]} {unit[1]}", _Sound())
+    reads = reads_of(source, tensors, bound)
+    steps = passing.steps("weights", units, reads, lambda unit: f"{unit[0][0]} {unit[1]}", Sound())
 
-    def compare(unit: tuple[tuple[str, ...], bool]) -> Outcome:
+    def compare(unit: Unit) -> Outcome:
         modules, packed = unit
 
         def work() -> Outcome:
@@ -165,54 +150,6 @@ def check(
     return level
 
 
-def _reads(
-    source: Source, tensors: dict[str, Tensor], bound: Ties
-) -> Callable[[tuple[tuple[str, ...], bool]], list[Tensor]]:
-    """Which tensors of both sides a unit reads."""
-    inside: dict[str, list[Tensor]] = {}
-    for each in (tensors, source.tensors):
-        for name, tensor in each.items():
-            inside.setdefault(name.rpartition(".")[0], []).append(tensor)
-
-    def reads(unit: tuple[tuple[str, ...], bool]) -> list[Tensor]:
-        modules, packed = unit
-        if packed:
-            return [tensor for module in modules for tensor in inside.get(module, [])]
-        origin = _origin(source, modules[0], bound) or modules[0]
-        names = (origin, f"{origin}{SCALE_SUFFIX}")
-        return [tensors[modules[0]], *(source.tensors[name] for name in names if name in source.tensors)]
-
-    return reads
-
-
-class _Sound:
-    """Outcomes that a record may keep: those of which nothing is left to say."""
-
-    def dump(self, outcome: Outcome) -> dict[str, Any] | None:
-        """As JSON values; None for any other, which is then compared once more."""
-        judged = outcome.judged
-        if outcome.findings or outcome.unchecked or any(each.outcome != "follows" for each in judged):
-            return None
-        follows = [[j.module, [rule.name for rule in j.rules], j.blocks, j.odd, j.ties] for j in judged]
-        counts = dict(outcome.counts)
-        return {
-            "modules": outcome.modules, "quantized": outcome.quantized, "judged": follows, "counts": counts,
-            "source_bytes": outcome.source_bytes,
-        }  # fmt: skip
-
-    def load(self, said: dict[str, Any]) -> Outcome:
-        """Raises KeyError, ValueError or TypeError for what is none."""
-        rules = {rule.name: rule for rule in RULES}
-        judged = [
-            Judged(module, "follows", tuple(rules[name] for name in names), blocks, odd, ties)
-            for module, names, blocks, odd, ties in said["judged"]
-        ]
-        return Outcome(
-            tuple(said["modules"]), said["quantized"], judged=judged, counts=Counter(said["counts"]),
-            source_bytes=said["source_bytes"],
-        )  # fmt: skip
-
-
 def _groups(source: Source, quantized: set[str]) -> Iterator[tuple[str, ...]]:
     """Fused groups with a quantized member. A member that is not quantized still has its say in the amax."""
     linears = (n.removesuffix(".weight") for n in source.weights() if n.endswith(".weight"))
@@ -233,7 +170,7 @@ def _compare_plain(
     source: Source, name: str, tensors: dict[str, Tensor], float32: bool, bound: Ties
 ) -> Outcome:
     outcome = Outcome((name,), False, source_bytes=_size(source, (name,)))
-    origin = _origin(source, name, bound)
+    origin = origin_of(source, name, bound)
     if origin is None:
         return outcome  # the inventory has named it as extra
     tensor = tensors[name]
@@ -264,11 +201,6 @@ def _same_bytes(tensor: Tensor, origin: Tensor) -> bool:
     return all(
         np.array_equal(one, other) for one, other in zip(tensor.pieces(), origin.pieces(), strict=True)
     )
-
-
-def _origin(source: Source, name: str, bound: Ties) -> str | None:
-    """The source's tensor that this one should equal: of its name, or tied to it."""
-    return name if name in source.tensors else bound.partner(name, source.weights())
 
 
 def _compare_values(tensor: Tensor, wanted: np.ndarray, dtype: str) -> Finding | None:
@@ -345,7 +277,7 @@ def _explained(
                 if module not in by_max:
                     return None
                 return diagnose.linear(source, outcome.modules, module, tensors, sealed, float32)
-            origin = _origin(source, module, bound) or module
+            origin = origin_of(source, module, bound) or module
             return diagnose.plain(source, origin, tensors[module], sealed, float32)
         except (Stop, ValueError, OSError):  # a difference stands, whether or not its cause can be looked for
             return None
