@@ -58,8 +58,8 @@ def check_room(repository: Repository, folder: Path, needed: int) -> None:
     free = free_at(folder)
     if free < needed:
         raise Stop(
-            f"{shown(folder)} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB of {repository} come next:"
-            " make room, or choose another work_dir"
+            f"{shown(folder)} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB of {repository} come "
+            "next: make room, or choose another work_dir"
         )
 
 
