@@ -38,7 +38,7 @@ class Outline(Source):
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path, self.config, self._delivery, self._held = path, config, None, {}
         self.tensors: dict[str, Tensor] = {}
-        self.further: tuple[str, ...] = ()
+        self.mtp_tensors: tuple[str, ...] = ()
         self.block = fp8.block_size(config, path)
 
     def add(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
@@ -204,8 +204,10 @@ def _fill(outline: Outline, model: Any, eight_bits: set[str], real: Source | Non
         dtype = "F8_E4M3" if name.removesuffix(".weight") in eight_bits else dtype_name(value.dtype)
         outline.add(name, stored[name].dtype if name in stored else dtype, tuple(value.shape))
     if real is not None:
-        outline.further = tuple(name for name in fit.further(real, model) if name not in outline.tensors)
-        for name in outline.further:
+        outline.mtp_tensors = tuple(
+            name for name in fit.mtp_tensors(real, model) if name not in outline.tensors
+        )
+        for name in outline.mtp_tensors:
             outline.add(name, stored[name].dtype, stored[name].shape)
         outline.held_in(fit.held_in(outline, model))
 

@@ -142,7 +142,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
     final = config.output_dir or config.work_dir / "checkpoints" / f"{config.recipe.name}-{key[:12]}"
     found = stage.find_sealed(final, key, digests=team.leads)
     samples = stage.find_sealed(samples_dir, samples_key)
-    further: tuple[str, ...] = ()
+    mtp_tensors: tuple[str, ...] = ()
     if samples is None:
         check_writable(samples_dir.parent)
     if found is None:
@@ -159,7 +159,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
             samples_stage.check(config, samples_from)
         _room_for(final, sum(tensor.size for tensor in source.tensors.values()) - stage.taken(final))
         numeric_platform(device)  # the manifest names it: what cannot be told is known now
-        further = preflight.check(config, source, tools)
+        mtp_tensors = preflight.check(config, source, tools)
     return Plan(
         source=source,
         tools=tools,
@@ -170,7 +170,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
         key=key,
         final=final,
         checkpoint=found,
-        further=further,
+        mtp_tensors=mtp_tensors,
     )
 
 

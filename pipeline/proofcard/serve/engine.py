@@ -98,7 +98,7 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
                 "instead of them: move it away"
             )
         checked: dict[str, Any] = json.loads(found.settings["config.json"])
-        words = model_config.in_pinned_words(checked, str(checkpoint / "config.json"))
+        words = model_config.in_pinned_spelling(checked, str(checkpoint / "config.json"))
         plain = readable_json(bf16_copy.plain(words)).encode()
     else:
         dequantized.held_to_seal(checkpoint)
