@@ -89,9 +89,13 @@ def test_every_byte_comes_once(hub: Hub, sealed: Path, source: Path) -> None:
             assert len(whole) == (2 if (sealed / path.name).exists() and (source / path.name).exists() else 1)
 
 
+@pytest.mark.parametrize("again", ["by range", "whole"])
 def test_a_difference_is_named_as_of_local_folders(
-    hub: Hub, sealed: Path, source: Path, tmp_path: Path
+    hub: Hub, sealed: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str
 ) -> None:
+    """Its cause is looked for when its shards have gone: they come again, in part or whole."""
+    if again == "whole":
+        monkeypatch.setattr(streamed, "_AGAIN", 0)
     harmed = Path(shutil.copytree(sealed, tmp_path / "harmed"))
     for path in sorted(harmed.glob("*.safetensors")):
         content = bytearray(path.read_bytes())
