@@ -275,6 +275,8 @@ def _explained(
                     return None
                 return diagnose.linear(source, outcome.modules, module, tensors, sealed, float32)
             origin = _origin(source, module, bound) or module
+            if module not in tensors:
+                return None  # a linear in FP8, which has two
             return diagnose.plain(source, origin, tensors[module], sealed, float32)
         except (Stop, ValueError, OSError):  # a difference stands, whether or not its cause can be looked for
             return None
