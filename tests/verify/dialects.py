@@ -27,7 +27,9 @@ CT_EIGHT = {"num_bits": 8, "type": "float", "strategy": "channel", "symmetric": 
 SETTINGS = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json")
 
 
-def pack(source: Source, module: str, group: tuple[str, ...], rule: rules.Rule, block: int = 16) -> list[np.ndarray]:
+def pack(
+    source: Source, module: str, group: tuple[str, ...], rule: rules.Rule, block: int = 16
+) -> list[np.ndarray]:
     """Codes, block scales and second-level scale of a linear by a rule."""
     bits = source.bits(f"{module}.weight")
     amax = max(nvfp4.amax(source.bits(f"{one}.weight")) for one in group)
@@ -79,7 +81,11 @@ def make(folder: Path, source_folder: Path, dialect: str) -> Path:
     for module in fp8_linears:
         assert said.eight is not None
         tensors |= eight(source, module, *said.eight)
-    leaves = COMPRESSED.leaves if said.rule.layout is COMPRESSED else ("weight", "weight_scale", "weight_scale_2", "input_scale")
+    leaves = (
+        COMPRESSED.leaves
+        if said.rule.layout is COMPRESSED
+        else ("weight", "weight_scale", "weight_scale_2", "input_scale")
+    )
     for group in fused_groups(quantized):
         for module in group:
             rule = said.rule
@@ -96,7 +102,10 @@ def make(folder: Path, source_folder: Path, dialect: str) -> Path:
                 f"{name}.{leaves[2]}": ("F32", one),
             }  # fmt: skip
             if said.inputs:
-                tensors[f"{name}.{leaves[3]}"] = ("F32", F32(300.0).reshape(one.shape) if said.rule.layout is COMPRESSED else F32(0.01))
+                tensors[f"{name}.{leaves[3]}"] = (
+                    "F32",
+                    F32(300.0).reshape(one.shape) if said.rule.layout is COMPRESSED else F32(0.01),
+                )
     save(folder, tensors)
     plain = [m for m in (n.removesuffix(".weight") for n in source.weights() if n.endswith(".weight"))
              if m not in quantized and m not in fp8_linears and len(source.tensors[f"{m}.weight"].shape) == 2
@@ -125,8 +134,12 @@ class Dialect:
         return f"{stem}.{self.renames.get(leaf, leaf)}"
 
 
-def _write(folder: Path, source: Source, quantization: dict[str, Any], quant: dict[str, Any] | None = None) -> None:
-    write_json(folder / "config.json", config_of(source.config["model_type"]) | {"quantization_config": quantization})
+def _write(
+    folder: Path, source: Source, quantization: dict[str, Any], quant: dict[str, Any] | None = None
+) -> None:
+    write_json(
+        folder / "config.json", config_of(source.config["model_type"]) | {"quantization_config": quantization}
+    )
     if quant is not None:
         producer = {"name": "modelopt", "version": "0.47.0"}
         write_json(folder / "hf_quant_config.json", {"producer": producer, "quantization": quant})
@@ -137,8 +150,18 @@ def modelopt(algorithm: str, block: int = 16) -> Callable[..., None]:
         group: dict[str, Any] = {"weights": PART | {"group_size": block}, "targets": ["Linear"]}
         if algorithm == "NVFP4":
             group["input_activations"] = PART
-        said = {"ignore": plain, "quant_algo": algorithm, "quant_method": "modelopt", "config_groups": {"group_0": group}}
-        quant = {"quant_algo": algorithm, "kv_cache_quant_algo": None, "group_size": block, "exclude_modules": plain}
+        said = {
+            "ignore": plain,
+            "quant_algo": algorithm,
+            "quant_method": "modelopt",
+            "config_groups": {"group_0": group},
+        }
+        quant = {
+            "quant_algo": algorithm,
+            "kv_cache_quant_algo": None,
+            "group_size": block,
+            "exclude_modules": plain,
+        }
         _write(folder, source, said, quant)
 
     return configure
@@ -148,7 +171,12 @@ def modelopt_mixed(folder: Path, source: Source, quantized: list[str], fp8_: lis
     layers = {m: {"quant_algo": "NVFP4", "group_size": 16} for m in quantized}
     layers |= {m: {"quant_algo": "FP8_PER_CHANNEL_PER_TOKEN"} for m in fp8_}
     said = {"quant_algo": "MIXED_PRECISION", "quant_method": "modelopt", "quantized_layers": layers}
-    _write(folder, source, said, {"quant_algo": "MIXED_PRECISION", "kv_cache_quant_algo": None, "quantized_layers": layers})
+    _write(
+        folder,
+        source,
+        said,
+        {"quant_algo": "MIXED_PRECISION", "kv_cache_quant_algo": None, "quantized_layers": layers},
+    )
 
 
 def compressed(inputs: bool, mixed: bool = False) -> Callable[..., None]:
@@ -157,7 +185,11 @@ def compressed(inputs: bool, mixed: bool = False) -> Callable[..., None]:
                 "targets": ["re:.*experts.*", "re:.*mlp.*_proj$"] if mixed else ["Linear"]}  # fmt: skip
         groups = {"group_0": four}
         if mixed:
-            groups["group_1"] = {"weights": CT_EIGHT, "input_activations": None, "targets": ["re:.*self_attn.*proj$"]}
+            groups["group_1"] = {
+                "weights": CT_EIGHT,
+                "input_activations": None,
+                "targets": ["re:.*self_attn.*proj$"],
+            }
         said = {
             "config_groups": groups, "format": "mixed-precision" if mixed else "nvfp4-pack-quantized",
             "ignore": plain, "quant_method": "compressed-tensors", "quantization_status": "compressed",
@@ -177,7 +209,10 @@ def auto_round(folder: Path, source: Source, _: list[str], __: list[str], plain:
         "extra_config": {m: {"bits": 16, "data_type": "float"} for m in plain if ".layers." in m},
     }  # fmt: skip
     _write(folder, source, said)
-    write_json(folder / "quantization_config.json", json.loads((folder / "config.json").read_text())["quantization_config"])
+    write_json(
+        folder / "quantization_config.json",
+        json.loads((folder / "config.json").read_text())["quantization_config"],
+    )
 
 
 TO_PROJ = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}

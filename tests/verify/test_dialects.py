@@ -19,8 +19,9 @@ if __name__ == "__main__":
 
 from rich.console import Console
 from verify.dialects import DIALECTS, codes, make
-from verify.making import Tensors, load, make_source, save
+from verify.making import Tensors, edit_json, load, make_source, save
 
+from proofcard import nvfp4
 from proofcard.checkpoint.source import Source
 from proofcard.config.schema import VerifyConfig
 from proofcard.verify import run
@@ -94,6 +95,58 @@ def test_renamed_experts_are_listed(made: Callable[[str], Path], source: Path) -
     assert any("gate_proj is the source's" in note and note.endswith("w1 (6)") for note in notes), notes
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_maker_is_named_where_nothing_says_it(
+    made: Callable[[str], Path], source: Path, tmp_path: Path, dialect: str
+) -> None:
+    folder = written(tmp_path / "checkpoint", made(dialect), load(made(dialect)))
+    for name in ("hf_quant_config.json", "quantization_config.json"):
+        (folder / name).unlink(missing_ok=True)
+    edit_json(folder / "config.json", lambda c: c.pop("quantization_config"))
+    config = VerifyConfig.model_validate(
+        {"checkpoint": folder, "source": source, "levels": ("weights",), "report": tmp_path / "report.json",
+         "identify": True}
+    )  # fmt: skip
+    screen = io.StringIO()
+    assert run(config, Console(file=screen, width=200)) == (2 if DIALECTS[dialect].searched else 0)
+    said = json.loads((tmp_path / "report.json").read_text())["maker"]
+    maker = {"llm-compressor": "llm-compressor", "auto-round": "auto-round"}.get(
+        dialect.split(" mixed")[0], "ModelOpt"
+    )
+    assert said["program"].startswith(maker), said
+    assert f"made by: {said['program']}" in screen.getvalue()
+
+
+@pytest.mark.parametrize("norm", ["folded", "folded and harmed"])
+def test_factors_folded_into_weights_and_norms_are_recognised(
+    source: Path, tmp_path: Path, norm: str
+) -> None:
+    """As SmoothQuant does it: not proven, not damage; but a norm that holds something else is."""
+    random = np.random.default_rng(4)
+    tensors = load(source)
+    factors = {layer: np.exp2(random.uniform(-1.5, 1.5, 64)).astype(np.float32) for layer in range(2)}
+    for name, (dtype, bits) in list(tensors.items()):
+        layer = int(name.split(".")[2]) if ".layers." in name else 0
+        if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight")):
+            tensors[name] = (dtype, nvfp4.f32_to_bf16(nvfp4.bf16_to_f32(bits) * factors[layer]))
+        elif name.endswith("input_layernorm.weight"):
+            tensors[name] = (dtype, nvfp4.f32_to_bf16(nvfp4.bf16_to_f32(bits) / factors[layer]))
+    smoothed = tmp_path / "smoothed"
+    smoothed.mkdir()
+    save(smoothed, tensors)
+    (smoothed / "config.json").write_bytes((source / "config.json").read_bytes())
+    checkpoint = make(tmp_path / "made" / "checkpoint", smoothed, "llm-compressor")
+    if norm != "folded":
+        tensors = load(checkpoint)
+        bits = tensors["model.layers.0.input_layernorm.weight"][1].copy()
+        bits[3] ^= 0x0100
+        tensors["model.layers.0.input_layernorm.weight"] = ("BF16", bits)
+        checkpoint = written(tmp_path / "harmed" / "checkpoint", checkpoint, tensors)
+    status, screen, report = verified(checkpoint, source)
+    assert status == (2 if norm == "folded" else 1), screen
+    assert any("folded factors: 6 of" in said for said in report["levels"]["weights"]["unchecked"]["listed"])
+
+
 # --- tamperings --------------------------------------------------------------------------------------
 
 
@@ -107,7 +160,11 @@ def flipped_bit(tensors: Tensors, _: Path, random: np.random.Generator) -> str:
 
 
 def changed_byte(tensors: Tensors, _: Path, random: np.random.Generator) -> str:
-    name = str(random.choice([n for n in sorted(tensors) if n.endswith(("weight_scale", "weight_packed", ".weight"))]))
+    name = str(
+        random.choice(
+            [n for n in sorted(tensors) if n.endswith(("weight_scale", "weight_packed", ".weight"))]
+        )
+    )
     dtype, values = tensors[name]
     raw = np.ascontiguousarray(values).reshape(-1).view(np.uint8).copy()
     at = random.integers(raw.size, size=random.integers(1, 4))
@@ -162,7 +219,10 @@ def scaled(tensors: Tensors, _: Path, random: np.random.Generator) -> str:
     second = [n for n in sorted(tensors) if n.endswith(("weight_scale_2", "weight_global_scale"))]
     name = str(random.choice(second))
     dtype, value = tensors[name]
-    tensors[name] = (dtype, (value * np.float32(random.choice([0.5, 2.0, 1.01, 1.0000002]))).astype(np.float32))
+    tensors[name] = (
+        dtype,
+        (value * np.float32(random.choice([0.5, 2.0, 1.01, 1.0000002]))).astype(np.float32),
+    )
     return name
 
 
@@ -203,7 +263,9 @@ def written(folder: Path, like: Path, tensors: Tensors) -> Path:
     return folder
 
 
-def campaign(folder: Path, checkpoint: Path, source: Path, dialect: str, count: int, first: int = 0) -> Counter[str]:
+def campaign(
+    folder: Path, checkpoint: Path, source: Path, dialect: str, count: int, first: int = 0
+) -> Counter[str]:
     """Outcomes by class. What passes must be a scale that calibration decides; raises AssertionError else."""
     searched = DIALECTS[dialect].searched
     outcomes: Counter[str] = Counter()
@@ -229,7 +291,9 @@ def campaign(folder: Path, checkpoint: Path, source: Path, dialect: str, count: 
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_tamperings_are_caught(made: Callable[[str], Path], source: Path, tmp_path: Path, dialect: str) -> None:
+def test_tamperings_are_caught(
+    made: Callable[[str], Path], source: Path, tmp_path: Path, dialect: str
+) -> None:
     outcomes = campaign(tmp_path, made(dialect), source, dialect, IN_CI)
     assert outcomes["caught"] >= IN_CI / 2, outcomes
 
@@ -240,4 +304,7 @@ if __name__ == "__main__":
         for each in DIALECTS:
             checkpoint = make(Path(place) / each.replace(" ", "_") / "checkpoint", origin, each)
             with tempfile.TemporaryDirectory() as room:
-                print(f"{each}: {dict(campaign(Path(room), checkpoint, origin, each, int(sys.argv[1])))}", flush=True)
+                print(
+                    f"{each}: {dict(campaign(Path(room), checkpoint, origin, each, int(sys.argv[1])))}",
+                    flush=True,
+                )

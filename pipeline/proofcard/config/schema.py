@@ -234,6 +234,7 @@ class VerifyConfig(Part):
     source: Path | None
     levels: tuple[Literal["integrity", "structure", "weights"], ...] | None
     scales: Literal["derived", "given"] = "derived"
+    identify: bool = False
     report: Path | None
 
 

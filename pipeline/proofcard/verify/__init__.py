@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -15,7 +16,8 @@ from proofcard.checkpoint.source import Source
 from proofcard.config.schema import LEVELS, VerifyConfig
 from proofcard.errors import Stop, Usage, one_line
 from proofcard.progress import shown
-from proofcard.verify import integrity, report, structure, weights
+from proofcard.screen import on_one_line
+from proofcard.verify import integrity, maker, report, structure, weights
 from proofcard.verify.report import Level
 
 __all__ = ["run"]
@@ -65,11 +67,27 @@ def run(config: VerifyConfig, console: Console) -> int:
         else:
             levels.append(Level(name, not_asked=_not_asked(name, config)))
     report.show(levels, console)
-    report.write(target, report.document(levels, seal.identity()))
+    content = report.document(levels, seal.identity())
+    if config.identify:
+        content["maker"] = _maker(folder, levels, console)
+    report.write(target, content)
     result = report.overall(levels)
     console.print(f"report: {shown(target)}", markup=False, soft_wrap=True)
     console.print(result)
     return report.STATUS[result]
+
+
+def _maker(folder: Path, levels: list[Level], console: Console) -> dict[str, Any]:
+    """Who wrote it, on the screen and for the report."""
+    try:
+        found = maker.named(folder, next((level for level in levels if level.name == "weights"), None))
+    except (Stop, OSError, MemoryError) as error:
+        found = {"program": None, "evidence": [one_line(error, checkpoint=folder)], "labels": []}
+    program = found["program"] or "not known: its bytes fit no program, or several"
+    console.print(on_one_line(f"made by: {program}"), markup=False, soft_wrap=True)
+    for said in [*found["evidence"], *(f"label: {label}" for label in found["labels"])]:
+        console.print(on_one_line(f"  {said}"), markup=False, soft_wrap=True)
+    return found
 
 
 def _timed(name: str, check: Callable[[], Level], folder: Path, source: Source | None) -> Level:

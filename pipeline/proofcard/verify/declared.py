@@ -22,6 +22,7 @@ ALGORITHMS: dict[str, Scheme] = {
 }
 """ModelOpt's names of what is understood here."""
 
+SMOOTHED = "NVFP4_AWQ"
 FOLDED = {
     "NVFP4_AWQ": "AWQ folded a factor for each input channel into the weights and the layer before them",
     "NVFP4_SVD": "SVDQuant took a low-rank part, in tensors of its own, out of the weights",

@@ -178,7 +178,8 @@ def _strangers(part: dict[str, Any], known: set[str], file: str, said: Said) -> 
     for key in sorted(part.keys() - known):
         if part[key] not in (None, False, [], {}):
             said.unknown.append(f"{file}: {key} = {text(part[key])} of the quantization is not understood")
-    for key in ("has_zero_point", "pre_quant_scale"):
+    smoothed = _upper(part.get("quant_algo")) == declared.SMOOTHED
+    for key in ("has_zero_point",) if smoothed else ("has_zero_point", "pre_quant_scale"):
         if part.get(key) not in (None, False):
             said.unknown.append(f"{file}: {key} = {text(part[key])} is of another layout")
 

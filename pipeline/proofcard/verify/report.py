@@ -60,6 +60,7 @@ class Level:
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     scales: list[dict[str, Any]] = field(default_factory=list)  # of searched linears, against the max rule
+    made_by: dict[str, int] = field(default_factory=dict)  # linears by the rule that they follow
     given: bool = False  # whether it holds only for scales taken as they are stored
     seconds: float = 0.0
 
@@ -129,6 +130,7 @@ def _document(level: Level) -> dict[str, Any]:
         "counts": dict(level.counts),
         "differences": {"total": level.kinds.total(), **level.kinds, "listed": plain},
         "notes": [on_one_line(note) for note in level.notes],
+        **({"rules": level.made_by} if level.made_by else {}),
         **({"scales": level.scales} if level.scales else {}),
         "unchecked": {
             "total": len(level.unchecked),

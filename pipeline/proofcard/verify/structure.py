@@ -32,6 +32,7 @@ from proofcard.verify import (
     schemes,
     shapes,
 )
+from proofcard.verify.declared import SMOOTHED
 from proofcard.verify.inventory import SCALES, Inventory, against_source, fused_groups, natural
 from proofcard.verify.plausible import FULL, BlockScales
 from proofcard.verify.report import Finding, Level
@@ -131,7 +132,7 @@ def not_understood(
         yield other
         return
     yield from said.unknown
-    yield from layout.unexplained(inventory, source)
+    yield from layout.unexplained(inventory, source, said.algorithm == SMOOTHED)
     if nothing := layout.quantized_nothing(inventory):
         yield nothing
     if source is not None and (fused := layout.fused_experts(inventory, source)):

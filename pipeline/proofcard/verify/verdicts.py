@@ -24,6 +24,7 @@ class Verdicts:
     follows: list[Judged] = field(default_factory=list)
     searched: list[Judged] = field(default_factory=list)
     rounded: list[Judged] = field(default_factory=list)
+    folded: list[Judged] = field(default_factory=list)
     damaged: list[Judged] = field(default_factory=list)
 
     def why_not(self, given: bool) -> Iterator[str]:
@@ -31,7 +32,7 @@ class Verdicts:
 
         `given`: scales are taken as they are stored.
         """
-        total = sum(map(len, (self.follows, self.searched, self.rounded, self.damaged)))
+        total = sum(map(len, (self.follows, self.searched, self.rounded, self.folded, self.damaged)))
         if self.searched and not given:
             yield (
                 f"searched scales: {len(self.searched)} of {total} quantized linears: every code is the right one "
@@ -46,6 +47,14 @@ class Verdicts:
                 "the nearest codes for the stored scales, the others close to them (relative squared error up to "
                 f"{worst:.2g}): data chose them, as GPTQ, SignRound or a smoothing does, and nothing here recomputes "
                 "that"
+            )
+
+        if self.folded:
+            worst = max(each.error for each in self.folded)
+            yield (
+                f"folded factors: {len(self.folded)} of {total} quantized linears are the source's weights with a "
+                "factor for each column, or row, as AWQ and SmoothQuant fold them in: with these taken back the "
+                f"relative squared error is {worst:.2g} at most; data chose the factors, and no byte is proven"
             )
 
     def notes(self, given: bool) -> Iterator[str]:
@@ -93,6 +102,7 @@ def verdicts(judged: Iterable[Judged]) -> Verdicts:
         count = Counter(each.outcome for each in members)
         searched = count["searched"] >= _MANY * len(members)
         rounded = count["searched"] + count["rounded"] >= _MANY * len(members) and count["rounded"] > 0
+        folded = count["folded"] >= _MANY * len(members)
         for each in members:
             if each.outcome == "follows":
                 result.follows.append(each)
@@ -100,6 +110,8 @@ def verdicts(judged: Iterable[Judged]) -> Verdicts:
                 result.searched.append(each)
             elif rounded and each.outcome == "rounded":
                 result.rounded.append(each)
+            elif (folded and each.outcome in ("folded", "rounded")) or (rounded and each.outcome == "folded"):
+                result.folded.append(each)
             else:
                 each.findings = each.against_given if searched and each.against_given else each.findings
                 result.damaged.append(each)

@@ -33,9 +33,7 @@ def number(tensor: Tensor) -> np.float32:
 
 
 def stored_of(found: dict[str, Tensor], rule: rules.Rule, block: int) -> Stored:
-    return Stored(
-        found["codes"].bits(), found["scales"].bits(), number(found["shared"]), rule.layout, block
-    )
+    return Stored(found["codes"].bits(), found["scales"].bits(), number(found["shared"]), rule.layout, block)
 
 
 @pytest.mark.parametrize(("maker", "kind", "rule", "block"), CASES, ids=lambda value: str(value)[:20])
@@ -48,9 +46,7 @@ def test_bytes_are_the_makers(maker: str, kind: str, rule: rules.Rule, block: in
     scales, ties = smaller_error(bits, candidates, rule.step, shared, block, found["scales"].bits())
     assert np.array_equal(scales, found["scales"].bits()) and ties == 0
     steps = np.asarray(rule.step.of(e4m3_to_f32(scales), shared), np.float32)
-    codes = loops.pack(
-        bits, steps, block, multiply=rule.step.multiply, signed_zero=rule.step.signed_zero
-    )
+    codes = loops.pack(bits, steps, block, multiply=rule.step.multiply, signed_zero=rule.step.signed_zero)
     assert np.array_equal(codes, found["codes"].bits())
 
 

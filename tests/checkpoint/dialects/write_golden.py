@@ -50,7 +50,11 @@ def modelopt() -> dict[str, torch.Tensor]:
     scale = w.abs().max().float() / 448
     found |= {"fp8.w": w, "fp8.codes": (w / scale).to(torch.float8_e4m3fn), "fp8.scale": scale}
     rows = w.abs().amax(dim=1).float() / 448
-    found |= {"fp8_rows.w": w, "fp8_rows.codes": (w / rows[:, None]).to(torch.float8_e4m3fn), "fp8_rows.scale": rows}
+    found |= {
+        "fp8_rows.w": w,
+        "fp8_rows.codes": (w / rows[:, None]).to(torch.float8_e4m3fn),
+        "fp8_rows.scale": rows,
+    }
     return found
 
 
@@ -70,7 +74,9 @@ def llm_compressor() -> dict[str, torch.Tensor]:
     for strategy in ("tensor", "channel"):
         eight = QuantizationArgs(num_bits=8, type="float", strategy=strategy, symmetric=True)
         w = weight(5)
-        low, high = (w.amin(1, True), w.amax(1, True)) if strategy == "channel" else (w.min()[None], w.max()[None])
+        low, high = (
+            (w.amin(1, True), w.amax(1, True)) if strategy == "channel" else (w.min()[None], w.max()[None])
+        )
         scale, _ = calculate_qparams(low, high, eight)
         codes = quantize(w, scale, None, eight, dtype=torch.float8_e4m3fn)
         found |= {f"fp8_{strategy}.w": w, f"fp8_{strategy}.codes": codes, f"fp8_{strategy}.scale": scale}
@@ -103,11 +109,19 @@ def four_over_six(checkpoint: str, source: str) -> dict[str, torch.Tensor]:
     tensors = {key: ours[f"{module}.{key}"] for key in ("weight", "weight_scale", "weight_scale_2")}
     w = own[f"{module}.weight"]
     rows = slice(0, ROWS)
-    found = named("four_over_six", w[rows], tensors["weight"][rows], tensors["weight_scale"][rows], tensors["weight_scale_2"])
+    found = named(
+        "four_over_six",
+        w[rows],
+        tensors["weight"][rows],
+        tensors["weight_scale"][rows],
+        tensors["weight_scale_2"],
+    )
     return found | {"four_over_six.amax": w.abs().max().float()}
 
 
-def named(kind: str, w: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor, shared: torch.Tensor) -> dict[str, Any]:
+def named(
+    kind: str, w: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor, shared: torch.Tensor
+) -> dict[str, Any]:
     return {
         f"{kind}.w": w, f"{kind}.codes": codes.to(torch.uint8), f"{kind}.scales": scales.to(torch.float8_e4m3fn),
         f"{kind}.shared": shared.float().reshape(()), f"{kind}.amax": w.abs().max().float(),

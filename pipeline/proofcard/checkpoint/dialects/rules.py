@@ -142,7 +142,7 @@ def _llm_compressor(amaxes: Array, shared: F32, _: F32) -> tuple[Array, ...]:
 
 
 LLM_COMPRESSOR = Rule(
-    "memoryless_minmax", "llm-compressor (compressed-tensors)", COMPRESSED,
+    "memoryless_minmax", "llm-compressor", COMPRESSED,
     _llm_compressor_global, _llm_compressor, COMPRESSED_STEP,
 )  # fmt: skip
 
