@@ -1,4 +1,7 @@
-"""Small checkpoints as each maker writes them, from our own formulas; those are held to the makers' elsewhere."""
+"""Small checkpoints as each maker writes them, from our own formulas.
+
+Those are held to the makers' elsewhere.
+"""
 
 import json
 import shutil
@@ -202,8 +205,8 @@ def compressed(inputs: bool, mixed: bool = False) -> Callable[..., None]:
 
 def auto_round(folder: Path, source: Source, _: list[str], __: list[str], plain: list[str]) -> None:
     said = {
-        "bits": 4, "act_bits": 4, "data_type": "nv_fp", "act_data_type": "nv_fp4_with_static_gs", "group_size": 16,
-        "act_group_size": 16, "sym": True, "act_sym": True, "act_dynamic": True, "quant_method": "auto-round",
+        "bits": 4, "act_bits": 4, "data_type": "nv_fp", "act_data_type": "nv_fp4_with_static_gs",
+        "group_size": 16, "act_group_size": 16, "sym": True, "act_sym": True, "act_dynamic": True, "quant_method": "auto-round",
         "packing_format": "auto_round:llm_compressor", "autoround_version": "0.16.1",
         "block_name_to_quantize": "model.layers",
         "extra_config": {m: {"bits": 16, "data_type": "float"} for m in plain if ".layers." in m},
@@ -218,11 +221,15 @@ def auto_round(folder: Path, source: Source, _: list[str], __: list[str], plain:
 TO_PROJ = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
 DIALECTS = {
     "modelopt W4A16": Dialect(rules.MAX_CLAMPED, modelopt("W4A16_NVFP4"), inputs=False),
-    "modelopt blocks of 32": Dialect(rules.MAX_CLAMPED, modelopt("W4A16_NVFP4", 32), inputs=False, block=32, only=(".w1", ".w3")),
+    "modelopt blocks of 32": Dialect(
+        rules.MAX_CLAMPED, modelopt("W4A16_NVFP4", 32), inputs=False, block=32, only=(".w1", ".w3")
+    ),
     "modelopt four over six": Dialect(rules.FOUR_OVER_SIX, modelopt("NVFP4")),
     "modelopt searched": Dialect(rules.MAX_CLAMPED, modelopt("NVFP4"), searched=True),
     "modelopt mixed": Dialect(rules.MAX_CLAMPED, modelopt_mixed, only=(".experts.",), eight=("F32", True)),
     "llm-compressor": Dialect(rules.LLM_COMPRESSOR, compressed(True), renames=TO_PROJ),
-    "llm-compressor mixed": Dialect(rules.LLM_COMPRESSOR, compressed(False, True), inputs=False, only=(".experts.",), eight=("BF16", True)),
+    "llm-compressor mixed": Dialect(
+        rules.LLM_COMPRESSOR, compressed(False, True), inputs=False, only=(".experts.",), eight=("BF16", True)
+    ),
     "auto-round": Dialect(rules.AUTO_ROUND, auto_round, renames=TO_PROJ),
 }  # fmt: skip

@@ -82,9 +82,8 @@ def test_a_few_odd_blocks_among_regular_ones_are_damage(
     odd_blocks(tensors, source, np.random.default_rng(0))
     folder = written(tmp_path / "odd", made("modelopt W4A16"), tensors)
     for scales in ("derived", "given"):
-        status, screen, report = verified(folder, source, scales)
-        assert status == 1, screen
-        assert {d["tensor"].rpartition(".")[2] for d in report["levels"]["weights"]["differences"]["listed"]} == {
+        status, screen, report = verified(folder, source, scales) assert status == 1, screen assert
+        {d["tensor"].rpartition(".")[2] for d in report["levels"]["weights"]["differences"]["listed"]} == {
             "weight", "weight_scale",
         }  # fmt: skip
 

@@ -43,8 +43,8 @@ def _answer(told: Closeness) -> str:
     said += f"{total.differ:,} of {total.codes:,} codes differ. "
     for side in told.folded:
         said += (
-            f"{side} holds factors outside of its weights (AWQ or SVDQuant): what is said of it here is of its "
-            "weights alone, and no measure of its closeness. "
+            f"{side} holds factors outside of its weights (AWQ or SVDQuant): what is said of it here is of "
+            "its weights alone, and no measure of its closeness. "
         )
     said += "".join(f"{mapping}. " for mapping in told.mappings)
     columns = (

@@ -1,8 +1,8 @@
 """Factors that AWQ and SmoothQuant fold into weights and the layer before them: found again, not recomputed.
 
-What is stored is then the source's weight times a factor for each column, and sometimes each row. With the factors
-that fit best taken back, the stored weights are as close to the source's as NVFP4 is anywhere; a norm before them
-holds the same factors. That proves closeness, never bytes: which factors data chose is not known.
+What is stored is then the source's weight times a factor for each column, and sometimes each row. With the
+factors that fit best taken back, the stored weights are as close to the source's as NVFP4 is anywhere; a norm
+before them holds the same factors. That proves closeness, never bytes: which factors data chose is not known.
 """
 
 from typing import Any

@@ -1,6 +1,7 @@
 """Which program wrote a checkpoint, and which versions of it: by its bytes, and by what its files say.
 
-Bytes outweigh labels: with a source, the rules by which every byte follows; without one, traits of each program.
+Bytes outweigh labels: with a source, the rules by which every byte follows; without one, traits of each
+program.
 
 | trait | program |
 |---|---|
@@ -95,7 +96,7 @@ def _compressed(view: View, modules: list[str]) -> tuple[list[str], str | None]:
     codes = (view.tensors[f"{module}.weight"].raw() for module in modules)
     zeros = any(((code & 0x0F) == 8).any() or ((code >> 4) == 8).any() for code in codes)
     said = [
-        f"compressed-tensors' names, global scales {'that BF16 has' if rounded else 'that BF16 does not have'}, "
+        f"compressed-tensors' names, global scales that BF16 {'has' if rounded else 'does not have'}, "
         f"{'negative zeros' if zeros else 'no negative zero'} among the codes"
     ]
     if rounded != zeros:

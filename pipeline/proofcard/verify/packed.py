@@ -3,9 +3,9 @@
 | outcome | means |
 |---|---|
 | follows | every byte follows from the source by a known rule |
-| searched | every code is the right one for the stored scales, and many block scales follow by no known rule |
-| rounded | the codes are close to the weights, and too many are not the nearest: data chose them (GPTQ, SignRound) |
-| folded | with the best factors for rows and columns taken back it is the source's weight (AWQ, SmoothQuant) |
+| searched | every code is right for the stored scales, and many block scales follow by no known rule |
+| rounded | the codes are close to the weights, and too many are not the nearest (GPTQ, SignRound) |
+| folded | without the best factors for rows and columns it is the source's weight (AWQ, SmoothQuant) |
 | differs | anything else, a few odd blocks among them |
 """
 
@@ -51,7 +51,10 @@ _PAIRS = (("gate_proj", "up_proj"), ("w1", "w3"))
 
 @dataclass
 class Judged:
-    """One quantized linear. `rules` are those by which every byte follows; `ratios` to the max rule's scales."""
+    """One quantized linear.
+
+    `rules` are those by which every byte follows; `ratios` to the max rule's scales.
+    """
 
     module: str
     outcome: str
@@ -70,7 +73,7 @@ class Judged:
 
 @dataclass
 class Group:
-    """The quantized linears of a fused group, what was compared, and tensors that are not as they should be."""
+    """The quantized linears of a fused group, what was compared, and tensors of the wrong dtype or shape."""
 
     judged: list[Judged] = field(default_factory=list)
     findings: list[tuple[str, Finding]] = field(default_factory=list)
@@ -204,7 +207,7 @@ def _clipped(nearest: Attempt, stored: Stored, own: np.float32) -> bool:
 
 
 def _hold_to_float32(judged: Judged, wanted: dict[str, Array], stored: Stored) -> None:
-    """A recipe that dequantizes FP8 to float32 has other block scales than every rule that starts from BF16."""
+    """A recipe that dequantizes FP8 to float32 has other block scales than rules that start from BF16."""
     scales, codes = Difference(), Difference()
     scales.add(stored.scales, wanted["weight_scale"], 0)
     codes.add(stored.codes, wanted["weight"], 0)
@@ -273,8 +276,8 @@ def _shared(name: str, found: np.float32, wanted: np.float32) -> Finding:
 def _difference(name: str, difference: Difference, whence: str, size: int) -> Finding:
     found, expected = f"0x{difference.found:02x}", f"0x{difference.expected:02x}"
     message = (
-        f"byte {difference.offset} is {found}, {whence} follows {expected}; {difference.count} of {size} bytes "
-        "differ"
+        f"byte {difference.offset} is {found}, {whence} follows {expected}; {difference.count} of {size} "
+        "bytes differ"
     )
     return Finding(
         "mismatched", message, tensor=name, offset=difference.offset, expected=expected, found=found,

@@ -1,10 +1,10 @@
 """Level `weights`: every packed byte and scale follows from the source weights.
 
-Each quantized linear is quantized again by the rules of its dialect and compared byte by byte (`packed`); every
-other tensor must have the source's bits, FP8 ones those of their dequantization to BF16, or to float32 where the
-manifest or the tensors say so. Scales that calibration decides
-(input_scale, k_scale, v_scale and their biases) do not follow from the source, and are counted only.
-Memory holds a few linears at a time, one per thread.
+Each quantized linear is quantized again by the rules of its dialect and compared byte by byte (`packed`);
+every other tensor must have the source's bits, FP8 ones those of their dequantization to BF16, or to float32
+where the manifest or the tensors say so. Scales that calibration decides (input_scale, k_scale, v_scale and
+their biases) do not follow from the source, and are counted only. Memory holds a few linears at a time, one
+per thread.
 """
 
 from collections import Counter

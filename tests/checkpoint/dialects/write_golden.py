@@ -1,12 +1,12 @@
-"""Golden tensors of other makers, written by their own functions. Run once, each in an environment of its own:
+"""Golden tensors of other makers, by their own functions. Run once, each in an environment of its own:
 
     python write_golden.py modelopt        # nvidia-modelopt==0.47.0 torch==2.11.0
     python write_golden.py llm_compressor  # llmcompressor==0.14.0.1 (compressed-tensors 0.19.0) torch==2.11.0
     python write_golden.py auto_round      # auto-round==0.16.1 torch==2.11.0
     python write_golden.py four_over_six CHECKPOINT SOURCE  # rows of a checkpoint by nvidia-modelopt 0.47.0
 
-The weights are drawn here by seed: blocks of zeros, blocks that underflow, ties between two codes, and blocks with
-one large value, besides ordinary ones.
+The weights are drawn here by seed: blocks of zeros, blocks that underflow, ties between two codes, and blocks
+with one large value, besides ordinary ones.
 """
 
 import sys
@@ -123,7 +123,8 @@ def named(
     kind: str, w: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor, shared: torch.Tensor
 ) -> dict[str, Any]:
     return {
-        f"{kind}.w": w, f"{kind}.codes": codes.to(torch.uint8), f"{kind}.scales": scales.to(torch.float8_e4m3fn),
+        f"{kind}.w": w, f"{kind}.codes": codes.to(torch.uint8),
+        f"{kind}.scales": scales.to(torch.float8_e4m3fn),
         f"{kind}.shared": shared.float().reshape(()), f"{kind}.amax": w.abs().max().float(),
     }  # fmt: skip
 

@@ -32,7 +32,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Rule:
-    """One formula. `scales` gives E4M3 codes of block scales, more than one where the smaller error decides."""
+    """One formula.
+
+    `scales` gives E4M3 codes of block scales, more than one where the smaller error decides.
+    """
 
     name: str
     made_by: str
