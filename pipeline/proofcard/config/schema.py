@@ -236,6 +236,8 @@ class VerifyConfig(Part):
     scales: Literal["derived", "given"] = "derived"
     identify: bool = False
     report: Path | None
+    tracking: Tracking = Tracking(uri=None, experiment="proofcard")
+    work_dir: Path = Path("runs")
 
 
 class AnalyseConfig(Part):
