@@ -1,7 +1,7 @@
-"""Two checkpoints after dequantization, linear by linear, whoever made them, and how far each is from their source.
+"""Two checkpoints after dequantization, linear by linear, and how far each is from their source.
 
-NVFP4 of any dialect, FP8 beside it and plain floats are widened to float32, a few rows at a time; nothing needs a
-GPU. Sums of squares are float64.
+NVFP4 of any dialect, FP8 beside it and plain floats are widened to float32, a few rows at a time; nothing
+needs a GPU. Sums of squares are float64.
 """
 
 import os

@@ -27,7 +27,7 @@ def _answer(told: Closeness) -> str:
     total = told.total
     said = ""
     if told.closer is not None and total.error_a is not None and total.error_b is not None:
-        errors = [_relative(error, total.energy) for error in (total.error_a, total.error_b)]
+        errors = [f"{error / (total.energy or 1):.6g}" for error in (total.error_a, total.error_b)]
         if total.error_a == total.error_b:
             said = f"Both are equally close to the source: relative squared error {errors[0]}. "
         else:
@@ -43,8 +43,8 @@ def _answer(told: Closeness) -> str:
     said += f"{total.differ:,} of {total.codes:,} codes differ. "
     for side in told.folded:
         said += (
-            f"{side} holds factors outside of its weights (AWQ or SVDQuant): what is said of it here is of its "
-            "weights alone, and no measure of its closeness. "
+            f"{side} holds factors outside of its weights (AWQ or SVDQuant): what is said of it here is of "
+            "its weights alone, and no measure of its closeness. "
         )
     said += "".join(f"{mapping}. " for mapping in told.mappings)
     columns = (
@@ -68,7 +68,7 @@ def _row(pair: Pair) -> list[str]:
 
 
 def _relative(error: float, energy: float | None) -> str:
-    return f"{error:.4g}" if energy is None else f"{error / energy:.3g}" if energy else f"{error:.3g}"
+    return f"{100 * error / energy:.3g}%" if energy else f"{error:.3g}"
 
 
 def _apart(pair: Pair) -> float:

@@ -257,6 +257,7 @@ class VerifyConfig(Part):
     source: Place | None
     levels: tuple[Literal["integrity", "structure", "weights"], ...] | None
     scales: Literal["derived", "given"] = "derived"
+    identify: bool = False
     report: Path | None
     junit: Path | None = None
     sarif: Path | None = None

@@ -70,9 +70,9 @@ class ScaleRatio(Document):
 class Pair(Document):
     """Dequantized weights of a and b: one linear, or all of a layer or kind.
 
-    `codes` are E2M1 codes where both sides have them, `differ` those that differ, `steps` how many differ by one
-    step of the code's scale, two, and more. Errors are sums of squares: of b from a, of either from the source,
-    and of the source itself; null without a source.
+    `codes` are E2M1 codes where both sides have them, `differ` those that differ, `steps` how many differ by
+    one step of the code's scale, two, and more. Errors are sums of squares: of b from a, of either from the
+    source, and of the source itself; null without a source.
     """
 
     name: str

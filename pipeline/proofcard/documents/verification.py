@@ -76,15 +76,27 @@ class SearchedScales(Document):
 
 
 class LevelOutcome(Document):
-    """One level. `counts` says what was looked at, as in {"tensors": 615, "bytes": 4914264}."""
+    """One level. `counts` says what was looked at, as in {"tensors": 615, "bytes": 4914264}.
+
+    `rules`: by which rules the bytes of how many linears follow from the source.
+    """
 
     result: LevelResult
     not_asked: str | None
     counts: dict[str, NonNegativeInt]
     differences: Differences
     notes: list[str]
+    rules: dict[str, NonNegativeInt]
     scales: list[SearchedScales]
     unchecked: Unchecked
+
+
+class Maker(Document):
+    """Which program made it, as far as its bytes and files tell (`identify=true`), and what its files say."""
+
+    program: str | None
+    evidence: list[str]
+    labels: list[str]
 
 
 class Verification(Document):
@@ -100,6 +112,7 @@ class Verification(Document):
     source: Address | None = None
     manifest: Seal | None
     kernels: Literal["compiled", "numpy"] | None = None
+    maker: Maker | None = None
     levels: dict[str, LevelOutcome]
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -17,10 +18,11 @@ from proofcard.checkpoint.source import Source
 from proofcard.config.schema import LEVELS, VerifyConfig
 from proofcard.cores import cores
 from proofcard.disk import write_whole
-from proofcard.documents.verification import Verification
+from proofcard.documents.verification import Maker, Verification
 from proofcard.errors import Stop, Usage, one_line
 from proofcard.progress import shown
-from proofcard.verify import integrity, promised, report, structure, weights
+from proofcard.screen import on_one_line
+from proofcard.verify import integrity, maker, promised, report, structure, weights
 from proofcard.verify.formats import as_junit, as_sarif
 from proofcard.verify.places import Places, opened, report_paths, side_by_side
 from proofcard.verify.report import Level
@@ -47,6 +49,8 @@ def run(config: VerifyConfig, console: Console) -> int:
     with opened(config, asked) as places:
         outcome, levels = _checked(config, asked, places)
     report.show(levels, console)
+    if outcome.maker is not None:
+        _show_maker(outcome.maker, console)
     for target, made in zip(targets, (Verification.text, as_junit, as_sarif), strict=True):
         if target is not None:
             write_whole(target, made(outcome))
@@ -104,7 +108,23 @@ def _checked(
     ]
     addresses = places.identities()
     kernels = nvfp4.kernels() if source is not None and "weights" in asked else None
-    return report.document(levels, seal.identity(), kernels=kernels, **addresses), levels
+    made = _maker(folder, levels) if config.identify else None
+    return report.document(levels, seal.identity(), kernels=kernels, maker=made, **addresses), levels
+
+
+def _maker(folder: Path, levels: list[Level]) -> dict[str, Any]:
+    """Who wrote it, for the report."""
+    try:
+        return maker.named(folder, next((level for level in levels if level.name == "weights"), None))
+    except (Stop, OSError, MemoryError) as error:
+        return {"program": None, "evidence": [one_line(error, checkpoint=folder)], "labels": []}
+
+
+def _show_maker(made: Maker, console: Console) -> None:
+    program = made.program or "not known: its bytes fit no program, or several"
+    console.print(on_one_line(f"made by: {program}"), markup=False, soft_wrap=True)
+    for said in [*made.evidence, *(f"label: {label}" for label in made.labels)]:
+        console.print(on_one_line(f"  {said}"), markup=False, soft_wrap=True)
 
 
 def _timed(name: str, check: Callable[[], Level], places: Places, source: Source | None) -> Level:

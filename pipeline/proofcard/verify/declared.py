@@ -22,6 +22,7 @@ ALGORITHMS: dict[str, Scheme] = {
 }
 """ModelOpt's names of what is understood here."""
 
+SMOOTHED = "NVFP4_AWQ"
 FOLDED = {
     "NVFP4_AWQ": "AWQ folded a factor for each input channel into the weights and the layer before them",
     "NVFP4_SVD": "SVDQuant took a low-rank part, in tensors of its own, out of the weights",
@@ -38,11 +39,11 @@ _AUTO_ROUND = {
     "packing_format",
 }  # fmt: skip
 _TUNING = {  # how it was made, which says nothing of what is stored
-    "autoround_version", "enable_quanted_input", "iters", "lr", "minmax_lr", "nsamples", "seqlen", "batch_size",
-    "enable_minmax_tuning", "enable_norm_bias_tuning", "low_gpu_mem_usage", "scale_dtype", "gradient_accumulate_steps",
-    "dataset", "enable_alg_ext", "quant_nontext_module", "momentum", "sampler", "truncation", "enable_torch_compile",
-    "amp", "not_use_best_mse", "dynamic_max_gap", "enable_adam", "enable_opt_rtn", "disable_opt_rtn", "super_bits",
-    "super_group_size",
+    "autoround_version", "enable_quanted_input", "iters", "lr", "minmax_lr", "nsamples", "seqlen",
+    "batch_size", "enable_minmax_tuning", "enable_norm_bias_tuning", "low_gpu_mem_usage", "scale_dtype",
+    "gradient_accumulate_steps", "dataset", "enable_alg_ext", "quant_nontext_module", "momentum", "sampler",
+    "truncation", "enable_torch_compile", "amp", "not_use_best_mse", "dynamic_max_gap", "enable_adam",
+    "enable_opt_rtn", "disable_opt_rtn", "super_bits", "super_group_size",
 }  # fmt: skip
 _FORMATS = {None, "nvfp4-pack-quantized", "float-quantized", "mixed-precision"}
 _PACKINGS = {None, "auto_round:llm_compressor", "llm_compressor", "auto_round:nv_fp", "auto_round"}
@@ -134,7 +135,8 @@ def _is(part: Any, **wanted: Any) -> bool:
             return False
     silent = {
         "symmetric": (None, True), "scale_dtype": (None, "torch.float8_e4m3fn", "float8_e4m3fn"),
-        "zp_dtype": (None,), "actorder": (None, "static", "weight"), "block_structure": (None,), "group_size": (None,),
+        "zp_dtype": (None,), "actorder": (None, "static", "weight"), "block_structure": (None,),
+        "group_size": (None,),
     }  # fmt: skip
     rest = part.keys() - wanted.keys() - _SILENT
     return all(part[key] in silent.get(key, (None, False)) for key in rest)

@@ -65,6 +65,7 @@ class Inventory:
         self.quantized = sorted(quantized.difference(self.fp8), key=natural)
         self.cache = sorted((n for n, (_, _, leaf) in split.items() if leaf in CACHE), key=natural)
         scales = {f"{stem}.{leaf}" for stem in quantized for leaf in SCALES}
+        scales |= {f"{stem}.pre_quant_scale" for stem in quantized}
         self.model = self.tensors.keys() - scales - set(self.cache)
 
     def _packed(self, name: str) -> bool:

@@ -24,11 +24,16 @@ _QUANTIZED = re.compile(
 )
 
 
-def unexplained(inventory: Inventory, source: Source | None) -> list[str]:
-    """One sentence for each kind of tensor that no rule explains; empty when there is none."""
+def unexplained(inventory: Inventory, source: Source | None, smoothed: bool = False) -> list[str]:
+    """One sentence for each kind of tensor that no rule explains; empty when there is none.
+
+    `smoothed`: factors of inputs may stand beside quantized weights.
+    """
     kinds: dict[str, list[Tensor]] = {}
     for name in inventory.tensors:
         tensor = inventory.tensors[name]
+        if smoothed and name.endswith(".pre_quant_scale") and tensor.dtype in FLOATS:
+            continue
         if name in inventory.cache or _explained(name, inventory) or _source_has(tensor, source):
             continue
         kinds.setdefault(kind(tensor.name), []).append(tensor)

@@ -1,70 +1,34 @@
-"""Each quantized linear by itself: its tensors, their shapes, its scales. Level `structure` begins so."""
+"""Single linears of the structure level: their tensors, shapes and scales, in NVFP4 and in FP8."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from typing import Protocol
 
 import numpy as np
 
+from proofcard.checkpoint.dialects.layouts import COMPRESSED, Layout
 from proofcard.checkpoint.tensors import Tensor
-from proofcard.nvfp4 import BLOCK
-from proofcard.progress import Bar
-from proofcard.verify import plausible, quantconfig
-from proofcard.verify.inventory import SCALES, Inventory
-from proofcard.verify.plausible import FULL, BlockScales
+from proofcard.verify import plausible
+from proofcard.verify.inventory import SCALES
 from proofcard.verify.report import Finding
 from proofcard.verify.schemes import Scheme
-from proofcard.verify.steps import Passing, Whole
 
 _E4M3_NAN = 0x7F
 
 
-@dataclass
-class Linear:
-    """What was found of one quantized linear, and the largest code of its block scales where all are sane."""
+class Scales(Protocol):
+    """What is told of the block scales of each linear that are all sane."""
 
-    findings: list[Finding]
-    largest: int | None = None
-
-
-def every(
-    inventory: Inventory, said: quantconfig.Said, blocks: dict[str, int], unscaled: bool, passing: Passing
-) -> tuple[list[Finding], BlockScales]:
-    """Every quantized linear by itself, in natural order, those in FP8 last."""
-    tensors = inventory.tensors
-    largest = BlockScales(FULL / 6 if said.algorithm == "W4A8_NVFP4_FP8" else FULL)
-    eight = set(inventory.fp8)
-    modules = [*inventory.quantized, *inventory.fp8]
-
-    def look(module: str) -> Linear:
-        scheme, linear = said.scheme(module), Linear([])
-        if module in eight:
-            linear.findings += _fp8_linear(module, tensors, scheme)
-            return linear
-        inputs = "none" if unscaled else scheme.inputs if scheme is not None else "scale"
-        linear.findings += _linear(module, tensors, linear, blocks.get(module, BLOCK), inputs)
-        return linear
-
-    def reads(module: str) -> Iterator[Tensor]:
-        names = (f"{module}.{leaf}" for leaf in ("weight", *SCALES))
-        return (tensors[name] for name in names if name in tensors)
-
-    steps = passing.steps("structure", modules, reads, str, Whole(Linear))
-    found: dict[str, list[Finding]] = {}
-    with Bar("structure", len(modules), "quantized linears") as bar:
-        for module in steps.ordered:
-            linear = steps.run(module, partial(look, module))
-            found[module] = linear.findings
-            if linear.largest is not None:
-                largest.add(module, np.array([linear.largest], np.uint8))
-            bar.advance()
-    return [finding for module in modules for finding in found[module]], largest
+    def add(self, module: str, codes: np.ndarray) -> None:
+        """Codes of one linear, all of them finite and not negative."""
 
 
-def _linear(
-    module: str, tensors: dict[str, Tensor], linear: Linear, block: int, inputs: str
+def linear(
+    module: str, tensors: dict[str, Tensor], largest: Scales, block: int, inputs: str, layout: Layout
 ) -> Iterator[Finding]:
-    """One quantized linear: its tensors, their shapes, its scales."""
+    """One quantized linear: its tensors, their shapes, its scales.
+
+    `inputs`: "scale" where it has to have an input scale, "none" where it must not, else "any".
+    """
     names = {leaf: f"{module}.{leaf}" for leaf in ("weight", *SCALES)}
     if inputs != "scale" and names["input_scale"] not in tensors:
         del names["input_scale"]
@@ -91,13 +55,13 @@ def _linear(
         elif leaf != "weight_scale":
             yield from finite(tensor, positive=True)
         elif weight is not None and weight.dtype == "U8" and 2 * weight.size == block * tensor.size:
-            yield from _block_scales(tensor, weight, block)
+            yield from _block_scales(tensor, weight, block, layout is COMPRESSED)
             codes = tensor.raw()
             if codes.size and codes.max() < _E4M3_NAN:
-                linear.largest = int(codes.max())
+                largest.add(module, codes)
 
 
-def _fp8_linear(module: str, tensors: dict[str, Tensor], scheme: Scheme | None) -> Iterator[Finding]:
+def fp8_linear(module: str, tensors: dict[str, Tensor], scheme: Scheme | None) -> Iterator[Finding]:
     """One linear in FP8: its scale for the tensor or for each row, and that of its inputs."""
     weight, scale = tensors[f"{module}.weight"], tensors[f"{module}.weight_scale"]
     rows = weight.shape[0]
@@ -130,25 +94,19 @@ def _squeezed(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...
     return () if wanted == () and shape == (1,) else shape
 
 
-def _block_scales(scale: Tensor, weight: Tensor, block: int) -> Iterator[Finding]:
-    """Finite and positive. Zero only where it underflowed: codes are ±6 then, auto-round's 0."""
+def _block_scales(scale: Tensor, weight: Tensor, block: int, zeros: bool) -> Iterator[Finding]:
+    """Finite and positive. Zero only where it underflowed: then all codes are ±6, or 0 with `zeros`."""
     codes = scale.raw()
     if not codes.size or (codes.min() > 0 and codes.max() < _E4M3_NAN):
         return
     wrong = codes >= _E4M3_NAN  # NaN, and everything with a sign
     zero = np.flatnonzero(codes == 0)
     packed = weight.raw().reshape(-1, block // 2)[zero]
-    wrong[zero[((packed & 0x77) != 0x77).any(axis=1) & packed.any(axis=1)]] = True
+    wrong[zero[((packed & 0x77) != 0x77).any(axis=1) & (packed.any(axis=1) | (not zeros))]] = True
     if count := int(wrong.sum()):
         at = int(np.argmax(wrong))
         code = int(codes[at])
-        what = (
-            "NaN"
-            if code & 0x7F == _E4M3_NAN
-            else "negative"
-            if code
-            else "zero, its codes are not all ±6 or 0"
-        )
+        what = "NaN" if code & 0x7F == _E4M3_NAN else "negative" if code else "zero, its codes are not all ±6"
         rows = f"{count} of {codes.size} block scales are not finite and positive"
         yield Finding(
             "mismatched", f"byte {at} is 0x{code:02x} ({what}); {rows}", tensor=scale.name, offset=at,
@@ -157,7 +115,7 @@ def _block_scales(scale: Tensor, weight: Tensor, block: int) -> Iterator[Finding
 
 
 def finite(tensor: Tensor, positive: bool) -> Iterator[Finding]:
-    """A scale or bias in float32 or BF16 that is finite, within its bounds and, if asked, above zero."""
+    """Every value of a scale or bias is finite, and above zero where it has to be; plausible besides."""
     if tensor.dtype not in ("F32", "BF16"):
         yield Finding("mismatched", f"it is {tensor.dtype}, F32 or BF16 was expected", tensor=tensor.name)
         return

@@ -3,8 +3,9 @@
 | outcome | means |
 |---|---|
 | follows | every byte follows from the source by a known rule |
-| searched | every code is the right one for the stored scales, and many block scales follow by no known rule |
-| rounded | the codes are close to the weights, and too many are not the nearest: data chose them (GPTQ, SignRound) |
+| searched | every code is right for the stored scales, and many block scales follow by no known rule |
+| rounded | the codes are close to the weights, and too many are not the nearest (GPTQ, SignRound) |
+| folded | without the best factors for rows and columns it is the source's weight (AWQ, SmoothQuant) |
 | differs | anything else, a few odd blocks among them |
 """
 
@@ -17,7 +18,14 @@ import numpy as np
 
 from proofcard.checkpoint import floats
 from proofcard.checkpoint.dialects import fp8
-from proofcard.checkpoint.dialects.following import Difference, Stored, Verdict, relative_error, verdict
+from proofcard.checkpoint.dialects.following import (
+    Attempt,
+    Difference,
+    Stored,
+    Verdict,
+    relative_error,
+    verdict,
+)
 from proofcard.checkpoint.dialects.layouts import MODELOPT, block_of
 from proofcard.checkpoint.dialects.rules import MAX, MAX_CLAMPED, Rule
 from proofcard.checkpoint.dialects.view import View
@@ -25,6 +33,7 @@ from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.nvfp4 import BLOCK
 from proofcard.verify import diagnose
+from proofcard.verify.folded import undone
 from proofcard.verify.recompute import Reader, amax, group_scale_2, quantize, remembering
 from proofcard.verify.report import Finding
 
@@ -36,12 +45,16 @@ _CLOSE, _BLOCK_CLOSE = (
     0.1,
     0.6,
 )  # relative squared error of a linear and of its worst block that data may cost
+_FOLDED, _BETTER = 0.03, 1.5  # relative squared error without the best factors, and how much it has to gain
 _PAIRS = (("gate_proj", "up_proj"), ("w1", "w3"))
 
 
 @dataclass
 class Judged:
-    """One quantized linear. `rules` are those by which every byte follows; `ratios` to the max rule's scales."""
+    """One quantized linear.
+
+    `rules` are those by which every byte follows; `ratios` to the max rule's scales.
+    """
 
     module: str
     outcome: str
@@ -54,12 +67,13 @@ class Judged:
     off: float = 0.0  # share of the bytes of codes that are not the nearest under the stored scales
     findings: list[Finding] = field(default_factory=list)  # against the nearest rule
     against_given: list[Finding] = field(default_factory=list)  # against the scales as they are stored
+    factors: Array | None = None  # of columns, where the linear is folded
     by_max: bool = True  # whether the nearest rule is ModelOpt's max, of which causes are known
 
 
 @dataclass
 class Group:
-    """The quantized linears of a fused group, what was compared, and tensors that are not as they should be."""
+    """The quantized linears of a fused group, what was compared, and tensors of the wrong dtype or shape."""
 
     judged: list[Judged] = field(default_factory=list)
     findings: list[tuple[str, Finding]] = field(default_factory=list)
@@ -163,7 +177,9 @@ def _judge(
     result.off = found.off / max(1, stored.codes.size)
     result.findings = _findings(module, found, stored, result.by_max)
     if found.follows_given:
-        result.outcome = "searched" if nearest.scales.count >= _ODD * found.blocks else "differs"
+        clipped = _clipped(nearest, stored, amax(source, module, read))
+        searched = clipped or nearest.scales.count >= _ODD * found.blocks
+        result.outcome = "searched" if searched else "differs"
         return result
     codes = min((given.codes for given in found.given), key=lambda each: each.count)
     result.against_given = [
@@ -172,11 +188,26 @@ def _judge(
     result.error, worst = relative_error(bits, stored)
     if result.off >= _ROUNDED and result.error <= _CLOSE and worst <= _BLOCK_CLOSE:
         result.outcome = "rounded"
+    without, factors = undone(bits, stored)
+    if without <= _FOLDED and without * _BETTER < result.error:
+        result.outcome, result.error = "folded", without
+    result.factors = factors
     return result
 
 
+def _clipped(nearest: Attempt, stored: Stored, own: np.float32) -> bool:
+    """Whether all follows from a smaller amax than the weights have, as a search for clipping chooses it.
+
+    The linear's own amax in a fused group is none: then a scale was not shared that should be.
+    """
+    if nearest.same_shared or nearest.scales.count or nearest.codes.count:
+        return False
+    smaller = (stored.shared > nearest.wanted) == stored.layout.divides
+    return bool(smaller) and not _same(nearest.rule.shared(own), stored.shared)
+
+
 def _hold_to_float32(judged: Judged, wanted: dict[str, Array], stored: Stored) -> None:
-    """A recipe that dequantizes FP8 to float32 has other block scales than every rule that starts from BF16."""
+    """A recipe that dequantizes FP8 to float32 has other block scales than rules that start from BF16."""
     scales, codes = Difference(), Difference()
     scales.add(stored.scales, wanted["weight_scale"], 0)
     codes.add(stored.codes, wanted["weight"], 0)
@@ -245,8 +276,8 @@ def _shared(name: str, found: np.float32, wanted: np.float32) -> Finding:
 def _difference(name: str, difference: Difference, whence: str, size: int) -> Finding:
     found, expected = f"0x{difference.found:02x}", f"0x{difference.expected:02x}"
     message = (
-        f"byte {difference.offset} is {found}, {whence} follows {expected}; {difference.count} of {size} bytes "
-        "differ"
+        f"byte {difference.offset} is {found}, {whence} follows {expected}; {difference.count} of {size} "
+        "bytes differ"
     )
     return Finding(
         "mismatched", message, tensor=name, offset=difference.offset, expected=expected, found=found,

@@ -1,7 +1,8 @@
-"""Names of modules as configurations give them: exactly, by a class, by wildcards, or by a regular expression.
+"""Names of modules as configurations give them: exactly, by a class, or by a regular expression.
 
-A regular expression from a stranger can take for ever. Only plain ones are matched (characters, classes, groups,
-alternatives, repetitions that hold no other), and only where their worst case over all names is affordable.
+A regular expression from a stranger can take for ever. Only plain ones are matched (characters, classes,
+groups, alternatives, repetitions that hold no other), and only where their worst case over all names is
+affordable.
 """
 
 import re

@@ -9,8 +9,8 @@
 | block scales | the largest of a fused group | 112 | 448 | max gives 448; MSE and 4/6 not a quarter of it |
 | input_scale | linears with one input | equal | equal | they see one tensor: one amax |
 
-Where nearly all groups of one kind reach 448 exactly, as `max` calibration makes it, the rest must reach 256: a
-search that keeps most of them may take less for a few.
+Where nearly all groups of one kind reach 448 exactly, as `max` calibration makes it, the rest must reach 256:
+a search that keeps most of them may take less for a few.
 """
 
 from collections import defaultdict

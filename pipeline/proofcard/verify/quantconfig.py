@@ -5,27 +5,21 @@ in a form that engines read. Either alone is enough; where both stand they must 
 engines read are understood: nested below `quantization`, flat without config_groups, in any letter case.
 """
 
-import fnmatch
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from proofcard import json_files
-from proofcard.checkpoint.ties import Ties
 from proofcard.errors import Stop, one_line
 from proofcard.files import Unreadable
 from proofcard.verify import declared
-from proofcard.verify.inventory import Inventory
 from proofcard.verify.report import Finding
 from proofcard.verify.schemes import Scheme, Schemes
 from proofcard.verify.settings import text
 
 MODEL, QUANT = "config.json", "hf_quant_config.json"
-_MOST_MATCHES = 100_000_000  # of patterns with modules; Kimi K2 takes 20 million
-_PREDICTION = re.compile(r"(^|[.*])(mtp|nextn|eh_proj|enorm|hnorm|shared_head)")
 METHODS = {"modelopt", "modelopt_fp4", "modelopt_nvfp4", "modelopt_mixed"}
 OTHERS = {"compressed-tensors", "auto-round"}
 MIXED = "MIXED_PRECISION"
@@ -62,8 +56,8 @@ _OUTER = {
 class Said:
     """The two files' content, and what is wrong with them as files. `algorithm` None: neither says any.
 
-    `unknown`: keys and values that no rule here covers. `schemes`: what it says of each module, where one scheme
-    is not for all.
+    `unknown`: keys and values that no rule here covers. `schemes`: what it says of each module, where one
+    scheme is not for all.
     """
 
     config: dict[str, Any] = field(default_factory=dict)
@@ -178,7 +172,8 @@ def _strangers(part: dict[str, Any], known: set[str], file: str, said: Said) -> 
     for key in sorted(part.keys() - known):
         if part[key] not in (None, False, [], {}):
             said.unknown.append(f"{file}: {key} = {text(part[key])} of the quantization is not understood")
-    for key in ("has_zero_point", "pre_quant_scale"):
+    smoothed = _upper(part.get("quant_algo")) == declared.SMOOTHED
+    for key in ("has_zero_point",) if smoothed else ("has_zero_point", "pre_quant_scale"):
         if part.get(key) not in (None, False):
             said.unknown.append(f"{file}: {key} = {text(part[key])} is of another layout")
 
@@ -313,41 +308,3 @@ def _disagreements(inner: dict[str, Any], outer: dict[str, Any]) -> Iterator[Fin
             first, second = (json.dumps(form[what], sort_keys=True) for form in (outer, inner))
             message = f"{what}: {QUANT} and {MODEL} do not agree"
             yield Finding("mismatched", message, file=MODEL, expected=first[:200], found=second[:200])
-
-
-def patterns_name_modules(
-    said: Said, inventory: Inventory, ties: Ties, notes: list[str]
-) -> Iterator[Finding]:
-    """Each exclude pattern matches a module (vLLM #40252) and no quantized one; each plain linear has one."""
-    modules = inventory.modules()
-    modules |= ties.modules(inventory.model)
-    if len(said.patterns) * len(modules) > _MOST_MATCHES:
-        message = f"{len(said.patterns):,} exclude patterns are too many for {len(modules):,} modules"
-        yield Finding("mismatched", message, file=said.file)
-        return
-    for pattern in said.patterns:
-        if fnmatch.filter(modules, pattern):
-            continue
-        if _PREDICTION.search(pattern):
-            notes.append(f"exclude pattern {pattern!r} names multi-token prediction, which is not stored")
-        else:
-            yield Finding("mismatched", f"exclude pattern {pattern!r} matches no module", file=said.file)
-    covered = re.compile("|".join(fnmatch.translate(pattern) for pattern in said.patterns) or r"(?!)")
-    for module in inventory.quantized:
-        if covered.match(module):
-            yield Finding(
-                "mismatched", "quantized, and an exclude pattern covers it", tensor=f"{module}.weight"
-            )
-    for module in inventory.linears():
-        if not any(covered.match(name) for name in _upwards(module)):
-            message = (
-                "neither quantized nor excluded by a pattern: an engine takes it for quantized and looks for "
-                "scales that are not there"
-            )
-            yield Finding("mismatched", message, tensor=f"{module}.weight")
-
-
-def _upwards(module: str) -> Iterator[str]:
-    while module:
-        yield module
-        module = module.rpartition(".")[0]

@@ -22,6 +22,7 @@ from proofcard.documents.verification import (
     Kind,
     LevelOutcome,
     LevelResult,
+    Maker,
     Result,
     Seal,
     SearchedScales,
@@ -77,6 +78,7 @@ class Level:
     notes: list[str] = field(default_factory=list)
     homes: dict[str, str] = field(default_factory=dict)  # the file of each tensor that was seen
     scales: list[dict[str, Any]] = field(default_factory=list)  # of searched linears, against the max rule
+    made_by: dict[str, int] = field(default_factory=dict)  # linears by the rule that they follow
     given: bool = False  # whether it holds only for scales taken as they are stored
     seconds: float = 0.0
 
@@ -132,6 +134,7 @@ def document(
     checkpoint: str | None = None,
     source: str | None = None,
     kernels: Any = None,
+    maker: dict[str, Any] | None = None,
 ) -> Verification:
     """The outcome as a document. `manifest` identifies the one that was read; addresses are of the hub."""
     return Verification(
@@ -140,6 +143,7 @@ def document(
         source=source,
         manifest=None if manifest is None else Seal(**manifest),
         kernels=kernels,
+        maker=None if maker is None else Maker.model_validate(maker),
         levels={level.name: _outcome(level) for level in levels},
     )
 
@@ -162,6 +166,7 @@ def _outcome(level: Level) -> LevelOutcome:
             listed=[_difference(finding, level.homes) for finding in level.findings],
         ),
         notes=[on_one_line(note) for note in level.notes],
+        rules=level.made_by,
         scales=[SearchedScales.model_validate(each) for each in level.scales],
         unchecked=Unchecked(
             total=len(level.unchecked), listed=[on_one_line(said) for said in level.unchecked[:LISTED]]

@@ -22,8 +22,10 @@ from proofcard.errors import Stop
 from proofcard.nvfp4 import BLOCK
 from proofcard.verify import (
     dimensions,
+    excluded,
     kv_cache,
     layout,
+    linear_steps,
     linears,
     other_files,
     plausible,
@@ -32,8 +34,8 @@ from proofcard.verify import (
     schemes,
     shapes,
 )
+from proofcard.verify.declared import SMOOTHED
 from proofcard.verify.inventory import Inventory, against_source, fused_groups, natural
-from proofcard.verify.linears import finite
 from proofcard.verify.report import Finding, Level
 from proofcard.verify.settings import MODEL, Comparison
 from proofcard.verify.shards import incomplete, not_counted, read_tensors
@@ -71,7 +73,7 @@ def check(
     blocks = {module: block for module in inventory.quantized if (block := _block(view.tensors, module))}
     unscaled = _without_input_scales(inventory)
     # First what reads large tensors: afterwards their shards may have gone again.
-    of_linears, largest = linears.every(inventory, said, blocks, unscaled, passing)
+    found, largest = linear_steps.every(inventory, view, said, blocks, unscaled, passing)
     if said.group_size is not None and said.group_size not in list(blocks.values()):
         sizes = ", ".join(map(str, sorted(set(blocks.values())))) or str(BLOCK)
         message = f"group_size is {said.group_size}, the tensors' is {sizes}"
@@ -96,7 +98,7 @@ def check(
     if said.schemes is not None:
         level.group(schemes.check(said.schemes, inventory, blocks, level.notes))
     else:
-        level.group(quantconfig.patterns_name_modules(said, inventory, bound, level.notes))
+        level.group(excluded.patterns_name_modules(said, inventory, bound, level.notes))
     other_files.check(
         folder, source.path if source is not None else None, said.config, sealed is not None, level
     )
@@ -106,9 +108,8 @@ def check(
         level.notes.append(
             "no input scale is stored: engines compute with the weights alone, or measure inputs"
         )
-    found = of_linears
     for name in inventory.cache:
-        found += finite(tensors[name], positive=name.endswith("_scale"))
+        found += linears.finite(tensors[name], positive=name.endswith("_scale"))
     found += plausible.biases(inventory)
     found += largest.judge(fused_groups(inventory.quantized))
     level.group(found)
@@ -129,7 +130,7 @@ def not_understood(
         yield other
         return
     yield from said.unknown
-    yield from layout.unexplained(inventory, source)
+    yield from layout.unexplained(inventory, source, said.algorithm == SMOOTHED)
     if nothing := layout.quantized_nothing(inventory):
         yield nothing
     if source is not None and (fused := layout.fused_experts(inventory, source)):

@@ -170,7 +170,7 @@ def _differences(name: str, ours: dict[str, Any], own: dict[str, Any], free: set
 
 
 def _plain_form(tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """Merges as pairs, and no post-processor in the place of one that adds no token, as transformers 5 writes it."""
+    """Merges as pairs, and none in the place of a post-processor that adds no token (transformers 5)."""
     said = tokenizer.get("post_processor")
     if isinstance(said, dict) and {key: said.get(key) for key in _NO_TOKEN} == _NO_TOKEN:
         tokenizer = tokenizer | {"post_processor": None}

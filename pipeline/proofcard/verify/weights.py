@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from proofcard import nvfp4
+from proofcard.checkpoint import floats
 from proofcard.checkpoint.dialects.view import viewed
 from proofcard.checkpoint.reading import give_up
 from proofcard.checkpoint.source import Source
@@ -24,8 +25,11 @@ from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, one_line
 from proofcard.progress import Bar
 from proofcard.verify import diagnose, quantconfig
+from proofcard.verify.declared import SMOOTHED
+from proofcard.verify.folded import in_norm
 from proofcard.verify.inventory import Inventory, against_source, fused_groups, natural
-from proofcard.verify.packed import compare_fp8, compare_group
+from proofcard.verify.packed import Judged, compare_fp8, compare_group
+from proofcard.verify.quantconfig import other_layout
 from proofcard.verify.recompute import dequantized_to_float32, plain
 from proofcard.verify.report import Finding, Level
 from proofcard.verify.shards import read_tensors
@@ -64,9 +68,11 @@ def check(
     view, cut = viewed(tensors, source, silent or said.method in quantconfig.OTHERS)
     source, tensors = cut or source, view.tensors
     inventory = Inventory(tensors, eight=silent or said.schemes is not None)
-    if not_known := list(not_understood(said, inventory, source, tensors_alone=silent)):
+    smoothed = said.algorithm == SMOOTHED and said.method in quantconfig.METHODS
+    if not_known := list(not_understood(said, inventory, source, tensors_alone=silent or smoothed)):
         level.unchecked += not_known
         return level
+    level.unchecked += [other_layout(said) or ""] if smoothed else []
     bound = of_source(source)
     level.group(against_source(inventory, source.weights(), bound))
     float32 = dequantized_to_float32(source, tensors, sealed)
@@ -130,13 +136,18 @@ def check(
         for module in (each.module for each in outcome.judged if each.module in damaged):
             outcome.findings += [(module, finding) for finding in damaged[module]]
     differing = [outcome for outcome in outcomes if outcome.findings]
+    behind = found.folded + found.rounded if found.folded or smoothed else []
+    norms = _holding_factors(source, behind, differing, tensors)
+    differing = [outcome for outcome in differing if outcome.modules[0] not in norms]
+    if norms:
+        level.notes.append(f"{len(norms)} norms hold the factors of linears behind them")
     for number, outcome in enumerate(differing):
         if number < _DIAGNOSED:
             outcome.findings = _explained(source, outcome, tensors, sealed, float32, bound)
         level.add(*(finding for _, finding in outcome.findings))
     level.unchecked += found.why_not(given)
     level.notes += view.mappings + list(found.notes(given))
-    level.scales = found.document()
+    level.scales, level.made_by = found.document(), found.rules()
     level.given = given and bool(found.searched)
     if float32:
         level.notes.append("FP8 weights were dequantized to float32: block scales follow from that")
@@ -148,6 +159,22 @@ def check(
         level.notes.append(f"{widened} tensors are of another dtype than expected, equal in value")
     level.findings = [replace(each, tensor=view.stored_as(each.tensor)) for each in level.findings]
     return level
+
+
+def _holding_factors(
+    source: Source, folded: list[Judged], differing: list[Outcome], tensors: dict[str, Tensor]
+) -> set[str]:
+    """Norms that differ from the source's by the factors that a linear of their layer has lost."""
+    norms = set()
+    for name in (outcome.modules[0] for outcome in differing if not outcome.quantized):
+        if name not in source.tensors or len(source.tensors[name].shape) != 1:
+            continue
+        own = floats.converted(source.bits(name), source.dtype(name), "F32").astype(np.float32)
+        layer = name.split(".layers.")[-1].partition(".")[0]
+        near = (each for each in folded if f".layers.{layer}." in each.module and each.factors is not None)
+        if any(in_norm(tensors[name], own, each.factors) for each in near if each.factors is not None):
+            norms.add(name)
+    return norms
 
 
 def _groups(source: Source, quantized: set[str]) -> Iterator[tuple[str, ...]]:
@@ -278,6 +305,8 @@ def _explained(
                     return None
                 return diagnose.linear(source, outcome.modules, module, tensors, sealed, float32)
             origin = origin_of(source, module, bound) or module
+            if module not in tensors:
+                return None  # a linear in FP8, which has two
             return diagnose.plain(source, origin, tensors[module], sealed, float32)
         except (Stop, ValueError, OSError):  # a difference stands, whether or not its cause can be looked for
             return None

@@ -1,4 +1,4 @@
-"""The dialects of NVFP4: how makers name and lay out a quantized linear, and how its bytes follow from weights.
+"""The dialects of NVFP4: how makers lay out a quantized linear, and how its bytes follow from weights.
 
 | module | says |
 |---|---|

@@ -1,4 +1,4 @@
-"""Whether the stored bytes of one linear follow from its source weight: by which rule, or from the scales as given.
+"""Whether the bytes of one linear follow from its source weight: by which rule, or from the scales as given.
 
 A few rows are in memory at a time besides the weight itself.
 """
@@ -94,7 +94,10 @@ class Given:
 
 @dataclass
 class Verdict:
-    """Of one linear. `nearest` is the rule with the fewest wrong bytes, `given` None where no code was off."""
+    """Of one linear.
+
+    `nearest` is the rule with the fewest wrong bytes, `given` None where no code was off.
+    """
 
     attempts: list[Attempt]
     given: list[Given]
@@ -125,8 +128,8 @@ class Verdict:
 def verdict(bits: Array, amaxes: list[F32], stored: Stored, partner: Array | None = None) -> Verdict:
     """Hold a BF16 weight, uint16 [rows, cols], to what is stored of it.
 
-    `amaxes`: the largest |W| that may decide the second-level scale, the likeliest first. `partner`: the weight of
-    the other of an expert's gate and up, of the same shape.
+    `amaxes`: the largest |W| that may decide the second-level scale, the likeliest first. `partner`: the
+    weight of the other of an expert's gate and up, of the same shape.
 
     Raises:
         ValueError: when the shapes are not those of one weight.
@@ -152,7 +155,10 @@ def verdict(bits: Array, amaxes: list[F32], stored: Stored, partner: Array | Non
 
 
 def relative_error(bits: Array, stored: Stored) -> tuple[float, float]:
-    """Σ (W − stored)² / Σ W², over the whole linear and of the worst block; a block of zeros counts 0 or 1."""
+    """Σ (W − stored)² / Σ W², over the whole linear and of the worst block.
+
+    A block of zeros counts 0 or 1.
+    """
     total, energy, worst = 0.0, 0.0, 0.0
     for window in _windows(*bits.shape):
         error, size = block_errors(bits[window], stored, window)
@@ -257,7 +263,10 @@ def smaller_error(
 
 
 def paired(bits: Array, partner: Array, amax: F32, block: int, stored: Array) -> tuple[Array, int]:
-    """Four over six of an expert's gate and up: each chooses by itself, and the larger block counts for both."""
+    """Four over six of an expert's gate and up.
+
+    Each chooses by itself, and the larger block counts for both.
+    """
     from proofcard.checkpoint.dialects import loops
 
     shared = FOUR_OVER_SIX.shared(amax)

@@ -24,7 +24,7 @@ _EPSILON = F32(2.0**-7)  # of BF16: what compressed-tensors puts in the place of
 
 
 def wanted_scale(bits: Array, scale: Tensor) -> Array:
-    """The scale that follows from a BF16 weight, as raw bits in the dtype and shape that `scale` is stored in.
+    """The scale that follows from a BF16 weight: raw bits in the dtype and shape that `scale` is stored in.
 
     Raises:
         ValueError: for a shape that is neither one number nor one for each row.

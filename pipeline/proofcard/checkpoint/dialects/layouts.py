@@ -46,9 +46,9 @@ def renamed(
 ) -> tuple[dict[str, Tensor], dict[str, Layout]]:
     """Every tensor under ModelOpt's names, and the layout of each module that has packed weights.
 
-    A tensor keeps the name that its file has in `Tensor.name`. With `compressed`, a module is of
-    compressed-tensors' layout where it has `weight_packed` or `weight_global_scale` and no `weight`; anything else
-    keeps its names.
+    A tensor keeps the name that its file has in `Tensor.name`. With `compressed`, a module is of compressed-
+    tensors' layout where it has `weight_packed` or `weight_global_scale` and no `weight`; anything else keeps
+    its names.
     """
     own = COMPRESSED.canonical()
     marks = (COMPRESSED.leaves[0], COMPRESSED.leaves[2])

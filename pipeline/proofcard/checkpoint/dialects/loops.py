@@ -41,8 +41,8 @@ def e4m3(values: np.ndarray) -> np.ndarray:
 def pack(bits: np.ndarray, steps: np.ndarray, block: int, *, multiply: bool, signed_zero: bool) -> np.ndarray:
     """Codes of `bits`, uint16 [rows, cols], for the blocks' float32 steps: uint8 [rows, cols/2].
 
-    y = W / step, or W · step with `multiply`, each one float32 operation; to the nearest code, ties to the even
-    one. Without `signed_zero` a negative that rounds to zero is 0x0, not 0x8.
+    y = W / step, or W · step with `multiply`, each one float32 operation; to the nearest code, ties to the
+    even one. Without `signed_zero` a negative that rounds to zero is 0x0, not 0x8.
     """
     packed = np.empty((bits.shape[0], bits.shape[1] // 2), np.uint8)
     pairs = np.ascontiguousarray(bits).reshape(-1).view(np.uint32)

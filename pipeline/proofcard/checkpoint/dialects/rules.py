@@ -32,7 +32,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Rule:
-    """One formula. `scales` gives E4M3 codes of block scales, more than one where the smaller error decides."""
+    """One formula.
+
+    `scales` gives E4M3 codes of block scales, more than one where the smaller error decides.
+    """
 
     name: str
     made_by: str
@@ -142,7 +145,7 @@ def _llm_compressor(amaxes: Array, shared: F32, _: F32) -> tuple[Array, ...]:
 
 
 LLM_COMPRESSOR = Rule(
-    "memoryless_minmax", "llm-compressor (compressed-tensors)", COMPRESSED,
+    "memoryless_minmax", "llm-compressor", COMPRESSED,
     _llm_compressor_global, _llm_compressor, COMPRESSED_STEP,
 )  # fmt: skip
 
