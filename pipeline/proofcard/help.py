@@ -43,13 +43,11 @@ usage: proofcard verify checkpoint=DIR [source=DIR] [levels=[...]]
       every level
   proofcard verify checkpoint=/data/MiniMax-M2.7-NVFP4
       what can be checked without the source
-  proofcard verify checkpoint=/data/other source=/data/MiniMax-M2.7 \\
-      levels=[structure,weights]
-      a checkpoint that was never sealed
   proofcard verify checkpoint=hf://OWNER/NAME@COMMIT \\
       source=hf://OWNER/NAME@COMMIT
       either side from the hub, a shard at a time; keep=true keeps both
 
+A checkpoint that was never sealed: levels=[structure,weights]
 Levels: integrity (every file is what was sealed), structure (complete, sane,
 consistent), weights (every packed byte follows from the source). No GPU needed.
 Exit status: 0 every level asked for holds, 1 something differs, 2 it could not
