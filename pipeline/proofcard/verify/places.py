@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
@@ -67,6 +67,7 @@ def opened(config: VerifyConfig, levels: tuple[str, ...]) -> Iterator[Places]:
     works = {side: root / f"{side}-{_folder_name(repository)}" for side, repository in remote.items()}
     records = root / f"steps-{_identity(config, remote)}"
     with ExitStack() as locks:
+        locks.callback(_remove_empty, root, root.parent)
         for side in sorted(works):  # in one order: two commands never wait for each other
             lock = works[side].with_name(f"{works[side].name}.lock")
             locks.enter_context(alone(lock, f"verifying {remote[side]} in {shown(root)}", waits=False))
@@ -90,6 +91,12 @@ def opened(config: VerifyConfig, levels: tuple[str, ...]) -> Iterator[Places]:
         if whole:
             for folder in (*works.values(), records):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_empty(*folders: Path) -> None:
+    for folder in folders:
+        with suppress(OSError):  # something else is in it
+            folder.rmdir()
 
 
 def side_by_side(checks: Mapping[str, Callable[[], Level]], places: Places) -> dict[str, Level]:
