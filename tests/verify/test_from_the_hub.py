@@ -18,6 +18,8 @@ from running import PROOFCARD
 from verify.making import Verified, edit_json, load, make_checkpoint, make_source, save
 
 from proofcard.checkpoint import streamed
+from proofcard.checkpoint.repository import Repository
+from proofcard.checkpoint.tensors import read_header
 from proofcard.config.schema import HubAddress, VerifyConfig
 from proofcard.errors import Stop, Usage
 from proofcard.verify import run
@@ -79,6 +81,23 @@ def test_it_says_what_local_folders_say(hub: Hub, sealed: Path, source: Path, tm
     assert without_addresses(report) == local.report
     assert report["checkpoint"].startswith("hf://org/made@")
     assert not (tmp_path / "runs").exists()  # nothing is kept
+
+
+def test_twice_in_one_process(hub: Hub, sealed: Path, source: Path, tmp_path: Path) -> None:
+    """The second run's files have the names of the first one's, which are gone."""
+    assert [verify(hub, sealed, source)[0] for _ in range(3)] == [0, 0, 0]
+
+
+def test_no_hole_is_read_as_zeros(hub: Hub, sealed: Path, source: Path, tmp_path: Path) -> None:
+    commit = hub.add("org/made", sealed)
+    with streamed.Streamed(
+        Repository("org/made", commit, "checkpoint", address=True), tmp_path / "w", ()
+    ) as s:
+        (tmp_path / "link").symlink_to(s.folder)
+        tensor = next(iter(read_header(tmp_path / "link" / SHARD).values()))
+        with pytest.raises(Stop, match="is still coming"):
+            tensor.raw()
+        assert next(iter(read_header(s.folder / SHARD).values())).raw().any()
 
 
 def test_every_byte_comes_once(hub: Hub, sealed: Path, source: Path) -> None:

@@ -50,6 +50,11 @@ class Placeholder:
         """Whether its bytes have been here, whole and right."""
         return self.sha256 is not None
 
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of its file, which stays the same one."""
+        status = self.path.stat()
+        return status.st_dev, status.st_ino
+
     def tensor_at(self, place: int) -> Tensor | None:
         """The tensor that holds the byte at this place."""
         at = bisect_right(self.tensors, place, key=lambda tensor: tensor.start) - 1

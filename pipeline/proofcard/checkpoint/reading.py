@@ -48,7 +48,15 @@ class Incoming(Protocol):
 incoming: dict[Path, Incoming] = {}
 """The folders of which that is true, for as long as it is."""
 
+holes: set[tuple[int, int]] = set()
+"""Device and inode of their files: read past the folder's own `read`, they would be zeros."""
+
 _reader = threading.local()
+
+
+def forget() -> None:
+    """Close the files that are kept open: others may have their names now."""
+    _file.cache_clear()
 
 
 def give_up() -> None:
@@ -98,6 +106,8 @@ def read(path: Path, seen: Seen | None, start: int, size: int, name: str) -> NDA
     """
     if (folder := incoming.get(path.parent)) is not None:
         return folder.read(path.name, start, size, name)
+    if seen is not None and seen[:2] in holes:
+        raise TensorFileError(f"{plain(path.name)} is still coming, and was asked for under another path")
     return from_disk(path, seen, start, size, name)
 
 

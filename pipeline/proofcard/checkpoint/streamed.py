@@ -66,6 +66,8 @@ class Streamed:
     def __enter__(self) -> "Streamed":
         fetch_small(self.repository, self.folder, self.files)
         self._shards = placeholders(self.repository, self.folder, self._state, self.files)
+        reading.forget()
+        reading.holes |= {shard.identity() for shard in self._shards.values()}
         reading.incoming[self.folder] = self
         self._thread = threading.Thread(target=self._deliver, daemon=True)
         self._thread.start()
@@ -77,6 +79,8 @@ class Streamed:
         self.give_up()
         self._thread.join(timeout=2)  # it may wait for the network
         reading.incoming.pop(self.folder, None)
+        reading.holes -= {shard.identity() for shard in self._shards.values() if shard.path.exists()}
+        reading.forget()
 
     # --- levels ---------------------------------------------------------------------------------------
 
