@@ -100,6 +100,21 @@ def test_no_hole_is_read_as_zeros(hub: Hub, sealed: Path, source: Path, tmp_path
         assert next(iter(read_header(s.folder / SHARD).values())).raw().any()
 
 
+def test_what_was_not_fetched_is_not_compared(
+    hub: Hub, sealed: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two files of one length that nobody has fetched are not equal for that."""
+    monkeypatch.setattr("proofcard.checkpoint.standing._READ_WHOLE", (".json", ".py"))
+    sides = []
+    for folder, content in ((sealed, b"one"), (source, b"two")):
+        sides.append(Path(shutil.copytree(folder, tmp_path / content.decode())))
+        (sides[-1] / "manifest.json").unlink(missing_ok=True)
+        (sides[-1] / "source.spm").write_bytes(content)
+    status, screen, _ = verify(hub, *sides)
+    assert status == 2
+    assert "source.spm was not fetched" in screen.replace("\n", " ")
+
+
 def test_every_byte_comes_once(hub: Hub, sealed: Path, source: Path) -> None:
     verify(hub, sealed, source)
     for folder in (sealed, source):

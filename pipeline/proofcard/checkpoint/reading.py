@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proofcard.errors import Stop
-from proofcard.files import opened, plain, readable
+from proofcard.files import holes, opened, plain, readable
 
 _OPEN = 64  # files at once
 _PIECE = 1 << 24  # bytes copied at a time where they cannot be read into their place
@@ -47,9 +47,6 @@ class Incoming(Protocol):
 
 incoming: dict[Path, Incoming] = {}
 """The folders of which that is true, for as long as it is."""
-
-holes: set[tuple[int, int]] = set()
-"""Device and inode of their files: read past the folder's own `read`, they would be zeros."""
 
 _reader = threading.local()
 
@@ -150,7 +147,7 @@ class _File:
     """An open file that is closed with its last reader, in whatever thread that is."""
 
     def __init__(self, path: Path) -> None:
-        with opened(path, path.parent) as file:
+        with opened(path, path.parent, partly=True) as file:
             self.handle = os.dup(file.fileno())
 
     def __del__(self) -> None:

@@ -12,7 +12,9 @@ from proofcard.errors import Stop
 from proofcard.files import plain
 from proofcard.progress import shown
 
-_READ_WHOLE = (".json", ".jinja", ".py", ".txt", ".model", ".tiktoken", ".vocab", ".bpe", ".csv")
+_READ_WHOLE = (
+    ".json", ".jinja", ".py", ".txt", ".model", ".tiktoken", ".vocab", ".bpe", ".codes", ".spm", ".csv",
+)  # fmt: skip
 _LARGEST = 128 << 20  # bytes of a file that is not a shard and is fetched at once
 _MOST_FILES = 200_000
 _CONNECTIONS = 8  # for headers

@@ -27,7 +27,7 @@ from proofcard.checkpoint.repository import Repository, quiet
 from proofcard.checkpoint.standing import check_room, fetch_small, listing, placeholders
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.errors import Stop, one_line
-from proofcard.files import plain
+from proofcard.files import holes, plain
 
 _AHEAD = 2  # times the largest shard: what may be on the disk, the one that is read and the next
 _AGAIN = 256 << 20  # bytes of a tensor that is asked for by range when its shard has gone
@@ -67,7 +67,8 @@ class Streamed:
         fetch_small(self.repository, self.folder, self.files)
         self._shards = placeholders(self.repository, self.folder, self._state, self.files)
         reading.forget()
-        reading.holes |= {shard.identity() for shard in self._shards.values()}
+        self._holes = {shard.identity() for shard in self._shards.values()}
+        holes.update(self._holes)
         reading.incoming[self.folder] = self
         self._thread = threading.Thread(target=self._deliver, daemon=True)
         self._thread.start()
@@ -79,7 +80,7 @@ class Streamed:
         self.give_up()
         self._thread.join(timeout=2)  # it may wait for the network
         reading.incoming.pop(self.folder, None)
-        reading.holes -= {shard.identity() for shard in self._shards.values() if shard.path.exists()}
+        holes.difference_update(self._holes)
         reading.forget()
 
     # --- levels ---------------------------------------------------------------------------------------

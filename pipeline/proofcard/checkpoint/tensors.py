@@ -88,7 +88,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
         TensorFileError: when the header is no JSON, or its offsets leave a gap, overlap, or miss the end.
         Refused, Unreadable: as `files.opened`.
     """
-    with opened(path, path.parent) as file, readable(path):
+    with opened(path, path.parent, partly=True) as file, readable(path):
         seen = seen_of(file.fileno())
         length = seen[2]
         head = file.read(8)
