@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from evaluating import Pair, altered
-from running import tiny
+from running import command, tiny
 
 EXPERT = "model.layers.{}.block_sparse_moe.experts.{}.{}"
 
@@ -104,24 +104,25 @@ def test_nan_in_the_checkpoint_ends_with_its_layer(pair: Pair) -> None:
 def test_wrong_pairs_end_in_one_sentence(pair: Pair, tmp_path: Path) -> None:
     text = f"evaluation.text={pair.texts}"
     other = tiny(tmp_path / "other", "mixtral", hidden_size=32)
-    words = pair.copied("other-words")
-    tokenizer = json.loads((words / "tokenizer.json").read_text())
+    tokens = pair.copied("other-tokens")
+    tokenizer = json.loads((tokens / "tokenizer.json").read_text())
     tokenizer["model"]["unk_token"] = "w1"
-    (words / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (tokens / "tokenizer.json").write_text(json.dumps(tokenizer))
     lacking = pair.copied("lacking")
     gone = EXPERT.format(0, 1, "w1")
     altered(lacking, lambda t: [t.pop(name) for name in list(t) if name.startswith(gone)])
     unsealed = pair.copied("unsealed")
+    words = [f"checkpoint={pair.checkpoint}", f"source={pair.source}", "tracking=off"]
     for said, sentence in (
+        (command("evaluate", *words, cwd=pair.folder), "was calibrated with text, this recipe has"),
         (pair.said(text, source=other), "was not made from"),
-        (pair.said(text, checkpoint=words), "tokenizer.json: model is not the source's"),
+        (pair.said(text, checkpoint=tokens), "tokenizer.json: model is not the source's"),
         (pair.said(text, checkpoint=lacking), f"{gone}.weight is missing"),
         (pair.said(checkpoint=unsealed), "give evaluation.text=FILE.jsonl"),
         (pair.said(checkpoint=pair.source), "one folder"),
         (pair.said(source=tmp_path / "nowhere"), "is not a folder"),
         (pair.said("evaluation.candidates=[w4a16+kv_affine]"), "needs k_bias and v_bias"),
         (pair.said("evaluation.candidates=[w8a8]"), "should be w4a16 or w4a4"),
-        (pair.said("calibration=five_domains_demo"), "give recipe="),
         (pair.said(f"samples={pair.checkpoint}"), "is not the sample set"),
     ):
         assert said.returncode == 2, said.stderr
