@@ -57,27 +57,24 @@ def test_texts_are_held_out_from_the_sample_set(pair: Pair, evaluation: dict[str
     assert evaluation["texts"]["samples_key"] == manifest["inputs"]["samples"]["key"]
 
 
-def test_a_doubled_scale_shows_at_its_layer_and_expert(pair: Pair) -> None:
-    checkpoint = pair.copied("doubled")
-    name = EXPERT.format(1, 2, "w2.weight_scale_2")
-    altered(checkpoint, lambda tensors: tensors.update({name: 2 * tensors[name]}))
-    found = pair.evaluated("of-doubled", f"evaluation.text={pair.texts}", checkpoint=checkpoint)
-    assert worst(found, 1) == {(1, EXPERT.format(1, 2, "")[:-1])}
-    assert max(found["layers"], key=lambda layer: layer["share"]["value"])["layer"] == 1
+def test_planted_faults_come_out_first_at_their_layers_and_experts(pair: Pair) -> None:
+    """One expert's scale doubled in layer 1, two experts swapped in layer 2."""
 
-
-def test_swapped_experts_show_at_their_layer(pair: Pair) -> None:
-    def swap(tensors: dict[str, Any]) -> None:
+    def plant(tensors: dict[str, Any]) -> None:
+        name = EXPERT.format(1, 2, "w2.weight_scale_2")
+        tensors[name] = 2 * tensors[name]
         one, other = EXPERT.format(2, 0, ""), EXPERT.format(2, 3, "")
         for name in [name for name in tensors if name.startswith(one)]:
             twin = other + name.removeprefix(one)
             tensors[name], tensors[twin] = tensors[twin], tensors[name]
 
-    checkpoint = pair.copied("swapped")
-    altered(checkpoint, swap)
-    found = pair.evaluated("of-swapped", f"evaluation.text={pair.texts}", checkpoint=checkpoint)
-    assert worst(found, 2) == {(2, EXPERT.format(2, expert, "")[:-1]) for expert in (0, 3)}
-    assert max(found["layers"], key=lambda layer: layer["share"]["value"])["layer"] == 2
+    checkpoint = pair.copied("planted")
+    altered(checkpoint, plant)
+    found = pair.evaluated("of-planted", f"evaluation.text={pair.texts}", checkpoint=checkpoint)
+    planted = [(1, 2), (2, 0), (2, 3)]
+    assert worst(found, 3) == {(layer, EXPERT.format(layer, e, "")[:-1]) for layer, e in planted}
+    shares = {layer["layer"]: layer["share"]["value"] for layer in found["layers"]}
+    assert min(shares[1], shares[2]) > 2 * shares[0]
 
 
 def test_equal_weights_cost_nothing(pair: Pair) -> None:
