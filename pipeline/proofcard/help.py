@@ -54,10 +54,11 @@ be checked.
 """
 
 _ANALYSE = """\
-usage: proofcard analyse checkpoint=DIR [report=DIR] [tracking=off] [--json]
+usage: proofcard analyse checkpoint=DIR [report=DIR] [tracking=off]
 
   proofcard analyse checkpoint=runs/checkpoints/demo
   proofcard analyse checkpoint=/data/mine report=/data/report tracking=off
+  proofcard analyse checkpoint=runs/checkpoints/demo --json
 
 Shows how many bytes depend on calibration at all, how each amax converged with
 the samples, what each dataset adds, how the routers spread the tokens, and what
@@ -88,7 +89,7 @@ Exit status: 0 evaluated, 1 failed, 2 not started: the request is wrong.
 """
 
 _COMPARE = """\
-usage: proofcard compare a=DIR b=DIR [report=DIR] [tracking=off] [--json]
+usage: proofcard compare a=DIR b=DIR [report=DIR] [tracking=off]
 
   proofcard compare a=runs/checkpoints/demo b=runs/checkpoints/demo_as_run
   proofcard compare a=/data/mine b=/data/theirs tracking=off
@@ -96,8 +97,8 @@ usage: proofcard compare a=DIR b=DIR [report=DIR] [tracking=off] [--json]
   proofcard compare a=/data/as-run b=/data/as-described report=/data/report
 
 Tensors by role: which differ, in how many bytes and by how much. Configuration,
-statistics, coverage and calibrated scales where both are sealed. A table on the screen; report.md
-and comparison.json in <a>.against.<name of b>.
+statistics, coverage and calibrated scales where both are sealed. A table on the
+screen; report.md and comparison.json in <a>.against.<name of b>.
 Exit status: 0 compared, 2 nothing could be compared.
 """
 
@@ -191,7 +192,8 @@ _USAGES = {
     "serve": _SERVE,
     "benchmark": _BENCHMARK,
 }
-TEXTS = {name: f"proofcard {name}: {SUMMARIES[name]}.\n\n{usage}" for name, usage in _USAGES.items()}
+_JSON = "--json prints the result as JSON on standard output, and tables on stderr.\n"
+TEXTS = {name: f"proofcard {name}: {SUMMARIES[name]}.\n\n{usage}{_JSON}" for name, usage in _USAGES.items()}
 """The help of every command."""
 
 
