@@ -31,7 +31,7 @@ def test_two_ranks_find_what_one_does(pair: Pair, evaluation: object) -> None:
 
 
 def test_any_number_of_texts_together_finds_the_same(pair: Pair) -> None:
-    """Texts cut to one length, so that they can run as one; a gate of four experts may round otherwise then."""
+    """Texts cut to one length; a gate of four experts may round otherwise for more rows."""
     asked = [f"evaluation.text={pair.texts}", "evaluation.sequence_length=8", "hardware.device=cpu"]
     alone = pair.evaluated("alone", *asked, "evaluation.together=1")
     assert alone["texts"]["documents"] == 24
