@@ -10,12 +10,13 @@ _MODULES = {
     "plan": "proofcard.plan.command",
     "quantize": "proofcard.quantize.command",
     "serve": "proofcard.serve.command",
+    "tasks": "proofcard.tasks.command",
     "verify": "proofcard.verify.command",
 }
 """Where the function `run(overrides) -> exit status` of each command is."""
 
-_FAILED = {"verify": 2}
-"""Exit status of a failure where it is not 1: `verify`'s 1 says that a checkpoint differs."""
+_FAILED = {"tasks": 2, "verify": 2}
+"""Exit status of a failure where it is not 1: `verify`'s 1 says that a checkpoint differs, `tasks`' 1 that it is worse."""
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ _MODULES = {
     "quantize": ("torch", "transformers", "datasets", "modelopt", "accelerate"),
     "serve-cpu": ("transformers", "torch", "fastapi", "uvicorn", "openai"),
     "tracking": ("mlflow", "matplotlib"),
-    "servers": ("httpcore", "regex", "landlockpy", "pyseccomp"),
+    "servers": ("httpcore", "regex", "landlockpy", "pyseccomp", "scipy"),
 }
 """Modules by what needs them: an extra of pyproject.toml, or `servers`, which several extras bring."""
 
@@ -20,6 +20,7 @@ NEEDS = {
     "plan": "quantize",
     "quantize": "quantize",
     "serve": "servers",
+    "tasks": "servers",
 }
 """What a command needs beyond what `verify` does, whatever its configuration."""
 
