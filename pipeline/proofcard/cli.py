@@ -3,6 +3,7 @@
 import sys
 
 _MODULES = {
+    "agentic": "proofcard.agentic.command",
     "analyse": "proofcard.analyse.command",
     "benchmark": "proofcard.benchmark.command",
     "compare": "proofcard.compare.command",
@@ -16,7 +17,8 @@ _MODULES = {
 """Where the function `run(overrides) -> exit status` of each command is."""
 
 _FAILED = {"tasks": 2, "verify": 2}
-"""Exit status of a failure where it is not 1: `verify`'s 1 says that a checkpoint differs, `tasks`' 1 that it is worse."""
+"""Exit status of a failure where it is not 1: `verify`'s 1 says that a checkpoint differs, `tasks`' 1 that it
+is worse."""
 
 
 def main() -> None:

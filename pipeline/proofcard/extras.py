@@ -6,6 +6,7 @@ from proofcard.errors import Usage
 
 _MODULES = {
     "quantize": ("torch", "transformers", "datasets", "modelopt", "accelerate"),
+    "agentic": ("inspect_ai",),
     "serve-cpu": ("transformers", "torch", "fastapi", "uvicorn", "openai"),
     "tracking": ("mlflow", "matplotlib"),
     "servers": ("httpcore", "regex", "landlockpy", "pyseccomp", "scipy"),
@@ -15,6 +16,7 @@ _MODULES = {
 _INSTALL = {"serve-cpu": "quantize,serve-cpu", "servers": "serve-cpu"}
 
 NEEDS = {
+    "agentic": "servers",
     "benchmark": "servers",
     "fetch": "quantize",
     "plan": "quantize",

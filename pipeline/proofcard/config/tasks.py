@@ -24,7 +24,7 @@ class Sampling(Part):
 
 
 class Task(Part):
-    """One task: its name in lm-evaluation-harness, and which of its metrics, after which filter, is the score.
+    """One task: its name in lm-evaluation-harness, and which of its metrics, by which filter, is the score.
 
     Every question is asked `repeats` times. `path` is a local copy of its dataset. `max_tokens` replaces the
     sampling's. `published` are values that others have printed, by what they measured. A task that cannot be
@@ -37,7 +37,7 @@ class Task(Part):
     repeats: int = Field(1, ge=1)
     path: Path | None = None
     max_tokens: int | None = Field(None, ge=1)
-    published: dict[str, float] = {}
+    published: dict[str, float] = Field(default_factory=dict)
     why: str | None = None
 
     @model_validator(mode="after")
@@ -79,7 +79,7 @@ class Tasks(Part):
             raise ValueError("none of these tasks can be run")
         if any(task.repeats > 1 for task in self.chosen().values()) and not self.sampling.temperature:
             raise ValueError(
-                "greedy answers are not asked for twice: with tasks.sampling.temperature=0, repeats should be 1"
+                "greedy answers are asked for once: with tasks.sampling.temperature=0, repeats should be 1"
             )
         return self
 

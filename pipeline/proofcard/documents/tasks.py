@@ -1,15 +1,16 @@
 """What `tasks` hands to the harness, gets back from it, and leaves behind."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt
 
 from proofcard.documents.base import Document, Sha256
 
-SCHEMA = "proofcard/tasks/1"
+SCHEMA: Final = "proofcard/tasks/1"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Outcome = Literal["answered", "cut", "thinking", "ended", "tool", "refused", "failed"]
+Side = Literal["reference", "candidate"]
 Judged = Literal["ACCEPT", "REGRESSION", "INCONCLUSIVE"]
 
 
@@ -101,7 +102,7 @@ class TaskResult(Document):
     margin: Share
     verdict: Judged
     reasons: list[str]
-    outcomes: dict[Literal["reference", "candidate"], dict[Outcome, NonNegativeInt]]
+    outcomes: dict[Side, dict[Outcome, NonNegativeInt]]
     published: dict[str, float]
 
 

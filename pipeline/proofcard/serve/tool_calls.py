@@ -74,6 +74,5 @@ class Calls:
     def whole(self) -> tuple[ToolCall, ...]:
         """All of them, in the order of their numbers."""
         return tuple(
-            ToolCall(each.id, each.name, "".join(each.arguments))
-            for _, each in sorted(self._found.items())
+            ToolCall(each.id, each.name, "".join(each.arguments)) for _, each in sorted(self._found.items())
         )

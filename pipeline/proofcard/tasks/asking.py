@@ -29,7 +29,9 @@ Repeats = list[dict[str, Asked]]
 """Each repeat of a task: its questions by name."""
 
 
-def ask_all(config: TasksConfig, endpoint: Endpoint, folder: Path, side: str) -> tuple[str, dict[str, Repeats]]:
+def ask_all(
+    config: TasksConfig, endpoint: Endpoint, folder: Path, side: str
+) -> tuple[str, dict[str, Repeats]]:
     """The harness's version, and every repeat of every chosen task; answers are left in `folder`.
 
     Raises:
@@ -106,11 +108,11 @@ def _run(order: Order, folder: Path, key: str | None, title: str) -> Outcomes:
     argv = (str(program("bench", "python")), *words)
     log, answers = folder / "harness.log", folder / ANSWERS
     with Supervised(argv, children.environment(own), log, _GRACE_S) as harness:
-        said, count = time.monotonic(), 0
+        seen, count = time.monotonic(), 0
         while not harness.ended():
             time.sleep(_LOOK_EVERY_S)
-            if time.monotonic() - said > _SAY_EVERY_S and (now := _lines(answers)) > count:
-                said, count = time.monotonic(), now
+            if time.monotonic() - seen > _SAY_EVERY_S and (now := _lines(answers)) > count:
+                seen, count = time.monotonic(), now
                 console.print(f"{title}: {count} answers")
         status = harness.status()
     if status != 0 or not (folder / RESULT).is_file():
@@ -119,7 +121,9 @@ def _run(order: Order, folder: Path, key: str | None, title: str) -> Outcomes:
     try:
         found = Outcomes.model_validate_json(read_bytes(folder / RESULT, folder, _RESULT))
     except ValidationError as error:
-        raise Stop(f"{shown(folder / RESULT)} is not what the harness should write: {one_line(error)}") from None
+        raise Stop(
+            f"{shown(folder / RESULT)} is not what the harness should write: {one_line(error)}"
+        ) from None
     if found.refused is not None:
         raise Usage(found.refused) if not answers.exists() else Stop(found.refused)
     return found

@@ -40,7 +40,7 @@ def run(overrides: list[str]) -> int:
 
 
 def execute(config: TasksConfig) -> tuple[Path, TasksReport]:
-    """Ask the reference, then the candidate; the folder of the results and the report. Raises as `run` does."""
+    """Ask one after the other; the folder of the results and the report. Raises as `run` does."""
     program("bench", "python")
     _check_data(config.tasks)
     sides = {

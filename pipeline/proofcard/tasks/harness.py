@@ -163,7 +163,7 @@ def _model(order: Order, task: OrderedTask, log: Path) -> Any:
 
 
 def _until(text: str, stops: list[str] | str) -> str:
-    """The answer up to the first mark at which the harness wants to stop; thoughts are not searched for one."""
+    """The answer up to the first mark at which the harness stops; thoughts are not searched for it."""
     for stop in [stops] if isinstance(stops, str) else stops:
         text = text.split(stop, 1)[0] if stop else text
     return text

@@ -4,7 +4,7 @@ from collections import Counter
 
 from proofcard.config.tasks import Policy, Task, TasksConfig
 from proofcard.digest import sha256_json
-from proofcard.documents.tasks import Judged, Range, TaskResult
+from proofcard.documents.tasks import Judged, Outcome, Range, Side, TaskResult
 from proofcard.errors import Stop
 from proofcard.tasks import paired
 from proofcard.tasks.asking import Repeats
@@ -25,14 +25,19 @@ def judged(name: str, config: TasksConfig, reference: Repeats, candidate: Repeat
         if all(repeat[question].outcome != "failed" for repeat in [*reference, *candidate])
     ]
     if len(whole) < 2:
-        raise Stop(f"task {name}: fewer than two of its {len(prompts)} questions were answered by both servers")
+        raise Stop(
+            f"task {name}: fewer than two of its {len(prompts)} questions were answered by both servers"
+        )
     a, b = _scores(reference, whole), _scores(candidate, whole)
     change = paired.difference(a, b, policy.confidence, policy.resamples, policy.seed)
     before = paired.score(a, policy.confidence)
     recovered = paired.recovery(before.value, change)
     lost, gained = paired.flips(a, b)
     margin = policy.margins.get(name, policy.margin)
-    found = {"reference": _outcomes(reference), "candidate": _outcomes(candidate)}
+    found: dict[Side, dict[Outcome, int]] = {
+        "reference": _outcomes(reference),
+        "candidate": _outcomes(candidate),
+    }
     missing = len(prompts) - len(whole)
     detectable = paired.detectable(a, b, policy.confidence, policy.power)
     verdict, reasons = _verdict(policy, change, margin, detectable, len(whole), missing, found["reference"])
@@ -77,7 +82,7 @@ def _scores(repeats: Repeats, questions: list[str]) -> list[float]:
     return [sum(repeat[each].score for repeat in repeats) / len(repeats) for each in questions]
 
 
-def _outcomes(repeats: Repeats) -> dict[str, int]:
+def _outcomes(repeats: Repeats) -> dict[Outcome, int]:
     return dict(Counter(asked.outcome for repeat in repeats for asked in repeat.values()))
 
 
@@ -88,7 +93,7 @@ def _verdict(
     detectable: float,
     questions: int,
     missing: int,
-    outcomes: dict[str, int],
+    outcomes: dict[Outcome, int],
 ) -> tuple[Judged, list[str]]:
     """By the policy, and why."""
     doubts = []
@@ -103,16 +108,22 @@ def _verdict(
         return "INCONCLUSIVE", doubts
     verdict = paired.verdict(change, margin)
     low, high = 100 * change.low, 100 * change.high
-    said = f"the difference lies between {low:+.2f} and {high:+.2f} points, the margin is {-100 * margin:+.2f}"
+    said = (
+        f"the difference lies between {low:+.2f} and {high:+.2f} points, the margin is {-100 * margin:+.2f}"
+    )
     if verdict == "INCONCLUSIVE" and margin > 0:
         needed = questions * (detectable / margin) ** 2
         said += f"; about {needed:,.0f} questions could show a loss of the margin"
     return verdict, [said]
 
 
-def _remarks(task: Task, reference: dict[str, int], candidate: dict[str, int]) -> list[str]:
+def _remarks(task: Task, reference: dict[Outcome, int], candidate: dict[Outcome, int]) -> list[str]:
     """What else a reader should know of how the answers ended."""
-    words = {"thinking": "ended while thinking", "cut": "were cut off", "ended": "were ended by the server"}
+    words: dict[Outcome, str] = {
+        "thinking": "ended while thinking",
+        "cut": "were cut off",
+        "ended": "were ended by the server",
+    }
     words |= {"tool": "called a tool", "refused": "were refusals"}
     return [
         f"answers that {told}: {reference.get(how, 0)} of the reference's, {candidate.get(how, 0)} of the "

@@ -1,7 +1,7 @@
 """What the scores of two models on the same questions say: differences, their intervals, and a verdict.
 
-Pure functions of numbers. Scores are of 1; where a question was asked several times, its score is the mean. The
-test and the bootstrap are scipy's. docs/evaluation-tasks.md derives every formula and says what was chosen.
+Pure functions of numbers. Scores are of 1; where a question was asked several times, its score is the mean.
+The test and the bootstrap are scipy's. docs/evaluation-tasks.md derives every formula.
 """
 
 import math

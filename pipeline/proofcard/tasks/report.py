@@ -52,7 +52,9 @@ def sections(found: TasksReport) -> list[Section]:
         listed.append(Section("Published", "What others have printed.", ["task", "values"], published))
     if found.not_run:
         listed.append(
-            Section("Not run", "Tasks of this set.", ["task", "why"], [list(x) for x in found.not_run.items()])
+            Section(
+                "Not run", "Tasks of this set.", ["task", "why"], [list(x) for x in found.not_run.items()]
+            )
         )
     return listed
 
