@@ -1,8 +1,8 @@
 """python -m demo.make_questions        # rewrites demo/questions, seconds
 
 Questions for `proofcard tasks`, as lm-evaluation-harness reads them, from the grammars in `demo.domains`.
-None was in a text that the model was trained on, nor in a held-out one; every answer can be judged by comparing
-it. All follows from the seed of the texts.
+None was in a text that the model was trained on, nor in a held-out one, and every answer can be judged by
+comparing it. All follows from the seed of the texts.
 """
 
 import argparse

@@ -10,15 +10,15 @@ _MODULES = {
     "fetch": "proofcard.fetch",
     "plan": "proofcard.plan.command",
     "quantize": "proofcard.quantize.command",
+    "repeat": "proofcard.repeat.command",
     "serve": "proofcard.serve.command",
     "tasks": "proofcard.tasks.command",
     "verify": "proofcard.verify.command",
 }
 """Where the function `run(overrides) -> exit status` of each command is."""
 
-_FAILED = {"tasks": 2, "verify": 2}
-"""Exit status of a failure where it is not 1: `verify`'s 1 says that a checkpoint differs, `tasks`' 1 that it
-is worse."""
+_FAILED = {"repeat": 2, "tasks": 2, "verify": 2}
+"""Exit status of a failure where it is not 1: there 1 is a finding, that a checkpoint differs or is worse."""
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ NEEDS = {
     "fetch": "quantize",
     "plan": "quantize",
     "quantize": "quantize",
+    "repeat": "servers",
     "serve": "servers",
     "tasks": "servers",
 }

@@ -10,19 +10,22 @@ def sections(found: TasksReport) -> list[Section]:
     scores = [
         [
             name,
-            f"{each.questions} × {each.repeats}" if each.repeats > 1 else str(each.questions),
-            _share(each.reference),
-            _share(each.candidate),
-            _points(each.difference),
-            _share(each.recovery) if each.recovery else "–",
+            f"{each.questions}×{each.repeats}" if each.repeats > 1 else str(each.questions),
+            f"{100 * each.reference.value:.1f}",
+            f"{100 * each.candidate.value:.1f}",
+            f"{100 * each.difference.value:+.1f}",
+            f"{100 * each.difference.low:+.1f} {100 * each.difference.high:+.1f}",
+            f"{100 * each.recovery.value:.1f}" if each.recovery else "–",
             each.verdict,
         ]
         for name, each in found.tasks.items()
     ]
-    header = ["task", "questions", "reference", "candidate", "difference", "recovery", "verdict"]
+    header = ["task", "n", "reference", "candidate", "diff.", "interval", "recovery", "verdict"]
     pairs = [
         [
             name,
+            _share(each.reference),
+            _share(each.candidate),
             str(each.lost),
             str(each.gained),
             f"{each.mcnemar_p:.3g}",
@@ -31,14 +34,18 @@ def sections(found: TasksReport) -> list[Section]:
         ]
         for name, each in found.tasks.items()
     ]
-    said = f"Reference: {found.reference.told}. Candidate: {found.candidate.told}. {confidence} intervals."
+    said = (
+        f"Reference: {found.reference.told}. Candidate: {found.candidate.told}. Scores and recovery in percent, "
+        f"differences in points with their {confidence} interval."
+    )
     listed = [
         Section(f"Tasks: {found.verdict}", said, header, scores),
         Section(
             "Question by question",
-            "Questions answered worse and better than before, McNemar's exact p; in points the smallest loss "
-            f"that so many questions would show with {found.policy['power']:.0%} power, and the margin.",
-            ["task", "lost", "gained", "p", "detectable", "margin"],
+            "The intervals of both scores; questions answered worse and better than before, McNemar's exact p; "
+            f"the smallest loss that so many questions would show with {found.policy['power']:.0%} power, and "
+            "the margin, in points.",
+            ["task", "reference", "candidate", "lost", "gained", "p", "detectable", "margin"],
             pairs,
         ),
         Section(
@@ -85,8 +92,4 @@ def _published(name: str, each: TaskResult) -> list[str]:
 
 
 def _share(value: Range) -> str:
-    return f"{100 * value.value:.1f}% ({100 * value.low:.1f}..{100 * value.high:.1f})"
-
-
-def _points(value: Range) -> str:
-    return f"{100 * value.value:+.1f} ({100 * value.low:+.1f}..{100 * value.high:+.1f})"
+    return f"{100 * value.low:.1f}..{100 * value.high:.1f}"
