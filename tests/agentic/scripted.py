@@ -1,30 +1,31 @@
-"""A server over real HTTP that replies from a transcript: what a model said in each task, reply by reply."""
+"""What a model said in each task of the notebook, reply by reply: the known-good transcript, and how it is told."""
 
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MODEL = "scripted"
-SOLUTION = Path(__file__).parent / "notebook"
-Reply = dict[str, Any]
-"""A message of the assistant: `content`, and perhaps `tool_calls`; `finish` where it is not the usual one."""
-Script = Callable[[int, int], Reply]
-"""From the number of the task and of the reply in it, both from 1 and 0, to the reply."""
+from chat_server import Reply, Script
 
-FILES = [
+SOLUTION = Path(__file__).parent / "notebook"
+Transcript = Callable[[int, int], Reply]
+"""From the number of the task, from 1, and that of the reply in it, from 0."""
+
+TASKS = (
     "errors", "ids", "records", "note_store", "tag_store", "link_store", "removal", "search", "graph",
     "outline", "router", "batch", "history",
-]  # fmt: skip
+)  # fmt: skip
+FIRST = ("note_store", "link_store", "router")  # files that a later task adds to
 
 
 def call(name: str, **arguments: Any) -> Reply:
     """A reply that calls one tool."""
-    function = {"name": name, "arguments": json.dumps(arguments)}
+    return raw_call(name, json.dumps(arguments))
+
+
+def raw_call(name: str, arguments: str) -> Reply:
+    function = {"name": name, "arguments": arguments}
     return {"content": "", "tool_calls": [{"id": f"call_{name}", "type": "function", "function": function}]}
 
 
@@ -32,63 +33,54 @@ def done(text: str = "Done.") -> Reply:
     return {"content": text}
 
 
-def written(name: str) -> list[Reply]:
-    """What is written in a task: the files that are right for it."""
-    first = {"note_store", "link_store", "router"}
+def writes(name: str, content: str) -> Reply:
+    return call("write_file", path=f"{name}.py", content=content)
+
+
+def solution(name: str) -> str:
+    return (SOLUTION / f"{name}.py").read_text()
+
+
+def right(name: str) -> list[Reply]:
+    """What is written in a task."""
     if name == "removal":
-        return [_file("note_store", "note_store"), _file("link_store", "link_store")]
+        return [writes(each, solution(each)) for each in ("note_store", "link_store")]
     if name == "history":
-        return [_file("router", "router")]
-    return [_file(name, f"{name}_first" if name in first else name)]
+        return [writes("router", solution("router"))]
+    return [writes(name, solution(f"{name}_first" if name in FIRST else name))]
 
 
-def _file(name: str, source: str) -> Reply:
-    return call("write_file", path=f"{name}.py", content=(SOLUTION / f"{source}.py").read_text())
+def steps(name: str) -> list[Reply]:
+    """The known-good replies of a task before the last."""
+    tried = f"import {'router' if name == 'history' else 'note_store' if name == 'removal' else name}"
+    return [call("read_file", path="SPECIFICATION.md"), *right(name), call("run_python", code=tried)]
 
 
 def good(task: int, reply: int) -> Reply:
-    """The known-good transcript: reads, writes, tries, ends."""
-    name = FILES[task - 1]
-    steps = [call("read_file", path="SPECIFICATION.md"), *written(name), call("run_python", code="print(1)")]
-    return steps[reply] if reply < len(steps) else done()
+    """The known-good transcript: it reads, writes, tries, ends."""
+    said = steps(TASKS[task - 1])
+    return said[reply] if reply < len(said) else done()
 
 
-@contextmanager
-def serving(script: Script) -> Iterator[str]:
-    """The server's address, while the context lasts."""
+def instead(task: str, *replies: Reply) -> Transcript:
+    """The known-good transcript with other replies in one task, the last of them again and again."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
+    def transcript(number: int, reply: int) -> Reply:
+        if TASKS[number - 1] != task:
+            return good(number, reply)
+        return replies[min(reply, len(replies) - 1)]
 
-        def do_GET(self) -> None:
-            self._send({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+    return transcript
 
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            task = re.match(r"Task (\d+) of", asked["messages"][1]["content"])
-            assert task is not None and asked["tools"]
-            said = sum(message["role"] == "assistant" for message in asked["messages"])
-            reply = dict(script(int(task[1]), said))
-            if "status" in reply:
-                self.send_error(reply["status"], "refused")
-                return
-            finish = reply.pop("finish", "tool_calls" if "tool_calls" in reply else "stop")
-            message = {"role": "assistant", **reply}
-            choice = {"index": 0, "message": message, "finish_reason": finish}
-            self._send({"choices": [choice], "usage": {"completion_tokens": 10}})
 
-        def _send(self, said: Any) -> None:
-            body = json.dumps(said).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+def told(transcript: Transcript) -> Script:
+    """The transcript as a server tells it, which remembers nothing: all it needs is in the request."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-        finally:
-            server.shutdown()
+    def script(asked: dict[str, Any]) -> Reply:
+        found = re.match(r"Task (\d+) of", asked["messages"][1]["content"])
+        assert found is not None
+        names = {tool["function"]["name"] for tool in asked["tools"]}
+        assert names == {"write_file", "read_file", "list_files", "run_python"}
+        return transcript(int(found[1]), sum(each["role"] == "assistant" for each in asked["messages"]))
+
+    return script

@@ -75,7 +75,7 @@ def _builder(config: Agentic, server: Server, runs: list[Build]) -> Solver:
         tasks: dict[str, BuiltTask] = {}
         for number, (name, task) in enumerate(config.tasks.items(), 1):
             asked = f"Task {number} of {len(config.tasks)} ({task.phase}): {task.prompt}"
-            tasks[name] = await _build(config, server, workspace, task, asked)
+            tasks[name] = await _build(config, server, workspace, number, asked, task)
             console.print(f"run {state.epoch}, {asked.partition(':')[0]}: {_told(tasks[name])}")
         runs.append(await _finished(config, workspace, tasks))
         return state
@@ -84,7 +84,7 @@ def _builder(config: Agentic, server: Server, runs: list[Build]) -> Solver:
 
 
 async def _build(
-    config: Agentic, server: Server, workspace: Workspace, task: BuildTask, asked: str
+    config: Agentic, server: Server, workspace: Workspace, number: int, asked: str, task: BuildTask
 ) -> BuiltTask:
     """One task: the conversation, then the checks of what lies in the workspace."""
     server.asked, use = Asked(), Use()
@@ -110,6 +110,7 @@ async def _build(
     judged = await anyio.to_thread.run_sync(judge, task, workspace.folder, config.sandbox)
     why = _why(config, end, refused) or judged.why
     return BuiltTask(
+        number=number,
         phase=task.phase,
         passed=not why,
         why=why,

@@ -22,6 +22,7 @@ class BuiltTask(Document):
     `at_the_end` tells whether the same checks pass in the finished workspace.
     """
 
+    number: PositiveInt
     phase: str
     passed: bool
     why: str
@@ -38,7 +39,7 @@ class BuiltTask(Document):
 
 
 class Build(Document):
-    """One run: its tasks in order, and the files that it left, by name, with their lines."""
+    """One run: its tasks by name, numbered in their order, and the files that it left, by name, with their lines."""
 
     passed: NonNegativeInt
     at_the_end: NonNegativeInt

@@ -13,7 +13,7 @@ Finding = Literal["REPEATABLE", "NOT REPEATABLE", "NOT SHOWN"]
 
 
 class Difference(Document):
-    """Where an answer first leaves the most frequent one, counted from 0; `token` null without a tokenizer."""
+    """Where an answer first leaves the usual one, counted from 0; `token` null without a tokenizer."""
 
     character: NonNegativeInt
     token: NonNegativeInt | None
@@ -34,7 +34,7 @@ class Phase(Document):
 
 
 class Variant(Document):
-    """One answer: its digest, its length in characters, how often it came, and where it leaves the usual one."""
+    """One answer: its digest, its length, how often it came, and where it leaves the usual one."""
 
     sha256: Sha256
     characters: NonNegativeInt

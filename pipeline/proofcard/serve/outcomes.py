@@ -6,9 +6,9 @@ from proofcard.serve.answers import Answer
 
 Outcome = Literal["answered", "cut", "thinking", "ended", "tool", "refused", "failed"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
-"""`answered`: by the model, to its end. `cut`: by the limit of tokens, within the answer. `thinking`: it ended
-or was cut before the answer began. `ended`: by the server. `tool`: a tool was called. `refused`: in the field
-that servers have for it. `failed`: there was no answer."""
+"""`answered`: by the model, to its end. `cut`: by the limit of tokens, within the answer. `thinking`: it
+ended or was cut before the answer began. `ended`: by the server. `tool`: a tool was called. `refused`: in the
+field that servers have for it. `failed`: there was no answer."""
 
 
 def outcome(answer: Answer, thinks_first: bool) -> Outcome:

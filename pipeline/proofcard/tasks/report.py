@@ -35,16 +35,16 @@ def sections(found: TasksReport) -> list[Section]:
         for name, each in found.tasks.items()
     ]
     said = (
-        f"Reference: {found.reference.told}. Candidate: {found.candidate.told}. Scores and recovery in percent, "
-        f"differences in points with their {confidence} interval."
+        f"Reference: {found.reference.told}. Candidate: {found.candidate.told}. Scores and recovery in "
+        f"percent, differences in points with their {confidence} interval."
     )
     listed = [
         Section(f"Tasks: {found.verdict}", said, header, scores),
         Section(
             "Question by question",
-            "The intervals of both scores; questions answered worse and better than before, McNemar's exact p; "
-            f"the smallest loss that so many questions would show with {found.policy['power']:.0%} power, and "
-            "the margin, in points.",
+            "The intervals of both scores; questions answered worse and better than before, McNemar's exact "
+            "p; the smallest loss that so many questions would show with "
+            f"{found.policy['power']:.0%} power, and the margin, in points.",
             ["task", "reference", "candidate", "lost", "gained", "p", "detectable", "margin"],
             pairs,
         ),
