@@ -9,8 +9,8 @@ from typing import Any
 
 MODEL = "scripted"
 Reply = dict[str, Any]
-"""A message of the assistant: `content`, perhaps `tool_calls`; `finish` where it ends otherwise than usual, or
-`status`, an HTTP status in place of a reply."""
+"""A message of the assistant: `content`, perhaps `tool_calls`; `finish` where it ends otherwise than usual,
+or `status`, an HTTP status in place of a reply."""
 Script = Callable[[dict[str, Any]], Reply]
 """From the request's body to the reply."""
 

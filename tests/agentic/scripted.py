@@ -1,4 +1,4 @@
-"""What a model said in each task of the notebook, reply by reply: the known-good transcript, and how it is told."""
+"""What a model said in each task of the notebook, reply by reply, and a server that tells it."""
 
 import json
 import re

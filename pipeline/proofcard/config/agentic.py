@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from proofcard.config.asking import Target, check_serving
+from proofcard.config.asking import Target, check_targets
 from proofcard.config.schema import Part, Tracking
 from proofcard.config.serving import Serving
 
@@ -76,5 +76,5 @@ class AgenticConfig(Target):
 
     @model_validator(mode="after")
     def _served(self) -> Self:
-        check_serving(self.serving, self)
+        check_targets(self.serving, itself=self)
         return self

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from proofcard.config.asking import Target, check_serving
+from proofcard.config.asking import Target, check_targets
 from proofcard.config.schema import Part, Tracking
 from proofcard.config.serving import Serving
 
@@ -36,5 +36,5 @@ class RepeatConfig(Target):
 
     @model_validator(mode="after")
     def _served(self) -> Self:
-        check_serving(self.serving, self)
+        check_targets(self.serving, itself=self)
         return self

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from proofcard.config.asking import Target, check_serving
+from proofcard.config.asking import Target, check_targets
 from proofcard.config.schema import Part, Tracking
 from proofcard.config.serving import Serving
 
@@ -123,7 +123,7 @@ class TasksConfig(Part):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        check_serving(self.serving, self.reference, self.candidate)
+        check_targets(self.serving, reference=self.reference, candidate=self.candidate)
         unknown = [name for name in self.policy.margins if name not in self.tasks.tasks]
         if unknown:
             raise ValueError(

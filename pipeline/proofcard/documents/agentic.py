@@ -39,7 +39,7 @@ class BuiltTask(Document):
 
 
 class Build(Document):
-    """One run: its tasks by name, numbered in their order, and the files that it left, by name, with their lines."""
+    """One run: its tasks by name, numbered in their order, and the files that it left, with their lines."""
 
     passed: NonNegativeInt
     at_the_end: NonNegativeInt
