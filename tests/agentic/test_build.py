@@ -98,7 +98,7 @@ def test_a_model_that_never_stops_fails_although_its_file_is_right(tmp_path: Pat
     transcript = instead("errors", *right("errors"), call("list_files"))
     run = build(transcript, tmp_path, "ids", "agentic.turns=5")
     first = run.tasks["errors"]
-    assert (first.passed, first.at_the_end, first.end, first.replies) == (False, True, "too many replies", 5)
+    assert (first.passed, first.at_the_end, first.end, first.replies) == (False, True, "too many replies", 6)
     assert first.why == "it went on after 5 replies"
     assert run.tasks["ids"].passed
 
@@ -159,13 +159,12 @@ def test_a_reply_that_is_not_whole_fails_its_task(
     assert why in first.why
 
 
-@pytest.mark.parametrize(
-    "path", ["../errors.py", "/tmp/errors.py", "a/b.py", ".py", "Errors.py", "errors.txt", "e\x00.py", ""]
-)
-def test_no_file_is_written_elsewhere(tmp_path: Path, path: str) -> None:
-    transcript = instead("errors", call("write_file", path=path, content="1"), *right("errors"), done())
-    run = build(transcript, tmp_path, "errors")
-    assert run.tasks["errors"].passed and list(run.files) == ["errors.py"]
+def test_no_file_is_written_elsewhere(tmp_path: Path) -> None:
+    names = ("../errors.py", "/tmp/errors.py", "a/b.py", ".py", "Errors.py", "errors.txt", "e\x00.py", "")
+    attempts = [call("write_file", path=name, content="1") for name in names]
+    run = build(instead("errors", *attempts, *right("errors"), done()), tmp_path, "errors")
+    errors = run.tasks["errors"]
+    assert errors.passed and errors.calls == 9 and list(run.files) == ["errors.py"]
 
 
 def test_what_the_model_runs_is_confined(tmp_path: Path) -> None:

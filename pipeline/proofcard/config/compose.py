@@ -116,6 +116,8 @@ def _first_fault(error: ValidationError, values: dict[str, Any]) -> str:
         valid = [key for key in flatten(values) if key != where]
         return f"unknown key '{where}'{_nearest(where, valid)}"
     message = re.sub("^(Value error, |Input should be )", "", fault["msg"])
-    if not where:
+    if not where or message.startswith(f"{where}."):
         return message
+    if isinstance(fault["input"], dict):  # of a whole part: too long to be shown
+        return f"{where}: {message}"
     return f"{where}={fault['input']!r}: should be {message}"
