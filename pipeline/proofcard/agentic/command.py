@@ -1,21 +1,20 @@
 """`agentic`: a program built through tool calls, task by task, by the model behind a server."""
 
-import json
+from functools import partial
 from pathlib import Path
 
-from proofcard import tracking
+from proofcard import outcome, tracking
 from proofcard.agentic import report
 from proofcard.benchmark import results
 from proofcard.config import compose
 from proofcard.config.agentic import AgenticConfig
-from proofcard.digest import readable_json, sha256_json
-from proofcard.documents.agentic import SCHEMA, AgenticReport, Build
+from proofcard.digest import sha256_json
+from proofcard.documents.agentic import AgenticReport, Build
 from proofcard.documents.tasks import Range, Server
 from proofcard.extras import require
 from proofcard.progress import shown
 from proofcard.reports import markdown, show
 from proofcard.sandbox import announce
-from proofcard.screen import Screen
 from proofcard.serve.target import Reachable, check, reached
 from proofcard.tasks import paired
 from proofcard.tracking import Tracker
@@ -33,9 +32,9 @@ def run(overrides: list[str]) -> int:
     """
     config = compose(AgenticConfig, "agentic", overrides)
     folder, found = execute(config)
-    show(report.sections(found), Screen())
-    Screen().print(f"report and numbers: {shown(folder)}", soft_wrap=True)
-    Screen().print(f"see the conversations: inspect view --log-dir {shown(folder / LOGS)}", soft_wrap=True)
+    tables = partial(show, report.sections(found))
+    logs = f"conversations: inspect view --log-dir {shown(folder / LOGS)}"
+    outcome.present(found, tables, f"report and numbers: {shown(folder)}; {logs}")
     fewest = min(build.passed for build in found.runs)
     return 1 if config.agentic.at_least is not None and fewest < config.agentic.at_least else 0
 
@@ -46,7 +45,13 @@ def execute(config: AgenticConfig) -> tuple[Path, AgenticReport]:
     announce(config.agentic.sandbox, "agentic.sandbox")
     server = check(config, config.serving, config.work_dir)
     with (
-        tracking.opened(config.tracking, f"agentic {config.agentic.name}", config.work_dir) as tracker,
+        tracking.opened(
+            config.tracking,
+            "agentic",
+            config.work_dir,
+            subject=server.subject,
+            name=f"agentic {config.agentic.name}",
+        ) as tracker,
         results.standing(config.work_dir / "agentic", config.agentic.name) as folder,
     ):
         said = config.agentic.model_dump(mode="json", exclude={"specification", "tasks"})
@@ -74,7 +79,6 @@ def _report(config: AgenticConfig, server: Reachable, runs: list[Build]) -> Agen
     score = paired.score(passed, _CONFIDENCE)
     serving = config.serving.identity() if config.serving is not None else None
     return AgenticReport(
-        schema=SCHEMA,
         name=config.agentic.name,
         server=Server(told=server.told, key=server.key, model=server.endpoint.model, serving=serving),
         specification=_digest(config),
@@ -90,7 +94,7 @@ def _report(config: AgenticConfig, server: Reachable, runs: list[Build]) -> Agen
 
 def _leave(folder: Path, found: AgenticReport, tracker: Tracker) -> None:
     """The report into its folder and the tracked run."""
-    results.write(folder, NUMBERS, readable_json(json.loads(found.model_dump_json(by_alias=True))))
+    results.write(folder, NUMBERS, found.text())
     page = "\n".join([f"# Agentic: {found.name}", "", *markdown(report.sections(found))]) + "\n"
     results.write(folder, PAGE, page)
     tracker.metrics(report.numbers(found))

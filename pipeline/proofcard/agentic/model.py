@@ -25,8 +25,8 @@ from proofcard.serve import client, tool_calls
 from proofcard.serve.answers import Answer
 from proofcard.serve.endpoint import Endpoint
 from proofcard.serve.outcomes import Outcome, outcome
+from proofcard.serve.reasoning import template_opens
 from proofcard.serve.replies import json_object
-from proofcard.serve.thoughts import template_opens
 from proofcard.serve.wire import NoAnswer
 
 _SAY_DONE = ("sglang", "vllm")  # engines that end every whole stream with [DONE]

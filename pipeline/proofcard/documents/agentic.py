@@ -1,13 +1,11 @@
 """What `agentic` leaves behind."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
-from proofcard.documents.base import Document, Sha256
+from proofcard.documents.base import Document, Json, Sha256
 from proofcard.documents.tasks import Range, Server
-
-SCHEMA: Final = "proofcard/agentic/1"
 
 End = Literal["by itself", "too many replies", "cut", "thinking", "refused", "server"]
 
@@ -50,12 +48,12 @@ class Build(Document):
 class AgenticReport(Document):
     """`agentic.json`: `score` is the share of tasks that passed, over all runs."""
 
-    schema_: Literal["proofcard/agentic/1"] = Field(alias="schema")
+    schema_: Literal["proofcard/agentic/1"] = Field(default="proofcard/agentic/1", alias="schema")
     name: str
     server: Server
     specification: Sha256
     framework: str
-    sampling: dict[str, JsonValue]
+    sampling: dict[str, Json]
     turns: PositiveInt
     max_tokens: PositiveInt
     confidence: Annotated[float, Field(gt=0, lt=1)]

@@ -1,13 +1,11 @@
 """What `repeat` leaves behind."""
 
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from proofcard.documents.base import Document, Sha256
 from proofcard.documents.tasks import Range, Server
-
-SCHEMA: Final = "proofcard/repeat/1"
 
 Finding = Literal["REPEATABLE", "NOT REPEATABLE", "NOT SHOWN"]
 
@@ -46,7 +44,7 @@ class Variant(Document):
 class RepeatReport(Document):
     """`repeat.json`: what was asked, and how many different answers came."""
 
-    schema_: Literal["proofcard/repeat/1"] = Field(alias="schema")
+    schema_: Literal["proofcard/repeat/1"] = Field(default="proofcard/repeat/1", alias="schema")
     name: str
     finding: Finding
     server: Server

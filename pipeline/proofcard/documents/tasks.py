@@ -1,12 +1,10 @@
 """What `tasks` hands to the harness, gets back from it, and leaves behind."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
-from proofcard.documents.base import Document, Sha256
-
-SCHEMA: Final = "proofcard/tasks/1"
+from proofcard.documents.base import Document, Json, Sha256
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Outcome = Literal["answered", "cut", "thinking", "ended", "tool", "refused", "failed"]
@@ -74,7 +72,7 @@ class Server(Document):
     told: str
     key: Sha256 | None
     model: str
-    serving: dict[str, JsonValue] | None
+    serving: dict[str, Json] | None
 
 
 class TaskResult(Document):
@@ -109,13 +107,13 @@ class TaskResult(Document):
 class TasksReport(Document):
     """`tasks.json`: two servers, the same questions."""
 
-    schema_: Literal["proofcard/tasks/1"] = Field(alias="schema")
+    schema_: Literal["proofcard/tasks/1"] = Field(default="proofcard/tasks/1", alias="schema")
     name: str
     verdict: Judged
     reference: Server
     candidate: Server
     harness: str
-    sampling: dict[str, JsonValue]
-    policy: dict[str, JsonValue]
+    sampling: dict[str, Json]
+    policy: dict[str, Json]
     tasks: dict[str, TaskResult]
     not_run: dict[str, str]

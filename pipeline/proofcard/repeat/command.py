@@ -1,21 +1,20 @@
 """`repeat`: the same greedy request many times, alone and under load."""
 
-import json
+from functools import partial
 from pathlib import Path
 
-from proofcard import tracking
+from proofcard import outcome, tracking
 from proofcard.benchmark import results
 from proofcard.config import compose
 from proofcard.config.repeat import RepeatConfig
 from proofcard.digest import readable_json, sha256_json
-from proofcard.documents.repeat import SCHEMA, RepeatReport
+from proofcard.documents.repeat import RepeatReport
 from proofcard.documents.tasks import Server
 from proofcard.errors import Usage
 from proofcard.progress import shown
 from proofcard.repeat import comparing, report
 from proofcard.repeat.asking import Answers, alone, loaded, request
 from proofcard.reports import markdown, show
-from proofcard.screen import Screen
 from proofcard.serve.target import Reachable, check, reached
 from proofcard.tracking import Tracker
 
@@ -33,8 +32,8 @@ def run(overrides: list[str]) -> int:
     """
     config = compose(RepeatConfig, "repeat", overrides)
     folder, found = execute(config)
-    show(report.sections(found), Screen())
-    Screen().print(f"report, numbers and answers: {shown(folder)}", soft_wrap=True)
+    tables = partial(show, report.sections(found))
+    outcome.present(found, tables, f"report, numbers and answers: {shown(folder)}")
     return _STATUS[found.finding]
 
 
@@ -45,7 +44,13 @@ def execute(config: RepeatConfig) -> tuple[Path, RepeatReport]:
     server = check(config, config.serving, config.work_dir)
     tokens = comparing.tokenizer(config.tokenizer or server.endpoint.tokenizer)
     with (
-        tracking.opened(config.tracking, f"repeat {config.repeat.name}", config.work_dir) as tracker,
+        tracking.opened(
+            config.tracking,
+            "repeat",
+            config.work_dir,
+            subject=server.subject,
+            name=f"repeat {config.repeat.name}",
+        ) as tracker,
         results.standing(config.work_dir / "repeat", config.repeat.name) as folder,
     ):
         tracker.params({"repeat": config.repeat.identity()})
@@ -71,7 +76,6 @@ def _report(
     serving = config.serving
     asked = request(server.endpoint, config.repeat, config.repeat.prompt, config.repeat.max_tokens)
     return RepeatReport(
-        schema=SCHEMA,
         name=config.repeat.name,
         finding=comparing.finding([first, second], distinct),
         server=Server(
@@ -92,7 +96,7 @@ def _report(
 
 def _leave(folder: Path, done: RepeatReport, found: dict[str, Answers], tracker: Tracker) -> None:
     """The report and the answers into their folder and the tracked run."""
-    results.write(folder, NUMBERS, readable_json(json.loads(done.model_dump_json(by_alias=True))))
+    results.write(folder, NUMBERS, done.text())
     results.write(folder, ANSWERS, readable_json({name: each.texts for name, each in found.items()}))
     page = "\n".join([f"# {done.name}: {done.finding}", "", *markdown(report.sections(done))]) + "\n"
     results.write(folder, PAGE, page)

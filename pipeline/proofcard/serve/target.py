@@ -6,31 +6,35 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from proofcard import manifest
+from proofcard import tracking
 from proofcard.config.asking import Target
 from proofcard.config.serving import Serving
-from proofcard.errors import Stop, Usage
+from proofcard.errors import Usage
 from proofcard.screen import quoted
+from proofcard.serve import session
 from proofcard.serve.address import read_key
 from proofcard.serve.client import NoAnswer, check_address, first_model
-from proofcard.serve.command import describe
 from proofcard.serve.endpoint import Endpoint
-from proofcard.serve.engine import Prepared, prepare, started
-from proofcard.serve.logs import whole
-from proofcard.tracking import Tracker
+from proofcard.serve.engine import Prepared, prepare
+from proofcard.tracking import Subject, Tracker
 
 
 @dataclass(frozen=True)
 class Reachable:
     """A server that can be asked, or started: nothing is wrong with what was asked for.
 
-    `told` says in words what it is, `key` is that of a sealed checkpoint.
+    `told` says in words what it is, `subject` is the checkpoint where it is a sealed one.
     """
 
     told: str
-    key: str | None
+    subject: Subject | None
     endpoint: Endpoint = field(repr=False)
     prepared: Prepared | None = field(default=None, repr=False)
+
+    @property
+    def key(self) -> str | None:
+        """The key of a sealed checkpoint."""
+        return self.subject.key if self.subject is not None else None
 
 
 def check(target: Target, serving: Serving | None, work_dir: Path, setting: str = "") -> Reachable:
@@ -45,7 +49,7 @@ def check(target: Target, serving: Serving | None, work_dir: Path, setting: str 
     prepared = prepare(serving, target.checkpoint, work_dir)
     return Reachable(
         told=f"{target.checkpoint.absolute().name} by {serving.name}",
-        key=_key(target.checkpoint),
+        subject=tracking.subject_of(target.checkpoint),
         endpoint=prepared.endpoint,
         prepared=prepared,
     )
@@ -79,20 +83,6 @@ def reached(server: Reachable, tracker: Tracker, name: str = "engine") -> Iterat
     if server.prepared is None:
         yield server.endpoint
         return
-    describe(tracker, server.prepared)
-    try:
-        with started(server.prepared) as endpoint:
-            yield endpoint
-    finally:
-        if server.endpoint.log.exists():
-            tracker.text(whole(server.endpoint.log), f"serve/{name}.log")
-
-
-def _key(checkpoint: Path) -> str | None:
-    try:
-        key: str = manifest.read(checkpoint)["key"]
-    except manifest.NeverSealed:
-        return None
-    except Stop as error:
-        raise Usage(str(error)) from None
-    return key
+    session.describe(tracker, server.prepared)
+    with session.opened(server.prepared, tracker, name) as endpoint:
+        yield endpoint

@@ -15,7 +15,7 @@ from proofcard.progress import console, shown
 from proofcard.serve.endpoint import Endpoint
 from proofcard.serve.logs import last_lines
 from proofcard.serve.process import Supervised
-from proofcard.serve.thoughts import template_opens
+from proofcard.serve.reasoning import template_opens
 from proofcard.tasks.harness import ANSWERS, KEY, RESULT
 
 _SAY_DONE = ("sglang", "vllm")  # engines that end every whole stream with [DONE]

@@ -1,19 +1,17 @@
 """`tasks`: the same questions put to two servers, and whether the second is as good as the first."""
 
-import json
+from functools import partial
 from pathlib import Path
 
-from proofcard import tracking
+from proofcard import outcome, tracking
 from proofcard.benchmark import results
 from proofcard.config import compose
 from proofcard.config.tasks import Tasks, TasksConfig
-from proofcard.digest import readable_json
-from proofcard.documents.tasks import SCHEMA, Server, TasksReport
+from proofcard.documents.tasks import Server, TasksReport
 from proofcard.environments import program
 from proofcard.errors import Usage
 from proofcard.progress import shown
 from proofcard.reports import markdown, show
-from proofcard.screen import Screen
 from proofcard.serve.endpoint import Endpoint
 from proofcard.serve.target import Reachable, check, reached
 from proofcard.tasks import paired, report
@@ -34,8 +32,8 @@ def run(overrides: list[str]) -> int:
     """
     config = compose(TasksConfig, "tasks", overrides)
     folder, found = execute(config)
-    show(report.sections(found), Screen())
-    Screen().print(f"report, numbers and answers: {shown(folder)}", soft_wrap=True)
+    tables = partial(show, report.sections(found))
+    outcome.present(found, tables, f"report, numbers and answers: {shown(folder)}")
     return _STATUS[found.verdict]
 
 
@@ -49,7 +47,13 @@ def execute(config: TasksConfig) -> tuple[Path, TasksReport]:
     }
     stand = config.work_dir / "tasks"
     with (
-        tracking.opened(config.tracking, f"tasks {config.tasks.name}", config.work_dir) as tracker,
+        tracking.opened(
+            config.tracking,
+            "tasks",
+            config.work_dir,
+            subject=sides["candidate"].subject,
+            name=f"tasks {config.tasks.name}",
+        ) as tracker,
         results.standing(stand, config.tasks.name) as folder,
     ):
         tracker.params({"tasks": config.tasks.identity(), "policy": config.policy.identity()})
@@ -85,7 +89,6 @@ def _report(
         for name in config.tasks.chosen()
     }
     return TasksReport(
-        schema=SCHEMA,
         name=config.tasks.name,
         verdict=paired.overall([each.verdict for each in done.values()]),
         reference=_server(config, sides["reference"]),
@@ -110,8 +113,7 @@ def _server(config: TasksConfig, side: Reachable) -> Server:
 
 def _leave(folder: Path, found: TasksReport, tracker: Tracker) -> None:
     """The report into its folder and the tracked run."""
-    body = json.loads(found.model_dump_json(by_alias=True))
-    results.write(folder, NUMBERS, readable_json(body))
+    results.write(folder, NUMBERS, found.text())
     page = "\n".join([f"# {found.name}: {found.verdict}", "", *markdown(report.sections(found))]) + "\n"
     results.write(folder, PAGE, page)
     tracker.metrics(report.numbers(found))
