@@ -29,7 +29,6 @@ from proofcard.serve.reasoning import template_opens
 from proofcard.serve.replies import json_object
 from proofcard.serve.wire import NoAnswer
 
-_SAY_DONE = ("sglang", "vllm")  # engines that end every whole stream with [DONE]
 _NAME = 64  # characters of a tool's name that are passed on
 _ENDS = {"cut": "max_tokens", "ended": "unknown", "refused": "content_filter", "tool": "tool_calls"}
 
@@ -96,8 +95,7 @@ class Server(ModelAPI):
 
     def _complete(self, body: dict[str, Any]) -> Answer:
         at, asked = self._endpoint, self._agentic
-        says_done = at.engine in _SAY_DONE
-        return client.complete(at.url, at.api_key, body, asked.max_tokens, asked.timeout_s, says_done)
+        return client.complete(at.url, at.api_key, body, asked.max_tokens, asked.timeout_s, at.says_done)
 
     def _body(self, input: list[ChatMessage], tools: list[ToolInfo]) -> dict[str, Any]:
         sampling = self._agentic.sampling.model_dump(exclude_none=True)

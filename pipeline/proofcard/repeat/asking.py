@@ -13,7 +13,6 @@ from proofcard.serve import client
 from proofcard.serve.endpoint import Endpoint
 from proofcard.serve.wire import NoAnswer
 
-_SAY_DONE = ("sglang", "vllm")  # engines that end every whole stream with [DONE]
 _LOST = 5  # failures one after the other: the server is gone
 
 
@@ -67,8 +66,9 @@ def _probe(endpoint: Endpoint, asked: Repeat, title: str) -> Answers:
 
 def _ask(endpoint: Endpoint, asked: Repeat, prompt: str, max_tokens: int) -> str:
     body = request(endpoint, asked, prompt, max_tokens)
-    says_done = endpoint.engine in _SAY_DONE
-    answer = client.complete(endpoint.url, endpoint.api_key, body, max_tokens, asked.timeout_s, says_done)
+    answer = client.complete(
+        endpoint.url, endpoint.api_key, body, max_tokens, asked.timeout_s, endpoint.says_done
+    )
     calls = "".join(f"\n{each.name}{each.arguments}" for each in answer.tool_calls)
     return answer.thoughts + answer.text + calls
 

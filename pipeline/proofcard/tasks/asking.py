@@ -18,7 +18,6 @@ from proofcard.serve.process import Supervised
 from proofcard.serve.reasoning import template_opens
 from proofcard.tasks.harness import ANSWERS, KEY, RESULT
 
-_SAY_DONE = ("sglang", "vllm")  # engines that end every whole stream with [DONE]
 _LOOK_EVERY_S = 0.25
 _SAY_EVERY_S = 10.0
 _GRACE_S = 3.0
@@ -58,7 +57,7 @@ def _order(config: TasksConfig, tasks: dict[str, Task], endpoint: Endpoint, repe
     return Order(
         url=endpoint.url,
         model=endpoint.model,
-        says_done=endpoint.engine in _SAY_DONE,
+        says_done=endpoint.says_done,
         thinks_first=template_opens(endpoint.tokenizer),
         tasks=[
             OrderedTask(
