@@ -1,6 +1,7 @@
 """Transcripts over real HTTP, each scored as it deserves."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,19 @@ def test_a_server_that_fails_is_no_failure_of_the_model(tmp_path: Path) -> None:
     with pytest.raises(Stop, match="HTTP 500"):
         build(instead("errors", {"status": 500}), tmp_path, "errors")
     assert list((tmp_path / "agentic").iterdir()) == []
+
+
+def test_no_file_of_the_working_folder_changes_how_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("INSPECT_EVAL_MESSAGE_LIMIT=1\nPLANTED_BY_A_FILE=1\n")
+    monkeypatch.setenv("INSPECT_LOG_DIR", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("PYTHON_DOTENV_DISABLED", "0")
+    monkeypatch.chdir(tmp_path)
+    assert build(good, tmp_path, "errors").passed == 1
+    assert "PLANTED_BY_A_FILE" not in os.environ
+    assert not (tmp_path / "elsewhere").exists() and not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(

@@ -137,14 +137,14 @@ def test_a_task_that_cannot_be_run_is_named(
         (["tasks.only=[dance]"], "tasks.only names dance: choose from arithmetic"),
         (["tasks=nvidia_m2_7", "tasks.only=[scicode]"], "task scicode cannot be run: the harness does not"),
         (["tasks.tasks.tools.repeats=3"], "greedy answers are asked for once"),
-        (["policy.margins={dance: 0.1}"], "policy.margins names dance"),
+        (["+policy.margins.dance=0.1"], "policy.margins names dance"),
         (["policy=mine"], "policy=mine does not exist"),
         (["policy.confidence=1.5"], "policy.confidence=1.5: should be"),
         (["tasks.include=/nowhere"], "tasks.include=/nowhere is not a folder"),
     ],
 )
 def test_a_bad_request_asks_nothing(bench: None, tmp_path: Path, words: list[str], sentence: str) -> None:
-    settings = [word for word in words if word.startswith(("tasks", "policy"))]
+    settings = [word for word in words if word.startswith(("tasks", "policy", "+"))]
     sides = (
         [f"{side}.endpoint=http://127.0.0.1:1/v1" for side in ("reference", "candidate")] if settings else []
     )

@@ -1,5 +1,6 @@
 """`agentic`: a program built through tool calls, task by task, by the model behind a server."""
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from proofcard.extras import require
 from proofcard.progress import shown
 from proofcard.reports import markdown, show
 from proofcard.sandbox import announce
+from proofcard.scratch import private_folder
 from proofcard.serve.target import Reachable, check, reached
 from proofcard.tasks import paired
 from proofcard.tracking import Tracker
@@ -58,12 +60,24 @@ def execute(config: AgenticConfig) -> tuple[Path, AgenticReport]:
         tracker.params({"agentic": said | {"specification_sha256": _digest(config)}})
         tracker.tags({"server": server.told, "key": server.key or "unknown"})
         with reached(server, tracker) as endpoint:
+            _keep_inspect_to_itself()
             from proofcard.agentic.building import build
 
             runs = build(endpoint, config.agentic, folder / LOGS)
         found = _report(config, server, runs)
         _leave(folder, found, tracker)
     return results.final(folder), found
+
+
+def _keep_inspect_to_itself() -> None:
+    """Let inspect-ai take settings from us alone, and write into no folder but those that it is given.
+
+    It would load a file `.env` of the working folder, or of any above it, into the environment.
+    """
+    for name in [each for each in os.environ if each.startswith("INSPECT_")]:
+        del os.environ[name]
+    os.environ["PYTHON_DOTENV_DISABLED"] = "1"
+    os.environ["XDG_DATA_HOME"] = str(private_folder("inspect"))
 
 
 def _digest(config: AgenticConfig) -> str:

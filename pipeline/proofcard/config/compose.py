@@ -20,7 +20,7 @@ from proofcard.extras import require
 Config = TypeVar("Config", bound=Part)
 
 # Keys that hold a value, where Hydra would look for a file in the group of that name.
-_VALUES = {"benchmark": ("model=",)}
+_VALUES = dict.fromkeys(("agentic", "benchmark", "repeat"), ("model=",))
 
 OmegaConf.register_new_resolver("bundled", lambda name: str(bundled(name)), replace=True)
 

@@ -32,7 +32,7 @@ def score(scores: Sequence[float], confidence: float) -> Interval:
     z = float(stats.norm.ppf((1 + confidence) / 2))
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Interval(p, max(0.0, middle - half), min(1.0, middle + half))
+    return Interval(p, max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half)))
 
 
 def difference(
