@@ -5,7 +5,7 @@ RUN := $(UV) run --no-sync
 NIX := nix --extra-experimental-features 'nix-command flakes'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-serve setup-vllm setup-bench demo demo-checkpoint test lint ui bench rehearsal
+.PHONY: help setup setup-serve setup-vllm setup-bench demo demo-tasks demo-checkpoint test lint ui bench rehearsal
 .PHONY: nix-check image image-check server-check secrets same-bytes lock clean
 
 help: ## this list
@@ -19,6 +19,9 @@ setup-serve setup-vllm setup-bench: setup-%: ## X: serve (SGLang), vllm, bench (
 
 demo: demo-checkpoint setup-bench ## the demo recipe for real: quantized, proved, served, measured
 	@$(RUN) proofcard benchmark checkpoint=runs/checkpoints/demo serving=transformers_cpu
+
+demo-tasks: demo-checkpoint setup-bench ## the demo's 300 questions, asked of source and checkpoint
+	@$(RUN) proofcard tasks reference.checkpoint=demo/model candidate.checkpoint=runs/checkpoints/demo serving=transformers_cpu policy=demo
 
 demo-checkpoint: setup ## the first half of it: quantized, then every byte proved
 	@$(RUN) proofcard quantize recipe=demo

@@ -106,6 +106,7 @@ def test_a_server_that_fails_is_no_verdict(bench: None, tmp_path: Path) -> None:
     ("words", "sentence"),
     [
         (["tasks.tasks.tools.harness=nothing"], "has no task nothing"),
+        (["tasks.tasks.tools.filter=first"], "task tools: demo_tools has no filter first: choose from none"),
         (["tasks.tasks.tools.metric=bleu"], "task tools has no metric bleu: choose from exact_match"),
         (
             ["tasks=nvidia_m2_7", "tasks.only=[aime25]", "policy=usual", "tasks.limit=2"],
@@ -122,6 +123,7 @@ def test_a_task_that_cannot_be_run_is_named(
         said = command("tasks", *servers, *QUICK, "tracking=off", "tasks.limit=2", *words, cwd=tmp_path)
     assert said.returncode == 2
     assert sentence in said.stderr.splitlines()[-1], said.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def order(url: str, **said: Any) -> Order:
     usual: dict[str, Any] = {
         "url": url, "model": MODEL, "says_done": False, "thinks_first": False, "tasks": [TASK],
         "include": None, "sampling": {"temperature": 0.0}, "users": 1, "limit": None, "timeout_s": 5.0,
-        "tries": 1, "fewshot_seed": 1, "offline": True,
+        "tries": 1, "fewshot_seed": 1, "offline": True, "rehearsal": False,
     }  # fmt: skip
     return Order(**usual | said)
 

@@ -39,6 +39,7 @@ class Order(Document):
     tries: PositiveInt
     fewshot_seed: int
     offline: bool
+    rehearsal: bool
 
 
 class Asked(Document):

@@ -1,5 +1,6 @@
 """The harness as a process of its own, once for each repeat of each server, and what it found."""
 
+import os
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from proofcard.environments import program
 from proofcard.errors import Stop, Usage, one_line
 from proofcard.files import read_bytes
 from proofcard.progress import console, shown
+from proofcard.scratch import private_folder
 from proofcard.serve.endpoint import Endpoint
 from proofcard.serve.logs import last_lines
 from proofcard.serve.process import Supervised
@@ -52,6 +54,18 @@ def ask_all(
     return harness, found
 
 
+def rehearse(config: TasksConfig) -> None:
+    """Let the harness make and judge one question of each task, without a server.
+
+    Raises:
+        Usage: when a task cannot be run as configured, or its data is not there.
+        Stop: when the harness fails.
+    """
+    nobody = Endpoint("", "", None, None, "", 0, Path(os.devnull))
+    order = _order(config, config.tasks.chosen(), nobody, 0).model_copy(update={"rehearsal": True})
+    _run(order, private_folder("tasks"), None, "rehearsal")
+
+
 def _order(config: TasksConfig, tasks: dict[str, Task], endpoint: Endpoint, repeat: int) -> Order:
     asked = config.tasks
     return Order(
@@ -78,6 +92,7 @@ def _order(config: TasksConfig, tasks: dict[str, Task], endpoint: Endpoint, repe
         tries=asked.tries,
         fewshot_seed=_FEWSHOT_SEED,
         offline=not asked.download,
+        rehearsal=False,
     )
 
 
@@ -124,7 +139,7 @@ def _run(order: Order, folder: Path, key: str | None, title: str) -> Outcomes:
             f"{shown(folder / RESULT)} is not what the harness should write: {one_line(error)}"
         ) from None
     if found.refused is not None:
-        raise Usage(found.refused) if not answers.exists() else Stop(found.refused)
+        raise Usage(found.refused) if order.rehearsal else Stop(found.refused)
     return found
 
 

@@ -15,7 +15,7 @@ from proofcard.reports import markdown, show
 from proofcard.serve.endpoint import Endpoint
 from proofcard.serve.target import Reachable, check, reached
 from proofcard.tasks import paired, report
-from proofcard.tasks.asking import Repeats, ask_all
+from proofcard.tasks.asking import Repeats, ask_all, rehearse
 from proofcard.tasks.judging import judged
 from proofcard.tracking import Tracker
 
@@ -41,6 +41,7 @@ def execute(config: TasksConfig) -> tuple[Path, TasksReport]:
     """Ask one after the other; the folder of the results and the report. Raises as `run` does."""
     program("bench", "python")
     _check_data(config.tasks)
+    rehearse(config)
     sides = {
         side: check(getattr(config, side), config.serving, config.work_dir, f"{side}.")
         for side in ("reference", "candidate")

@@ -5,7 +5,7 @@
 The harness makes the prompts and judges the answers. Between them every request goes through
 `proofcard.serve.client`, which believes no server; the API key comes in the variable KEY. ORDER is an `Order`
 in JSON. FOLDER gets `answers.jsonl`, a line for each request as soon as it is answered, and at the end
-`result.json`, an `Outcomes`.
+`result.json`, an `Outcomes`. In a rehearsal no server is asked: it is what shows that each task can be run.
 """
 
 import hashlib
@@ -44,17 +44,15 @@ def main() -> None:
     folder = Path(sys.argv[2])
     logging.disable(logging.WARNING)
     try:
-        found = Outcomes(
-            harness=version("lm-eval"),
-            tasks={task.name: _run(task, order, folder) for task in order.tasks},
-        )
+        asked = {task.name: _run(task, order, folder) for task in order.tasks}
+        found = Outcomes(harness=version("lm-eval"), tasks=asked)
     except Refused as refused:
         found = Outcomes(harness=version("lm-eval"), tasks={}, refused=str(refused))
     (folder / RESULT).write_text(readable_json(found.model_dump(mode="json")), encoding="utf-8")
 
 
 def _run(task: OrderedTask, order: Order, folder: Path) -> dict[str, Asked]:
-    """Each question of a task, by the harness's name and number of it."""
+    """Each question of a task, by the harness's name and number; of a rehearsal the first alone."""
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.tasks import TaskManager
 
@@ -68,7 +66,7 @@ def _run(task: OrderedTask, order: Order, folder: Path) -> dict[str, Asked]:
     asking = _model(order, task, folder / ANSWERS)
     try:
         results = simple_evaluate(
-            asking, tasks=words, task_manager=manager, limit=order.limit, bootstrap_iters=0,
+            asking, tasks=words, task_manager=manager, limit=1 if order.rehearsal else order.limit, bootstrap_iters=0,
             apply_chat_template=True, fewshot_as_multiturn=True, log_samples=True,
             random_seed=order.fewshot_seed, numpy_random_seed=order.fewshot_seed,
             torch_random_seed=order.fewshot_seed, fewshot_random_seed=order.fewshot_seed,
@@ -81,13 +79,13 @@ def _run(task: OrderedTask, order: Order, folder: Path) -> dict[str, Asked]:
         raise Refused(_reason(task, error, order.offline)) from None
     found: dict[str, Asked] = {}
     for part, samples in (results or {})["samples"].items():
-        for sample in samples:
-            if sample["filter"] == task.filter:
-                name = f"{part}/{sample['doc_id']}"
-                found[name] = asking.asked[name].model_copy(update={"score": _score(task, sample)})
-    if not found:
-        known = sorted({s["filter"] for samples in (results or {})["samples"].values() for s in samples})
-        raise Refused(f"task {task.name} has no filter {task.filter}: choose from {', '.join(known)}")
+        chosen = [sample for sample in samples if sample["filter"] == task.filter]
+        if not chosen:
+            known = ", ".join(sorted({sample["filter"] for sample in samples}))
+            raise Refused(f"task {task.name}: {part} has no filter {task.filter}: choose from {known}")
+        for sample in chosen:
+            name = f"{part}/{sample['doc_id']}"
+            found[name] = asking.asked[name].model_copy(update={"score": _score(task, sample)})
     return found
 
 
@@ -110,6 +108,8 @@ def _reason(task: OrderedTask, error: Exception, offline: bool) -> str:
             f"task {task.name}: its dataset is not on this machine ({quoted(str(error), 120)}): "
             f"give tasks.tasks.{task.name}.path=DIR, or let it be fetched with tasks.download=true"
         )
+    if "marked as unsafe" in str(error):
+        return f"task {task.name} runs generated code, and the harness has no sandbox for it: leave it out"
     return f"task {task.name} cannot be run: {type(error).__name__}: {quoted(str(error))}"
 
 
@@ -138,11 +138,19 @@ def _model(order: Order, task: OrderedTask, log: Path) -> Any:
         loglikelihood_rolling = loglikelihood
 
         def generate_until(self, requests: list[Any]) -> list[str]:
+            if order.rehearsal:
+                return [self._rehearsed(each) for each in requests]
             users = ThreadPoolExecutor(order.users)
             try:
                 return list(users.map(self._answer, requests))
             finally:
                 users.shutdown(cancel_futures=True)
+
+        def _rehearsed(self, request: Any) -> str:
+            sent = hashlib.sha256(request.args[0].encode()).hexdigest()
+            name = f"{request.task_name}/{request.doc_id}"
+            self.asked[name] = Asked(prompt=sent, score=0.0, outcome="failed", tokens=None)
+            return ""
 
         def _answer(self, request: Any) -> str:
             prompt, options = request.args

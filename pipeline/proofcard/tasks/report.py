@@ -20,7 +20,7 @@ def sections(found: TasksReport) -> list[Section]:
         ]
         for name, each in found.tasks.items()
     ]
-    header = ["task", "n", "reference", "candidate", "diff.", "interval", "recovery", "verdict"]
+    header = ["task", "n", "ref.", "cand.", "diff.", "interval", "recov.", "verdict"]
     pairs = [
         [
             name,
@@ -45,7 +45,7 @@ def sections(found: TasksReport) -> list[Section]:
             "The intervals of both scores; questions answered worse and better than before, McNemar's exact "
             "p; the smallest loss that so many questions would show with "
             f"{found.policy['power']:.0%} power, and the margin, in points.",
-            ["task", "reference", "candidate", "lost", "gained", "p", "detectable", "margin"],
+            ["task", "ref.", "cand.", "lost", "gained", "p", "detectable", "margin"],
             pairs,
         ),
         Section(
