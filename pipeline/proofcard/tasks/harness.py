@@ -66,8 +66,8 @@ def _run(task: OrderedTask, order: Order, folder: Path) -> dict[str, Asked]:
     asking = _model(order, task, folder / ANSWERS)
     try:
         results = simple_evaluate(
-            asking, tasks=words, task_manager=manager, limit=1 if order.rehearsal else order.limit, bootstrap_iters=0,
-            apply_chat_template=True, fewshot_as_multiturn=True, log_samples=True,
+            asking, tasks=words, task_manager=manager, bootstrap_iters=0,
+            limit=1 if order.rehearsal else order.limit, apply_chat_template=True, fewshot_as_multiturn=True, log_samples=True,
             random_seed=order.fewshot_seed, numpy_random_seed=order.fewshot_seed,
             torch_random_seed=order.fewshot_seed, fewshot_random_seed=order.fewshot_seed,
         )  # fmt: skip
