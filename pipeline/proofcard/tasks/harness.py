@@ -64,10 +64,11 @@ def _run(task: OrderedTask, order: Order, folder: Path) -> dict[str, Asked]:
         where = order.include or f"lm-evaluation-harness {version('lm-eval')}"
         raise Refused(f"task {task.name}: {where} has no task {task.harness}")
     asking = _model(order, task, folder / ANSWERS)
+    limit = 1 if order.rehearsal else order.limit
     try:
         results = simple_evaluate(
             asking, tasks=words, task_manager=manager, bootstrap_iters=0,
-            limit=1 if order.rehearsal else order.limit, apply_chat_template=True, fewshot_as_multiturn=True, log_samples=True,
+            limit=limit, apply_chat_template=True, fewshot_as_multiturn=True, log_samples=True,
             random_seed=order.fewshot_seed, numpy_random_seed=order.fewshot_seed,
             torch_random_seed=order.fewshot_seed, fewshot_random_seed=order.fewshot_seed,
         )  # fmt: skip
