@@ -9,7 +9,7 @@ SUMMARIES = {
     "analyse": "what the calibration of a checkpoint changed",
     "serve": "start an engine on a checkpoint and check known answers",
     "benchmark": "throughput and latency of a served checkpoint",
-    "tasks": "is it as good as its source? lm-eval tasks, question by question",
+    "tasks": "is it as good as its source? lm-eval tasks compared",
     "agentic": "a program built through tool calls, tested task by task",
     "repeat": "is the answer to one greedy request always the same?",
 }
@@ -175,6 +175,10 @@ usage: proofcard tasks candidate.checkpoint=DIR reference.checkpoint=DIR
       policy=nvidia tasks.only=[ifeval,aime25] tasks.download=true
       two of the tasks that NVIDIA's card reports, its values beside
 
+  proofcard tasks candidate.endpoint=URL reference.endpoint=URL \\
+      policy.margin=0.02 tasks.limit=100
+      another margin, fewer questions
+
 lm-evaluation-harness (make setup-bench) asks both the same. Shown are scores,
 recovery, questions lost and gained, exact McNemar, a paired bootstrap interval
 and the smallest detectable loss; the policy's margins decide. Data is not
@@ -190,6 +194,9 @@ usage: proofcard agentic endpoint=URL [key=value ...]
       13 tasks in four phases that end in eleven Python files
   proofcard agentic checkpoint=/data/mine serving=sglang_recommended \\
       agentic.runs=5 agentic.at_least=12
+
+  proofcard agentic endpoint=URL agentic.turns=40 agentic.sandbox=weak
+      more replies a task; on a machine without Landlock
 
 The model reads a specification and writes, reads and runs files through tools.
 Its code runs confined by the kernel. After each task its files must compile and
@@ -207,6 +214,9 @@ usage: proofcard repeat endpoint=URL [tokenizer=DIR] [key=value ...]
       is it deterministic on this GPU?
   proofcard repeat checkpoint=runs/checkpoints/demo \\
       serving=transformers_cpu repeat=demo
+
+  proofcard repeat endpoint=URL tokenizer=DIR repeat.times=1000
+      a server that runs; the first differing token by its number
 
 The same greedy request 100 times alone, then 100 times among others: how many
 different answers, and the first token that differs. Results are in

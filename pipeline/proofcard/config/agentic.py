@@ -33,7 +33,9 @@ class BuildTask(Part):
     @classmethod
     def _names(cls, files: tuple[str, ...]) -> tuple[str, ...]:
         if wrong := [name for name in files if FILE_NAME.fullmatch(name) is None]:
-            raise ValueError(f"{wrong[0]} is no name of a Python file in a workspace")
+            raise ValueError(
+                f"files names {wrong[0]}: should be like note_store.py, small letters, digits and _"
+            )
         return files
 
 

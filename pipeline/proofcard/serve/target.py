@@ -61,7 +61,7 @@ def _running(target: Target, url: str, setting: str) -> Reachable:
     try:
         check_address(url)
     except ValueError as error:
-        raise Usage(f"{setting}endpoint={url} is no address of a server: {error}") from None
+        raise Usage(f"{setting}endpoint={url} cannot be an address: {error}") from None
     key = read_key(target.api_key_file, f"{setting}api_key_file")
     try:
         model = target.model or first_model(url, key)

@@ -61,7 +61,7 @@ class Calls:
             arguments = json.dumps(arguments)
         name, known = function.get("name") or "", call.get("id") or ""
         if not all(isinstance(each, str) for each in (arguments, name, known)):
-            raise NoAnswer("a tool call of its answer has a name, an id or arguments that are no strings")
+            raise NoAnswer("the name, id and arguments of a tool call should be strings")
         if pieces.name and name == pieces.name:  # repeated with every piece
             name = ""
         pieces.name += name

@@ -97,7 +97,9 @@ def _score(task: OrderedTask, sample: dict[str, Any]) -> float:
     if value is None:
         known = ", ".join(sample["metrics"])
         raise Refused(f"task {task.name} has no metric {task.metric}: choose from {known}")
-    raise Refused(f"task {task.name}: its metric {task.metric} is no score from 0 to 1 of each question")
+    raise Refused(
+        f"task {task.name}: its metric {task.metric} does not score each question from 0 to 1; choose another"
+    )
 
 
 def _reason(task: OrderedTask, error: Exception, offline: bool) -> str:
