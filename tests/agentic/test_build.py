@@ -209,8 +209,10 @@ def test_the_seed_of_each_run_is_its_own(tmp_path: Path) -> None:
 
 
 def test_a_server_that_fails_is_no_failure_of_the_model(tmp_path: Path) -> None:
-    with pytest.raises(Stop, match="HTTP 500"):
-        build(instead("errors", {"status": 500}), tmp_path, "errors")
+    with pytest.raises(Stop, match=r"^the server failed: HTTP 500"):
+        build(instead("errors", *right("errors"), {"status": 500}), tmp_path, "errors")
+    with pytest.raises(Stop, match=r"^the server failed: HTTP 422"):  # it does not know what tools are
+        build(instead("errors", {"status": 422}), tmp_path, "errors")
     assert list((tmp_path / "agentic").iterdir()) == []
 
 

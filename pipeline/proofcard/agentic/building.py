@@ -60,6 +60,8 @@ def build(endpoint: Endpoint, config: Agentic, logs: Path) -> list[Build]:
         log_format="eval", fail_on_error=True, ctl_server=False, acp_server=False, log_level="error",
     )  # fmt: skip
     logging.disable(logging.NOTSET)
+    if server.failed is not None:
+        raise Stop(f"the server failed: {server.failed}")
     if log.status != "success" or len(runs) != config.runs:
         why = log.error.message if log.error is not None else log.status
         raise Stop(f"the build was broken off: {one_line(Exception(why))[:400]}")
@@ -103,7 +105,8 @@ async def _build(
             name=task.phase,
         )
     except NoAnswer as error:
-        if error.status not in _REFUSED:
+        if error.status not in _REFUSED or server.asked.replies == 0:
+            server.failed = str(error)
             raise
         refused = str(error)
     end = _end(server.asked, stopped, refused)

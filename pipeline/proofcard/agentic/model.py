@@ -46,7 +46,10 @@ class Asked:
 
 
 class Server(ModelAPI):
-    """An OpenAI-compatible server. `run` numbers the run, for its seed; `asked` is set anew for each task."""
+    """An OpenAI-compatible server.
+
+    `run` numbers the run, for its seed; `asked` is set anew for each task; `failed` is why it gave no answer.
+    """
 
     _endpoint: Endpoint
     _agentic: Agentic
@@ -56,6 +59,7 @@ class Server(ModelAPI):
         """`name` is all that inspect-ai remembers, and logs, of how it was made: no key is among it."""
         super().__init__(name)
         self.run, self.asked = 0, Asked()
+        self.failed: str | None = None
 
     @classmethod
     def of(cls, endpoint: Endpoint, agentic: Agentic) -> "Server":
