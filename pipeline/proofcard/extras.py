@@ -13,7 +13,9 @@ _MODULES = {
 }
 """Modules by what needs them: an extra of pyproject.toml, or `servers`, which several extras bring."""
 
-_INSTALL = {"serve-cpu": "quantize,serve-cpu", "servers": "serve-cpu"}
+_INSTALL = {
+    "agentic": "quantize,serve-cpu,agentic", "serve-cpu": "quantize,serve-cpu", "servers": "serve-cpu"
+}  # fmt: skip
 
 NEEDS = {
     "agentic": "servers",

@@ -190,5 +190,5 @@ def framework() -> str:
 
 
 def _told(task: BuiltTask) -> str:
-    replies = f"{task.replies} replies"
+    replies = "1 reply" if task.replies == 1 else f"{task.replies} replies"
     return f"passed, {replies}" if task.passed else f"failed, {replies}: {quoted(task.why, 100)}"
