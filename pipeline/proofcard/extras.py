@@ -20,6 +20,7 @@ _INSTALL = {
 NEEDS = {
     "agentic": "servers",
     "benchmark": "servers",
+    "evaluate": "quantize",
     "fetch": "quantize",
     "plan": "quantize",
     "quantize": "quantize",
