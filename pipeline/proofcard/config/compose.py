@@ -20,7 +20,7 @@ from proofcard.extras import require
 Config = TypeVar("Config", bound=Part)
 
 # Keys that hold a value, where Hydra would look for a file in the group of that name.
-_VALUES = {"benchmark": ("model=",)}
+_VALUES = dict.fromkeys(("agentic", "benchmark", "repeat"), ("model=",))
 
 OmegaConf.register_new_resolver("bundled", lambda name: str(bundled(name)), replace=True)
 
@@ -116,6 +116,8 @@ def _first_fault(error: ValidationError, values: dict[str, Any]) -> str:
         valid = [key for key in flatten(values) if key != where]
         return f"unknown key '{where}'{_nearest(where, valid)}"
     message = re.sub("^(Value error, |Input should be )", "", fault["msg"])
-    if not where:
+    if not where or message.startswith(f"{where}."):
         return message
+    if isinstance(fault["input"], dict):  # of a whole part: too long to be shown
+        return f"{where}: {message}"
     return f"{where}={fault['input']!r}: should be {message}"
