@@ -25,6 +25,7 @@ def run(overrides: list[str]) -> int:
     subject = tracking.subject_of(config.checkpoint)
     try:
         with tracking.opened(config.tracking, "verify", config.work_dir, subject=subject) as tracker:
+            tracker.params({"source": config.source, "levels": config.levels})
             status = verify(config, Screen())  # the outcome on stdout, progress on stderr
             _track(tracker, report_path(config))
     except Stop as stop:
