@@ -2,5 +2,6 @@
 
 from proofcard.documents.base import Document, Sha256
 from proofcard.documents.manifest import FileEntry, Manifest, Outputs, TensorEntry
+from proofcard.documents.reproduction import Reproduction
 
-__all__ = ["Document", "FileEntry", "Manifest", "Outputs", "Sha256", "TensorEntry"]
+__all__ = ["Document", "FileEntry", "Manifest", "Outputs", "Reproduction", "Sha256", "TensorEntry"]
