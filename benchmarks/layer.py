@@ -90,7 +90,7 @@ def measure(said: argparse.Namespace, folder: Path) -> None:
     from proofcard.calibration.batches import Batch
     from proofcard.checkpoint.source import Source
     from proofcard.config import QuantizeConfig, compose
-    from proofcard.fingerprint import settle
+    from proofcard.determinism import make_deterministic
     from proofcard.ranks import Ranks
     from proofcard.toolchain import activate, materialise
 
@@ -98,7 +98,7 @@ def measure(said: argparse.Namespace, folder: Path) -> None:
     overrides = [f"model.path={folder}/source", "model.attn_implementation=sdpa", f"hardware={said.device}"]
     config = compose(QuantizeConfig, "config", [*overrides, "hardware.threads=0"])
     activate(materialise("fixed", folder / "tools"))
-    settle(0, 0)
+    make_deterministic(0, 0)
     from proofcard.quantize.layerwise.experts import Forced
     from proofcard.quantize.layerwise.run import Run
     from proofcard.quantize.layerwise.stepper import Stepper

@@ -116,7 +116,7 @@ def rehearse(folder: Path, layers: int, samples: int) -> dict:
     made = time.perf_counter() - started
     size = sum(path.stat().st_size for path in source.glob("*.safetensors"))
     rates = disk_rates(folder)
-    base = [f"model.path={source}", "model.attn_implementation=sdpa", "hardware=cpu", "tracking=off",
+    base = [f"model.path={source}", "model.attn_implementation=sdpa", "hardware.device=cpu", "tracking=off",
             f"work_dir={folder}/work"]  # fmt: skip
     checkpoints = {"bare": folder / "bare", "calibrated": folder / "checkpoint"}
     chosen = {"bare": [1, "calibration.sequence_length=8"], "calibrated": [samples]}

@@ -48,7 +48,7 @@ def by_stand_ins(folder: Path) -> Path:
     return folder / "checkpoint"
 
 
-_IN_IMAGE = ("quantize", *_TOLD, "output_dir=checkpoint", "hardware=cpu")
+_IN_IMAGE = ("quantize", *_TOLD, "output_dir=checkpoint", "hardware.device=cpu")
 
 
 def by_container(folder: Path) -> Path:

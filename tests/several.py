@@ -12,7 +12,7 @@ from slurm import free_port
 BIN = Path(sys.executable).parent
 DATASETS = ("open_code_reasoning", "open_math_reasoning", "magpie_pro_mt", "nemotron_post_training_v2")
 SMALL = [f"calibration.datasets.{name}.samples=4" for name in (*DATASETS, "llama_nemotron")]
-SMALL += ["tracking=off", "hardware=cpu"]
+SMALL += ["tracking=off", "hardware.device=cpu"]
 
 
 def torchrun(count: int) -> list[str]:

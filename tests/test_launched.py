@@ -96,8 +96,9 @@ def test_slurm_through_hydra_gives_the_same_bytes(
 
 def test_srun_starts_ranks_and_an_allocation_alone_does_not(cluster: dict[str, str], tmp_path: Path) -> None:
     script = (
-        "from proofcard import ranks\n"
-        "with ranks.joined('cpu') as team: team.wait(); print(team.rank, team.count, team.first_fault(None))"
+        "from proofcard import joining\n"
+        "with joining.joined('cpu') as team:\n"
+        "    team.wait(); print(team.rank, team.count, team.first_fault(None))"
     )
     python = [sys.executable, "-c", script]
     status, said, errors = run(["srun", "--quiet", "--ntasks=2", *python], tmp_path, cluster)

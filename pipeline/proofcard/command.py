@@ -21,7 +21,7 @@ from proofcard.children import secure_this_process
 from proofcard.disk import check_writable
 from proofcard.errors import Stop, Usage, before_work, explained, is_full, one_line
 from proofcard.extras import NEEDS, require
-from proofcard.ranks import started
+from proofcard.joining import started
 from proofcard.redact import redact
 from proofcard.scratch import private_folder
 from proofcard.screen import indented

@@ -53,13 +53,3 @@ def all_files(root: Path) -> list[Path]:
     """Every file below `root`, links included, sorted by relative name."""
     found = [path for path in root.rglob("*") if path.is_symlink() or not path.is_dir()]
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
-
-
-def code_digest(*rooms: str) -> str:
-    """Digest of the Python sources of the named rooms of `pipeline/`, by relative name and content."""
-    package = Path(__file__).resolve().parent
-    sources: list[Path] = []
-    for room in rooms:
-        path = package / room
-        sources += [path] if path.is_file() else sorted(path.rglob("*.py"))
-    return sha256_json({path.relative_to(package).as_posix(): sha256_file(path) for path in sources})

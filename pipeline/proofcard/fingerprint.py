@@ -1,4 +1,4 @@
-"""What a run stands on: locked packages, the code that decides bytes, and the numeric platform."""
+"""What a run stands on: locked packages, the environment they came from, and the numeric platform."""
 
 import json
 import os
@@ -73,19 +73,6 @@ def choose_device(asked: str) -> str:
     if asked == "cuda" and not has_gpu:
         raise Stop("hardware.device=cuda, but torch finds no CUDA device: take hardware=cpu")
     return "cuda" if has_gpu and asked != "cpu" else "cpu"
-
-
-def settle(threads: int, seed: int) -> None:
-    """Set torch's seeds, threads and determinism."""
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    import torch
-
-    torch.manual_seed(seed)
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
 
 def numeric_platform(device: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from proofcard import children
 from proofcard.bundle import bundled
 from proofcard.config import QuantizeConfig, checked, compose
 from proofcard.errors import Stop, Usage, one_line
-from proofcard.ranks import started
+from proofcard.joining import started
 
 
 def run(arguments: list[str]) -> int:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from proofcard import deciding
 from proofcard.bundle import bundled
-from proofcard.calibration.adapters import ADAPTERS, OtherShape
+from proofcard.calibration.adapters import adapter
 from proofcard.calibration.batches import batches
 from proofcard.calibration.rendering import Renderer
+from proofcard.calibration.rows import OtherShape
 from proofcard.calibration.sampling import sample
 from proofcard.config import QuantizeConfig, compose
 
@@ -84,33 +86,33 @@ THEIRS = {
 }
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", deciding.adapters())
 def test_each_schema_becomes_messages(name: str) -> None:
-    messages = ADAPTERS[name](ROWS[name]).messages
+    messages = adapter(name)(ROWS[name]).messages
     assert [message["role"] for message in messages] == ROLES.get(name, ["user", "assistant"])
     assert all(isinstance(message["content"], str) for message in messages)
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", deciding.adapters())
 def test_the_plain_text_is_modelopt_s(name: str) -> None:
     from modelopt.torch.utils.dataset_utils import SUPPORTED_DATASET_CONFIG
 
-    assert ADAPTERS[name](ROWS[name]).text == SUPPORTED_DATASET_CONFIG[THEIRS[name]]["preprocess"](ROWS[name])
+    assert adapter(name)(ROWS[name]).text == SUPPORTED_DATASET_CONFIG[THEIRS[name]]["preprocess"](ROWS[name])
 
 
 def test_the_system_prompt_switches_the_reasoning() -> None:
-    said = ADAPTERS["llama_nemotron"](ROWS["llama_nemotron"])
+    said = adapter("llama_nemotron")(ROWS["llama_nemotron"])
     assert said.messages[0] == {"role": "system", "content": "detailed thinking on"}
-    without = ADAPTERS["llama_nemotron"](ROWS["llama_nemotron"] | {"system_prompt": None})
+    without = adapter("llama_nemotron")(ROWS["llama_nemotron"] | {"system_prompt": None})
     assert (
         without.messages
         == said.messages[1:]
-        == ADAPTERS["llama_nemotron_turns"](ROWS["llama_nemotron"]).messages
+        == adapter("llama_nemotron_turns")(ROWS["llama_nemotron"]).messages
     )
 
 
 def test_tools_and_calls_reach_the_template() -> None:
-    said = ADAPTERS["nemotron_post_training_v1"](ROWS["nemotron_post_training_v1"])
+    said = adapter("nemotron_post_training_v1")(ROWS["nemotron_post_training_v1"])
     tokenizer = AutoTokenizer.from_pretrained(bundled("demo") / "model")
     with Renderer(tokenizer) as renderer:
         text = renderer.render(said)
@@ -123,14 +125,14 @@ def test_a_conversation_that_the_template_refuses_is_of_another_shape() -> None:
     tokenizer = AutoTokenizer.from_pretrained(bundled("demo") / "model")
     tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
     with Renderer(tokenizer) as renderer, pytest.raises(OtherShape, match="refused by the chat template"):
-        renderer.render(ADAPTERS["text"](ROWS["text"]))
+        renderer.render(adapter("text")(ROWS["text"]))
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", deciding.adapters())
 @pytest.mark.parametrize("row", [{}, {"text": None, "messages": [{}]}, {"input": 3, "output": None}])
 def test_a_row_of_another_shape_is_refused(name: str, row: dict[str, Any]) -> None:
     with pytest.raises(OtherShape):
-        ADAPTERS[name](row)
+        adapter(name)(row)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,7 @@ def test_the_reason_names_the_column_and_never_the_text(
     name: str, changed: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(OtherShape, match=reason) as refused:
-        ADAPTERS[name](ROWS[name] | changed)
+        adapter(name)(ROWS[name] | changed)
     assert "Hi" not in str(refused.value)
 
 

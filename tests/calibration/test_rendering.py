@@ -9,8 +9,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from proofcard.calibration import rendering
-from proofcard.calibration.adapters import Conversation, OtherShape
 from proofcard.calibration.rendering import Renderer
+from proofcard.calibration.rows import Conversation, OtherShape
 from proofcard.errors import Usage
 
 HELLO = Conversation(({"role": "user", "content": "Hello"},), "Hello")

@@ -9,9 +9,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from proofcard.bundle import bundled
-from proofcard.calibration.adapters import Conversation
 from proofcard.calibration.batches import batches, read_index, read_samples
 from proofcard.calibration.rendering import Renderer
+from proofcard.calibration.rows import Conversation
 from proofcard.calibration.sampling import sample
 from proofcard.calibration.stage import describe, make
 from proofcard.config import QuantizeConfig, compose

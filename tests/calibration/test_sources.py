@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from proofcard.calibration.content import described
 from proofcard.calibration.sampling import sample
-from proofcard.calibration.sources import described, streams
+from proofcard.calibration.sources import streams
 from proofcard.config import QuantizeConfig, compose
 from proofcard.config.schema import Dataset
 from proofcard.digest import sha256_file

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from proofcard.calibration.adapters import OtherShape
+from proofcard.calibration.rows import OtherShape
 from proofcard.calibration.sampling import choose
 from proofcard.calibration.sources import streams
 from proofcard.calibration.uniform import splitmix64, uniform

@@ -241,7 +241,7 @@ def test_code_that_is_not_pinned_is_listed_and_not_run(hub: Hub, tmp_path: Path)
 def test_several_ranks_are_told_to_fetch_first(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from proofcard.checkpoint.source import opened
+    from proofcard.checkpoint.opening import opened
     from proofcard.config.schema import Model
     from proofcard.errors import Stop
 

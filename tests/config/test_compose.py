@@ -1,13 +1,20 @@
-"""Every recipe composes with every option of every group, and every mistake gets its sentence."""
+"""Every option of every group is taken whole by every recipe, and every mistake gets its sentence."""
 
+from functools import cache
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from proofcard.bundle import bundled
-from proofcard.config import QuantizeConfig, VerifyConfig, compose
+from proofcard.config import QuantizeConfig, ServeConfig, VerifyConfig, compose
 from proofcard.config.benchmarking import BenchmarkConfig
+from proofcard.config.schema import Part
 from proofcard.errors import Usage
 
 CONF = bundled("conf")
@@ -28,30 +35,83 @@ def test_there_is_something_to_compose() -> None:
     assert len(OPTIONS) > 12
 
 
+@cache
+def values_of(group: str, option: str) -> Any:
+    """What an option's file says, and nothing else."""
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        return OmegaConf.to_container(hydra_compose(f"{group}/{option}"))[group]  # type: ignore[index]
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_recipe_with_every_option(recipe: str, group: str, option: str) -> None:
-    overrides = [f"recipe={recipe}", f"{group}={option}", "model.path=/data/model"]
-    if group == "calibration" and option in ("text", "cnn_dailymail"):
-        # plain texts have no messages: a recipe that asks for the chat template refuses them by name
-        with pytest.raises(Usage, match="chat_template=false") as refused:
-            composed(*overrides, "calibration.chat_template=true")
-        assert f"dataset {option}" in str(refused.value)
-        overrides.append("calibration.chat_template=false")
+def test_an_option_on_the_command_line_is_taken_whole(recipe: str, group: str, option: str) -> None:
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        made: Any = OmegaConf.to_container(hydra_compose("config", [f"{group}={option}", f"recipe={recipe}"]))
+    assert made[group] == values_of(group, option)
+    assert made["recipe"]["name"] == recipe
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_options_a_name_and_a_sentence(recipe: str) -> None:
+    """A value of its own would outlive an option that is chosen on the command line."""
+    said = yaml.safe_load((CONF / "recipe" / f"{recipe}.yaml").read_text())
+    assert said.keys() == {"defaults", "recipe"}
+    assert said["recipe"].keys() == {"name", "summary"}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_two_options_and_a_value_win_over_a_recipe(recipe: str) -> None:
+    chosen = ["calibration=text", "calibration.sequence_length=77", "coverage=natural"]
+    config = composed("model.path=/data/model", *chosen, f"recipe={recipe}")
+    text = values_of("calibration", "text") | {"sequence_length": 77}
+    assert config.calibration.model_dump(mode="json") == text
+    assert config.coverage.model_dump() == values_of("coverage", "natural")
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_is_one_that_can_be_taken(group: str, option: str) -> None:
+    overrides = [f"{group}={option}"] + ["model.path=/data/model"] * (group == "model")
     if group == "toolchain" and option != "fixed":
         with pytest.raises(Usage, match=f"for {option} take engine=modelopt"):
             composed(*overrides)
         overrides.append("engine=modelopt")
-    topped_up = recipe.endswith("_recommended") and group != "coverage"
-    if topped_up and "engine=modelopt" in overrides:
-        with pytest.raises(Usage, match=r"ModelOpt has no coverage=top_up: take engine=layerwise"):
-            composed(*overrides)
-        overrides.append("coverage=all_experts")
     config = composed(*overrides)
-    assert config.recipe.name == recipe
     chosen = getattr(config, group)
-    if hasattr(chosen, "format"):
-        assert chosen.format == option
+    if group in ("kv_cache", "coverage", "engine"):
+        assert option in (getattr(chosen, "format", None), getattr(chosen, "name", None))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_is_one_that_can_be_taken(recipe: str) -> None:
+    assert composed(f"recipe={recipe}", "model.path=/data/model").recipe.name == recipe
+
+
+def test_what_cannot_go_together_is_refused() -> None:
+    with pytest.raises(Usage, match=r"ModelOpt has no coverage=top_up: take engine=layerwise"):
+        composed("recipe=demo_recommended", "engine=modelopt")
+    with pytest.raises(Usage, match=r"dataset text has plain text.*chat_template=false"):
+        composed("calibration=text", "calibration.chat_template=true")
+
+
+def test_an_unknown_adapter_names_those_that_there_are() -> None:
+    with pytest.raises(
+        Usage, match=r"datasets.text.adapter='txt': should be one of cnn_dailymail, .*, text$"
+    ):
+        composed("calibration=text", "calibration.datasets.text.adapter=txt")
+
+
+@pytest.mark.parametrize("schema", [QuantizeConfig, ServeConfig, BenchmarkConfig, VerifyConfig])
+def test_no_setting_has_a_single_value(schema: type[Part]) -> None:
+    """Such a setting would be read by nobody."""
+
+    def look(part: type[Part]) -> None:
+        for name, field in part.model_fields.items():
+            assert get_origin(field.annotation) is not Literal or len(get_args(field.annotation)) > 1, name
+            for kind in (field.annotation, *get_args(field.annotation)):
+                if isinstance(kind, type) and issubclass(kind, Part):
+                    look(kind)
+
+    look(schema)
 
 
 def test_the_default_is_the_demo() -> None:

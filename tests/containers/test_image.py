@@ -87,7 +87,13 @@ def by_container(shop: Workshop, image: str, tmp_path_factory: pytest.TempPathFa
     out = tmp_path_factory.mktemp("by-container")
     out.chmod(0o777)
     mounts = ("--volume", f"{out}:/data", "--volume", f"{ROOT}/demo/model:/sources/model:ro")
-    told = ("quantize", "model.path=/sources/model", "output_dir=checkpoint", "tracking=off", "hardware=cpu")
+    told = (
+        "quantize",
+        "model.path=/sources/model",
+        "output_dir=checkpoint",
+        "tracking=off",
+        "hardware.device=cpu",
+    )
     shop.inside("quantize", *told, options=("--read-only-tmpfs=false", *mounts))
     verify = ("verify", "checkpoint=checkpoint", "source=/sources/model")
     assert "\nverified\n" in shop.inside("quantize", *verify, options=mounts)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from proofcard import nvfp4
-from proofcard.nvfp4 import bits, kernels
+from proofcard.nvfp4 import bits, packing
 
 torch = pytest.importorskip("torch")
 
@@ -11,13 +11,13 @@ torch = pytest.importorskip("torch")
 @numba.njit
 def cast_all(values, codes):
     for i in range(values.size):
-        codes[i] = kernels.e4m3_code(values[i])
+        codes[i] = packing.e4m3_code(values[i])
 
 
 @numba.njit
 def decode_all(values):
     for code in range(256):
-        values[code] = kernels.e4m3_value(np.uint32(code))
+        values[code] = packing.e4m3_value(np.uint32(code))
 
 
 def test_e4m3_values():

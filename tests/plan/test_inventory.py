@@ -11,7 +11,7 @@ from running import ROOT, python, quantize, tiny, tiny_recipe
 from proofcard.checkpoint.tensors import read_folder
 from proofcard.errors import Stop
 from proofcard.plan.inventory import role
-from proofcard.quantize.modelopt import check_reached
+from proofcard.quantize.quantizers import check_reached
 
 DEMO = [
     f"calibration.datasets.{name}.samples=1"

@@ -15,15 +15,15 @@ from unittest.mock import patch
 
 from proofcard.config import QuantizeConfig, compose
 from proofcard.errors import Stop
-from proofcard.quantize import stage
+from proofcard.quantize import preparing
 from proofcard.quantize.command import execute
 
 
 @contextmanager
 def other_batches(change: Callable[[list[Any]], list[Any]]) -> Iterator[None]:
     """Calibrate with changed batches."""
-    drawn = stage.batches
-    with patch.object(stage, "batches", lambda *said: change(list(drawn(*said)))):
+    drawn = preparing.batches
+    with patch.object(preparing, "batches", lambda *said: change(list(drawn(*said)))):
         yield
 
 

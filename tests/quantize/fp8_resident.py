@@ -22,7 +22,7 @@ from proofcard.calibration.batches import batches, read_samples
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor, read_folder
 from proofcard.config import QuantizeConfig, compose
-from proofcard.quantize import stage
+from proofcard.quantize import preparing
 from proofcard.quantize.command import execute
 
 CUDA = torch.cuda.is_available()
@@ -33,7 +33,7 @@ def main(overrides: list[str]) -> int:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         where = [f"work_dir={folder}/runs", f"output_dir={folder}/layerwise", "tracking=off"]
-        asked = ["quantization.dequantize_to=float32", f"hardware={'cuda' if CUDA else 'cpu'}", *where]
+        asked = ["quantization.dequantize_to=float32", f"hardware.device={'cuda' if CUDA else 'cpu'}", *where]
         config = compose(QuantizeConfig, "config", [*asked, *overrides])
         execute(config)  # ModelOpt is the patched copy from here on
         export_resident(config, folder)
@@ -50,7 +50,7 @@ def export_resident(config: QuantizeConfig, folder: Path) -> None:
 
     source = Source(config.model.path)
     samples = next(path.parent for path in (folder / "runs" / "samples").glob("[!.]*/manifest.json"))
-    groups = list(batches(read_samples(samples), config.calibration, stage._pad_id(config, source)))
+    groups = list(batches(read_samples(samples), config.calibration, preparing.pad_id(config, source)))
     asks_nothing = patch.object(FineGrainedFP8HfQuantizer, "validate_environment", lambda *_, **__: None)
     with nullcontext() if CUDA else asks_nothing:
         model: Any = AutoModelForCausalLM.from_pretrained(

@@ -129,11 +129,14 @@ def differences(ours: Path, theirs: Path) -> list[str]:
 
 
 def comparable(body: dict[str, Any], left_out: set[str]) -> dict[str, Any]:
-    """A manifest without its key, its statistics, the engine's name and the files that are left out."""
+    """A manifest without its key, its statistics, the engine's name and code, and the files left out."""
     files = {name: said for name, said in body["outputs"]["files"].items() if name not in left_out}
     config = {name: said for name, said in body["config"].items() if name != "engine"}
     rest = {name: said for name, said in body.items() if name not in ("key", "statistics")}
-    return rest | {"config": config, "outputs": body["outputs"] | {"files": files}}
+    toolchain = {name: said for name, said in body["toolchain"].items() if name != "code"}
+    return rest | {
+        "config": config, "toolchain": toolchain, "outputs": body["outputs"] | {"files": files}
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("kv_cache", KV_CACHES)

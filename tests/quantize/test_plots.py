@@ -12,7 +12,7 @@ from running import contents
 
 from proofcard.calibration.batches import Batch
 from proofcard.digest import canonical_json
-from proofcard.quantize import plots, statistics, tables
+from proofcard.quantize import plots, sealed_tables, statistics, tables
 
 BLOCK = "model.layers.{}.block_sparse_moe"
 SAMPLES = [2**n for n in range(12)] + [2500]
@@ -80,7 +80,7 @@ def test_amaxes_are_written_to_the_last_bit(tmp_path: Path) -> None:
 def test_what_is_read_back_is_what_was_found(tmp_path: Path) -> None:
     found = gathered(records(3, 4))
     tables.write(tmp_path, found)
-    read = tables.read(tmp_path, found.positions)
+    read = sealed_tables.read(tmp_path, found.positions)
     for field in fields(found):
         if field.name != "experts":
             np.testing.assert_array_equal(getattr(read, field.name), getattr(found, field.name))

@@ -15,7 +15,7 @@ from running import ROOT, contents
 from several import run, small, start, together, torchrun
 from slurm import free_port
 
-from proofcard import ranks
+from proofcard import joining
 
 Started = Callable[[list[str], Path], tuple[int, str, str]]
 """Runs the words in a folder to their end, as several ranks: exit status, standard output and error."""
@@ -128,8 +128,8 @@ def worker(parent: int, rank: int) -> int:
 def test_a_rank_that_falls_silent_is_missed(tmp_path: Path) -> None:
     """Its machine is gone: no connection breaks, and no signal comes."""
     script = (
-        "import sys, proofcard.ranks as ranks; ranks._PULSE, ranks._MISSED = 0.2, 10\n"
-        "with ranks.joined('cpu') as team:\n"
+        "import sys, proofcard.joining as joining; joining._PULSE, joining._MISSED = 0.2, 10\n"
+        "with joining.joined('cpu') as team:\n"
         "    team.wait(); print('together', flush=True)\n"
         "    if team.leads: team.wait()\n"
         "    else: sys.stdin.read()\n"
@@ -146,7 +146,7 @@ def test_a_rank_that_falls_silent_is_missed(tmp_path: Path) -> None:
     assert errors.startswith("rank 0 of 2 has not heard rank 1 for 2 s: its machine or the network is lost")
 
 
-NOTHING = dict.fromkeys([*ranks._TORCH, *ranks._SUBMITIT, *ranks._SLURM, "SLURM_STEP_NODELIST"])
+NOTHING = dict.fromkeys([*joining._TORCH, *joining._SUBMITIT, *joining._SLURM, "SLURM_STEP_NODELIST"])
 
 
 @pytest.mark.parametrize(
@@ -175,8 +175,8 @@ def test_who_a_process_is(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    found = ranks.started()
+    found = joining.started()
     assert (found.rank, found.count, found.local) == rank
     if host is not None:
-        assert ranks._first_host() == host
-        assert 20000 <= ranks._port() < 30000
+        assert joining._first_host() == host
+        assert 20000 <= joining._port() < 30000

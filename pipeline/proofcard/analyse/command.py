@@ -12,7 +12,7 @@ from proofcard.digest import readable_json
 from proofcard.errors import Stop, before_work
 from proofcard.files import check_handed, exists
 from proofcard.progress import shown
-from proofcard.quantize import plots, tables
+from proofcard.quantize import plots, sealed_tables, tables
 from proofcard.quantize.statistics import Found
 from proofcard.reports import place, show, writing
 from proofcard.screen import Screen
@@ -61,7 +61,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], Found]:
     for name in (tables.AMAX, tables.DATASETS, tables.COVERAGE):
         if exists(folder / name) and name not in sealed["outputs"]["files"]:
             raise Stop(f"{folder / name} was not sealed: see proofcard verify checkpoint={folder}")
-    return sealed, tables.read(folder, sealed["statistics"].get("positions", 0))
+    return sealed, sealed_tables.read(folder, sealed["statistics"].get("positions", 0))
 
 
 def _numbers(sealed: dict[str, Any], found: Found, other: Found | None) -> dict[str, Any]:

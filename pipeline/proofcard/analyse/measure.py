@@ -11,6 +11,7 @@ import numpy as np
 
 from proofcard.checkpoint.tensors import BITS
 from proofcard.errors import Stop
+from proofcard.quantize.metrics import reached
 from proofcard.quantize.plots import quantizer_groups
 from proofcard.quantize.statistics import Found
 
@@ -22,10 +23,10 @@ CALIBRATED = ("input_scale", "k_scale", "v_scale", "k_bias", "v_bias")
 
 def convergence(found: Found) -> dict[str, list[dict[str, float]]]:
     """By group of quantizers and mark: how many had their last amax, or were near it."""
-    reached = found.reached()
+    share = reached(found)
     return {
         title: [
-            {"samples": count, **_nearness(reached[chosen, mark])} for mark, count in enumerate(found.samples)
+            {"samples": count, **_nearness(share[chosen, mark])} for mark, count in enumerate(found.samples)
         ]
         for title, chosen in quantizer_groups(found)
     }

@@ -7,15 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from proofcard import json_files
+from proofcard.calibration.files import INDEX, TOKENS
 from proofcard.checkpoint.tensors import read_header
 from proofcard.config.schema import Calibration
 from proofcard.errors import Stop
 from proofcard.files import read_bytes
-
-INDEX = "samples.jsonl"
-TOKENS = "tokens.safetensors"
-BATCHING = ("batch_size", "padding_side", "pad_to", "attention_mask")
-"""The parts of a calibration's configuration that decide batches and no sample."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from proofcard.calibration.adapters import Conversation, OtherShape
+from proofcard.calibration.rows import Conversation, OtherShape
 from proofcard.errors import Usage, one_line
 
 _SECONDS = 5.0  # of CPU for a conversation; a usual template takes a millisecond

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from proofcard.calibration.adapters import ADAPTERS, Conversation, OtherShape
+from proofcard.calibration.adapters import adapter
 from proofcard.calibration.rendering import Renderer
+from proofcard.calibration.rows import Conversation, OtherShape
 from proofcard.calibration.sources import in_plain_words, streams
 from proofcard.calibration.uniform import uniform
 from proofcard.config.schema import Calibration, Dataset, Sampling
@@ -67,7 +68,7 @@ def _sample(
     calibration: Calibration, tokenizer: Any, name: str, render: Callable[[Conversation], str]
 ) -> tuple[list[Sample], dict[str, int]]:
     dataset = calibration.datasets[name]
-    adapt = ADAPTERS[dataset.adapter]
+    adapt = adapter(dataset.adapter)
 
     def read(row: dict[str, Any]) -> str:
         return render(adapt(row))

@@ -11,13 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from proofcard import json_files
 from proofcard.calibration import cache, confined, hub
 from proofcard.config.schema import Dataset
-from proofcard.digest import file_table, readable_json, sha256_file, sha256_json
-from proofcard.disk import write_whole
 from proofcard.errors import Stop, is_full, one_line
-from proofcard.files import exists, located, plain
+from proofcard.files import located, plain
 from proofcard.hub import in_plain_words as refused_by_hub
 from proofcard.hub import patiently
 
@@ -27,58 +24,11 @@ os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
 _FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 
 
-def described(name: str, dataset: Dataset, records: Path) -> dict[str, Any]:
-    """What identifies the dataset's content: its files with their digests, their `digest`, a hub's commit.
-
-    Reads a local copy wholly. Asks the hub for what it keeps at a commit once, and notes it in `records`.
-
-    Raises:
-        Stop: when the files, the subset or a split is not there, or the hub refuses.
-    """
-    if _from_hub(name, dataset):
-        return _at_commit(name, dataset, records)
-    assert dataset.path is not None
-    local = [Path(file) for file in _files(name, dataset)]
-    folder = dataset.path.absolute()
-    if dataset.path.is_dir():
-        local += [folder / card for card in confined.CARDS if exists(folder / card)]
-        table = file_table(folder, local)
-    else:
-        table = {file.name: {"size": file.stat().st_size, "sha256": sha256_file(file)} for file in local}
-    return {"files": table, "digest": sha256_json(table)}
-
-
-def _at_commit(name: str, dataset: Dataset, records: Path) -> dict[str, Any]:
-    """A commit never changes: with a record of it the hub is not asked, and need not be reached."""
-    asked = {"commit": dataset.revision, "subset": dataset.subset, "splits": list(dataset.splits)}
-    place = f".{dataset.repository.replace('/', '--')}-{sha256_json([dataset.repository, asked])[:12]}.json"
-    if (told := _recorded(records / place)) is not None:
-        return told
-    known = hub.listing(name, dataset)
-    root = f"hf://datasets/{dataset.repository}@{dataset.revision}/"
-    files = {url.removeprefix(root): known[url.removeprefix(root)] for url in _files(name, dataset)}
-    said: dict[str, Any] = {"commit": dataset.revision, "files": dict(sorted(files.items()))}
-    said["digest"] = sha256_json(said)
-    records.mkdir(parents=True, exist_ok=True)
-    write_whole(records / place, readable_json(said))
-    return said
-
-
-def _recorded(path: Path) -> dict[str, Any] | None:
-    """What was noted, if it is still what was: anything else is asked for again."""
-    try:
-        said = json_files.read(path, path.parent)
-        rest = {key: said[key] for key in ("commit", "files")}
-    except (OSError, Stop, KeyError):
-        return None
-    return said if said == rest | {"digest": sha256_json(rest)} else None
-
-
 def streams(name: str, dataset: Dataset) -> dict[str, Any]:
     """A `datasets.IterableDataset` for each split, in the recipe's order.
 
     Raises:
-        Stop: as `described`.
+        Stop: when the files, the subset or a split is not there, or the hub refuses.
     """
     builder = _builder(name, dataset)
     with in_plain_words(name, dataset):
@@ -91,7 +41,7 @@ def _undecoded(rows: Any) -> Any:
     return rows.decode(False) if rows.features else rows
 
 
-def _files(name: str, dataset: Dataset) -> list[str]:
+def files_of(name: str, dataset: Dataset) -> list[str]:
     """The files of the splits: absolute paths, or addresses on the hub."""
     files = _builder(name, dataset).config.data_files
     return list(dict.fromkeys(str(file) for split in dataset.splits for file in files[split]))
@@ -104,7 +54,7 @@ def _builder(name: str, dataset: Dataset) -> Any:
     cache.keep_private()
     where = f"calibration.datasets.{name}"
     with in_plain_words(name, dataset):
-        if _from_hub(name, dataset):
+        if is_on_hub(name, dataset):
             if (card := hub.keep_readme(dataset)) is not None:
                 confined.check_card(card.read_bytes(), Path(card.name))
             builder = patiently(
@@ -144,7 +94,8 @@ def _check_resolved(where: str, dataset: Dataset, builder: Any) -> None:
         raise Stop(f"{where} names {plain(others[0])} as data, which is not of the pinned commit")
 
 
-def _from_hub(name: str, dataset: Dataset) -> bool:
+def is_on_hub(name: str, dataset: Dataset) -> bool:
+    """Whether it is read from the hub. Raises Stop when it is neither there nor in a local copy."""
     if dataset.path is None and "/" not in dataset.repository:
         raise Stop(
             f"calibration.datasets.{name}.path is not set: give a local file or folder (.jsonl or .parquet)"

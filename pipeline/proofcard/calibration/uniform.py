@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from proofcard.calibration.adapters import OtherShape
+from proofcard.calibration.rows import OtherShape
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _LARGEST = 2**64 - 1

@@ -7,18 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from proofcard import json_files
+from proofcard import json_files, nvfp4
 from proofcard.checkpoint import carried, floats, fp8
 from proofcard.checkpoint.counts import check_counts
 from proofcard.checkpoint.delivery import Delivery
-from proofcard.checkpoint.hub import pinned
 from proofcard.checkpoint.shards import weight_files
 from proofcard.checkpoint.tensors import Tensor, read_folder
-from proofcard.config.schema import Model
 from proofcard.digest import file_table
-from proofcard.errors import Stop, Usage
+from proofcard.errors import Stop
 from proofcard.files import check_handed
-from proofcard.nvfp4 import fp8_block_to_bf16, fp8_block_to_f32
 
 SCALE_SUFFIX = fp8.SCALE
 
@@ -51,11 +48,11 @@ class Source:
         if not self.is_fp8(name):
             return floats.converted(tensor.bits(), tensor.dtype, self.dtype(name))
         cores = len(os.sched_getaffinity(0))
-        return fp8_block_to_bf16(tensor.bits(), self.fp8_scales(name), block=self.block, threads=cores)
+        return nvfp4.fp8_block_to_bf16(tensor.bits(), self.fp8_scales(name), block=self.block, threads=cores)
 
     def unrounded(self, name: str) -> np.ndarray:
         """An FP8 tensor's product with its scales in float32, before BF16 rounds it."""
-        return fp8_block_to_f32(self.stored(name).bits(), self.fp8_scales(name), block=self.block)
+        return nvfp4.fp8_block_to_f32(self.stored(name).bits(), self.fp8_scales(name), block=self.block)
 
     def held_in(self, dtypes: dict[str, str]) -> None:
         """Say in which dtype the model holds its weights, by name: `bits` and `dtype` follow it."""
@@ -113,32 +110,6 @@ class Source:
 
     def _is_scale(self, name: str) -> bool:
         return name.endswith(SCALE_SUFFIX) and name.removesuffix(SCALE_SUFFIX) in self.tensors
-
-
-def opened(model: Model, work_dir: Path, streamed: bool) -> Source:
-    """The source that a configuration names: its local folder, or its repository at a commit of the hub.
-
-    Small files are fetched at once; shards come later, in `arriving`.
-
-    Raises:
-        Usage: when neither is named, or the revision is no commit.
-        Stop: when the source is unusable, cannot be fetched, or is not whole and must not be `streamed`.
-    """
-    if model.path is not None:
-        return Source(model.path)
-    if model.repository is None:
-        raise Usage(
-            "model.path is not set: give a checkpoint's folder, or model.repository and model.revision"
-        )
-    delivery = Delivery(pinned(model.repository, model.revision), work_dir / "sources")
-    if delivery.missing and not streamed:
-        raise Stop(
-            f"{len(delivery.missing)} files of {delivery.repository} are not here, and several ranks need "
-            f"them all before they start: run `proofcard fetch model.repository={model.repository} "
-            f"model.revision={model.revision} model.path=null` on every machine first"
-        )
-    delivery.fetch_small()
-    return Source(delivery.folder, delivery)
 
 
 def quantization_of(config: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from proofcard.digest import readable_json
 from proofcard.errors import Stop, before_work
 from proofcard.files import check_handed
 from proofcard.progress import shown
-from proofcard.quantize import tables
+from proofcard.quantize import sealed_tables, tables
 from proofcard.reports import differing, place, show, writing
 from proofcard.screen import Screen
 
@@ -104,7 +104,7 @@ def _coverage(folder: Path, sealed: dict[str, Any] | None, altered: list[str]) -
     needed = {tables.COVERAGE, tables.AMAX, tables.DATASETS}
     if sealed is None or not needed <= sealed["outputs"]["files"].keys() or needed & set(altered):
         return None
-    experts = tables.read(folder, sealed["statistics"].get("positions", 0)).experts
+    experts = sealed_tables.read(folder, sealed["statistics"].get("positions", 0)).experts
     routed = [int(count) for block in experts for count in block.routed]
     forced = [int(count) for block in experts for count in block.forced]
     return {

@@ -1,12 +1,18 @@
 """What a composed configuration may say: frozen pydantic models, unknown keys forbidden.
 
-A field of type `Path` says where things are, never what they are: it enters no key and no manifest.
+A field of type `Path` says where things are, never what they are: it enters no manifest. Every field of
+`QuantizeConfig` enters a key but those that `deciding.NOT_DECIDING` lists.
 """
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from proofcard.deciding import adapters
+
+PLAIN_TEXT = ("cnn_dailymail", "text")
+"""Adapters whose rows are no conversations: they need no chat template and can go through none."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -17,7 +23,7 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def identity(self) -> dict[str, Any]:
-        """The values that say what is made: everything but `Path` fields, as plain JSON values."""
+        """The values that a manifest records: everything but `Path` fields, as plain JSON values."""
         fields = type(self).model_fields.items()
         what = [name for name, field in fields if Path not in (field.annotation, *get_args(field.annotation))]
         return {name: _plain(getattr(self, name)) for name in what}
@@ -55,6 +61,12 @@ class Model(Part):
     attn_implementation: Literal["eager", "sdpa"]
 
 
+def _known_adapter(name: str) -> str:
+    if name not in adapters():
+        raise ValueError(f"one of {', '.join(adapters())}")
+    return name
+
+
 class Dataset(Part):
     """One calibration dataset: which adapter reads its rows, where they are, how many samples.
 
@@ -62,17 +74,7 @@ class Dataset(Part):
     dataset's configuration.
     """
 
-    adapter: Literal[
-        "open_code_reasoning",
-        "open_math_reasoning",
-        "magpie_pro_mt",
-        "nemotron_post_training_v2",
-        "nemotron_post_training_v1",
-        "llama_nemotron",
-        "llama_nemotron_turns",
-        "cnn_dailymail",
-        "text",
-    ]
+    adapter: Annotated[str, AfterValidator(_known_adapter)]
     repository: str
     revision: str | None
     subset: str | None
@@ -117,19 +119,18 @@ class Calibration(Part):
     frozen_sha256: Sha256 | None
 
     def identity(self) -> dict[str, Any]:
-        """What the samples are: the same whether they are drawn or taken from a frozen set."""
+        """The same whether the samples are drawn or taken from a frozen set."""
         return {key: value for key, value in super().identity().items() if key != "frozen_sha256"}
 
 
 class Quantization(Part):
-    """ModelOpt's configuration by name, and its algorithm.
+    """ModelOpt's configuration by name.
 
     `dequantize_to` is the dtype that FP8 source weights take on the way to the checkpoint: what is not
     quantized is written in it, and block scales are computed from it. The model runs, and codes are, in BF16.
     """
 
     format: Literal["nvfp4_experts_only", "nvfp4_mlp_only"]
-    algorithm: Literal["max"]
     dequantize_to: Literal["bfloat16", "float32"]
 
 
@@ -155,7 +156,6 @@ class Engine(Part):
 class Toolchain(Part):
     """The patch series that ModelOpt runs with."""
 
-    package: Literal["nvidia-modelopt"]
     series: Literal["fixed", "as_published", "none"]
 
 
@@ -207,9 +207,7 @@ class QuantizeConfig(Part):
             raise ValueError("coverage.minimum_tokens goes with coverage=top_up, and only with it")
         if self.coverage.name == "top_up" and self.engine.name == "modelopt":
             raise ValueError("ModelOpt has no coverage=top_up: take engine=layerwise")
-        without_chat = [
-            n for n, d in self.calibration.datasets.items() if d.adapter in ("text", "cnn_dailymail")
-        ]
+        without_chat = [n for n, d in self.calibration.datasets.items() if d.adapter in PLAIN_TEXT]
         if self.calibration.chat_template and without_chat:
             raise ValueError(
                 f"calibration.chat_template=true, but dataset {without_chat[0]} has plain text, "

@@ -16,20 +16,21 @@ follow without making that array. `fp8_block_to_f32` is that product before it i
 takes the block scales, and they alone, of a model that stays in FP8 until it is exported.
 """
 
-from proofcard.nvfp4.bits import bf16_to_f32, e4m3_to_f32, f32_to_bf16
-from proofcard.nvfp4.packing import (
-    BLOCK,
-    FP8_BLOCK,
-    amax,
-    amax_fp8,
-    block_amaxes_fp8,
-    dequantize,
-    fp8_block_to_bf16,
-    fp8_block_to_f32,
-    quantize,
-    quantize_fp8,
-)
-from proofcard.nvfp4.scales import input_scale, kv_scale, weight_scale_2
+from typing import TYPE_CHECKING, Any
+
+from proofcard.nvfp4.bits import BLOCK, FP8_BLOCK, bf16_to_f32, e4m3_to_f32, f32_to_bf16
+from proofcard.nvfp4.scales import input_scale, kv_scale, shared_amaxes, weight_scale_2
+
+if TYPE_CHECKING:
+    from proofcard.nvfp4.fp8 import (
+        amax_fp8,
+        block_amaxes_fp8,
+        fp8_block_to_bf16,
+        fp8_block_to_f32,
+        quantize_fp8,
+    )
+    from proofcard.nvfp4.packing import amax, quantize
+    from proofcard.nvfp4.unpacking import dequantize
 
 __all__ = [
     "BLOCK",
@@ -47,5 +48,15 @@ __all__ = [
     "kv_scale",
     "quantize",
     "quantize_fp8",
+    "shared_amaxes",
     "weight_scale_2",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """numba takes most of a second to import: whoever only reads scales need not wait for it."""
+    if name in __all__:
+        from proofcard.nvfp4 import fp8, packing, unpacking
+
+        return next(getattr(home, name) for home in (packing, fp8, unpacking) if hasattr(home, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """NVFP4 on a CUDA device: the bytes of `proofcard.nvfp4`'s loops on a CPU, from tensors that are there.
 
 Every operation is one that IEEE 754 leaves no choice in (a division rounded to nearest, comparisons,
-integer arithmetic on the bits), in the order of `kernels.py`. Triton's own `/` on float32 is an
+integer arithmetic on the bits), in the order of `packing.py`. Triton's own `/` on float32 is an
 approximation, so it does not occur here.
 """
 

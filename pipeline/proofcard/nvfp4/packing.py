@@ -1,98 +1,38 @@
-"""Weights to NVFP4 and back: what `proofcard.nvfp4` exports, checks on top, compiled loops below."""
+"""BF16 weights to NVFP4: codes and block scales, the formula as it runs.
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+The loops are laid out for the vectoriser, which wants long loops with one element per turn: hence two BF16 in
+one uint32 (even element low, as memory has them) and divisors spread out to one per pair before the packing
+loop. The only additions are exact or on integers.
+"""
 
 import numpy as np
+from numba import float32, int64, uint8, uint16, uint32
+from numpy import float32 as F32
+from numpy import uint32 as U32
 
-from proofcard.nvfp4.bits import BF16_INF, E4M3_VALUES, bf16_to_f32, f32_to_bf16
+from proofcard.nvfp4.bits import BF16_INF, BF16_NAN, BLOCK
+from proofcard.nvfp4.checks import (
+    bf16_scalar,
+    blocks_of,
+    expect,
+    expect_amaxes,
+    expect_matrix,
+    expect_scale_2,
+    refuse,
+)
+from proofcard.nvfp4.compiled import GRAIN, inline, kernel, readable, spread
 
-BLOCK = 16  # weights that share one E4M3 scale
-FP8_BLOCK = (128, 128)  # weights that share one float32 scale_inv in an FP8 source
-_GRAIN = 1 << 17  # weights in the smallest piece of work; 256 KiB as BF16, inside a second-level cache
+CHUNK = 64  # blocks; the working set of a chunk stays in the first-level cache
 
 
 def amax(weight: np.ndarray, *, threads: int = 1) -> np.float32:
     """max |W| of BF16 bits (uint16, any shape). A NaN or infinity raises ValueError with its position."""
-    _expect(weight, "weight", np.uint16)
-    kernels = _kernels()
+    expect(weight, "weight", np.uint16)
     flat = np.ascontiguousarray(weight).reshape(-1)
-    found = _spread(lambda i, j: kernels.largest_bf16(flat, i, j), flat.size, _GRAIN, threads)
+    found = spread(lambda i, j: _largest_bf16(flat, i, j), flat.size, GRAIN, threads)
     if max(found) >= BF16_INF:
-        _refuse(weight)
-    return _value(max(found))
-
-
-def amax_fp8(
-    weight: np.ndarray, scale_inv: np.ndarray, *, block: tuple[int, int] = FP8_BLOCK, threads: int = 1
-) -> np.float32:
-    """`amax(fp8_block_to_bf16(weight, scale_inv))` without the BF16 array.
-
-    Decoding, scaling and rounding keep order within a block, so its largest code decides.
-    """
-    weight, scale_inv = _expect_fp8(weight, scale_inv, block)
-    kernels = _kernels()
-    codes = np.empty(scale_inv.shape, np.uint8)
-    grain = max(1, _GRAIN // (block[0] * weight.shape[1]))
-    _spread(lambda i, j: kernels.largest_fp8(weight, *block, codes, i, j), len(codes), grain, threads)
-    with np.errstate(over="ignore", invalid="ignore"):
-        largest = f32_to_bf16(E4M3_VALUES[codes] * np.abs(scale_inv)).max()
-    if largest >= BF16_INF:
-        _refuse(fp8_block_to_bf16(weight, scale_inv, block=block, threads=threads))
-    return _value(largest)
-
-
-def fp8_block_to_bf16(
-    weight: np.ndarray, scale_inv: np.ndarray, *, block: tuple[int, int] = FP8_BLOCK, threads: int = 1
-) -> np.ndarray:
-    """The one rule for FP8 sources: bf16(float32(w[r, c]) · scale_inv[r // block[0], c // block[1]]).
-
-    `weight` uint8 E4M3FN [rows, cols], `scale_inv` float32 [⌈rows/block[0]⌉, ⌈cols/block[1]⌉]; the last
-    blocks may be cut short. Rounds to nearest even. Returns uint16 [rows, cols]; NaN stays NaN.
-    """
-    weight, scale_inv = _expect_fp8(weight, scale_inv, block)
-    kernels = _kernels()
-    bits = np.empty(weight.shape, np.uint16)
-
-    def widen(begin: int, end: int) -> None:
-        kernels.widen_fp8_rows(weight, scale_inv, *block, bits[begin:end], begin, end)
-
-    _spread(widen, len(weight), max(1, _GRAIN // weight.shape[1]), threads)
-    return bits
-
-
-def fp8_block_to_f32(
-    weight: np.ndarray, scale_inv: np.ndarray, *, block: tuple[int, int] = FP8_BLOCK
-) -> np.ndarray:
-    """The same product before it is rounded: float32 [rows, cols]. NaN stays NaN."""
-    weight, scale_inv = _expect_fp8(weight, scale_inv, block)
-    values = np.empty(weight.shape, np.float32)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        for strip, factors in enumerate(scale_inv):
-            rows = slice(strip * block[0], (strip + 1) * block[0])
-            factor = np.repeat(factors, block[1])[: weight.shape[1]]
-            np.multiply(E4M3_VALUES[weight[rows]], factor, out=values[rows])
-    return values
-
-
-def block_amaxes_fp8(
-    weight: np.ndarray, scale_inv: np.ndarray, *, block: tuple[int, int] = FP8_BLOCK, threads: int = 1
-) -> np.ndarray:
-    """max |fp8_block_to_f32(weight, scale_inv)| over each 16 neighbours along a row, without that array.
-
-    Returns float32 [rows, cols/16].
-    """
-    weight, scale_inv = _expect_fp8(weight, scale_inv, block)
-    rows, cols = _blocks_of(weight)
-    kernels = _kernels()
-    amaxes = np.empty((rows, cols // BLOCK), np.float32)
-
-    def find(begin: int, end: int) -> None:
-        kernels.block_amaxes_fp8_rows(weight, scale_inv, *block, amaxes, begin, end)
-
-    _spread(find, rows, max(1, _GRAIN // cols), threads)
-    return amaxes
+        refuse(weight)
+    return bf16_scalar(max(found))
 
 
 def quantize(
@@ -118,12 +58,11 @@ def quantize(
     `block_amaxes`, float32 [rows, cols/16], stand in the place of m: those of the weight before it was
     rounded to BF16, from `block_amaxes_fp8`.
     """
-    _expect_matrix(weight, "weight", np.uint16)
-    rows, cols = _blocks_of(weight)
-    factor = _expect_scale_2(scale_2)
+    expect_matrix(weight, "weight", np.uint16)
+    rows, cols = blocks_of(weight)
+    factor = expect_scale_2(scale_2)
     if block_amaxes is not None:
-        _expect_amaxes(block_amaxes, (rows, cols // BLOCK))
-    kernels = _kernels()
+        expect_amaxes(block_amaxes, (rows, cols // BLOCK))
     packed, scale = np.empty((rows, cols // 2), np.uint8), np.empty((rows, cols // BLOCK), np.uint8)
     pairs = np.ascontiguousarray(weight).reshape(-1).view(np.uint32)
     flat_packed, flat_scale = packed.reshape(-1), scale.reshape(-1)
@@ -132,164 +71,154 @@ def quantize(
 
     def pack(begin: int, end: int) -> int:
         if flat_amaxes is None:
-            return int(kernels.quantize_blocks(pairs, factor, flat_packed, flat_scale, begin, end))
-        return int(
-            kernels.quantize_blocks_by(pairs, flat_amaxes, factor, flat_packed, flat_scale, begin, end)
-        )
+            return int(quantize_blocks(pairs, factor, flat_packed, flat_scale, begin, end))
+        return int(quantize_blocks_by(pairs, flat_amaxes, factor, flat_packed, flat_scale, begin, end))
 
-    if max(_spread(pack, scale.size, _GRAIN // BLOCK, threads)) >= BF16_INF:
-        _refuse(weight)
+    if max(spread(pack, scale.size, GRAIN // BLOCK, threads)) >= BF16_INF:
+        refuse(weight)
     return packed, scale
 
 
-def quantize_fp8(
-    weight: np.ndarray,
-    scale_inv: np.ndarray,
-    scale_2: float | np.floating,
-    *,
-    block: tuple[int, int] = FP8_BLOCK,
-    unrounded_scales: bool = False,
-    threads: int = 1,
-) -> tuple[np.ndarray, np.ndarray]:
-    """`quantize(fp8_block_to_bf16(weight, scale_inv), scale_2)` with a few BF16 rows in memory at a time.
+# --- the loops --------------------------------------------------------------------------------
 
-    `unrounded_scales` takes the block scales from `fp8_block_to_f32`, the codes still from BF16: so does
-    ModelOpt 0.43.0 with a model that stays in FP8 (`_export_quantized_weight`: the scales are those of the
-    unpacked weight, the codes those of `weight.to(dtype)`).
+
+@kernel(uint32(readable(uint32), float32, uint8[::1], uint8[::1], int64, int64))
+def quantize_blocks(
+    pairs: np.ndarray, scale_2: F32, packed: np.ndarray, scale: np.ndarray, begin: int, end: int
+) -> U32:
+    """Returns the largest BF16 magnitude met, as bits: not finite means that the output is void."""
+    amaxes, divisor = np.empty(CHUNK, F32), np.empty(8 * CHUNK, F32)
+    largest = U32(0)
+    for start in range(begin, end, CHUNK):
+        stop = min(end, start + CHUNK)
+        part, own = pairs[8 * start : 8 * stop], amaxes[: stop - start]
+        largest = max(largest, _amax_blocks(part, own))
+        _scale_blocks(own, scale_2, scale[start:stop], divisor)
+        _pack(part, divisor, packed[8 * start : 8 * stop])
+    return largest
+
+
+@kernel(uint32(readable(uint32), readable(float32), float32, uint8[::1], uint8[::1], int64, int64))
+def quantize_blocks_by(
+    pairs: np.ndarray,
+    amaxes: np.ndarray,
+    scale_2: F32,
+    packed: np.ndarray,
+    scale: np.ndarray,
+    begin: int,
+    end: int,
+) -> U32:
+    """`quantize_blocks` with the amax of each block given."""
+    met, divisor = np.empty(CHUNK, F32), np.empty(8 * CHUNK, F32)
+    largest = U32(0)
+    for start in range(begin, end, CHUNK):
+        stop = min(end, start + CHUNK)
+        part = pairs[8 * start : 8 * stop]
+        largest = max(largest, _amax_blocks(part, met[: stop - start]))
+        _scale_blocks(amaxes[start:stop], scale_2, scale[start:stop], divisor)
+        _pack(part, divisor, packed[8 * start : 8 * stop])
+    return largest
+
+
+@inline
+def _amax_blocks(pairs: np.ndarray, amaxes: np.ndarray) -> U32:
+    """Fill each block's largest magnitude; return the largest of all, as BF16 bits."""
+    largest = U32(0)
+    for block in range(amaxes.size):
+        amax = U32(0)
+        for i in range(8):
+            pair = pairs[np.uint64(8 * block + i)]
+            amax = max(amax, max(pair & U32(0x7FFF), (pair >> U32(16)) & U32(0x7FFF)))
+        largest = max(largest, amax)
+        amaxes[block] = bf16_value(amax)
+    return largest
+
+
+@inline
+def _scale_blocks(amaxes: np.ndarray, scale_2: F32, scale: np.ndarray, divisor: np.ndarray) -> None:
+    """Fill the block scales and the divisor of each pair."""
+    unit = F32(F32(6) * scale_2)
+    for block in range(scale.size):
+        wanted = F32(amaxes[block] / unit)
+        if wanted == F32(0):
+            wanted = F32(1)
+        code = e4m3_code(wanted)
+        scale[block] = code
+        step = F32(e4m3_value(code) * scale_2)
+        for i in range(8):
+            divisor[np.uint64(8 * block + i)] = step
+
+
+@inline
+def _pack(pairs: np.ndarray, divisor: np.ndarray, packed: np.ndarray) -> None:
+    for i in range(packed.size):
+        even = F32(bf16_value(pairs[i]) / divisor[i])
+        odd = F32(U32(pairs[i] & U32(0xFFFF0000)).view(F32) / divisor[i])
+        packed[i] = e2m1_code(even) | (e2m1_code(odd) << U32(4))
+
+
+@kernel(uint16(readable(uint16), int64, int64))
+def _largest_bf16(bits: np.ndarray, begin: int, end: int) -> np.uint16:
+    """Magnitudes of BF16 order as their bits do, NaN above infinity above the rest."""
+    largest = np.uint16(0)
+    part = bits[begin:end]
+    for i in range(part.size):
+        largest = max(largest, np.uint16(part[i] & np.uint16(0x7FFF)))
+    return largest
+
+
+# --- one number -------------------------------------------------------------------------------
+
+
+@inline
+def bf16_value(bits: U32) -> F32:
+    """The value of BF16 bits in the low half; what is above them is shifted out."""
+    return U32(bits << U32(16)).view(F32)
+
+
+@inline
+def bf16_bits(value: F32) -> U32:
+    """To nearest, ties to even."""
+    bits = F32(value).view(U32)
+    rounded = U32(bits + U32(0x7FFF) + ((bits >> U32(16)) & U32(1))) >> U32(16)
+    return U32(BF16_NAN) if np.isnan(value) else rounded
+
+
+@inline
+def e4m3_value(code: U32) -> F32:
+    """As `E4M3_VALUES`, by arithmetic: a table here would cost a gather for every weight."""
+    magnitude = U32(code & U32(0x7F))
+    normal = U32((magnitude << U32(20)) + U32(120 << 23))
+    subnormal = F32(F32(magnitude) * F32(2**-9)).view(U32)
+    bits = subnormal if magnitude < U32(8) else normal
+    bits = U32(0x7FC00000) if magnitude == U32(0x7F) else bits
+    return U32(bits | ((code & U32(0x80)) << U32(24))).view(F32)
+
+
+@inline
+def e4m3_code(value: F32) -> U32:
+    """Nearest E4M3 code of a value ≥ 0, ties to even; above 448 saturates."""
+    value = min(value, F32(448))
+    bits = F32(value).view(U32)
+    normal = U32((bits + U32(0x7FFFF) + ((bits >> U32(20)) & U32(1))) >> U32(20)) - U32(120 << 3)
+    # In [2^14, 2^15) float32 counts in steps of 2^-9, the E4M3 subnormals' own: the sum rounds for us.
+    subnormal = F32(value + F32(2**14)).view(U32) - U32(0x46800000)
+    return subnormal if value < F32(2**-6) else normal
+
+
+@inline
+def e2m1_code(y: F32) -> U32:
+    """Nearest of 0 .5 1 1.5 2 3 4 6, ties to the even code, sign in bit 3.
+
+    Comparisons are negated so that NaN passes all seven and gives 7, as a sorted search does; it comes
+    from 0/0 in a block whose scale underflowed. A negative that rounds to zero keeps its sign, −0.0 has none.
     """
-    weight, scale_inv = _expect_fp8(weight, scale_inv, block)
-    rows, cols = _blocks_of(weight)
-    factor = _expect_scale_2(scale_2)
-    kernels = _kernels()
-    packed, scale = np.empty((rows, cols // 2), np.uint8), np.empty((rows, cols // BLOCK), np.uint8)
-    step = max(1, _GRAIN // cols)
-    amaxes = block_amaxes_fp8(weight, scale_inv, block=block, threads=threads) if unrounded_scales else None
-
-    def pack(begin: int, end: int) -> int:
-        largest = 0
-        scratch = np.empty((min(step, end - begin), cols), np.uint16)
-        pairs = scratch.reshape(-1).view(np.uint32)
-        for start in range(begin, end, step):
-            stop = min(end, start + step)
-            kernels.widen_fp8_rows(weight, scale_inv, *block, scratch, start, stop)
-            out, out_scale = packed[start:stop].reshape(-1), scale[start:stop].reshape(-1)
-            if amaxes is None:
-                met = kernels.quantize_blocks(pairs, factor, out, out_scale, 0, out_scale.size)
-            else:
-                own = amaxes[start:stop].reshape(-1)
-                met = kernels.quantize_blocks_by(pairs, own, factor, out, out_scale, 0, out_scale.size)
-            largest = max(largest, int(met))
-        return largest
-
-    if max(_spread(pack, rows, step, threads)) >= BF16_INF:
-        _refuse(fp8_block_to_bf16(weight, scale_inv, block=block, threads=threads))
-    return packed, scale
-
-
-def dequantize(
-    packed: np.ndarray, scale: np.ndarray, scale_2: float | np.floating, *, threads: int = 1
-) -> np.ndarray:
-    """Packed FP4 and its scales to BF16 bits, uint16 [rows, cols].
-
-    bf16(value(code) · (float32(scale) · scale_2)), as `NVFP4QTensor.dequantize` to BF16; code 8 (a
-    negative that rounded to zero) comes back as +0.0.
-    """
-    _expect_matrix(packed, "packed", np.uint8)
-    _expect_matrix(scale, "scale", np.uint8)
-    rows, half = packed.shape
-    if 2 * half != BLOCK * scale.shape[1] or rows != scale.shape[0]:
-        raise ValueError(f"packed {packed.shape} and scale {scale.shape} are not of one weight")
-    kernels = _kernels()
-    bits = np.empty((rows, 2 * half), np.uint16)
-    codes, scales = np.ascontiguousarray(packed).reshape(-1), np.ascontiguousarray(scale).reshape(-1)
-    pairs = bits.reshape(-1).view(np.uint32)
-    factor = np.float32(scale_2)
-
-    def unpack(begin: int, end: int) -> None:
-        kernels.dequantize_blocks(codes, scales, factor, pairs, begin, end)
-
-    _spread(unpack, scale.size, _GRAIN // BLOCK, threads)
-    return bits
-
-
-def _kernels() -> Any:
-    """numba takes most of a second to import: whoever only reads scales need not wait for it."""
-    from proofcard.nvfp4 import kernels
-
-    return kernels
-
-
-def _spread(work: Callable[[int, int], Any], count: int, grain: int, threads: int) -> list[Any]:
-    """work(begin, end) over 0 to count, on so many threads, several pieces each in case one is slow.
-
-    Plain threads, not numba's: the kernels hold no GIL, and this neither depends on which OpenMP is
-    installed nor breaks a process that forks or calls from two threads at once.
-    """
-    if threads < 1:
-        raise ValueError(f"threads is {threads}; at least 1 is needed")
-    if threads == 1 or count <= grain:
-        return [work(0, count)]
-    size = max(grain, -(-count // (4 * threads)))
-    begins = range(0, count, size)
-    with ThreadPoolExecutor(min(threads, len(begins))) as pool:
-        return list(pool.map(lambda begin: work(begin, min(count, begin + size)), begins))
-
-
-def _expect(array: np.ndarray, name: str, dtype: type[np.generic]) -> None:
-    if array.dtype != dtype:
-        raise ValueError(f"{name} is {array.dtype}; {np.dtype(dtype)} bits are needed")
-    if array.size == 0:
-        raise ValueError(f"{name} is empty: {array.shape}")
-
-
-def _expect_matrix(array: np.ndarray, name: str, dtype: type[np.generic]) -> None:
-    _expect(array, name, dtype)
-    if array.ndim != 2:
-        raise ValueError(f"{name} has shape {array.shape}; flatten it to [rows, cols]")
-
-
-def _expect_fp8(
-    weight: np.ndarray, scale_inv: np.ndarray, block: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    _expect_matrix(weight, "weight", np.uint8)
-    _expect_matrix(scale_inv, "scale_inv", np.float32)
-    if min(block) < 1:
-        raise ValueError(f"block is {block}; both sides must be at least 1")
-    wanted = tuple(-(-size // side) for size, side in zip(weight.shape, block, strict=True))
-    if scale_inv.shape != wanted:
-        raise ValueError(
-            f"scale_inv has shape {scale_inv.shape}; {weight.shape} in blocks of {block} needs {wanted}"
-        )
-    return np.ascontiguousarray(weight), np.ascontiguousarray(scale_inv)
-
-
-def _expect_amaxes(amaxes: np.ndarray, shape: tuple[int, int]) -> None:
-    _expect_matrix(amaxes, "block_amaxes", np.float32)
-    if amaxes.shape != shape:
-        raise ValueError(f"block_amaxes has shape {amaxes.shape}; the weight's blocks are {shape}")
-
-
-def _blocks_of(weight: np.ndarray) -> tuple[int, int]:
-    rows, cols = weight.shape
-    if cols % BLOCK:
-        raise ValueError(f"weight has {cols} columns; NVFP4 needs a multiple of {BLOCK}")
-    return rows, cols
-
-
-def _expect_scale_2(scale_2: float | np.floating) -> np.float32:
-    value = np.float32(scale_2)
-    if not (np.isfinite(value) and value > 0):
-        raise ValueError(
-            f"scale_2 is {value}; it must be finite and above zero (an all-zero weight has none)"
-        )
-    return value
-
-
-def _value(bits: int) -> np.float32:
-    return np.float32(bf16_to_f32(np.array(bits, np.uint16)))
-
-
-def _refuse(bits: np.ndarray) -> None:
-    """Name the first BF16 value that is not finite."""
-    at = np.unravel_index(int(np.argmax((bits & BF16_INF) == BF16_INF)), bits.shape)
-    raise ValueError(f"weight{[int(i) for i in at]} is {_value(bits[at])}; every weight must be finite")
+    size: F32 = abs(y)
+    code = U32(not size <= F32(0.25))
+    code += U32(not size < F32(0.75))
+    code += U32(not size <= F32(1.25))
+    code += U32(not size < F32(1.75))
+    code += U32(not size <= F32(2.5))
+    code += U32(not size < F32(3.5))
+    code += U32(not size <= F32(5.0))
+    return code | (U32(y < F32(0)) << U32(3))

@@ -39,6 +39,15 @@ def kv_scale(amax: float | np.floating) -> np.float32:
     return _scale("kv_scale", amax, E4M3_MAX)
 
 
+def shared_amaxes(amax: dict[str, float], groups: list[tuple[str, ...]]) -> dict[str, float]:
+    """Every member of a group takes the group's largest: gate and up, say, which engines fuse."""
+    shared = dict(amax)
+    for names in groups:
+        largest = max(shared[name] for name in names)
+        shared |= dict.fromkeys(names, largest)
+    return shared
+
+
 def _scale(name: str, amax: float | np.floating, bound: float) -> np.float32:
     value = np.float32(amax)
     if not (np.isfinite(value) and value > 0):

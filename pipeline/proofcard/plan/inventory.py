@@ -61,8 +61,9 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
     Raises:
         Stop: when the format selects nothing, leaves an expert's projection out, or finds no KV quantizer.
     """
-    from proofcard.quantize import further, modelopt
+    from proofcard.quantize import further
     from proofcard.quantize.layerwise.structure import layers_name
+    from proofcard.quantize.quantizers import check_reached, check_selected, chosen
 
     with _uncollected(), outlined(config, described) as (outline, model):
         expected, plain = _expected(model)
@@ -76,12 +77,10 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
     quantizers = dict(kept["quantizers"])
     linears = dict(kept["linears"])
     selected = {name for (name,) in kept["selected"]}
-    modelopt.check_selected(selected)
-    modelopt.check_reached(
-        linears, selected, [name for (name,) in kept["attentions"]], config.kv_cache.format
-    )
+    check_selected(selected)
+    check_reached(linears, selected, [name for (name,) in kept["attentions"]], config.kv_cache.format)
     with redirect_stdout(io.StringIO()):
-        patterns = modelopt.chosen(config)["quant_cfg"]
+        patterns = chosen(config)["quant_cfg"]
     globs = _globs(patterns, quantizers)
     entries = [Entry(name, dtype, tuple(shape)) for name, dtype, shape in kept["entries"]]
     heads = further.entries(outline, list(outline.further))

@@ -11,10 +11,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from proofcard import manifest, ranks, stage, tracking
+from proofcard import joining, manifest, stage, tracking
 from proofcard.calibration import stage as samples_stage
 from proofcard.checkpoint import remote_code, ties
-from proofcard.checkpoint.source import Source, opened
+from proofcard.checkpoint.opening import opened
+from proofcard.checkpoint.source import Source
 from proofcard.config import QuantizeConfig, compose
 from proofcard.digest import readable_json
 from proofcard.disk import check_writable, free_at
@@ -44,7 +45,7 @@ def execute(config: QuantizeConfig) -> int:
         Usage: before any work, when something about the request is wrong.
         Stop: when the work itself fails.
     """
-    with ranks.joined(config.hardware.device) as team:
+    with joining.joined(config.hardware.device) as team:
         return _execute(config, team)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from proofcard.quantize.statistics import Found, kind
+from proofcard.quantize.metrics import kind, kinds, reached, settled
+from proofcard.quantize.statistics import Found
 from proofcard.screen import in_a_figure
 
 _BLUE, GREY, COLD = "#0072B2", "#666666", "#D55E00"
@@ -78,12 +79,12 @@ def coverage(found: Found) -> Any:
 def convergence(found: Found) -> Any:
     """How amaxes grew with the samples: how much of its last value each kind had, and how many had it all."""
     groups = quantizer_groups(found)
-    settled, reached = found.settled(), found.reached()
+    final, share = settled(found), reached(found)
     figure = figure_of(3.2 * max(len(groups), 2) + 1, 6.4)
     charts = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
     for column, (title, chosen) in enumerate(groups):
-        known = chosen & ~np.isnan(reached[:, -1])
-        part, done = 100 * reached[known], 100 * settled[known].mean(axis=0)
+        known = chosen & ~np.isnan(share[:, -1])
+        part, done = 100 * share[known], 100 * final[known].mean(axis=0)
         top, bottom = charts[0][column], charts[1][column]
         low, middle, worst = np.percentile(part, 5, axis=0), np.median(part, axis=0), part.min(axis=0)
         top.fill_between(found.samples, low, 100, color=_BLUE, alpha=0.18, linewidth=0, label="95% are above")
@@ -151,7 +152,7 @@ def quantizer_groups(found: Found) -> list[tuple[str, np.ndarray]]:
         [part[-2] if kind(name) == "input" else "" for name, part in zip(found.names, parts, strict=True)]
     )
     groups: dict[bytes, tuple[str, np.ndarray]] = {}
-    for kind_, chosen in found.kinds().items():
+    for kind_, chosen in kinds(found).items():
         for label in dict.fromkeys(labels[chosen].tolist()):
             mine = chosen & (labels == label)
             same = found.measured[mine].tobytes() + found.exported[mine].tobytes()

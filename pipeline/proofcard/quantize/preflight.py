@@ -24,13 +24,13 @@ def check(config: QuantizeConfig, source: Source, tools: Toolchain) -> tuple[str
     """
     check_files(source)
     activate(tools)
-    from proofcard.quantize import fit, modelopt
+    from proofcard.quantize import fit
     from proofcard.quantize.model import skeleton
 
     with redirect_stdout(io.StringIO()):
         model = skeleton(source, config.model)
         names = tuple(fit.further(source, model))
-        _check_quantizers(config, source, model, modelopt)
+        _check_quantizers(config, source, model)
     return names
 
 
@@ -54,10 +54,10 @@ def check_files(source: Source) -> None:
             raise Stop(f"{path} is not JSON ({error}): no engine could read it") from None
 
 
-def _check_quantizers(config: QuantizeConfig, source: Source, model: Any, modelopt: Any) -> None:
+def _check_quantizers(config: QuantizeConfig, source: Source, model: Any) -> None:
     import torch
 
-    from proofcard.quantize import dry_run
+    from proofcard.quantize import dry_run, quantizers
     from proofcard.quantize.layerwise.structure import Structure
 
     layers = getattr(model.get_decoder(), "layers", None)
@@ -69,16 +69,16 @@ def _check_quantizers(config: QuantizeConfig, source: Source, model: Any, modelo
                 layers[index] = torch.nn.Module()
     layerwise = config.engine.name == "layerwise"
     quantized = (
-        Structure(source, config, model).model if layerwise else modelopt.with_quantizers(model, config)
+        Structure(source, config, model).model if layerwise else quantizers.with_quantizers(model, config)
     )
     modules = dict(quantized.named_modules())
     linears = {name: module for name, module in modules.items() if _is_linear(module)}
     selected = [name for name, module in linears.items() if module.weight_quantizer.is_enabled]
-    modelopt.check_selected(selected)
+    quantizers.check_selected(selected)
     attentions = [name for name, module in modules.items() if _quantizes_keys(module)]
-    modelopt.check_reached(linears, selected, attentions, config.kv_cache.format)
+    quantizers.check_reached(linears, selected, attentions, config.kv_cache.format)
     for name in selected:
-        modelopt.check_width(name, linears[name].weight.shape[1])
+        quantizers.check_width(name, linears[name].weight.shape[1])
 
 
 def _quantizes_keys(module: Any) -> bool:

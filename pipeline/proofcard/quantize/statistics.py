@@ -1,4 +1,4 @@
-"""What calibration saw: what the sealed tables hold, a few totals, and metrics to look at.
+"""What calibration saw in all layers, as the sealed tables hold it.
 
 All of it follows from the records of the layers, so a resumed run tells what an uninterrupted one tells.
 
@@ -50,25 +50,6 @@ class Found:
     natural: np.ndarray
     exported: np.ndarray
 
-    def settled(self) -> np.ndarray:
-        """Whether a quantizer had its last measured amax already, bool [quantizers, marks]."""
-        return (self.measured == self.measured[:, -1:]) & (self.measured > 0)
-
-    def reached(self) -> np.ndarray:
-        """The part of its last measured amax that a quantizer had, [quantizers, marks]; NaN if that is 0."""
-        last = self.measured[:, -1:]
-        return np.divide(self.measured, last, out=np.full_like(self.measured, np.nan), where=last > 0)
-
-    def kinds(self) -> dict[str, np.ndarray]:
-        """Which quantizers are of a kind: `input`, `k_bmm`, `v_bmm`; bool [quantizers] each."""
-        each = np.array([kind(name) for name in self.names])
-        return {found: each == found for found in sorted(set(each.tolist()))}
-
-
-def kind(quantizer: str) -> str:
-    """`input`, `k_bmm` or `v_bmm`: what a quantizer's name ends with."""
-    return quantizer.rpartition(".")[2].removesuffix("_quantizer")
-
 
 def gather(records: list[dict[str, Any]], batches: list[Batch], samples: list[int]) -> Found:
     """The records of all layers, put together; `samples` says after how many the amaxes were noted."""
@@ -95,63 +76,3 @@ def gather(records: list[dict[str, Any]], batches: list[Batch], samples: list[in
         natural=np.array([value for record in records for value in record["natural"]]),
         exported=np.array([value for record in records for value in record["amax"]]),
     )
-
-
-def totals(found: Found) -> dict[str, int]:
-    """The few numbers that a manifest tells; those about experts only where there are any."""
-    half = [mark for mark, count in enumerate(found.samples) if 2 * count <= found.samples[-1]]
-    said = {
-        "positions": found.positions,
-        "amaxes": len(found.names),
-        "amaxes_final_after_half": int(found.settled()[:, half[-1]].sum()) if half else 0,
-    }
-    if found.experts:
-        routed = np.concatenate([block.routed for block in found.experts])
-        forced = np.concatenate([block.forced for block in found.experts])
-        said |= {"experts": routed.size, "experts_forced": int((forced > 0).sum())} | _spread(routed)
-    return said
-
-
-def layer_metrics(record: dict[str, Any]) -> dict[str, float]:
-    """One layer's numbers: the largest amax of each kind, and how its router spread the positions."""
-    said: dict[str, float] = {}
-    for name, value in zip(record["quantizers"], record["amax"], strict=True):
-        said[f"amax/{kind(name)}"] = max(said.get(f"amax/{kind(name)}", 0.0), value)
-    if record["routed"]:
-        routed = np.concatenate(
-            [np.array(counts, np.int64).sum(axis=0) for counts in record["routed"].values()]
-        )
-        forced = np.concatenate([np.array(counts, np.int64) for counts in record["forced"].values()])
-        spread = _spread(routed) | {"experts_forced": int((forced > 0).sum())}
-        said |= {f"coverage/{name}": float(value) for name, value in spread.items()}
-    return said
-
-
-def _spread(routed: np.ndarray) -> dict[str, int]:
-    """Integers, so that a manifest of them is the same everywhere: the median is the lower one."""
-    inorder = np.sort(routed)
-    return {
-        "experts_cold": int((routed == 0).sum()),
-        "routed_positions_smallest": int(inorder[0]),
-        "routed_positions_median": int(inorder[(inorder.size - 1) // 2]),
-        "routed_positions_largest": int(inorder[-1]),
-    }
-
-
-def convergence(found: Found) -> list[tuple[int, dict[str, float]]]:
-    """How far each kind of quantizer was after so many samples.
-
-    `converged/<kind>` is the share of quantizers that had their last measured amax, `relative_amax/<kind>`
-    the mean part of it that they had. A quantizer that nothing reached counts in neither.
-    """
-    settled, reached = found.settled(), found.reached()
-    points: list[tuple[int, dict[str, float]]] = []
-    for mark, count in enumerate(found.samples):
-        values: dict[str, float] = {}
-        for name, chosen in found.kinds().items():
-            known = chosen & ~np.isnan(reached[:, mark])
-            if known.any():
-                values[f"converged/{name}"] = float(settled[known, mark].mean())
-                values[f"relative_amax/{name}"] = float(reached[known, mark].mean())
-        points.append((count, values))
-    return points

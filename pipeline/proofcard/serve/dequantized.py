@@ -2,33 +2,21 @@
 
 import os
 from collections.abc import Iterable
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from proofcard import manifest, stage
-from proofcard.checkpoint.writer import Entry, Writer, layout
-from proofcard.digest import code_digest, file_table, readable_json
+from proofcard import deciding, manifest, stage
+from proofcard.checkpoint.writer import Entry
+from proofcard.digest import file_table
 from proofcard.errors import Stop, Usage
-from proofcard.files import copied, listed
-from proofcard.progress import Bar, console, shown
-from proofcard.serve import layouts
+from proofcard.files import listed
+from proofcard.fingerprint import packages
+from proofcard.progress import console, shown
+from proofcard.serve import bf16_copy, layouts
 
 NAME = "dequantize"
-_CODE = (
-    "serve/dequantized.py",
-    "serve/layouts.py",
-    "checkpoint/reading.py",
-    "checkpoint/shards.py",
-    "checkpoint/source.py",
-    "checkpoint/tensors.py",
-    "checkpoint/writer.py",
-    "nvfp4",
-)
-_COPIED = (".json", ".jinja", ".txt", ".model", ".py")
-_REPLACED = ("config.json", "hf_quant_config.json", "model.safetensors.index.json", manifest.NAME)
 
 
 def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
@@ -49,7 +37,11 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
     entries, bits = weights
     check_memory(entries.values())
     files = held_to_seal(checkpoint) or _read_files(checkpoint)
-    key = manifest.key_of(NAME, {}, {"checkpoint": files}, {"code": code_digest(*_CODE)})
+    toolchain = {
+        "packages": packages(*deciding.PACKAGES[NAME]),
+        "code": deciding.digest(deciding.DEQUANTIZE),
+    }
+    key = manifest.key_of(NAME, {}, {"checkpoint": files}, toolchain)
     final = work_dir / "dequantized" / f"{checkpoint.resolve().name}-{key[:12]}"
     try:
         if stage.find_sealed(final, key) is not None:
@@ -59,17 +51,13 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
 
     def make(partial: Path) -> dict[str, Any]:
         console.print(f"{shown(checkpoint)} is dequantized to {shown(final)}", markup=False)
-        _write(entries, bits, partial)
-        (partial / "config.json").write_text(readable_json(plain(config)), encoding="utf-8")
-        for name in sorted(files):
-            if name.endswith(_COPIED) and "/" not in name and name not in _REPLACED:
-                copied(checkpoint / name, checkpoint, partial / name)
+        bf16_copy.write(checkpoint, config, list(files), entries, bits, partial)
         body = {
             "stage": NAME,
             "key": key,
             "config": {},
             "inputs": {"checkpoint": files},
-            "toolchain": {"code": code_digest(*_CODE)},
+            "toolchain": toolchain,
             "seeds": {},
             "platform": {},
             "statistics": {"tensors": len(entries)},
@@ -108,26 +96,3 @@ def check_memory(entries: Iterable[Entry]) -> None:
 def _read_files(checkpoint: Path) -> dict[str, Any]:
     """Size and sha256 of every file at the top, hidden ones left out."""
     return file_table(checkpoint, listed(checkpoint))
-
-
-def plain(config: dict[str, Any]) -> dict[str, Any]:
-    """config.json without what it says of a quantization, also for its text model."""
-    kept = {name: value for name, value in config.items() if name != "quantization_config"}
-    if isinstance(inner := kept.get("text_config"), dict):
-        kept["text_config"] = {name: value for name, value in inner.items() if name != "quantization_config"}
-    return kept
-
-
-def _write(entries: dict[str, Entry], bits: layouts.Bits, target: Path) -> None:
-    """Shard after shard, one tensor in memory at a time."""
-    parameters = sum(prod(entry.shape) for entry in entries.values())
-    with Writer(target, layout(list(entries.values()), parameters)) as writer:
-        writer.allocate()
-        with Bar("dequantizing", len(entries), "tensors") as bar:
-            for name in entries:
-                try:
-                    writer.write(name, bits(name))
-                except ValueError as error:
-                    raise Stop(f"{name} cannot be read: {error}; see verify") from None
-                bar.advance()
-        writer.sync()

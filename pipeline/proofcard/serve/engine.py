@@ -28,7 +28,7 @@ from proofcard.progress import console, shown
 from proofcard.quantize import settings
 from proofcard.redact import STRUCK, is_secret, redact
 from proofcard.screen import on_one_line, quoted
-from proofcard.serve import address, client, dequantized
+from proofcard.serve import address, bf16_copy, client, dequantized
 from proofcard.serve.endpoint import Endpoint
 from proofcard.serve.launch import Launch, launch, served_name
 from proofcard.serve.logs import last_line, last_lines, out_of_memory
@@ -99,7 +99,7 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
             )
         checked: dict[str, Any] = json.loads(found.settings["config.json"])
         words = settings.in_pinned_words(checked, str(checkpoint / "config.json"))
-        plain = readable_json(dequantized.plain(words)).encode()
+        plain = readable_json(bf16_copy.plain(words)).encode()
     else:
         dequantized.held_to_seal(checkpoint)
     log_folder = _log_folder(serving.name, work_dir)

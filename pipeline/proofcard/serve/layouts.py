@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from proofcard import json_files
+from proofcard import json_files, nvfp4
 from proofcard.checkpoint.roles import role
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor, read_folder
 from proofcard.checkpoint.writer import Entry
 from proofcard.errors import Stop, Usage
-from proofcard.nvfp4 import dequantize
 
 BLOCK = 16  # values that share a weight_scale
 _NVFP4 = ("NVFP4", "W4A16_NVFP4")  # the same weights, for other activations
@@ -125,7 +124,7 @@ def _nvfp4(checkpoint: Path, tensors: dict[str, Tensor], cores: int) -> tuple[di
         if name not in packed:
             return tensors[name].bits()
         scale, scale_2 = tensors[f"{name}_scale"].bits(), tensors[f"{name}_scale_2"].bits()
-        return dequantize(tensors[name].bits(), scale, np.float32(scale_2.reshape(())), threads=cores)
+        return nvfp4.dequantize(tensors[name].bits(), scale, np.float32(scale_2.reshape(())), threads=cores)
 
     return entries, bits
 

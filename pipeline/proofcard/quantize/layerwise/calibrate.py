@@ -1,34 +1,37 @@
-"""Calibrating the standing layer: every batch through it, statistics on the way, its output to the next."""
+"""Calibrating one layer: every batch through it, what is largest on the way, the scales that follow.
 
-from collections.abc import Callable
+`input_scale`, `k_scale` and `v_scale` come from here: the largest magnitude of each quantized linear's input,
+of keys and of values. A magnitude is exact in BF16 and a maximum is the same in every order, so nothing here
+can round. ModelOpt takes each weight's amax in every call; here only inputs are looked at.
+"""
+
+from collections.abc import Callable, Iterable, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from math import isfinite
 from typing import Any
 
-import numpy as np
 import torch
 
+from proofcard import nvfp4
 from proofcard.calibration.batches import Batch
 from proofcard.config.schema import QuantizeConfig
-from proofcard.quantize.layerwise.experts import Forced, Probe
+from proofcard.errors import Stop
+from proofcard.quantize.layerwise.experts import Forced
 from proofcard.quantize.layerwise.hidden import Hidden
-from proofcard.quantize.layerwise.observe import (
-    FORCED,
-    ROUTED,
-    Observer,
-    collecting_kv,
-    intercepted,
-    watching,
-)
+from proofcard.quantize.layerwise.hooks import collecting_kv, watching
+from proofcard.quantize.layerwise.probe import KV, probed
 from proofcard.quantize.layerwise.stepper import Stepper
 from proofcard.quantize.layerwise.stretches import by_dataset, running, stretches, sums_by_dataset
 from proofcard.quantize.layerwise.structure import Layer, Structure
+from proofcard.quantize.layerwise.tensors import Tensors, named, raw
 from proofcard.quantize.layerwise.traffic import Traffic
-from proofcard.quantize.modelopt import CONSTANT_AMAX
+from proofcard.quantize.quantizers import CONSTANT_AMAX
 from proofcard.ranks import Ranks
 
-KV = ("k_bmm_quantizer", "v_bmm_quantizer")
-_TWO_TOKENS = Batch(np.ones((1, 2), np.int64), np.ones((1, 2), np.int64))
+ROUTED, FORCED = 0, 1
+"""Rows of a noted amax: of the tokens that the router sent, of those that were forced upon an expert."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,50 @@ class Statistics:
     biases: dict[str, dict[str, torch.Tensor]]
 
 
+def exported_amaxes(found: Statistics, layer: Layer, coverage: str) -> dict[str, float]:
+    """The amax that each quantizer is exported with: `found.amax`, shared where ModelOpt shares it.
+
+    Raises:
+        Stop: naming the first quantizer that ended without a finite, positive one.
+    """
+    for name, value in found.amax.items():
+        if not isfinite(value):  # before sharing: no maximum with another may hide it
+            raise Stop(f"{quantizer_name(name)} ended with amax {value}: its input is not finite")
+    amax = found.amax
+    if coverage == "natural":
+        for block in layer.blocks:
+            first = block.experts[0] + "."
+            parts = [name.removeprefix(first) for name in amax if name.startswith(first)]
+            amax = nvfp4.shared_amaxes(
+                amax, [tuple(f"{e}.{part}" for e in block.experts) for part in sorted(parts)]
+            )
+    for name, value in amax.items():
+        if value <= 0:
+            raise Stop(f"{quantizer_name(name)} ended with amax {value}: no sample reached it, or only zeros")
+    return nvfp4.shared_amaxes(amax, found.groups)
+
+
+def input_scales(amax: dict[str, float], linears: Iterable[str]) -> Tensors:
+    """The input scale of each linear, float32. Raises Stop, naming it, when its amax gives none."""
+    for name in linears:
+        yield f"{name}.input_scale", named(name, partial(nvfp4.input_scale, amax[name]))
+
+
+def kv_scales(amax: dict[str, float], layer: Layer, biases: dict[str, dict[str, torch.Tensor]]) -> Tensors:
+    """Scales of keys and values, float32, and their affine biases when there are any."""
+    for name in layer.attentions:
+        for kind in "kv":
+            scale = named(name, partial(nvfp4.kv_scale, amax[f"{name}.{kind}_bmm_quantizer"]))
+            yield f"{name}.{kind}_proj.{kind}_scale", scale
+            if kind in biases[name]:
+                yield f"{name}.{kind}_proj.{kind}_bias", raw(biases[name][kind])
+
+
+def quantizer_name(name: str) -> str:
+    """A quantizer's own name: that of a KV quantizer, or of the input quantizer of a linear."""
+    return name if name.endswith("_bmm_quantizer") else f"{name}.input_quantizer"
+
+
 class LayerCalibration:
     """Runs batches through the layer that stands in `stepper`; `progress` is told of each batch."""
 
@@ -67,24 +114,10 @@ class LayerCalibration:
         self._batches, self._ranks, self._progress = batches, ranks, progress
         self._positions = sum(batch.input_ids.size for batch in batches)
 
-    def kv_shapes(self, index: int) -> dict[str, tuple[int, ...]]:
-        """Shape of the affine biases of a layer's keys and values: a mean over samples and tokens."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        with ExitStack() as stack:
-            for name in self._structure.layers[index].attentions:
-                seen = [
-                    lambda x, kind=kind: shapes.update({kind: (1, x.shape[1], 1, x.shape[3])}) for kind in KV
-                ]
-                stack.enter_context(intercepted(self._stepper.modules[name], *seen))
-            words = self._stepper.modules[self._stepper.embedding].weight
-            states = torch.zeros((1, 2, words.shape[1]), dtype=words.dtype) if index else None
-            self._stepper.run(states, _TWO_TOKENS, attention_mask=False)
-        return shapes
-
     def run(self, index: int, hidden: Hidden) -> Statistics:
         """Statistics of layer `index`, which stands; writes the next layer's input to `hidden`."""
         layer = self._structure.layers[index]
-        probe = self._probe(layer, index, hidden)
+        probe = probed(self._stepper, layer, index, hidden)
         forced = [Forced(block, self._stepper.modules, probe) for block in layer.blocks]
         everywhere = self._config.coverage.name == "all_experts"
         chosen = {block.name: block.experts if everywhere else () for block in layer.blocks}
@@ -94,7 +127,7 @@ class LayerCalibration:
         if self._config.coverage.name == "top_up":
             wanted = self._config.coverage.minimum_tokens
             assert wanted is not None
-            seen = dict(zip(_experts(layer), rows.sum(dim=0).tolist(), strict=True))
+            seen = dict(zip(layer.experts(), rows.sum(dim=0).tolist(), strict=True))
             chosen = {
                 block.name: tuple(expert for expert in block.experts if seen[expert] < wanted)
                 for block in layer.blocks
@@ -104,7 +137,7 @@ class LayerCalibration:
                 noted = torch.maximum(noted, more)
         names = layer.linears + [f"{name}.{kind}" for name in layer.attentions for kind in KV]
         every, both = noted.amax(dim=1), noted.amax(dim=0)
-        routed = dict(zip(_experts(layer), sums_by_dataset(rows, self._batches).T.tolist(), strict=True))
+        routed = dict(zip(layer.experts(), sums_by_dataset(rows, self._batches).T.tolist(), strict=True))
         return Statistics(
             amax=dict(zip(names, every.amax(dim=0).tolist(), strict=True)),
             curve=running(every, self._batches).tolist(),
@@ -140,12 +173,12 @@ class LayerCalibration:
         modules = self._stepper.modules
         observer = Observer(layer, self._stepper.device)
         own = frozenset(layer.linears) if routed else frozenset()
-        owners = _owners(layer)
+        owners = layer.owners()
         within = {
             block: {name for name, expert in owners.items() if expert in experts}
             for block, experts in chosen.items()
         }
-        rows = dict.fromkeys(_experts(layer), 0)
+        rows = dict.fromkeys(layer.experts(), 0)
         inputs: dict[str, torch.Tensor] = {}
         amaxes: list[torch.Tensor] = []
         counts: list[list[int]] = []
@@ -193,29 +226,51 @@ class LayerCalibration:
         self._ranks.total(total)
         return everywhere.cpu(), total.cpu()
 
-    def _probe(self, layer: Layer, index: int, hidden: Hidden) -> Probe:
-        probe = Probe(layer)
-        with watching(self._stepper.modules, layer.linears + _experts(layer), probe.see):
-            states = hidden.read(index, 0)[:1, :2] if index else None
-            self._stepper.run(states, _TWO_TOKENS, attention_mask=False)
-        return probe
+
+class Observer:
+    """Running amax per linear, float32 [2, linears] in the order of `layer.linears`; 0: nothing came."""
+
+    def __init__(self, layer: Layer, device: torch.device) -> None:
+        self._amax = torch.zeros((2, len(layer.linears)), dtype=torch.float32, device=device)
+        self._index = {name: i for i, name in enumerate(layer.linears)}
+        self._seen: dict[int, torch.Tensor] = {}
+        self._last: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.only: Set[str] = self._index.keys()
+        """The linears that count just now."""
+
+    def see(self, name: str, values: torch.Tensor) -> None:
+        """Count an input of the linear `name`. Gate and up get the same tensor: it is measured once."""
+        if name not in self.only or not values.numel():
+            return
+        if self._last is None or self._last[0] is not values:
+            self._last = (values, _magnitude(values))
+        index, value = self._index[name], self._last[1]
+        self._seen[index] = torch.maximum(self._seen[index], value) if index in self._seen else value
+
+    def flush(self, way: int) -> None:
+        """Take in what was seen since the last time, `ROUTED` or `FORCED`.
+
+        Once a batch and way, so that a GPU gets few small kernels.
+        """
+        if self._seen:
+            where = torch.tensor(list(self._seen), device=self._amax.device)
+            before = self._amax[way, where]
+            self._amax[way, where] = torch.maximum(before, torch.stack(list(self._seen.values())).float())
+        self._seen, self._last = {}, None
+
+    def take(self) -> torch.Tensor:
+        """The amax since the last time, on the CPU; it starts again from 0."""
+        taken = self._amax.cpu().clone()
+        self._amax.zero_()
+        return taken
 
 
-def _owners(layer: Layer) -> dict[str, str]:
-    """The expert that each linear of an expert belongs to."""
-    experts = {expert for block in layer.blocks for expert in block.experts}
-    found = {}
-    for name in layer.linears:
-        home = name
-        while home and home not in experts:
-            home = home.rpartition(".")[0]
-        if home:
-            found[name] = home
-    return found
-
-
-def _experts(layer: Layer) -> list[str]:
-    return [expert for block in layer.blocks for expert in block.experts]
+def _magnitude(values: torch.Tensor) -> torch.Tensor:
+    """The largest magnitude. One kernel on a GPU, where launches count; on a CPU 25 times slower than two."""
+    if values.is_cuda:
+        return torch.linalg.vector_norm(values, float("inf"))
+    low, high = torch.aminmax(values)
+    return torch.maximum(-low, high)
 
 
 def _take_kv(quantizers: dict[str, tuple[Any, Any]]) -> torch.Tensor:

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 
 from proofcard.errors import Stop
+from proofcard.quantize.layerwise.probe import Probe
 from proofcard.quantize.layerwise.stacked import Stack, stacks
-from proofcard.quantize.layerwise.structure import Block, Layer
+from proofcard.quantize.layerwise.structure import Block
 
 
 class Forced:
     """The forced pass of one block. `whole` names the linears that take their expert's own input."""
 
-    def __init__(self, block: Block, modules: dict[str, Any], probe: "Probe") -> None:
+    def __init__(self, block: Block, modules: dict[str, Any], probe: Probe) -> None:
         self.block = block
         self.whole = probe.whole(block)
         self._modules = modules
@@ -97,60 +98,3 @@ class _Nothing:
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         return rows.new_zeros(()).expand(*rows.shape[:-1], self._width)
-
-
-class Probe:
-    """What two tokens through a layer tell: which linears share an input, and which come last.
-
-    ModelOpt's export does the same with a forward of two tokens, and gives linears that got one tensor one
-    amax, of inputs and of weights (`requantize_resmooth_fused_llm_layers`); what it finds for one expert it
-    applies to all.
-    """
-
-    def __init__(self, layer: Layer) -> None:
-        self._layer = layer
-        self._linears = set(layer.linears)
-        self._calls: list[tuple[str, torch.Tensor]] = []
-
-    def see(self, name: str, values: torch.Tensor) -> None:
-        """Note that a linear or an expert got `values`; kept, so that no two tensors have one identity."""
-        self._calls.append((name, values))
-
-    def groups(self) -> list[tuple[str, ...]]:
-        """Linears that share an input, as full names; a linear by itself is in none."""
-        together: dict[int, list[str]] = {}
-        for name, values in self._calls:
-            if name in self._linears:
-                together.setdefault(id(values), []).append(name)
-        found = {tuple(names) for names in together.values() if len(names) > 1}
-        for names in sorted(found):
-            for block in self._layer.blocks:
-                home = _home(names[0], block)
-                if home is not None:
-                    for expert in block.experts:
-                        found.add(tuple(expert + name.removeprefix(home) for name in names))
-        return sorted(names for names in found if self._linears.issuperset(names))
-
-    def last(self, block: Block) -> set[str]:
-        """Of each expert, the linear that is called last."""
-        inside = self._inside(block)
-        return {expert + inside[-1][1] for expert in block.experts} if inside else set()
-
-    def whole(self, block: Block) -> set[str]:
-        """Of each expert, the linears whose input is the expert's own."""
-        inputs = {name: values for name, values in self._calls if name in block.experts}
-        local = {part for home, part, values in self._inside(block) if values is inputs.get(home)}
-        return {expert + part for expert in block.experts for part in local}
-
-    def _inside(self, block: Block) -> list[tuple[str, str, torch.Tensor]]:
-        """Expert, name within it and input of every call of a linear of an expert, in order."""
-        found = []
-        for name, values in self._calls:
-            home = _home(name, block)
-            if home is not None and name in self._linears:
-                found.append((home, name.removeprefix(home), values))
-        return found
-
-
-def _home(name: str, block: Block) -> str | None:
-    return next((expert for expert in block.experts if name.startswith(expert + ".")), None)

@@ -1,33 +1,50 @@
-"""One layer's weights and statistics to the tensors of the checkpoint."""
+"""The weights of one layer to the tensors of the checkpoint: codes, block scales, `weight_scale_2`."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 
 from proofcard import nvfp4
+from proofcard.checkpoint.source import Source
 from proofcard.errors import Stop
-
-Tensors = Iterator[tuple[str, np.ndarray]]
-
-
-def shared_amaxes(amax: dict[str, float], groups: list[tuple[str, ...]]) -> dict[str, float]:
-    """Every member of a group takes the group's largest value."""
-    shared = dict(amax)
-    for names in groups:
-        largest = max(shared[name] for name in names)
-        shared |= dict.fromkeys(names, largest)
-    return shared
+from proofcard.quantize.layerwise.tensors import Tensors, named
 
 
-def weight_amaxes(weights: dict[str, torch.Tensor], linears: Iterable[str], threads: int) -> dict[str, float]:
-    """max |W| of each linear's weight.
+def packed(
+    weights: dict[str, torch.Tensor],
+    linears: list[str],
+    groups: list[tuple[str, ...]],
+    block_amaxes: Callable[[str], np.ndarray | None],
+    threads: int,
+) -> Tensors:
+    """`weight`, `weight_scale` and `weight_scale_2` of each linear; a group shares its largest max |W|.
+
+    `weights` BF16 [rows, cols] by full name. What `block_amaxes` gives for a linear, float32 [rows, cols/16],
+    decides its block scales in the place of the weight's own.
 
     Raises:
-        Stop: naming a weight that is not BF16 or not finite.
+        Stop: naming a weight that is not BF16, is not finite, or gives no scale.
     """
+    amaxes = nvfp4.shared_amaxes(_amaxes(weights, linears, threads), groups)
+    for name in linears:
+        scale_2 = named(name, partial(nvfp4.weight_scale_2, amaxes[name]))
+        codes, scale = _quantized(name, weights[f"{name}.weight"], scale_2, block_amaxes(name), threads)
+        yield f"{name}.weight", codes
+        yield f"{name}.weight_scale", scale
+        yield f"{name}.weight_scale_2", scale_2
+
+
+def unrounded_amaxes(source: Source, name: str, threads: int) -> np.ndarray:
+    """The largest magnitudes of a linear's FP8 weight before BF16 rounds it, float32 [rows, cols/16]."""
+    weight = source.stored(f"{name}.weight").bits()
+    scale = source.fp8_scales(f"{name}.weight")
+    return nvfp4.block_amaxes_fp8(weight, scale, block=source.block, threads=threads)
+
+
+def _amaxes(weights: dict[str, torch.Tensor], linears: list[str], threads: int) -> dict[str, float]:
+    """max |W| of each linear's weight."""
     chosen = {name: weights[f"{name}.weight"] for name in linears}
     for name, weight in chosen.items():
         if weight.dtype != torch.bfloat16:
@@ -39,58 +56,25 @@ def weight_amaxes(weights: dict[str, torch.Tensor], linears: Iterable[str], thre
 
         return dict(zip(chosen, gpu.amaxes(list(chosen.values())), strict=True))
     return {
-        name: float(_named(name, partial(nvfp4.amax, _bits(weight), threads=threads)))
+        name: float(named(name, partial(nvfp4.amax, _bits(weight), threads=threads)))
         for name, weight in chosen.items()
     }
 
 
-def packed(
-    name: str,
-    weight: torch.Tensor,
-    weight_amax: float,
-    input_amax: float,
-    threads: int,
-    block_amaxes: np.ndarray | None = None,
-) -> Tensors:
-    """The four tensors of a linear. Raises Stop, naming it, when an amax gives no scale.
-
-    `block_amaxes`, float32 [rows, cols/16], decide the block scales instead of the weight's own.
-    """
-    scale_2 = _named(name, lambda: nvfp4.weight_scale_2(weight_amax))
+def _quantized(
+    name: str, weight: torch.Tensor, scale_2: np.float32, block_amaxes: np.ndarray | None, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes uint8 [rows, cols/2] and E4M3 scales uint8 [rows, cols/16]: on the device where the weight is."""
     if weight.is_cuda:
         from proofcard.nvfp4 import gpu
 
         given = None if block_amaxes is None else torch.from_numpy(block_amaxes).to(weight.device)
-        codes, scale = (made.cpu().numpy() for made in gpu.quantize(weight, scale_2, given))
-    else:
-        pack = partial(nvfp4.quantize, block_amaxes=block_amaxes, threads=threads)
-        codes, scale = _named(name, lambda: pack(_bits(weight), scale_2))
-    yield f"{name}.weight", codes
-    yield f"{name}.weight_scale", scale
-    yield f"{name}.weight_scale_2", scale_2
-    yield f"{name}.input_scale", _named(name, lambda: nvfp4.input_scale(input_amax))
-
-
-def kv(attention: str, amaxes: tuple[float, float], biases: dict[str, torch.Tensor]) -> Tensors:
-    """Scales of keys and values, and their affine biases when there are any."""
-    for kind, amax in zip(("k", "v"), amaxes, strict=True):
-        scale = _named(attention, partial(nvfp4.kv_scale, amax))
-        yield f"{attention}.{kind}_proj.{kind}_scale", scale
-        if kind in biases:
-            yield f"{attention}.{kind}_proj.{kind}_bias", raw(biases[kind])
-
-
-def raw(tensor: torch.Tensor) -> np.ndarray:
-    """A tensor's bytes, from any device, one dimension."""
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        codes, scale = gpu.quantize(weight, scale_2, given)
+        return codes.cpu().numpy(), scale.cpu().numpy()
+    pack = partial(nvfp4.quantize, _bits(weight), scale_2, block_amaxes=block_amaxes, threads=threads)
+    packed: tuple[np.ndarray, np.ndarray] = named(name, pack)
+    return packed
 
 
 def _bits(weight: torch.Tensor) -> np.ndarray:
     return weight.view(torch.uint16).numpy()
-
-
-def _named(name: str, work: Callable[[], Any]) -> Any:
-    try:
-        return work()
-    except ValueError as error:
-        raise Stop(f"{name}: {error}") from None

@@ -1,34 +1,66 @@
-"""The loop over layers: read, calibrate, pack, write, free. After each, a kill costs nothing done."""
+"""engine=layerwise, the loop over layers: read, calibrate, pack, write, free. A kill costs one layer.
+
+Every tensor's origin starts here: weights go through `pack`, input and KV scales through `calibrate`.
+"""
 
 import json
 import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from proofcard import nvfp4
 from proofcard.calibration.batches import Batch
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.writer import Writer, layout
 from proofcard.config.schema import QuantizeConfig
 from proofcard.digest import canonical_json
-from proofcard.disk import write_whole
 from proofcard.errors import Stop
 from proofcard.progress import Layers, shown
-from proofcard.quantize.layerwise import pack
-from proofcard.quantize.layerwise.calibrate import LayerCalibration, Statistics
+from proofcard.quantize import tables
+from proofcard.quantize.layerwise.calibrate import (
+    LayerCalibration,
+    Statistics,
+    exported_amaxes,
+    input_scales,
+    kv_scales,
+    quantizer_name,
+)
 from proofcard.quantize.layerwise.hidden import Hidden
+from proofcard.quantize.layerwise.pack import packed, unrounded_amaxes
+from proofcard.quantize.layerwise.probe import kv_shapes
+from proofcard.quantize.layerwise.resume import Records
 from proofcard.quantize.layerwise.stepper import Stepper
+from proofcard.quantize.layerwise.stretches import marks
 from proofcard.quantize.layerwise.structure import Structure
+from proofcard.quantize.layerwise.tensors import raw
 from proofcard.quantize.model import dtype, skeleton, tensor
-from proofcard.quantize.modelopt import check_selected
+from proofcard.quantize.preparing import Work, complete, prepared
+from proofcard.quantize.quantizers import check_selected
+from proofcard.quantize.statistics import Found, gather
 from proofcard.ranks import Ranks
+
+Report = Callable[[int, dict[str, Any]], None]
+"""Called with each layer's index and record, whether it was made before or now."""
+
+
+def make(work: Work, report: Report) -> Found:
+    """The whole checkpoint into `work.folder`, whatever of it a former run has made. Returns what was seen.
+
+    Raises:
+        Stop, OSError: as `Run`.
+    """
+    batches = prepared(work)
+    run = Run(work.config, work.source, batches, work.device, work.folder, work.state, work.ranks)
+    found = gather(run.layers(report), batches, marks(batches))
+    if work.ranks.leads:
+        tables.write(work.folder, found)
+        complete(work)
+    return found
 
 
 class Run:
@@ -51,6 +83,7 @@ class Run:
         """
         self._config, self._source, self._batches = config, source, batches
         self._folder, self._state, self._ranks = folder, state, ranks
+        self._records = Records(state, ranks)
         self._threads = config.hardware.threads or len(os.sched_getaffinity(0))
         self._structure = Structure(source, config, skeleton(source, config.model))
         check_selected([name for layer in self._structure.layers for name in layer.linears])
@@ -65,7 +98,7 @@ class Run:
         memory = int(config.hardware.activation_memory_gib * 2**30)
         self._hidden = Hidden(self._state, shapes, width, dtype(source, words), memory)
 
-    def layers(self, report: Callable[[int, dict[str, Any]], None]) -> list[dict[str, Any]]:
+    def layers(self, report: Report) -> list[dict[str, Any]]:
         """Make every layer that is not made yet; tell `report` of each, made before or now, and return all.
 
         Raises:
@@ -74,13 +107,13 @@ class Run:
                 first.
         """
         structure, ranks = self._structure, self._ranks
-        records = self._read_records()
+        records = self._records.read(len(structure.layers))
         for index, record in enumerate(records):
             report(index, record)
-        kv_shapes = self._kv_shapes()
+        shapes = self._kv_shapes()
         if ranks.leads:
             self._write_settings()
-        entries, parameters = structure.describe_export(kv_shapes)
+        entries, parameters = structure.describe_export(shapes)
         total = len(structure.layers)
         with Writer(self._folder, layout(entries, parameters)) as writer:
             if ranks.leads:
@@ -102,7 +135,7 @@ class Run:
                     self._stepper.stand(index, coming())
                     coming = self._coming(ahead, index + 1)
                     found = calibration.run(index, self._hidden)
-                    amax = self._settled(index, found)
+                    amax = exported_amaxes(found, structure.layers[index], self._config.coverage.name)
                     self._write(writer, index, amax, found)
                     records.append(_record(found, amax))
                     self._complete(writer, index, records[-1])
@@ -151,35 +184,7 @@ class Run:
         if self._config.kv_cache.format != "fp8_affine" or first is None:
             return {}
         self._stepper.stand(first, self._stepper.read(first))
-        calibration = LayerCalibration(
-            self._config, self._structure, self._stepper, self._batches, self._ranks, lambda _: None
-        )
-        return calibration.kv_shapes(first)
-
-    def _settled(self, index: int, found: Statistics) -> dict[str, float]:
-        """The amax that each quantizer is exported with.
-
-        Raises:
-            Stop: naming the first quantizer that ended without a finite, positive one.
-        """
-        for name, value in found.amax.items():
-            if not isfinite(value):  # before sharing: no maximum with another may hide it
-                raise Stop(f"{_quantizer(name)} ended with amax {value}: its input is not finite")
-        amax = found.amax
-        if self._config.coverage.name == "natural":
-            for block in self._structure.layers[index].blocks:
-                parts = {
-                    name.removeprefix(block.experts[0])
-                    for name in amax
-                    if name.startswith(block.experts[0] + ".")
-                }
-                amax = pack.shared_amaxes(
-                    amax, [tuple(e + part for e in block.experts) for part in sorted(parts)]
-                )
-        for name, value in amax.items():
-            if value <= 0:
-                raise Stop(f"{_quantizer(name)} ended with amax {value}: no sample reached it, or only zeros")
-        return pack.shared_amaxes(amax, found.groups)
+        return kv_shapes(self._stepper, self._structure.layers[first], first)
 
     def _write(self, writer: Writer, index: int, amax: dict[str, float], found: Statistics) -> None:
         """This rank's part of the layer's tensors."""
@@ -188,62 +193,42 @@ class Run:
         grouped = {name for names in found.groups for name in names}
         units = [*found.groups, *((name,) for name in layer.linears if name not in grouped)]
         mine = [units[i] for i in self._ranks.share(len(units))]
-        names = [name for unit in mine for name in unit]
-        largest = pack.shared_amaxes(pack.weight_amaxes(weights, names, self._threads), mine)
-        for name in names:
-            weight = weights[f"{name}.weight"]
-            blocks = self._block_amaxes(f"{name}.weight")
-            made = pack.packed(name, weight, largest[name], amax[name], self._threads, blocks)
-            for tensor_name, value in made:
-                writer.write(tensor_name, value)
-        packed = {f"{name}.weight" for name in layer.linears}
-        others = [name for name in weights if name not in packed]
+        linears = [name for unit in mine for name in unit]
+        for name, value in packed(weights, linears, mine, self._block_amaxes, self._threads):
+            writer.write(name, value)
+        for name, value in input_scales(amax, linears):
+            writer.write(name, value)
+        if self._ranks.leads:
+            for name, value in kv_scales(amax, layer, found.biases):
+                writer.write(name, value)
+        quantized = {f"{name}.weight" for name in layer.linears}
+        others = [name for name in weights if name not in quantized]
         for i in self._ranks.share(len(others)):
             writer.write(others[i], self._plain(others[i], weights.__getitem__))
-        if self._ranks.leads:
-            for name in layer.attentions:
-                both = (amax[f"{name}.k_bmm_quantizer"], amax[f"{name}.v_bmm_quantizer"])
-                for tensor_name, value in pack.kv(name, both, found.biases[name]):
-                    writer.write(tensor_name, value)
 
     def _plain(self, name: str, weight: Callable[[str], torch.Tensor]) -> np.ndarray:
         """The bytes of a weight that is not quantized."""
         if self._structure.unrounded(name):
             return self._source.unrounded(name)
-        return pack.raw(weight(name))
+        return raw(weight(name))
 
-    def _block_amaxes(self, name: str) -> np.ndarray | None:
+    def _block_amaxes(self, linear: str) -> np.ndarray | None:
         """What a quantized weight's block scales come from, where that is not the BF16 weight."""
-        if not self._structure.unrounded(name):
+        if not self._structure.unrounded(f"{linear}.weight"):
             return None
-        weight, scale = self._source.stored(name).bits(), self._source.fp8_scales(name)
-        return nvfp4.block_amaxes_fp8(weight, scale, block=self._source.block, threads=self._threads)
+        return unrounded_amaxes(self._source, linear, self._threads)
 
     def _complete(self, writer: Writer, index: int, record: dict[str, Any]) -> None:
-        """From here on the layer is done, whatever happens: its bytes are on disk before its record is."""
+        """The layer's bytes are on disk before its record is."""
         self._hidden.turn(index + 1)
         writer.sync()
-        self._ranks.wait()
-        if self._ranks.leads:
-            write_whole(self._state / f"layer-{index:05}.json", canonical_json(record))
-        self._ranks.wait()
-
-    def _read_records(self) -> list[dict[str, Any]]:
-        """The records of the layers that are complete, the first ones without a gap."""
-        records = []
-        for index in range(len(self._structure.layers)):
-            path = self._state / f"layer-{index:05}.json"
-            if not path.exists():
-                break
-            records.append(json.loads(path.read_text(encoding="utf-8")))
-        self._ranks.wait()  # nobody adds a record before everybody has counted
-        return records
+        self._records.keep(index, record)
 
 
 def _record(found: Statistics, amax: dict[str, float]) -> dict[str, Any]:
     """What stays of a layer: `amax` as exported, the rest as `Statistics` has it."""
     record = {
-        "quantizers": [_quantizer(name) for name in amax],
+        "quantizers": [quantizer_name(name) for name in amax],
         "amax": list(amax.values()),
         "curve": found.curve,
         "datasets": found.datasets,
@@ -253,8 +238,3 @@ def _record(found: Statistics, amax: dict[str, float]) -> dict[str, Any]:
     }
     read: dict[str, Any] = json.loads(canonical_json(record))  # as a later run finds it, its order included
     return read
-
-
-def _quantizer(name: str) -> str:
-    """A quantizer's own name: that of a KV quantizer, or of the input quantizer of a linear."""
-    return name if name.endswith("_bmm_quantizer") else f"{name}.input_quantizer"

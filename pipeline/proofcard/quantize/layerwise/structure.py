@@ -16,9 +16,9 @@ from proofcard.checkpoint.writer import Entry
 from proofcard.config.schema import QuantizeConfig
 from proofcard.errors import Stop
 from proofcard.nvfp4 import BLOCK
-from proofcard.quantize import modelopt
 from proofcard.quantize.fit import tied
 from proofcard.quantize.model import dtype
+from proofcard.quantize.quantizers import check_width, with_quantizers
 
 _KV_NAMES = {
     "k_bmm_quantizer._amax": "k_proj.k_scale",
@@ -51,6 +51,22 @@ class Layer:
     blocks: list[Block] = field(default_factory=list)
     attentions: list[str] = field(default_factory=list)
 
+    def experts(self) -> list[str]:
+        """The experts of all its blocks."""
+        return [expert for block in self.blocks for expert in block.experts]
+
+    def owners(self) -> dict[str, str]:
+        """The expert that each linear of an expert belongs to."""
+        experts = set(self.experts())
+        owners = {}
+        for name in self.linears:
+            home = name
+            while home and home not in experts:
+                home = home.rpartition(".")[0]
+            if home:
+                owners[name] = home
+        return owners
+
 
 class Structure:
     """The decoder's layers, ModelOpt's KV quantizers, and what the checkpoint will hold."""
@@ -64,7 +80,7 @@ class Structure:
         self._source = source
         self._float32 = config.quantization.dequantize_to == "float32"
         self.prefix = layers_name(bare)
-        self.model = modelopt.with_quantizers(bare, config)
+        self.model = with_quantizers(bare, config)
         self._by_name = dict(self.model.named_modules())
         self.layers = self._read_layers()
 
@@ -180,7 +196,7 @@ def _block(name: str, module: Any) -> Block:
 def _pack_on_meta(name: str, linear: Any) -> None:
     """Give a linear the tensors that ModelOpt's export gives it, in its order, without bytes."""
     rows, cols = linear.weight.shape
-    modelopt.check_width(name, cols)
+    check_width(name, cols)
     with torch.device("meta"):
         scale = torch.empty((rows, cols // BLOCK), dtype=torch.float8_e4m3fn)
         linear.register_buffer("weight_scale", scale)

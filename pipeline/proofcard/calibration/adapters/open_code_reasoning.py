@@ -1,0 +1,8 @@
+"""nvidia/OpenCodeReasoning: a problem in `input`, reasoning and code in `output`."""
+
+from proofcard.calibration.rows import Conversation, Row, asked_and_answered
+
+
+def read(row: Row) -> Conversation:
+    """As the dataset's columns are; raises OtherShape for others."""
+    return asked_and_answered(row, "input", "output")

@@ -1,0 +1,63 @@
+"""Drawing a sample set: from datasets and a tokenizer to the two files that hold it.
+
+Writes `samples.jsonl` (one record per sample) and `tokens.safetensors` (`input_ids` int32 of all
+samples end to end, `lengths` int64 [samples]).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from proofcard.calibration import tokenizer
+from proofcard.calibration.files import INDEX, TOKENS
+from proofcard.calibration.sampling import Sample, sample
+from proofcard.config.schema import QuantizeConfig
+from proofcard.digest import canonical_json
+from proofcard.errors import Usage
+from proofcard.progress import console
+
+
+def opened(config: QuantizeConfig, files: dict[str, Any]) -> Any:
+    """The source's tokenizer, which reads exactly `files` (size and sha256 by name).
+
+    Raises:
+        Usage: when it cannot be opened, or lacks the chat template that the recipe asks for.
+    """
+    assert config.model.path is not None
+    words = tokenizer.opened(config.model.path, config.model.remote_code, files)
+    if config.calibration.chat_template and not words.chat_template:
+        raise Usage(f"{config.model.path} has no chat template: set calibration.chat_template=false")
+    return words
+
+
+def draw(config: QuantizeConfig, files: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Draw, tokenize and write the sample set to `folder`; returns its statistics. `files` as in `opened`.
+
+    Raises:
+        Usage: when the tokenizer or its chat template cannot be used.
+        Stop: when a dataset has too few usable rows.
+    """
+    words = opened(config, files)
+    chosen: list[Sample] = []
+    skipped = {}
+    for name in config.calibration.datasets:
+        drawn, skipped[name] = sample(config.calibration, words, name)
+        chosen += drawn
+        if skipped[name]:
+            reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped[name].items())
+            console.print(f"{name}: rows of another shape skipped ({reasons})", soft_wrap=True)
+    lines = "".join(canonical_json(one.record()) + "\n" for one in chosen)
+    (folder / INDEX).write_text(lines, encoding="utf-8")
+    tokens = {
+        "input_ids": np.concatenate([one.token_ids for one in chosen]),
+        "lengths": np.array([len(one.token_ids) for one in chosen], np.int64),
+    }
+    save_file(tokens, folder / TOKENS)
+    return {
+        "samples": len(chosen),
+        "tokens": int(tokens["lengths"].sum()),
+        "truncated": sum(one.truncated for one in chosen),
+        "rows_skipped": skipped,
+    }

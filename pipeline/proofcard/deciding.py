@@ -1,0 +1,209 @@
+"""What decides bytes, declared: the modules, packages and settings that go into each stage's key.
+
+A key is the digest of what decides a sealed folder's content: settings, inputs, packages, and the modules
+listed here by their syntax trees (`syntax`), so that comments, docstrings and messages are free to change.
+The numeric platform is in no key: a manifest records it.
+
+Everything in a sealed folder counts, the tables of what calibration saw too, manifest.json excepted, which
+describes the rest. What only looks at a result (plots, metrics, progress), brings what is checked by digest
+(downloads), or keeps books (locks, records of a run that may go on) does not count and is not listed.
+
+A module listed here imports only modules listed for its stage and the `SERVICES`, or a test fails. Settings
+are the other way round: everything in a configuration counts but for `NOT_DECIDING`.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from proofcard import syntax
+from proofcard.digest import sha256_json
+
+_PACKAGE = Path(__file__).resolve().parent
+_ADAPTERS = "calibration.adapters"
+
+_NUMBER_FORMAT = (
+    "nvfp4",
+    "nvfp4.bits",
+    "nvfp4.checks",
+    "nvfp4.compiled",
+    "nvfp4.fp8",
+    "nvfp4.packing",
+    "nvfp4.scales",
+    "nvfp4.unpacking",
+)
+_READING = (  # the source's weights, as the model uses them
+    "checkpoint.carried",  # which files count, and what changes in config.json
+    "checkpoint.floats",
+    "checkpoint.fp8",
+    "checkpoint.reading",
+    "checkpoint.shards",  # which files hold the weights
+    "checkpoint.source",
+    "checkpoint.tensors",
+)
+
+SAMPLES = (
+    "calibration.drawing",  # datasets and tokenizer to the two files
+    "calibration.sampling",  # which rows, the chat template, tokens, where they are cut
+    "calibration.uniform",
+    "calibration.sources",  # which files make up a split, and in which order rows come
+    "calibration.confined",  # which files a dataset may name
+    "calibration.rendering",
+    "calibration.tokenizer",
+    "calibration.rows",  # what adapters share
+    _ADAPTERS,
+    "calibration.files",
+)
+"""Modules of every sample set; `of_samples` adds the adapters of its datasets."""
+
+_QUANTIZE = (
+    *_NUMBER_FORMAT,
+    *_READING,
+    "calibration.batches",  # samples to batches: order, padding, mask
+    "calibration.files",
+    "calibration.tokenizer",  # what pads
+    "checkpoint.defaults",
+    "checkpoint.writer",  # the files' layout
+    "determinism",
+    "ranks",  # shares and reductions
+    "quantize.fit",  # which tensors the model takes
+    "quantize.further",  # heads that no pinned class has
+    "quantize.preparing",
+    "quantize.settings",
+    "quantize.spelling",  # config.json in the pinned transformers' words
+    "quantize.model",  # dtypes, attention implementation, what is tied
+    "quantize.quantizers",  # which of ModelOpt's quantizers, and how they calibrate
+)
+_ENGINES = {
+    "layerwise": (
+        "nvfp4.gpu",
+        "quantize.layerwise.calibrate",
+        "quantize.layerwise.experts",
+        "quantize.layerwise.hidden",
+        "quantize.layerwise.hooks",
+        "quantize.layerwise.intake",
+        "quantize.layerwise.pack",
+        "quantize.layerwise.probe",
+        "quantize.layerwise.run",
+        "quantize.layerwise.stacked",
+        "quantize.layerwise.stepper",
+        "quantize.layerwise.stretches",
+        "quantize.layerwise.structure",
+        "quantize.layerwise.tensors",
+        "quantize.layerwise.traffic",
+        "quantize.statistics",  # what the sealed tables hold
+        "quantize.tables",
+    ),
+    "modelopt": ("quantize.modelopt",),
+}
+
+DEQUANTIZE = (
+    *_NUMBER_FORMAT,
+    *_READING,
+    "checkpoint.roles",  # which tensors are scales
+    "checkpoint.writer",
+    "serve.bf16_copy",
+    "serve.layouts",
+)
+
+PACKAGES = {
+    "samples": ("datasets", "jinja2", "numpy", "tokenizers", "transformers"),
+    "quantize": ("accelerate", "numba", "numpy", "safetensors", "tokenizers", "torch", "transformers"),
+    "dequantize": ("numba", "numpy"),
+}
+"""Packages whose versions are in a stage's key; ModelOpt's is with its patches."""
+
+SERVICES = {
+    "calibration.cache": "keeps `datasets`' cache private",
+    "calibration.hub": "lists and brings files of a dataset; their digests at a commit are in the key",
+    "checkpoint.counts": "refuses counts that no tensor bears out",
+    "checkpoint.remote_code": "opens pinned files from a private copy; their digests are in the key",
+    "checkpoint.delivery": "hands out a file only once its digest is the one in the key",
+    "config.schema": "holds the settings; each one that decides is in the key by its value",
+    "digest": "digests and canonical JSON, which published formats fix",
+    "disk": "forces what is written to disk; changes none of it",
+    "errors": "exceptions with sentences for people",
+    "files": "refuses links, special files and files too large; reads the others as they are",
+    "hub": "asks a busy hub again, and says what went wrong",
+    "json_files": "refuses JSON beyond its limits; reads the other as the json module does",
+    "progress": "shows how far the work is",
+    "quantize.keys": "refuses keys of config.json that no class reads",
+    "quantize.layerwise.resume": "which layers are complete; tests hold a resumed run's bytes to another's",
+}
+"""What modules that decide may import besides, each with the reason why it decides nothing."""
+
+NOT_DECIDING = {
+    "recipe": "a name and a sentence for people",
+    "model.name": "a name for people",
+    "model.repository": "where the source is from; the digests of its files are in the key",
+    "model.revision": "as model.repository",
+    "model.path": "as model.repository",
+    "model.config": "for plan alone",
+    "model.remote_code": "what may run; the digests of the source's files are in the key",
+    "calibration.datasets.*.path": "where a copy is; the digests of its files are in the key",
+    "calibration.frozen": "a set that was drawn before: its own record of what decided it is in the key",
+    "calibration.frozen_sha256": "as calibration.frozen",
+    "toolchain": "the digests of the patched files are in the key",
+    "hardware": "the numeric platform: device and threads are recorded in the manifest",
+    "tracking": "where a run is logged",
+    "work_dir": "where work is done",
+    "output_dir": "where the result goes",
+}
+"""Settings that are in no key, each with the reason; `*` is any name. Every other setting is in one."""
+
+_BATCHING = ("batch_size", "padding_side", "pad_to", "attention_mask")  # of calibration, but for no sample
+
+
+def adapters() -> list[str]:
+    """Names of the dataset adapters: the modules of `calibration.adapters`."""
+    folder = _PACKAGE.joinpath(*_ADAPTERS.split("."))
+    return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+
+
+def of_samples(adapters: Iterable[str]) -> tuple[str, ...]:
+    """The modules that decide a sample set of datasets with these adapters."""
+    return (*SAMPLES, *(f"{_ADAPTERS}.{name}" for name in sorted(set(adapters))))
+
+
+def of_quantize(engine: str) -> tuple[str, ...]:
+    """The modules that decide what an engine makes."""
+    return _QUANTIZE + _ENGINES[engine]
+
+
+def digest(modules: Iterable[str], package: Path = _PACKAGE) -> str:
+    """Digest of modules of the package, by their names and what they do."""
+    sources = {name: path_of(name, package).read_text(encoding="utf-8") for name in modules}
+    return sha256_json({name: _digest(source) for name, source in sources.items()})
+
+
+def path_of(module: str, package: Path = _PACKAGE) -> Path:
+    """The file of a module, named without `proofcard.`"""
+    path = package.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+_digest = cache(syntax.digest)
+
+
+def settings(config: BaseModel) -> dict[str, dict[str, Any]]:
+    """The settings in each stage's key, `samples` and `quantize`: everything but `NOT_DECIDING`."""
+    deciding = _without(config.model_dump(mode="json"), [tuple(path.split(".")) for path in NOT_DECIDING])
+    samples = deciding.pop("calibration")
+    batching = {name: samples.pop(name) for name in _BATCHING}
+    return {"samples": samples, "quantize": deciding | {"batching": batching}}
+
+
+def _without(values: dict[str, Any], paths: list[tuple[str, ...]]) -> dict[str, Any]:
+    """Nested values without those at the paths."""
+    kept = {}
+    for key, value in values.items():
+        below = [path[1:] for path in paths if path[0] in (key, "*")]
+        if () in below:
+            continue
+        if below and isinstance(value, dict):
+            value = _without(value, below)
+        kept[key] = value
+    return kept
