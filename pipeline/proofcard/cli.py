@@ -9,13 +9,14 @@ _MODULES = {
     "fetch": "proofcard.fetch",
     "plan": "proofcard.plan.command",
     "quantize": "proofcard.quantize.command",
+    "reproduce": "proofcard.reproduce.command",
     "serve": "proofcard.serve.command",
     "verify": "proofcard.verify.command",
 }
 """Where the function `run(overrides) -> exit status` of each command is."""
 
-_FAILED = {"verify": 2}
-"""Exit status of a failure where it is not 1: `verify`'s 1 says that a checkpoint differs."""
+_FAILED = {"reproduce": 2, "verify": 2}
+"""Exit status of a failure where it is not 1, which here says that a checkpoint differs."""
 
 
 def main() -> None:

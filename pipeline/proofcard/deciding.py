@@ -149,6 +149,7 @@ NOT_DECIDING = {
     "toolchain": "the digests of the patched files are in the key",
     "hardware": "the numeric platform: device and threads are recorded in the manifest",
     "tracking": "where a run is logged",
+    "ulp_bound": "what a comparison with another numeric platform allows",
     "work_dir": "where work is done",
     "output_dir": "where the result goes",
 }

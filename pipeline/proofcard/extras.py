@@ -19,6 +19,7 @@ NEEDS = {
     "fetch": "quantize",
     "plan": "quantize",
     "quantize": "quantize",
+    "reproduce": "quantize",
     "serve": "servers",
 }
 """What a command needs beyond what `verify` does, whatever its configuration."""

@@ -17,7 +17,6 @@ from proofcard import children
 from proofcard.bundle import bundled
 from proofcard.config.compose import flatten
 from proofcard.config.schema import Tracking
-from proofcard.digest import readable_json
 from proofcard.errors import one_line
 from proofcard.fingerprint import lock_digest
 from proofcard.progress import console
@@ -59,8 +58,8 @@ class Tracker:
         """A text artifact."""
         self._tell("log_text", redact(text), name)
 
-    def file(self, path: Path, folder: str) -> None:
-        """A file as it stands, as an artifact in a folder."""
+    def file(self, path: Path, folder: str | None = None) -> None:
+        """A file, byte for byte, as an artifact in a folder, or beside the others."""
         self._tell("log_artifact", str(path), folder)
 
     def figure(self, draw: Callable[[], Any], name: str) -> None:
@@ -197,9 +196,3 @@ def _revision() -> str | None:
         capture_output=True, text=True, check=False, env=children.environment(),
     )  # fmt: skip
     return git.stdout.strip() if git.returncode == 0 else None
-
-
-def manifest_text(body: dict[str, Any]) -> str:
-    """A manifest as an artifact to read, without the per-tensor table (the sealed file has it)."""
-    outputs = {name: value for name, value in body["outputs"].items() if name != "tensors"}
-    return readable_json(body | {"outputs": outputs})

@@ -175,7 +175,10 @@ class Tracking(Part):
 
 
 class QuantizeConfig(Part):
-    """The whole of `quantize`'s configuration."""
+    """The whole of `quantize`'s configuration.
+
+    `ulp_bound` is by how many steps of BF16 a calibrated amax may be another on another numeric platform.
+    """
 
     recipe: Recipe
     model: Model
@@ -188,6 +191,7 @@ class QuantizeConfig(Part):
     hardware: Hardware
     tracking: Tracking
     seed: int = Field(ge=0)
+    ulp_bound: int = Field(ge=0)
     work_dir: Path
     output_dir: Path | None
 

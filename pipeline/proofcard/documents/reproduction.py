@@ -11,7 +11,7 @@ Effect = Literal["any byte", "calibration", "samples", "nothing by itself"]
 
 
 class Difference(Document):
-    """What is not as the manifest records it, before the work. `may_change` says what it may be the cause of."""
+    """What is not as the manifest records it, before the work. `may_change` says what it may affect."""
 
     what: str
     recorded: JsonValue

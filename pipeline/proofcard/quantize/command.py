@@ -54,28 +54,34 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
     other = f"; the real one: recipe={_REAL}" if recipe.name == "demo" else ""
     if team.leads:
         console.print(f"recipe={recipe.name}: {recipe.summary}{other}", soft_wrap=True)
-    config, plan = _agreed(config, team)
+    config, plan = agreed(config, team)
     if team.leads and plan.checkpoint is None:
         console.print(disk(config, plan.source), soft_wrap=True)
-    coming = plan.source.arriving() if plan.checkpoint is None else nullcontext()
-    with coming, tracking.opened(config.tracking, recipe.name, config.work_dir, team.leads) as tracker:
-        tracker.params(config.identity() | {"hardware": config.hardware.identity()})
-        tracker.text(readable_json(config.model_dump(mode="json")), "config.json")
-        tracker.tags({"key": plan.key})
-        with tracker.stage("samples"):
-            samples = plan.samples or _samples(config, plan, team)
-            tracker.datasets(samples["inputs"]["datasets"], samples["config"]["datasets"])
-            _track(tracker, samples, reused=plan.samples is not None)
-        with tracker.stage("quantize"):
-            checkpoint = plan.checkpoint or quantize_stage.make(config, plan, samples, tracker, team)
-            if checkpoint is not None:
-                _track(tracker, checkpoint, reused=plan.checkpoint is not None)
+    with tracking.opened(config.tracking, recipe.name, config.work_dir, team.leads) as tracker:
+        checkpoint = made(config, plan, tracker, team)
     if team.leads:
         assert checkpoint is not None
         _name_latest(config, plan)
         _summary(config, plan, checkpoint, tracked=tracker.lost is None)
     team.wait()  # the first rank to end would have some launchers end the others
     return 0
+
+
+def made(config: QuantizeConfig, plan: Plan, tracker: tracking.Tracker, team: Ranks) -> dict[str, Any] | None:
+    """Both stages, each in a run of its own. Returns the checkpoint's manifest, on other ranks None."""
+    with plan.source.arriving() if plan.checkpoint is None else nullcontext():
+        tracker.params(config.identity() | {"hardware": config.hardware.identity()})
+        tracker.text(readable_json(config.model_dump(mode="json")), "config.json")
+        tracker.tags({"key": plan.key})
+        with tracker.stage("samples"):
+            samples = plan.samples or _samples(config, plan, team)
+            tracker.datasets(samples["inputs"]["datasets"], samples["config"]["datasets"])
+            _track(tracker, plan.samples_dir, samples, reused=plan.samples is not None)
+        with tracker.stage("quantize"):
+            checkpoint = plan.checkpoint or quantize_stage.make(config, plan, samples, tracker, team)
+            if checkpoint is not None:
+                _track(tracker, plan.final, checkpoint, reused=plan.checkpoint is not None)
+    return checkpoint
 
 
 def _samples(config: QuantizeConfig, plan: Plan, team: Ranks) -> dict[str, Any]:
@@ -88,7 +94,7 @@ def _samples(config: QuantizeConfig, plan: Plan, team: Ranks) -> dict[str, Any]:
     return manifest.read(plan.samples_dir)
 
 
-def _agreed(config: QuantizeConfig, team: Ranks) -> tuple[QuantizeConfig, Plan]:
+def agreed(config: QuantizeConfig, team: Ranks) -> tuple[QuantizeConfig, Plan]:
     """The plan, and the configuration with the source's folder.
 
     Every rank has then seen what stands, and found nothing wrong, before anybody changes it.
@@ -201,11 +207,12 @@ def _room_for(target: Path, needed: int) -> None:
         raise Stop(f"{target} has {free / 1e9:.1f} GB free; the checkpoint needs up to {needed / 1e9:.1f} GB")
 
 
-def _track(tracker: tracking.Tracker, sealed: dict[str, Any], reused: bool) -> None:
+def _track(tracker: tracking.Tracker, folder: Path, sealed: dict[str, Any], reused: bool) -> None:
+    """What a stage made, its manifest whole: `reproduce run=…` needs nothing else of it."""
     tracker.params({"seeds": sealed["seeds"], "config": sealed["config"]})
     tracker.metrics({k: float(v) for k, v in sealed["statistics"].items() if isinstance(v, int)})
     tracker.tags({"key": sealed["key"], "reused": str(reused).lower()})
-    tracker.text(tracking.manifest_text(sealed), manifest.NAME)
+    tracker.file(folder / manifest.NAME)
 
 
 def _summary(config: QuantizeConfig, plan: Plan, sealed: dict[str, Any], tracked: bool) -> None:
