@@ -193,6 +193,9 @@ def settings(config: BaseModel) -> dict[str, dict[str, Any]]:
     """The settings in each stage's key, `samples` and `quantize`: everything but `NOT_DECIDING`."""
     deciding = _without(config.model_dump(mode="json"), [tuple(path.split(".")) for path in NOT_DECIDING])
     samples = deciding.pop("calibration")
+    samples["order"] = list(
+        samples["datasets"]
+    )  # a key's canonical JSON sorts the names; samples come in order
     batching = {name: samples.pop(name) for name in _BATCHING}
     return {"samples": samples, "quantize": deciding | {"batching": batching}}
 

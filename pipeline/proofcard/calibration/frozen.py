@@ -25,7 +25,8 @@ def described(calibration: Calibration, config: dict[str, Any], tokenizer: dict[
     digest = sha256_file(folder / manifest.NAME)
     if calibration.frozen_sha256 not in (None, digest):
         raise Stop(f"calibration.frozen={folder} is not the pinned set: its {manifest.NAME} has {digest}")
-    ours, theirs = flatten(config), flatten(body["config"])
+    drawn = {"order": _order(folder)} | body["config"]  # sets of earlier versions do not name it
+    ours, theirs = flatten(config), flatten(drawn)
     different = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if different:
         key = different[0]
@@ -37,6 +38,11 @@ def described(calibration: Calibration, config: dict[str, Any], tokenizer: dict[
         raise Stop(f"calibration.frozen={folder} was tokenized with another tokenizer than the model's")
     toolchain = {key: value for key, value in body["toolchain"].items() if key != "lock"}
     return {"config": body["config"], "inputs": body["inputs"], "toolchain": toolchain}
+
+
+def _order(folder: Path) -> list[Any]:
+    """The datasets of a set in the order of its samples."""
+    return list(dict.fromkeys(record.get("dataset") for record in read_index(folder)))
 
 
 def copied(folder: Path, final: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The tensors that calibration decides, and how far two values of one are apart.
 
 A scale stands for an amax: the largest magnitude that a quantizer saw, a BF16 number in a BF16 model. The
-distance of two scales is therefore counted in steps of BF16 (ULP) between their amaxes: 0 for the same bits, 1
-for neighbours. Elements of a BF16 bias are compared the same way.
+distance of two scales is therefore counted in steps of BF16 (ULP) between their amaxes: 0 for the same bits,
+1 for neighbours. Elements of a BF16 bias are compared the same way.
 
 A manifest holds a scale's digest and not its value. There are only 32,639 positive finite BF16 numbers, and
 so as many scales of one kind: the value is found by its digest.

@@ -119,8 +119,12 @@ class Calibration(Part):
     frozen_sha256: Sha256 | None
 
     def identity(self) -> dict[str, Any]:
-        """The same whether the samples are drawn or taken from a frozen set."""
-        return {key: value for key, value in super().identity().items() if key != "frozen_sha256"}
+        """What the samples are: the same whether they are drawn or taken from a frozen set.
+
+        `order` has the names of the datasets: JSON objects have no order, and samples come in it.
+        """
+        said = {key: value for key, value in super().identity().items() if key != "frozen_sha256"}
+        return said | {"order": list(self.datasets)}
 
 
 class Quantization(Part):

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from proofcard import manifest
 from proofcard.bundle import bundled
+from proofcard.calibration.batches import read_index
 from proofcard.config import QuantizeConfig, ReproduceConfig, compose
 from proofcard.digest import sha256_json
 from proofcard.errors import Stop, Usage
@@ -143,7 +144,30 @@ def _place_datasets(
                 f"datasets.{plain(name, 80)}=FILE, or the recorded sample set with samples=DIR"
             )
         placed[name] = dataset | {"path": path}
+    placed = {name: placed[name] for name in _order(values["calibration"], list(placed), shipped, frozen)}
     values["calibration"] |= {"datasets": placed, "frozen": frozen, "frozen_sha256": None}
+
+
+def _order(
+    calibration: dict[str, Any], names: list[str], shipped: QuantizeConfig | None, frozen: Path | None
+) -> list[str]:
+    """The datasets in the order in which samples come: a manifest's JSON objects are sorted by name.
+
+    Manifests of earlier versions do not name it: it is then that of the sample set or of the bundled recipe.
+    """
+    order = calibration.pop("order", None)
+    if order is None and frozen is not None:
+        order = list(dict.fromkeys(record.get("dataset") for record in read_index(frozen)))
+    if order is None and shipped is not None:
+        order = [name for name in shipped.calibration.datasets if name in names]
+    if order is None and len(names) == 1:
+        return names
+    if not isinstance(order, list) or sorted(map(str, order)) != sorted(names):
+        raise Usage(
+            "the manifest does not say in which order its datasets were drawn: give the recorded sample set "
+            "with samples=DIR"
+        )
+    return order
 
 
 def _same_rows(ours: dict[str, Any], recorded: dict[str, Any]) -> bool:
