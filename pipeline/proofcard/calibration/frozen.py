@@ -21,7 +21,7 @@ def described(calibration: Calibration, config: dict[str, Any], tokenizer: dict[
     """
     assert calibration.frozen is not None
     folder = calibration.frozen
-    body = _intact(folder)
+    body = intact(folder)
     digest = sha256_file(folder / manifest.NAME)
     if calibration.frozen_sha256 not in (None, digest):
         raise Stop(f"calibration.frozen={folder} is not the pinned set: its {manifest.NAME} has {digest}")
@@ -51,14 +51,14 @@ def copied(folder: Path, final: Path) -> dict[str, Any]:
     def make(partial: Path) -> dict[str, Any]:
         for name in [*manifest.read(folder)["outputs"]["files"], manifest.NAME]:
             files.copied(folder / name, folder, partial / name)
-        body = _intact(partial)
+        body = intact(partial)
         stage.name(partial, final)
         return body
 
     return stage.once(final, manifest.read(folder)["key"], make)
 
 
-def _intact(folder: Path) -> dict[str, Any]:
+def intact(folder: Path) -> dict[str, Any]:
     """The manifest of a set in which every byte is what was sealed, and every sample what the index says."""
     body = manifest.read(folder)
     where = f"calibration.frozen={folder}"

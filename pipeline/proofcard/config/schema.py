@@ -231,16 +231,32 @@ class QuantizeConfig(Part):
         return {key: said[key] for key in said if key not in ("hardware", "tracking")}
 
 
-LEVELS = ("integrity", "structure", "weights")
+LEVELS = ("integrity", "structure", "weights", "samples", "calibration")
 
 
 class VerifyConfig(Part):
-    """The whole of `verify`'s configuration. `levels` null means every level its inputs allow."""
+    """The whole of `verify`'s configuration.
+
+    `levels` null means every level its inputs allow, `samples` and `calibration` excepted: they take torch or
+    transformers, and are run where they are asked for. `samples` is a sealed sample set, `datasets` copies of
+    its datasets by name or `hub`; `layers` are those whose calibration is recomputed, `texts` a text file to
+    judge scales by whose samples are unknown, `activations` a folder of hidden states to begin from, which
+    `keep_activations` makes. `remote_code` are the sha256 of Python files that may be run.
+    """
 
     checkpoint: Path
     source: Path | None
-    levels: tuple[Literal["integrity", "structure", "weights"], ...] | None
+    levels: tuple[Literal["integrity", "structure", "weights", "samples", "calibration"], ...] | None
     report: Path | None
+    samples: Path | None
+    datasets: dict[str, Path]
+    layers: tuple[int, ...] | None
+    activations: Path | None
+    keep_activations: Path | None
+    texts: Path | None
+    remote_code: tuple[Sha256, ...]
+    ulp_bound: int | None = Field(ge=0)
+    work_dir: Path
 
 
 class AnalyseConfig(Part):

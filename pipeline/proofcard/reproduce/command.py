@@ -14,14 +14,15 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.table import Table
 
-from proofcard import joining, tracking
+from proofcard import joining, manifest, tracking
+from proofcard.calibration.files import TEXTS
 from proofcard.checkpoint.tensors import Tensor, read_folder
 from proofcard.config import QuantizeConfig, ReproduceConfig, compose
 from proofcard.determinism import make_deterministic
-from proofcard.digest import readable_json
+from proofcard.digest import readable_json, sha256_json
 from proofcard.disk import check_writable, write_whole
 from proofcard.documents import Reproduction
-from proofcard.documents.reproduction import Difference
+from proofcard.documents.reproduction import Difference, Samples
 from proofcard.errors import Stop, Usage, before_work
 from proofcard.files import plain
 from proofcard.fingerprint import choose_device, environment, lock_digest, numeric_platform
@@ -47,8 +48,7 @@ def run(overrides: list[str]) -> int:
         Usage: before any work, when the manifest, an input or the request is wrong.
         Stop: when the work itself fails.
     """
-    words = [f"+{word}" if word.startswith("datasets.") else word for word in overrides]
-    asked = compose(ReproduceConfig, "reproduce", words)
+    asked = compose(ReproduceConfig, "reproduce", overrides)
     with before_work():
         record = recorded.read(asked)
         config = _placed(configured(record, asked), record, asked)
@@ -187,11 +187,20 @@ def _document(
         record.body,
         made,
         found,
+        _samples(record, plan, drawn=config.calibration.frozen is None),
         read=lambda name, said: read(stored, name, said),
         read_made=lambda name, said: read(rebuilt, name, said),
         bound=config.ulp_bound if asked.ulp_bound is None else asked.ulp_bound,
-        drawn=config.calibration.frozen is None,
     )
+
+
+def _samples(record: Recorded, plan: Plan, drawn: bool) -> Samples:
+    """Digests of the recorded and of the present set; sets of earlier versions hold no texts."""
+    wanted = record.body["inputs"]["samples"]["digest"]
+    outputs = manifest.read(plan.samples_dir)["outputs"]
+    without = {name: entry for name, entry in outputs["files"].items() if name != TEXTS}
+    earlier = sha256_json(outputs | {"files": without})
+    return Samples(drawn=drawn, recorded=wanted, made=earlier if earlier == wanted else sha256_json(outputs))
 
 
 _LARGEST = 64 << 20  # bytes of a calibrated tensor that is read: biases have some thousand

@@ -35,7 +35,7 @@ def configured(recorded: Recorded, asked: ReproduceConfig) -> QuantizeConfig:
     said = recorded.body["config"]
     shipped = _shipped(recorded.recipe)
     values = _fitted(said)
-    frozen = _sample_set(recorded, asked)
+    frozen = sample_set(recorded, asked)
     _place_model(values, shipped, asked)
     _place_datasets(values, shipped, asked, frozen)
     values |= {
@@ -57,7 +57,7 @@ def configured(recorded: Recorded, asked: ReproduceConfig) -> QuantizeConfig:
     return config
 
 
-def _sample_set(recorded: Recorded, asked: ReproduceConfig) -> Path | None:
+def sample_set(recorded: Recorded, asked: ReproduceConfig) -> Path | None:
     """The recorded sample set if it is at hand: given, or in `work_dir` under its key.
 
     Raises:

@@ -93,23 +93,18 @@ def judged(
     recorded: dict[str, Any],
     made: dict[str, Any],
     differences: list[Difference],
+    samples: Samples,
     read: Read,
     read_made: Read,
     bound: int,
-    drawn: bool,
 ) -> Reproduction:
-    """The document. `recorded` and `made` are manifests' bodies; `drawn` whether samples were drawn again."""
+    """The document. `recorded` and `made` are manifests' bodies."""
     outputs = (recorded["outputs"], made["outputs"])
     found = compared(*outputs)
     apart = distances(found.calibrated, outputs[0]["tensors"], outputs[1]["tensors"], read, read_made)
     known = [distance.ulp for distance in apart if distance.ulp is not None]
     outcome = _outcome(found, apart, bound, recorded["platform"] == made["platform"])
     first = _first(found, *outputs) if outcome != "reproduced" else None
-    samples = Samples(
-        drawn=drawn,
-        recorded=recorded["inputs"]["samples"]["digest"],
-        made=made["inputs"]["samples"]["digest"],
-    )
     names = [name for name in outputs[0]["tensors"] if calibrated.kind(name) is not None]
     return Reproduction(
         outcome=outcome,
