@@ -6,7 +6,9 @@ This level alone runs the model, so it needs torch and ModelOpt, and compares wi
 checkpoint: what it proves is that the scales belong to these weights and samples.
 """
 
+import io
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +141,8 @@ def _recomputed(
     groups = list(batches(read_samples(frozen), config.calibration, pad_id(config, source)))
     asked.work_dir.mkdir(parents=True, exist_ok=True)
     scales: dict[str, bytes] = {}
-    with tempfile.TemporaryDirectory(prefix=".calibration-", dir=asked.work_dir) as state:
+    chatter = redirect_stdout(io.StringIO())  # of ModelOpt
+    with chatter, tempfile.TemporaryDirectory(prefix=".calibration-", dir=asked.work_dir) as state:
         again = Recalibration(config, source, groups, device, Path(state))
         wanted = set(range(again.layers) if asked.layers is None else asked.layers)
         last = max(wanted, default=-1) + 1

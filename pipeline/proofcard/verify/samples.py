@@ -185,8 +185,8 @@ def _follow_from_rows(
         level.counts["rows drawn again"] += len(drawn)
     if missing := [name for name in calibration.datasets if name not in datasets]:
         level.notes.append(
-            f"{len(missing)} of {len(calibration.datasets)} datasets are not at hand, their rows not drawn again: "
-            f"give datasets.{missing[0]}=FILE"
+            f"{len(missing)} of {len(calibration.datasets)} datasets are not at hand, their rows not drawn "
+            f"again: give datasets.{missing[0]}=FILE"
         )
 
 
