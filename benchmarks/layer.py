@@ -96,7 +96,7 @@ def measure(said: argparse.Namespace, folder: Path) -> None:
 
     make_source(folder / "source", said.layers, said.experts, HIDDEN, EXPERT, head_dim=128)
     overrides = [f"model.path={folder}/source", "model.attn_implementation=sdpa", f"hardware={said.device}"]
-    config = compose(QuantizeConfig, "config", [*overrides, "hardware.threads=0"])
+    config = compose(QuantizeConfig, "config", [*overrides, "hardware.threads=0", "tracking=off"])
     activate(materialise("fixed", folder / "tools"))
     make_deterministic(0, 0)
     from proofcard.quantize.layerwise.experts import Forced

@@ -65,7 +65,6 @@ _QUANTIZE = (
     "calibration.batches",  # samples to batches: order, padding, mask
     "calibration.files",
     "calibration.tokenizer",  # what pads
-    "checkpoint.defaults",
     "checkpoint.writer",  # the files' layout
     "determinism",
     "ranks",  # shares and reductions

@@ -45,8 +45,9 @@ def read(path: Path, seen: Seen | None, start: int, size: int, name: str) -> NDA
             raise TensorFileError(
                 f"{plain(path.name)} was cut while it was read: {plain(name)} ends too early"
             )
-        if seen is not None and seen_of(file.handle) != seen:
-            raise TensorFileError(f"{plain(path.name)} was changed while it was read: {_AGAIN}")
+        if seen is not None and (now := seen_of(file.handle)) != seen:
+            change = "cut" if now[2] < seen[2] else "changed"
+            raise TensorFileError(f"{plain(path.name)} was {change} while it was read: {_AGAIN}")
     return content
 
 
