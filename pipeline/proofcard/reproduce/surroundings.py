@@ -1,6 +1,7 @@
 """What in the environment is not as recorded, what that may change, and how to get what was recorded."""
 
 import hashlib
+import os
 import shlex
 import shutil
 import subprocess
@@ -161,6 +162,8 @@ def _processor(recorded: dict[str, Any], here: dict[str, Any]) -> str:
     wanted, ours = (set(side.get("instructions") or ()) for side in (recorded, here))
     if missing := sorted(wanted - ours):
         return f"a processor with {', '.join(missing[:6])}"
+    if limits := [name for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA") if name in os.environ]:
+        return f"unset {' '.join(limits)}: it keeps torch from this processor's vector instructions"
     level = str(recorded.get("cpu_capability", "")).lower()
     if level not in ("default", "avx2", "avx512"):
         return "a processor with the recorded vector instructions and no others"
