@@ -47,7 +47,7 @@ def test_the_recorded_configuration_is_composed_again(folder: Path, tmp_path: Pa
     made = checked(folder, tmp_path)
     assert made.identity() == manifest.read(folder)["config"]
     assert made.model.path == ROOT / "demo" / "model"
-    assert list(made.calibration.datasets)[0] == "open_code_reasoning"  # not the first by name
+    assert next(iter(made.calibration.datasets)) == "open_code_reasoning"  # not the first by name
     assert made.hardware.device == "cpu"
 
 
@@ -111,7 +111,7 @@ def test_settings_that_are_gone_are_taken_where_they_said_what_is_still_done(
         lambda body: body["config"]["calibration"].pop("order"),
     ]
     made = checked(folder, tmp_path, *OTHER_CODE, *earlier)
-    assert list(made.calibration.datasets)[0] == "open_code_reasoning"
+    assert next(iter(made.calibration.datasets)) == "open_code_reasoning"
     with pytest.raises(Usage, match="algorithm"):
         checked(folder, tmp_path, *OTHER_CODE, put("config", "quantization", "algorithm", value="mse"))
 
@@ -127,7 +127,7 @@ def test_code_that_a_manifest_pins_runs_only_where_a_person_allows_it(folder: Pa
 
 def test_a_source_that_nothing_names_has_to_be_given(folder: Path, tmp_path: Path) -> None:
     name = put("config", "recipe", "name", value="somebody-else-s")
-    with pytest.raises(Usage, match="does not say where its model 'minimax-m2-demo' is from: .*source=DIR"):
+    with pytest.raises(Usage, match=r"does not say where its model 'minimax-m2-demo' is from: .*source=DIR"):
         checked(folder, tmp_path, *OTHER_CODE, name)
     source = f"source={ROOT}/demo/model"
     pins = [f'"{d}"' for d in manifest.read(folder)["config"]["model"]["remote_code"].values()]
