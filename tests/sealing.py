@@ -36,3 +36,25 @@ OTHER_CODE = (
     put("inputs", "samples", "toolchain", "code", value="0" * 64),
 )
 """Of an earlier or later commit, whose keys follow from other rules."""
+
+
+def forged(folder: Path, target: Path, *changes: Change) -> Path:
+    """As `changed`, the keys made to follow from the changed fields: no contradiction is left to be found."""
+    from proofcard import deciding
+    from proofcard.config import ReproduceConfig, compose
+    from proofcard.reproduce import recorded
+    from proofcard.reproduce.configuring import configured
+
+    words = [f"manifest={changed(folder, target, *changes)}", "tracking=off", f"work_dir={target.parent}"]
+    asked = compose(ReproduceConfig, "reproduce", words)
+    body = recorded.read(asked).body
+    settings = deciding.settings(configured(recorded.read(asked), asked))
+    samples = body["inputs"]["samples"]
+    samples["key"] = manifest.key_of("samples", settings["samples"], samples["inputs"], samples["toolchain"])
+    inputs = {"source": body["inputs"]["source"], "samples": {"key": samples["key"]}}
+    toolchain = {
+        name: value for name, value in body["toolchain"].items() if name not in ("lock", "environment")
+    }
+    body["key"] = manifest.key_of("quantize", settings["quantize"], inputs, toolchain)
+    target.write_text(manifest.seal(body), encoding="utf-8")
+    return target

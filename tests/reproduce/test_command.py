@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from running import ROOT, command
-from sealing import OTHER_CODE, changed, put
+from sealing import OTHER_CODE, changed, forged, put
 from several import ranks, together
 
 from proofcard import manifest
@@ -93,7 +93,7 @@ def test_a_changed_seed_is_not_reproduced_and_the_samples_are_blamed(
 ) -> None:
     seed = put("config", "calibration", "sampling", "seed", value=43)
     seeds = put("seeds", "sampling", value=43)
-    changed(checkpoint(small_demo), tmp_path / "seed.json", *OTHER_CODE, seed, seeds)
+    forged(checkpoint(small_demo), tmp_path / "seed.json", seed, seeds)
     done = reproduce(tmp_path, "manifest=seed.json")
     assert done.returncode == 1, done.stderr
     told = report(tmp_path)
