@@ -185,7 +185,7 @@ def beside(
     with clock.part("export"):
         modelopt.export(model, folder / "theirs")
     print(f"its export         {clock.best('export') / said.layers:8.2f} s a layer")
-    names = sorted(path.name for path in (folder / "theirs").iterdir())
+    names = sorted(path.name for path in (folder / "theirs").glob("*.safetensors*"))
     differing = [
         n for n in names if (folder / "ours" / n).read_bytes() != (folder / "theirs" / n).read_bytes()
     ]

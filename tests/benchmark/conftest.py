@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from measuring import EACH_S, FIRST_S, TOKENIZER, TOKENS, Measured, on_null
 
-from proofcard.benchmark import client
-from proofcard.benchmark.measure import begun, measure, settled
+from proofcard.benchmark import client_cost
+from proofcard.benchmark.measure import Measurement, begun, measure, settled
 from proofcard.benchmark.null_endpoint import Pace
 from proofcard.config import compose
 from proofcard.config.benchmarking import BenchmarkConfig
@@ -25,7 +25,7 @@ def aiperf() -> None:
 
 @pytest.fixture(scope="session")
 def null_url() -> Iterator[str]:
-    with client.null([Pace(1, FIRST_S, EACH_S)], TOKENIZER) as endpoint:
+    with client_cost.null([Pace(1, FIRST_S, EACH_S)], TOKENIZER) as endpoint:
         yield endpoint.url
 
 
@@ -35,6 +35,6 @@ def measured(aiperf: None, null_url: str, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("measured")
     words = on_null(null_url, f"work_dir={folder}", f"benchmark.output_tokens={TOKENS}")
     config = settled(compose(BenchmarkConfig, "benchmark", words))
-    found = begun(config)
-    measure(config, None, folder, found, Tracker(None))
-    return Measured(config, folder, found)
+    found = Measurement(begun(config), folder)
+    measure(config, None, found, Tracker(None))
+    return Measured(config, folder, found.results)

@@ -73,7 +73,7 @@ def test_a_run_of_mlflow_is_enough_and_gets_a_child_with_the_outcome(small_demo:
     assert "samples: the recorded set" in done.stderr
     [child] = client.search_runs([experiment.experiment_id], "tags.mlflow.runName = 'reproduce'")
     assert child.data.tags["outcome"] == "reproduced"
-    assert child.data.tags["key"] == manifest.read(checkpoint(small_demo))["key"]
+    assert child.data.tags["key"] == manifest.read(checkpoint(small_demo)).key
     assert child.data.metrics["environment.differences"] == 0
     assert [one.path for one in client.list_artifacts(child.info.run_id, "reproduction")]
     again = command("reproduce", "run=0123456789abcdef", cwd=small_demo)
@@ -133,7 +133,7 @@ def another_look(rebuilt: Path, small_demo: Path, *changes: Any) -> subprocess.C
 
 
 def test_another_patch_series_is_told_before_and_blamed_after(rebuilt: Path, small_demo: Path) -> None:
-    body = manifest.read(checkpoint(small_demo))
+    body = manifest.read(checkpoint(small_demo)).values()
     file = next(iter(body["toolchain"]["patches"]["files"]))
     weight = next(name for name in sorted(body["outputs"]["tensors"]) if name.endswith("w1.weight_scale"))
     done = another_look(
@@ -182,7 +182,7 @@ def test_an_edited_digest_of_a_tensor_is_not_explained_by_anything_recorded(
 ) -> None:
     folder = checkpoint(small_demo)
     shutil.copytree(small_demo / "runs" / "samples", tmp_path / "runs" / "samples")
-    weight = next(name for name in manifest.read(folder)["outputs"]["tensors"] if name.endswith("w1.weight"))
+    weight = next(name for name in manifest.read(folder).outputs.tensors if name.endswith("w1.weight"))
     changed(folder, tmp_path / "edited.json", put("outputs", "tensors", weight, "sha256", value="0" * 64))
     done = reproduce(tmp_path, "manifest=edited.json")
     assert done.returncode == 1, done.stderr

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from proofcard import nvfp4
-from proofcard.documents import Reproduction
-from proofcard.documents.reproduction import Difference, Samples
+from proofcard.documents.reproduction import Difference, Reproduction, Samples
 from proofcard.quantize.tables import AMAX
 from proofcard.reproduce import outcome
 
@@ -53,7 +52,7 @@ def sealed(step: int = 0, weight: bytes = b"codes", table: bytes = b"", **more: 
 def judged(recorded: dict[str, Any], made: dict[str, Any], *found: Difference, **more: Any) -> Reproduction:
     values = {sha(scale(step)): scale(step) for step in range(20)}
     return outcome.judged(
-        recorded, made, list(found), more.get("samples", SAME),
+        "tiny", recorded, made, list(found), more.get("samples", SAME),
         read=lambda name, said: None,
         read_made=lambda name, said: values.get(said["sha256"]),
         bound=more.get("bound", 2),

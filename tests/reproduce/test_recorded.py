@@ -45,7 +45,7 @@ def test_one_record_is_needed_and_only_one(tmp_path: Path) -> None:
 
 def test_the_recorded_configuration_is_composed_again(folder: Path, tmp_path: Path) -> None:
     made = checked(folder, tmp_path)
-    assert made.identity() == manifest.read(folder)["config"]
+    assert made.identity() == manifest.read(folder).config
     assert made.model.path == ROOT / "demo" / "model"
     assert next(iter(made.calibration.datasets)) == "open_code_reasoning"  # not the first by name
     assert made.hardware.device == "cpu"
@@ -130,7 +130,7 @@ def test_a_source_that_nothing_names_has_to_be_given(folder: Path, tmp_path: Pat
     with pytest.raises(Usage, match=r"does not say where its model 'minimax-m2-demo' is from: .*source=DIR"):
         checked(folder, tmp_path, *OTHER_CODE, name)
     source = f"source={ROOT}/demo/model"
-    pins = [f'"{d}"' for d in manifest.read(folder)["config"]["model"]["remote_code"].values()]
+    pins = [f'"{d}"' for d in manifest.read(folder).config["model"]["remote_code"].values()]
     code = f"remote_code=[{','.join(pins)}]"
     with pytest.raises(Usage, match=r"where its dataset '\w+' is from: .*samples=DIR"):
         checked(folder, tmp_path, *OTHER_CODE, name, words=(source, code))
@@ -166,7 +166,7 @@ def test_the_recorded_samples_are_taken_by_key_and_others_refused(
     config = compose(ReproduceConfig, "reproduce", [
         f"checkpoint={folder}", f"work_dir={small_demo}/runs", "tracking=off",
     ])  # fmt: skip
-    record = Recorded(manifest.read(folder), folder)
+    record = Recorded(recorded.values(manifest.read(folder)), folder)
     assert configured(record, config).calibration.frozen == samples
     assert configured(record, asked(tmp_path, f"checkpoint={folder}")).calibration.frozen is None
     copy = shutil.copytree(samples, tmp_path / "copy")
@@ -180,5 +180,6 @@ def test_the_recorded_samples_are_taken_by_key_and_others_refused(
 def test_a_copy_of_a_dataset_that_is_not_recorded_is_a_mistake(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(Usage, match=r"datasets\.texts is not of the manifest: it has "):
         configured(
-            Recorded(manifest.read(folder)), asked(tmp_path, f"checkpoint={folder}", "datasets.texts=x")
+            Recorded(recorded.values(manifest.read(folder))),
+            asked(tmp_path, f"checkpoint={folder}", "datasets.texts=x"),
         )

@@ -13,6 +13,7 @@ from sealing import changed, put
 from proofcard import manifest
 from proofcard.checkpoint.source import Source
 from proofcard.config import VerifyConfig, compose
+from proofcard.reproduce.recorded import values
 from proofcard.verify import calibration, percentiles
 from proofcard.verify.report import Level
 
@@ -46,7 +47,7 @@ def verify(made: Path, *more: str, folder: Path | None = None) -> tuple[int, str
 
 def check(made: Path, folder: Path, *more: str) -> Level:
     asked = compose(VerifyConfig, "verify", words(made, folder, *more))
-    return calibration.check(folder, Source(made / "source"), asked, manifest.read(folder))
+    return calibration.check(folder, Source(made / "source"), asked, values(manifest.read(folder)))
 
 
 def test_every_scale_follows_from_source_and_samples(made: Path) -> None:
@@ -61,7 +62,7 @@ def test_a_spot_check_needs_no_layer_after_it_and_none_before_it_with_activation
     kept = tmp_path / "kept"
     status, said = verify(made, "layers=[1,2]", f"keep_activations={kept}")
     assert status == 0, said
-    assert sorted(manifest.read(kept)["outputs"]["files"]) == ["layer-00001.hidden", "layer-00002.hidden"]
+    assert sorted(manifest.read(kept).outputs.files) == ["layer-00001.hidden", "layer-00002.hidden"]
     status, said = verify(made, "layers=[2]", f"activations={kept}")
     assert status == 0, said
     assert "1 layers, 5 scales" in said

@@ -47,7 +47,7 @@ def copy(made: Path, tmp_path: Path) -> Path:
 
 
 def check(made: Path, folder: Path, sealed: bool = False, **datasets: Path) -> Level:
-    body = manifest.read(made / "checkpoint") if sealed else None
+    body = manifest.read(made / "checkpoint").values() if sealed else None
     return samples.check(folder, made / "source", datasets, body, made / "runs")
 
 
@@ -137,7 +137,7 @@ def test_a_set_without_texts_proves_what_was_not_cut(made: Path, copy: Path) -> 
     changed(copy, copy / manifest.NAME, lambda body: body["outputs"]["files"].pop("texts.jsonl"))
     level = check(made, copy)
     assert level.result == "not checked"
-    cut = manifest.read(copy)["statistics"]["truncated"]
+    cut = manifest.read(copy).statistics["truncated"]
     assert 0 < cut < 8
     assert level.unchecked[0].startswith(f"{cut} samples were cut off")
 

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
-from proofcard.documents.base import Document, Sha256
+from proofcard.documents.base import Document, Json, Sha256
 
 Outcome = Literal["reproduced", "reproduced within ULP", "not reproduced"]
 Effect = Literal["any byte", "calibration", "samples", "nothing by itself"]
@@ -14,8 +14,8 @@ class Difference(Document):
     """What is not as the manifest records it, before the work. `may_change` says what it may affect."""
 
     what: str
-    recorded: JsonValue
-    here: JsonValue
+    recorded: Json
+    here: Json
     may_change: Effect
 
 
@@ -56,9 +56,7 @@ class Samples(Document):
 class Reproduction(Document):
     """The outcome, and all it rests on."""
 
-    schema_: Literal["proofcard/reproduction/1"] = Field(
-        default="proofcard/reproduction/1", validation_alias="schema", serialization_alias="schema"
-    )
+    schema_: Literal["proofcard/reproduction/1"] = Field(default="proofcard/reproduction/1", alias="schema")
     outcome: Outcome
     recipe: str | None
     recorded_key: Sha256

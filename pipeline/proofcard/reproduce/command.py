@@ -8,6 +8,7 @@ What differs from the recorded environment, and how to get that one, is shown be
 """
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,21 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from proofcard import joining, manifest, tracking
-from proofcard.calibration.files import TEXTS
+from proofcard.calibration.sample_files import TEXTS
 from proofcard.checkpoint.tensors import Tensor, read_folder
 from proofcard.config import QuantizeConfig, ReproduceConfig, compose
 from proofcard.determinism import make_deterministic
-from proofcard.digest import readable_json, sha256_json
+from proofcard.digest import sha256_json
 from proofcard.disk import check_writable, write_whole
-from proofcard.documents import Reproduction
-from proofcard.documents.reproduction import Difference, Samples
+from proofcard.documents.manifest import Manifest
+from proofcard.documents.reproduction import Difference, Reproduction, Samples
 from proofcard.errors import Stop, Usage, before_work
 from proofcard.files import plain
 from proofcard.fingerprint import choose_device, environment, lock_digest, numeric_platform
+from proofcard.outcome import present
 from proofcard.progress import console, shown
 from proofcard.quantize import command as quantize
-from proofcard.quantize.stage import Plan
+from proofcard.quantize.checkpoint_stage import Plan
 from proofcard.ranks import Ranks
 from proofcard.reproduce import outcome, recorded, surroundings
 from proofcard.reproduce.configuring import configured
@@ -83,18 +85,19 @@ def _rebuild(record: Recorded, config: QuantizeConfig, asked: ReproduceConfig, t
         _show_plan(record, config, plan)
     if asked.strict and any(one.may_change != "nothing by itself" for one in found):
         raise Usage("strict=true: the environment is not the recorded one (see above); nothing was started")
-    with (
-        tracking.opened(config.tracking, config.recipe.name, config.work_dir, team.leads) as tracker,
-        tracker.stage("reproduce"),
-    ):
-        tracker.tags({"key": record.body["key"], "rebuilt.key": plan.key})
-        made = quantize.made(config, plan, tracker, team)
+    subject = tracking.Subject(record.body["key"], record.recipe)
+    run = tracking.opened(config.tracking, "reproduce", config.work_dir, subject=subject, leads=team.leads)
+    with run as tracker:
+        tracker.tags({"rebuilt.key": plan.key})
+        with tracker.stage("quantize"):
+            made = quantize.made(config, plan, tracker, team)
         status = 0
         if made is not None:
             document = _document(record, made, found, config, plan, asked)
-            write_whole(report, readable_json(document.model_dump(mode="json", by_alias=True)))
+            write_whole(report, document.text())
             _track(tracker, document, report)
-            _show(document, plan, report)
+            last = _WORDS[document.outcome].format(document)
+            present(document, partial(_show, document, plan, report), last)
             status = outcome.STATUS[document.outcome]
     team.wait()
     return status
@@ -168,7 +171,7 @@ def _show_plan(record: Recorded, config: QuantizeConfig, plan: Plan) -> None:
 
 def _document(
     record: Recorded,
-    made: dict[str, Any],
+    made: Manifest,
     found: list[Difference],
     config: QuantizeConfig,
     plan: Plan,
@@ -184,8 +187,9 @@ def _document(
         return tensor.raw().tobytes()
 
     return outcome.judged(
+        record.recipe,
         record.body,
-        made,
+        recorded.values(made),
         found,
         _samples(record, plan, drawn=config.calibration.frozen is None),
         read=lambda name, said: read(stored, name, said),
@@ -197,7 +201,7 @@ def _document(
 def _samples(record: Recorded, plan: Plan, drawn: bool) -> Samples:
     """Digests of the recorded and of the present set; sets of earlier versions hold no texts."""
     wanted = record.body["inputs"]["samples"]["digest"]
-    outputs = manifest.read(plan.samples_dir)["outputs"]
+    outputs = manifest.read(plan.samples_dir).outputs.values()
     without = {name: entry for name, entry in outputs["files"].items() if name != TEXTS}
     earlier = sha256_json(outputs | {"files": without})
     return Samples(drawn=drawn, recorded=wanted, made=earlier if earlier == wanted else sha256_json(outputs))
@@ -228,8 +232,7 @@ def _track(tracker: tracking.Tracker, document: Reproduction, report: Path) -> N
     tracker.file(report, "reproduction")
 
 
-def _show(document: Reproduction, plan: Plan, report: Path) -> None:
-    out = Screen()
+def _show(document: Reproduction, plan: Plan, report: Path, out: Screen) -> None:
     files, tensors = document.files, document.tensors
     out.print(f"rebuilt      {shown(plan.final)}", soft_wrap=True)
     out.print(f"files        {files.equal} of {files.recorded} as recorded")
@@ -247,7 +250,6 @@ def _show(document: Reproduction, plan: Plan, report: Path) -> None:
     if document.cause is not None:
         out.print(f"likely       {document.cause}", soft_wrap=True)
     out.print(f"report: {shown(report)}", soft_wrap=True)
-    out.print(_WORDS[document.outcome].format(document))
 
 
 _WORDS = {

@@ -66,7 +66,7 @@ def sample_set(recorded: Recorded, asked: ReproduceConfig) -> Path | None:
     wanted = recorded.body["inputs"]["samples"]
     if asked.samples is None:
         return next(iter(_sets(asked.work_dir / "samples", wanted["key"])), None)
-    if sha256_json(manifest.read(asked.samples)["outputs"]) != wanted["digest"]:
+    if sha256_json(manifest.read(asked.samples).outputs.values()) != wanted["digest"]:
         raise Usage(
             f"samples={asked.samples} is not the recorded sample set, whose content has the digest "
             f"{wanted['digest'][:16]}…: give that one, or leave samples out to draw it again"
@@ -79,7 +79,7 @@ def _sets(folder: Path, key: str) -> list[Path]:
     found = []
     for path in sorted(folder.glob(f"*-{key[:12]}")) if folder.is_dir() else []:
         try:
-            if manifest.read(path)["key"] == key:
+            if manifest.read(path).key == key:
                 found.append(path)
         except Stop:
             continue

@@ -19,7 +19,6 @@ from proofcard.documents.reproduction import (
     Reproduction,
     Samples,
 )
-from proofcard.manifest import recipe_name
 from proofcard.quantize.tables import AMAX, COVERAGE, DATASETS
 
 STATUS: dict[Outcome, int] = {"reproduced": 0, "reproduced within ULP": 3, "not reproduced": 1}
@@ -90,6 +89,7 @@ def distances(
 
 
 def judged(
+    recipe: str | None,
     recorded: dict[str, Any],
     made: dict[str, Any],
     differences: list[Difference],
@@ -98,7 +98,7 @@ def judged(
     read_made: Read,
     bound: int,
 ) -> Reproduction:
-    """The document. `recorded` and `made` are manifests' bodies."""
+    """The document. `recorded` and `made` are the values of manifests."""
     outputs = (recorded["outputs"], made["outputs"])
     found = compared(*outputs)
     apart = distances(found.calibrated, outputs[0]["tensors"], outputs[1]["tensors"], read, read_made)
@@ -108,7 +108,7 @@ def judged(
     names = [name for name in outputs[0]["tensors"] if calibrated.kind(name) is not None]
     return Reproduction(
         outcome=outcome,
-        recipe=recipe_name(recorded),
+        recipe=recipe,
         recorded_key=recorded["key"],
         made_key=made["key"],
         differences=differences,

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from proofcard import deciding, files, json_files, manifest, tracking_store
 from proofcard.config import QuantizeConfig, ReproduceConfig
-from proofcard.documents import Manifest
+from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, Usage, one_line
 from proofcard.files import plain
 from proofcard.redact import redact
@@ -39,8 +37,10 @@ class Recorded:
 
     @property
     def recipe(self) -> str | None:
-        """What it calls its recipe."""
-        return manifest.recipe_name(self.body)
+        """What it calls its recipe, if it names one."""
+        recipe = self.body["config"].get("recipe")
+        name = recipe.get("name") if isinstance(recipe, dict) else None
+        return name if isinstance(name, str) else None
 
 
 def read(config: ReproduceConfig) -> Recorded:
@@ -53,7 +53,9 @@ def read(config: ReproduceConfig) -> Recorded:
         if not config.checkpoint.is_dir():
             raise Usage(f"checkpoint={config.checkpoint} is not a folder")
         files.check_handed(config.checkpoint)
-        return Recorded(_typed(manifest.read(config.checkpoint), str(config.checkpoint)), config.checkpoint)
+        return Recorded(
+            _of_checkpoint(manifest.read(config.checkpoint), str(config.checkpoint)), config.checkpoint
+        )
     if config.manifest is not None:
         return Recorded(_of_file(config.manifest, str(config.manifest)))
     return _of_run(config)
@@ -64,22 +66,19 @@ def _of_file(path: Path, shown: str) -> dict[str, Any]:
         content = files.read_bytes(path, None, json_files.TABLE)
     except FileNotFoundError:
         raise Usage(f"manifest={shown} does not exist") from None
-    return _typed(manifest.parsed(content, shown), shown)
+    return _of_checkpoint(manifest.parsed(content, shown), shown)
 
 
-def _typed(body: dict[str, Any], shown: str) -> dict[str, Any]:
-    """The same manifest, once every field has its declared type and it is one of a checkpoint."""
-    try:
-        Manifest.model_validate(body | {"seal": "0" * 64})  # the seal itself was checked when it was read
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(plain(step, 80) for step in fault["loc"])
-        raise Usage(f"{shown}: the manifest's {where} is not as specified: {fault['msg']}") from None
-    if body["stage"] != _STAGE:
-        raise Usage(
-            f"{shown} is the manifest of stage {plain(body['stage'], 40)!r}: give one of a checkpoint"
-        )
-    return body
+def values(sealed: Manifest) -> dict[str, Any]:
+    """What a manifest seals, as JSON values: all of it but the seal."""
+    return {name: value for name, value in sealed.values().items() if name != "seal"}
+
+
+def _of_checkpoint(sealed: Manifest, shown: str) -> dict[str, Any]:
+    """The values of a manifest that is one of a checkpoint."""
+    if sealed.stage != _STAGE:
+        raise Usage(f"{shown} is the manifest of stage {plain(sealed.stage, 40)!r}: give one of a checkpoint")
+    return values(sealed)
 
 
 def _of_run(config: ReproduceConfig) -> Recorded:

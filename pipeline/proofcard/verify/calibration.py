@@ -95,13 +95,13 @@ def _activations(level: Level, folder: Path | None, sealed: dict[str, Any]) -> d
 
     if folder is None:
         return {}
-    body = manifest.read(folder)
+    body = manifest.read(folder).values()
     if body["stage"] != _STAGE or body["inputs"] != _origin(sealed):
         raise Stop(f"activations={folder} is not of this checkpoint, its source and its samples")
     begin = {}
     for name, said in body["outputs"]["files"].items():
         layer = layer_of(name)
-        if layer is None or not is_sealed(folder / name, folder, said):
+        if layer is None or not is_sealed(folder / name, folder, said["size"], said["sha256"]):
             raise Stop(f"activations={folder}: {plain(name)} is not what was sealed")
         begin[layer] = folder / name
     level.notes.append(
@@ -171,7 +171,7 @@ class _keeping:
         return self._folder
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if self._building is None:
+        if self._building is None or self._final is None:
             return
         if error is None:
             inputs = _origin(self._sealed)

@@ -1,20 +1,21 @@
 """The two levels that need the extra `quantize`: what each is given, before anything heavy is imported."""
 
 from pathlib import Path
-from typing import Any
 
 from proofcard.checkpoint.source import Source
 from proofcard.config.schema import VerifyConfig
+from proofcard.documents.manifest import Manifest
 from proofcard.verify.report import Level
 
 
-def check_samples(folder: Path, config: VerifyConfig, sealed: dict[str, Any] | None) -> Level:
+def check_samples(folder: Path, config: VerifyConfig, sealed: Manifest | None) -> Level:
     """Level `samples` of the sample set that is given, with the source's tokenizer, else the checkpoint's."""
     if config.samples is None:
         return Level("samples", unchecked=["it needs samples=DIR, the sealed sample set"])
     from proofcard.verify import samples
 
-    return samples.check(config.samples, config.source or folder, config.datasets, sealed, config.work_dir)
+    body = sealed.values() if sealed is not None else None
+    return samples.check(config.samples, config.source or folder, config.datasets, body, config.work_dir)
 
 
 def check_calibration(
@@ -22,15 +23,16 @@ def check_calibration(
     source: Source | None,
     refused: str | None,
     config: VerifyConfig,
-    sealed: dict[str, Any] | None,
+    sealed: Manifest | None,
 ) -> Level:
     """Level `calibration`: recomputed by the manifest, or, where there is none, judged by given texts."""
     if source is None:
         return Level("calibration", unchecked=[refused or "it needs source=DIR"])
     if sealed is not None and config.texts is None:
+        from proofcard.reproduce.recorded import values
         from proofcard.verify import calibration
 
-        return calibration.check(folder, source, config, sealed)
+        return calibration.check(folder, source, config, values(sealed))
     if config.texts is None:
         why = "it was never sealed, so nobody knows its samples: texts=FILE judges its scales by other text"
         return Level("calibration", unchecked=[why])

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from proofcard import json_files, manifest
 from proofcard.calibration import frozen, tokenizer
 from proofcard.calibration.batches import read_index, read_samples
-from proofcard.calibration.content import described
-from proofcard.calibration.files import TEXTS
+from proofcard.calibration.identity import described
+from proofcard.calibration.sample_files import TEXTS
 from proofcard.calibration.sampling import Sample, sample, tokenized
 from proofcard.config.schema import Calibration
 from proofcard.digest import sha256_json
@@ -43,7 +43,7 @@ def check(
     """
     level = Level("samples")
     try:
-        body = frozen.intact(folder)
+        body = frozen.intact(folder).values()
     except manifest.NeverSealed as error:
         level.unchecked.append(f"the sample set: {error}")
         return level

@@ -14,10 +14,20 @@ from proofcard.checkpoint import ties
 from proofcard.checkpoint.shards import INDEX, read_index
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor
+from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop
 from proofcard.nvfp4 import BLOCK
 from proofcard.progress import Bar
-from proofcard.verify import beside, cache, dimensions, layout, plausible, quantconfig, regularity, shapes
+from proofcard.verify import (
+    dimensions,
+    kv_cache,
+    layout,
+    other_files,
+    plausible,
+    quantconfig,
+    regularity,
+    shapes,
+)
 from proofcard.verify.inventory import SCALES, Inventory, against_source, fused_groups, natural
 from proofcard.verify.plausible import BlockScales
 from proofcard.verify.report import Finding, Level
@@ -28,7 +38,7 @@ _E4M3_NAN = 0x7F
 _MANY = 0.25  # share of the plain matrices from which config.json may name their dtype
 
 
-def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = None) -> Level:
+def check(folder: Path, source: Source | None, sealed: Manifest | None = None) -> Level:
     """Hold the tensors of `folder` to its configuration, and names, shapes and settings to those of `source`.
 
     `sealed`, its manifest, tells what our own recipe asked for.
@@ -70,9 +80,11 @@ def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = N
         level.group(dimensions.check(said.config, {name: tensors[name] for name in inventory.model}))
     level.add(*_embeddings(inventory, said, bound, source))
     level.group(quantconfig.patterns_name_modules(said, inventory, bound, level.notes))
-    beside.check(folder, source.path if source is not None else None, said.config, sealed is not None, level)
+    other_files.check(
+        folder, source.path if source is not None else None, said.config, sealed is not None, level
+    )
     level.group(_fused(inventory))
-    cache.check(inventory, said, sealed, level)
+    kv_cache.check(inventory, said, sealed, level)
     groups = len(inventory.quantized)
     largest = BlockScales()
     found: list[Finding] = []
