@@ -73,7 +73,7 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
 
 
 def made(config: QuantizeConfig, plan: Plan, tracker: tracking.Tracker, team: Ranks) -> Manifest | None:
-    """Both stages, in the tracked run of a command. Returns the checkpoint's manifest; None on other ranks."""
+    """Both stages, in the tracked run of a command. Returns the checkpoint's manifest, or None."""
     with plan.source.arriving() if plan.checkpoint is None else nullcontext():
         tracker.params(config.identity() | {"hardware": config.hardware.identity()})
         tracker.text(readable_json(config.model_dump(mode="json")), "config.json")
