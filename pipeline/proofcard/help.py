@@ -49,6 +49,9 @@ usage: proofcard verify checkpoint=DIR [source=DIR] [levels=[...]]
 
 Levels: integrity (every file is what was sealed), structure (complete, sane,
 consistent), weights (every packed byte follows from the source). No GPU needed.
+Asked for by name: samples (samples=DIR; rows are drawn again from
+datasets.NAME=FILE) and calibration (source=DIR samples=DIR; layers=[0,17] is a
+spot check; texts=FILE judges the scales of unknown samples).
 Exit status: 0 every level asked for holds, 1 something differs, 2 it could not
 be checked.
 """

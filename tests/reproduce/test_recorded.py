@@ -95,6 +95,13 @@ def test_an_edited_field_under_a_new_seal_is_found(
             r"config is not one that this version can run: engine",
         ),
         (put("config", "model", value="x"), "has no model"),
+        (put("inputs", value={}), "does not name its inputs as specified: source"),
+        (put("inputs", "samples", value=[]), "does not name its inputs as specified: samples"),
+        (put("inputs", "source", "files", value={"config.json": 1}), "does not name its inputs as specified"),
+        (put("inputs", "samples", "inputs", "datasets", value={"a": 1}), "does not name its inputs as"),
+        (put("config", "calibration", "order", value=[1]), "in which order its datasets were drawn"),
+        (put("config", "calibration", "datasets", value={}), "in which order its datasets were drawn"),
+        (put("config", "calibration", "datasets", value=1), "names no datasets"),
         (put("config", "further", value=1), "this version can run: further"),
         (put("config", "toolchain", "series", value="as_published"), "as_published"),
     ],
@@ -186,3 +193,39 @@ def test_a_copy_of_a_dataset_that_is_not_recorded_is_a_mistake(folder: Path, tmp
             Recorded(recorded.values(manifest.read(folder))),
             asked(tmp_path, f"checkpoint={folder}", "datasets.texts=x"),
         )
+
+
+def test_a_run_s_id_is_text_whatever_its_digits() -> None:
+    from proofcard.reproduce.command import _as_text
+
+    for name in ("00000000000000000000000000000001", "1e10", "928f76a600644eb8b5c41af3f03e7add"):
+        words = [_as_text(f"run={name}"), "tracking.uri=sqlite:///x.db"]
+        assert compose(ReproduceConfig, "reproduce", words).run == name
+
+
+def test_a_report_belongs_outside_the_rebuilt_checkpoint(folder: Path, tmp_path: Path) -> None:
+    from proofcard.reproduce.command import _placed, _report_path
+
+    config = asked(
+        tmp_path, f"checkpoint={folder}", f"report={tmp_path}/out/r.json", f"output_dir={tmp_path}/out"
+    )
+    record = recorded.read(config)
+    placed = _placed(configured(record, config), record, config)
+    with pytest.raises(Usage, match="outside the rebuilt checkpoint"):
+        _report_path(placed, config)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x").touch()
+    with pytest.raises(Usage, match="needs a folder of its own"):
+        _placed(placed, record, config)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "x" * 80, ".hidden"])
+def test_a_recipe_s_name_is_no_path(folder: Path, tmp_path: Path, name: str) -> None:
+    from proofcard.reproduce.command import _placed
+
+    config = asked(tmp_path, f"checkpoint={folder}")
+    record = recorded.read(config)
+    made = configured(record, config)
+    named = made.model_copy(update={"recipe": made.recipe.model_copy(update={"name": name})})
+    with pytest.raises(Usage, match="cannot be a file's name"):
+        _placed(named, record, config)

@@ -13,7 +13,7 @@ from sealing import changed, put
 from proofcard import manifest
 from proofcard.checkpoint.source import Source
 from proofcard.config import VerifyConfig, compose
-from proofcard.reproduce.recorded import values
+from proofcard.reproduce import recorded
 from proofcard.verify import calibration, percentiles
 from proofcard.verify.report import Level
 
@@ -34,7 +34,7 @@ def verify(tiny_llama: Path, *more: str, folder: Path | None = None) -> tuple[in
 
 def check(tiny_llama: Path, folder: Path, *more: str) -> Level:
     asked = compose(VerifyConfig, "verify", words(tiny_llama, folder, *more))
-    return calibration.check(folder, Source(tiny_llama / "source"), asked, values(manifest.read(folder)))
+    return calibration.check(Source(tiny_llama / "source"), asked, recorded.of(manifest.read(folder), folder))
 
 
 def test_every_scale_follows_from_source_and_samples(tiny_llama: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_spot_check_needs_no_layer_after_it_and_none_before_it_with_activation
     tiny_llama: Path, tmp_path: Path
 ) -> None:
     kept = tmp_path / "kept"
-    status, said = verify(tiny_llama, "layers=[1,2]", f"keep_activations={kept}")
+    status, said = verify(tiny_llama, "layers=1,2", f"keep_activations={kept}")
     assert status == 0, said
     assert sorted(manifest.read(kept).outputs.files) == ["layer-00001.hidden", "layer-00002.hidden"]
     status, said = verify(tiny_llama, "layers=[2]", f"activations={kept}")

@@ -50,13 +50,18 @@ def run(overrides: list[str]) -> int:
         Usage: before any work, when the manifest, an input or the request is wrong.
         Stop: when the work itself fails.
     """
-    asked = compose(ReproduceConfig, "reproduce", overrides)
+    asked = compose(ReproduceConfig, "reproduce", [_as_text(word) for word in overrides])
     with before_work():
         record = recorded.read(asked)
         config = _placed(configured(record, asked), record, asked)
         recorded.check_keys(record, config)
     with joining.joined(config.hardware.device) as team:
         return _rebuild(record, config, asked, team)
+
+
+def _as_text(word: str) -> str:
+    """A run's id as a string: Hydra would take one of digits, or with a single e, for a number."""
+    return f"run='{word[4:]}'" if word.startswith("run=") and word[4:].isalnum() else word
 
 
 def _placed(config: QuantizeConfig, record: Recorded, asked: ReproduceConfig) -> QuantizeConfig:
@@ -73,9 +78,7 @@ def _placed(config: QuantizeConfig, record: Recorded, asked: ReproduceConfig) ->
 
 
 def _rebuild(record: Recorded, config: QuantizeConfig, asked: ReproduceConfig, team: Ranks) -> int:
-    report = asked.report or _beside(config)
-    with before_work():
-        check_writable(report.parent)
+    report = _report_path(config, asked)
     if team.leads:
         console.print(f"rebuilding {record.recipe}, key {record.body['key']}", soft_wrap=True)
     config, plan = quantize.agreed(config, team)
@@ -94,6 +97,7 @@ def _rebuild(record: Recorded, config: QuantizeConfig, asked: ReproduceConfig, t
         status = 0
         if made is not None:
             document = _document(record, made, found, config, plan, asked)
+            report.parent.mkdir(parents=True, exist_ok=True)
             write_whole(report, document.text())
             _track(tracker, document, report)
             last = _WORDS[document.outcome].format(document)
@@ -103,9 +107,16 @@ def _rebuild(record: Recorded, config: QuantizeConfig, asked: ReproduceConfig, t
     return status
 
 
-def _beside(config: QuantizeConfig) -> Path:
-    assert config.output_dir is not None
-    return config.output_dir.with_name(f"{config.output_dir.name}.reproduction.json")
+def _report_path(config: QuantizeConfig, asked: ReproduceConfig) -> Path:
+    """Where the document goes: never into the rebuilt checkpoint, which it would make another one."""
+    final = config.output_dir
+    assert final is not None
+    report = asked.report or final.with_name(f"{final.name}.reproduction.json")
+    if final.resolve() in report.resolve().parents or report.is_dir():
+        raise Usage(f"report={report} cannot be written there: choose a file outside the rebuilt checkpoint")
+    with before_work():
+        check_writable(report.parent)
+    return report
 
 
 def _compared(record: Recorded, config: QuantizeConfig, plan: Plan) -> tuple[list[Difference], Here]:

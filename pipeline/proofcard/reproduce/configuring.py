@@ -162,7 +162,8 @@ def _order(
         order = [name for name in shipped.calibration.datasets if name in names]
     if order is None and len(names) == 1:
         return names
-    if not isinstance(order, list) or sorted(map(str, order)) != sorted(names):
+    known = isinstance(order, list) and all(isinstance(name, str) for name in order)
+    if not known or sorted(order) != sorted(names):
         raise Usage(
             "the manifest does not say in which order its datasets were drawn: give the recorded sample set "
             "with samples=DIR"

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from proofcard import deciding, files, json_files, manifest, tracking_store
 from proofcard.config import QuantizeConfig, ReproduceConfig
-from proofcard.documents.manifest import Manifest
+from proofcard.documents.base import Document, Json, Sha256, fault
+from proofcard.documents.manifest import FileEntry, Manifest
 from proofcard.errors import Stop, Usage, one_line
 from proofcard.files import plain
 from proofcard.redact import redact
@@ -69,6 +72,11 @@ def _of_file(path: Path, shown: str) -> dict[str, Any]:
     return _of_checkpoint(manifest.parsed(content, shown), shown)
 
 
+def of(sealed: Manifest, folder: Path) -> Recorded:
+    """What a sealed checkpoint in `folder` records. Raises Usage when it is another stage's."""
+    return Recorded(_of_checkpoint(sealed, str(folder)), folder)
+
+
 def values(sealed: Manifest) -> dict[str, Any]:
     """What a manifest seals, as JSON values: all of it but the seal."""
     return {name: value for name, value in sealed.values().items() if name != "seal"}
@@ -78,7 +86,37 @@ def _of_checkpoint(sealed: Manifest, shown: str) -> dict[str, Any]:
     """The values of a manifest that is one of a checkpoint."""
     if sealed.stage != _STAGE:
         raise Usage(f"{shown} is the manifest of stage {plain(sealed.stage, 40)!r}: give one of a checkpoint")
+    try:
+        _Inputs.model_validate(sealed.inputs)
+    except ValidationError as error:
+        raise Usage(f"{shown}: the manifest does not name its inputs as specified: {fault(error)}") from None
     return values(sealed)
+
+
+class _Source(Document):
+    digest: Sha256
+    files: dict[str, FileEntry]
+
+
+class _SampleOrigin(Document):
+    datasets: dict[str, dict[str, Json]]
+    tokenizer: dict[str, Json]
+
+
+class _Samples(Document):
+    """`inputs` and `toolchain` are missing in manifests of earlier versions."""
+
+    key: Sha256
+    digest: Sha256
+    inputs: _SampleOrigin | None = None
+    toolchain: dict[str, Json] | None = None
+
+
+class _Inputs(Document):
+    """What the manifest of a checkpoint says of its inputs."""
+
+    source: _Source
+    samples: _Samples
 
 
 def _of_run(config: ReproduceConfig) -> Recorded:
@@ -152,7 +190,7 @@ def check_keys(recorded: Recorded, config: QuantizeConfig) -> None:
     samples = inputs["samples"]
     settings = deciding.settings(config)
     adapters = [dataset.adapter for dataset in config.calibration.datasets.values()]
-    if {"inputs", "toolchain"} <= samples.keys():
+    if samples.get("inputs") and samples.get("toolchain"):
         same_rule = samples["toolchain"].get("code") == deciding.digest(deciding.of_samples(adapters))
         key = manifest.key_of("samples", settings["samples"], samples["inputs"], samples["toolchain"])
         if same_rule and key != samples["key"]:

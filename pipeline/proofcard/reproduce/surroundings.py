@@ -49,14 +49,14 @@ def differences(recorded: dict[str, Any], here: Here) -> list[Difference]:
 def _samples(recorded: dict[str, Any], here: dict[str, Any]) -> list[Difference]:
     """Datasets by their digests, and what drew the rows; nothing where the manifest does not say it."""
     found = []
-    datasets = recorded.get("inputs", {}).get("datasets", {})
+    datasets = (recorded.get("inputs") or {}).get("datasets", {})
     for name, one in here["inputs"]["datasets"].items():
         if name in datasets and datasets[name].get("digest") != one["digest"]:
             found.append(
                 _difference(f"dataset {name}", datasets[name].get("digest"), one["digest"], "samples")
             )
     for part in ("packages", "code"):
-        told = recorded.get("toolchain", {}).get(part)
+        told = (recorded.get("toolchain") or {}).get(part)
         if told is not None:
             found += _parts(f"samples {part}", told, here["toolchain"][part], "samples")
     return found
@@ -159,7 +159,7 @@ def _gpu(platform: dict[str, Any]) -> str:
 
 def _processor(recorded: dict[str, Any], here: dict[str, Any]) -> str:
     """Fewer vector instructions can be asked for, more cannot."""
-    wanted, ours = (set(side.get("instructions") or ()) for side in (recorded, here))
+    wanted, ours = (_instructions(side) for side in (recorded, here))
     if missing := sorted(wanted - ours):
         return f"a processor with {', '.join(missing[:6])}"
     if limits := [name for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA") if name in os.environ]:
@@ -172,6 +172,11 @@ def _processor(recorded: dict[str, Any], here: dict[str, Any]) -> str:
         f"ATEN_CPU_CAPABILITY={level} ONEDNN_MAX_CPU_ISA={limit} before the command keeps to the recorded "
         "vector instructions, as far as torch and oneDNN ask for them"
     )
+
+
+def _instructions(platform: dict[str, Any]) -> set[str]:
+    told = platform.get("instructions")
+    return {str(one) for one in told} if isinstance(told, list) else set()
 
 
 def _commit_with(lock: Any) -> str | None:

@@ -32,16 +32,15 @@ from proofcard.verify.report import Finding, Level
 _STAGE = "activations"
 
 
-def check(folder: Path, source: Source, asked: VerifyConfig, sealed: dict[str, Any]) -> Level:
-    """Recompute the scales of the asked layers, and compare them with the checkpoint's.
-
-    `sealed` is the checkpoint's manifest.
+def check(source: Source, asked: VerifyConfig, record: Recorded) -> Level:
+    """Recompute the scales of the asked layers, and compare them with those of the recorded checkpoint.
 
     Raises:
         Stop: when something that it takes is missing, or the model cannot be run.
     """
     level = Level("calibration")
-    record = Recorded(sealed, folder)
+    folder, sealed = record.folder, record.body
+    assert folder is not None
     words = _as_asked(folder, asked)
     if sample_set(record, words) is None:
         key = plain(sealed["inputs"]["samples"].get("key", ""), 64)

@@ -29,10 +29,10 @@ def check_calibration(
     if source is None:
         return Level("calibration", unchecked=[refused or "it needs source=DIR"])
     if sealed is not None and config.texts is None:
-        from proofcard.reproduce.recorded import values
+        from proofcard.reproduce import recorded
         from proofcard.verify import calibration
 
-        return calibration.check(folder, source, config, values(sealed))
+        return calibration.check(source, config, recorded.of(sealed, folder))
     if config.texts is None:
         why = "it was never sealed, so nobody knows its samples: texts=FILE judges its scales by other text"
         return Level("calibration", unchecked=[why])

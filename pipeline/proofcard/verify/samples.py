@@ -50,7 +50,7 @@ def check(
     except Stop as error:
         level.add(Finding("mismatched", f"the sample set is not what was sealed: {error}"))
         return level
-    level.counts.update(samples=int(body["statistics"].get("samples", 0)))
+    level.counts["samples"] = len(read_index(folder))
     if sealed is not None:
         _belongs(level, body, sealed)
     calibration = _calibration(body, datasets)
@@ -68,8 +68,7 @@ def check(
 
 def _belongs(level: Level, body: dict[str, Any], sealed: dict[str, Any]) -> None:
     """Whether it is the set that the checkpoint's manifest names."""
-    named = sealed["inputs"].get("samples")
-    named = named if isinstance(named, dict) else {}
+    named = _named(sealed["inputs"], "samples")
     if named.get("key") != body["key"] or named.get("digest") != sha256_json(body["outputs"]):
         level.add(
             Finding(
@@ -79,6 +78,12 @@ def _belongs(level: Level, body: dict[str, Any], sealed: dict[str, Any]) -> None
                 found=body["key"],
             )
         )
+
+
+def _named(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """The object of that name in a manifest, empty where there is none."""
+    found = values.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _calibration(body: dict[str, Any], datasets: dict[str, Path]) -> Calibration:
@@ -171,7 +176,7 @@ def _follow_from_rows(
     for name, dataset in calibration.datasets.items():
         if name not in datasets:
             continue
-        recorded = body["inputs"]["datasets"].get(name, {}).get("digest")
+        recorded = _named(_named(body["inputs"], "datasets"), name).get("digest")
         if described(name, dataset, work_dir / "sources")["digest"] != recorded:
             level.add(
                 Finding(
