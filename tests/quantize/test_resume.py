@@ -243,7 +243,7 @@ def test_what_is_complete_is_not_made_up_when_its_files_are_gone(
     lost.unlink()
     assert attempts.run(tmp_path) == 1
     said = attempts.log.read_text()
-    assert "files of complete layers are missing: remove" in said
+    assert "files of complete layers are missing: delete" in said
     shutil.rmtree(tmp_path / ".checkpoint.state")
     assert attempts.run(tmp_path) == 0
     assert contents(tmp_path / "checkpoint") == attempts.undisturbed

@@ -249,15 +249,16 @@ class VerifyConfig(Part):
     source: Path | None
     levels: tuple[Literal["integrity", "structure", "weights", "samples", "calibration"], ...] | None
     report: Path | None
-    samples: Path | None
-    datasets: dict[str, Path]
-    layers: tuple[int, ...] | None
-    activations: Path | None
-    keep_activations: Path | None
-    texts: Path | None
-    remote_code: tuple[Sha256, ...]
-    ulp_bound: int | None = Field(ge=0)
-    work_dir: Path
+    samples: Path | None = None
+    datasets: dict[str, Path] = Field(default_factory=dict)
+    layers: tuple[int, ...] | None = None
+    activations: Path | None = None
+    keep_activations: Path | None = None
+    texts: Path | None = None
+    remote_code: tuple[Sha256, ...] = ()
+    ulp_bound: int | None = Field(default=None, ge=0)
+    tracking: Tracking = Tracking(uri=None, experiment="proofcard")
+    work_dir: Path = Path("runs")
 
 
 class AnalyseConfig(Part):

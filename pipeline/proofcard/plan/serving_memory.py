@@ -9,6 +9,7 @@ import psutil
 from omegaconf import OmegaConf
 from pydantic import Field, ValidationError
 
+from proofcard import gpus
 from proofcard.bundle import bundled
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.writer import Entry
@@ -66,16 +67,14 @@ def profiles() -> list[Profile]:
 
 def here() -> Profile | None:
     """The GPUs of this machine, the first one's kind; None when there is none."""
-    import torch
-
-    if not torch.cuda.is_available():
+    visible = gpus.machine(os.environ).gpus
+    if not visible:
         return None
-    first = torch.cuda.get_device_properties(0)
     return Profile(
-        name=f"here: {torch.cuda.device_count()}× {first.name}",
-        gpus=torch.cuda.device_count(),
-        memory_mib=first.total_memory >> 20,
-        compute_capability=10 * first.major + first.minor,
+        name=f"here: {len(visible)}× {visible[0].name}",
+        gpus=len(visible),
+        memory_mib=visible[0].memory_mib,
+        compute_capability=visible[0].capability,
         teraflops=None,
         claims=(),
     )

@@ -1,4 +1,4 @@
-"""Looking at what passes through a layer: inputs of its modules, keys and values of its attentions."""
+"""Hooks on what passes through a layer: inputs of its modules, keys and values of its attentions."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
@@ -38,18 +38,18 @@ def collecting_kv(modules: dict[str, Any], quantizers: dict[str, tuple[Any, Any]
 def intercepted(
     attention: Any, see_key: Callable[[Any], Any], see_value: Callable[[Any], Any]
 ) -> Iterator[None]:
-    """Show the keys and values [samples, heads, tokens, channels] on their way to the attention function.
+    """Pass the keys and values [samples, heads, tokens, channels] to callbacks before attention runs.
 
     Raises:
-        Stop: when the attention does not call a function that can be found in its module.
+        Stop: when the attention does not call a function that its module exposes.
     """
     home = inspect.getmodule(type(attention))
     functions = getattr(home, "ALL_ATTENTION_FUNCTIONS", None)
     chosen = attention.config._attn_implementation
     if functions is None or (chosen == "eager" and not hasattr(home, "eager_attention_forward")):
         raise Stop(
-            f"{type(attention).__name__} hides its keys and values from engine=layerwise: "
-            "take engine=modelopt or kv_cache=none"
+            f"engine=layerwise cannot hook the keys and values of {type(attention).__name__}: "
+            "use engine=modelopt or kv_cache=none"
         )
     original = home.eager_attention_forward if chosen == "eager" else functions[chosen]  # type: ignore[union-attr]
 
