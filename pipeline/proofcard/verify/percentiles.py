@@ -175,7 +175,7 @@ def _observed(source: Source, names: list[str], samples: list[np.ndarray]) -> di
     with Bar("reading texts", depth, "layers") as bar, torch.no_grad():
         for index in range(depth):
             inside = [name for name in names if name.startswith(f"{prefix}.{index}.")]
-            stepper.stand(index, stepper.read(index))
+            stepper.load(index, stepper.read(index))
             for number, ids in enumerate(samples):
                 batch = Batch(ids, np.ones_like(ids))
                 with ExitStack() as stack:

@@ -89,7 +89,7 @@ class Recalibration:
                 self._start(index, begin[index])
             while index <= last:
                 self._stepper.clear()
-                self._stepper.stand(index, self._stepper.read(index))
+                self._stepper.load(index, self._stepper.read(index))
                 if index in wanted:
                     if keep is not None and index > 0:
                         shutil.copyfile(self._hidden.file(index), keep / file_name(index))
