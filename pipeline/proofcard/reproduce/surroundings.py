@@ -1,23 +1,18 @@
 """What in the environment is not as recorded, what that may change, and how to get what was recorded."""
 
-import hashlib
 import os
 import shlex
-import shutil
-import subprocess
 from dataclasses import dataclass
 from typing import Any
 
-from proofcard import children
-from proofcard.bundle import bundled
 from proofcard.config.compose import flatten
 from proofcard.digest import sha256_json
 from proofcard.documents.reproduction import Difference, Effect
 from proofcard.fingerprint import lock_digest
+from proofcard.reproduce import commits
 from proofcard.reproduce.recorded import Recorded
 
 _GPU = ("gpu", "compute_capability", "cuda", "cublas", "cudnn", "driver")
-_COMMITS = 400  # of uv.lock's history that are looked through
 
 
 @dataclass(frozen=True)
@@ -103,17 +98,30 @@ def _named(names: list[str], start: str) -> bool:
 
 def _program(recorded: Recorded, told: dict[str, Any]) -> list[str]:
     """The recorded program with its locked packages, as far as its commit is known."""
-    commit = recorded.commit or _commit_with(told.get("lock"))
     sync = _sync(recorded.body["platform"])
-    if commit is None:
-        if told.get("lock") == lock_digest():
-            return [sync]
+    commit, known = _commit(recorded, told)
+    if commit is not None:
+        name = f"proofcard-{commit[:12]}"
+        return [f"git worktree add ../{name} {shlex.quote(commit)} && cd ../{name} && {sync}{known}"]
+    if told.get("lock") == lock_digest():
         return [
-            f"the commit of this program whose uv.lock has the sha256 {told.get('lock')}, then in it: {sync}"
+            f"the commit of this program with the recorded code (its run in MLflow names it), then: {sync}"
         ]
-    name = f"proofcard-{commit[:12]}"
-    known = "" if recorded.commit else "   # the last one with the recorded uv.lock"
-    return [f"git worktree add ../{name} {shlex.quote(commit)} && cd ../{name} && {sync}{known}"]
+    return [f"the commit of this program whose uv.lock has the sha256 {told.get('lock')}, then: {sync}"]
+
+
+def _commit(recorded: Recorded, told: dict[str, Any]) -> tuple[str | None, str]:
+    """The program's commit, and in a shell's comment how it is known."""
+    if recorded.commit is not None:
+        return recorded.commit, ""
+    engine = (recorded.body["config"].get("engine") or {}).get("name")
+    code, lock = told.get("code"), told.get("lock")
+    found = commits.with_code(code, engine) if isinstance(code, str) and engine is not None else None
+    if found is not None:
+        return found, "   # the last one with the recorded code"
+    if isinstance(lock, str) and lock != lock_digest():
+        return commits.with_lock(lock), "   # the last one with the recorded uv.lock"
+    return None, ""
 
 
 def _sync(platform: dict[str, Any]) -> str:
@@ -177,27 +185,6 @@ def _processor(recorded: dict[str, Any], here: dict[str, Any]) -> str:
 def _instructions(platform: dict[str, Any]) -> set[str]:
     told = platform.get("instructions")
     return {str(one) for one in told} if isinstance(told, list) else set()
-
-
-def _commit_with(lock: Any) -> str | None:
-    """The last commit of this checkout whose `uv.lock` has this sha256; None where there is no history."""
-    root = bundled("uv.lock").parent
-    if not isinstance(lock, str) or shutil.which("git") is None:
-        return None
-
-    def git(*words: str) -> bytes:
-        return subprocess.run(
-            ["git", "-C", root, *words], capture_output=True, check=False, env=children.environment()
-        ).stdout
-
-    if git("rev-parse", "--show-toplevel").decode().strip() != str(root.resolve()):
-        return None
-    newest = "HEAD"
-    for commit in git("rev-list", f"--max-count={_COMMITS}", "HEAD", "--", "uv.lock").decode().split():
-        if hashlib.sha256(git("show", f"{commit}:uv.lock")).hexdigest() == lock:
-            return git("rev-parse", newest).decode().strip() or None
-        newest = f"{commit}^"
-    return None
 
 
 def identity(value: Any) -> str:
