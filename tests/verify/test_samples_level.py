@@ -139,7 +139,12 @@ def test_another_tokenizer_is_not_judged_by(tiny_llama: Path, copy: Path) -> Non
 def test_what_the_level_needs_is_said_before_any_work(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = [f"checkpoint={tiny_llama}/checkpoint", "levels=[samples]", f"report={tmp_path}/r.json"]
+    words = [
+        f"checkpoint={tiny_llama}/checkpoint",
+        "levels=[samples]",
+        f"report={tmp_path}/r.json",
+        "tracking=off",
+    ]
     said = command("verify", *words, cwd=tmp_path)
     assert said.returncode == 2
     assert "it needs samples=DIR" in said.stdout
