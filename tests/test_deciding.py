@@ -19,6 +19,7 @@ STAGES = {
     "quantize, layerwise": deciding.of_quantize("layerwise"),
     "quantize, modelopt": deciding.of_quantize("modelopt"),
     "dequantize": deciding.DEQUANTIZE,
+    "evaluate": deciding.EVALUATE,
 }
 MODULES = sorted({module for modules in STAGES.values() for module in modules})
 ENTRIES = {
@@ -26,6 +27,7 @@ ENTRIES = {
     "quantize, layerwise": {"quantize.layerwise.run"},
     "quantize, modelopt": {"quantize.modelopt"},
     "dequantize": {"serve.bf16_copy"},
+    "evaluate": {"evaluate.run"},
 }
 
 
