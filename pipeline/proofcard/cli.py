@@ -12,13 +12,14 @@ _MODULES = {
     "plan": "proofcard.plan.command",
     "quantize": "proofcard.quantize.command",
     "repeat": "proofcard.repeat.command",
+    "reproduce": "proofcard.reproduce.command",
     "serve": "proofcard.serve.command",
     "tasks": "proofcard.tasks.command",
     "verify": "proofcard.verify.command",
 }
 """Where the function `run(overrides) -> exit status` of each command is."""
 
-_FAILED = {"repeat": 2, "tasks": 2, "verify": 2}
+_FAILED = {"repeat": 2, "reproduce": 2, "tasks": 2, "verify": 2}
 """Exit status of a failure where it is not 1: there 1 is a finding, that a checkpoint differs or is worse."""
 
 _JSON = "--json"

@@ -25,6 +25,7 @@ NEEDS = {
     "plan": "quantize",
     "quantize": "quantize",
     "repeat": "servers",
+    "reproduce": "quantize",
     "serve": "servers",
     "tasks": "servers",
 }

@@ -5,6 +5,7 @@ SUMMARIES = {
     "fetch": "download the model and the samples of a recipe",
     "quantize": "make a sealed NVFP4 checkpoint from a recipe",
     "verify": "prove a checkpoint, or name the first byte that differs",
+    "reproduce": "rebuild a checkpoint from its manifest and compare digests",
     "evaluate": "what quantization cost, beside the source, and where",
     "compare": "what two checkpoints of one model differ in",
     "analyse": "what the calibration of a checkpoint changed",
@@ -52,8 +53,30 @@ usage: proofcard verify checkpoint=DIR [source=DIR] [levels=[...]]
 
 Levels: integrity (every file is what was sealed), structure (complete, sane,
 consistent), weights (every packed byte follows from the source). No GPU needed.
+Asked for by name: samples (samples=DIR; rows are drawn again from
+datasets.NAME=FILE) and calibration (source=DIR samples=DIR; layers=[0,17] is a
+spot check; texts=FILE judges the scales of unknown samples).
 Exit status: 0 every level asked for holds, 1 something differs, 2 it could not
 be checked.
+"""
+
+_REPRODUCE = """\
+usage: proofcard reproduce checkpoint=DIR|manifest=FILE|run=MLFLOW_RUN_ID
+                           [source=DIR] [samples=DIR] [datasets.NAME=FILE ...]
+                           [strict=true] [key=value ...]
+
+  proofcard reproduce checkpoint=runs/checkpoints/demo
+  proofcard reproduce manifest=manifest.json source=/data/MiniMax-M2.7 \\
+      datasets.texts=/data/texts.jsonl
+  proofcard reproduce run=0123456789abcdef0123456789abcdef
+
+Composes the recorded configuration, says what in the environment is not as
+recorded and how to get that, rebuilds the checkpoint below <work_dir>, and
+compares every digest. Code of a model runs only if its digest is allowed by a
+bundled recipe or remote_code=[SHA256]. Several GPUs: start it with torchrun.
+Exit status: 0 reproduced bit for bit, 3 weights bit for bit and calibration
+within ULP on another numeric platform, 1 not reproduced, 2 not started or not
+finished.
 """
 
 _ANALYSE = """\
@@ -253,6 +276,7 @@ _USAGES = {
     "fetch": _FETCH,
     "quantize": _QUANTIZE,
     "verify": _VERIFY,
+    "reproduce": _REPRODUCE,
     "evaluate": _EVALUATE,
     "compare": _COMPARE,
     "analyse": _ANALYSE,
