@@ -15,19 +15,29 @@ from rich.console import Console
 from proofcard import nvfp4
 from proofcard.checkpoint.reading import Lost
 from proofcard.checkpoint.source import Source
-from proofcard.config.schema import LEVELS, VerifyConfig
+from proofcard.config.schema import LEVELS, HubAddress, VerifyConfig
 from proofcard.cores import cores
 from proofcard.disk import write_whole
 from proofcard.documents.verification import Maker, Verification
 from proofcard.errors import Stop, Usage, one_line
+from proofcard.extras import require
 from proofcard.progress import shown
 from proofcard.screen import on_one_line
-from proofcard.verify import integrity, maker, promised, report, structure, weights
+from proofcard.verify import integrity, maker, promised, recalculated, report, structure, weights
 from proofcard.verify.formats import as_junit, as_sarif
 from proofcard.verify.places import Places, opened, report_paths, side_by_side
 from proofcard.verify.report import Level
 
 __all__ = ["judged", "report_path", "run"]
+
+_ALWAYS = ("integrity", "structure", "weights")  # wherever their inputs are given; others where asked for
+_NEEDS = {
+    "integrity": "a sealed checkpoint",
+    "structure": "nothing else",
+    "weights": "source=DIR",
+    "samples": "levels=[samples] and samples=DIR",
+    "calibration": "levels=[calibration], source=DIR and samples=DIR",
+}
 
 
 def run(config: VerifyConfig, console: Console) -> int:
@@ -43,8 +53,14 @@ def run(config: VerifyConfig, console: Console) -> int:
     if config.levels is not None and not config.levels:
         raise Usage(f"levels is empty; choose from {', '.join(LEVELS)}, or leave it out")
     asked: tuple[str, ...] = config.levels or tuple(
-        name for name in LEVELS if name != "weights" or config.source is not None
+        name for name in _ALWAYS if name != "weights" or config.source is not None
     )
+    for name in sorted({"samples", "calibration"} & set(asked)):
+        require(f"levels=[{name}]", "quantize", "; or leave that level out")
+        if HubAddress in (type(config.checkpoint), type(config.source)):
+            raise Usage(
+                f"levels=[{name}] needs folders: verify the rest with keep=true, then give what it kept"
+            )
     targets = report_paths(config)
     with opened(config, asked) as places:
         outcome, levels = _checked(config, asked, places)
@@ -78,7 +94,8 @@ def _checked(
     """The outcome of every level, one after the other or, where shards come and go, side by side."""
     folder = places.checkpoint
     threads = cores()
-    source, refused = _source(places.source) if {"structure", "weights"} & set(asked) else (None, None)
+    from_source = {"structure", "weights", "calibration"}
+    source, refused = _source(places.source) if from_source & set(asked) else (None, None)
     seal = integrity.Seal(folder)
 
     def check_integrity() -> Level:
@@ -100,6 +117,8 @@ def _checked(
         "integrity": check_integrity,
         "structure": check_structure,
         "weights": check_weights,
+        "samples": lambda: recalculated.check_samples(folder, config, seal.body),
+        "calibration": lambda: recalculated.check_calibration(folder, source, refused, config, seal.body),
     }
     timed = {name: partial(_timed, name, checks[name], places, source) for name in LEVELS if name in asked}
     done = side_by_side(timed, places) if places.streams else {name: check() for name, check in timed.items()}
@@ -141,7 +160,7 @@ def _timed(name: str, check: Callable[[], Level], places: Places, source: Source
 
 
 def _not_asked(name: str, config: VerifyConfig) -> str:
-    needs = {"integrity": "a sealed checkpoint", "structure": "nothing else", "weights": "source=DIR"}[name]
+    needs = _NEEDS[name]
     if name == "weights" and config.source is not None:
         needs = "no more than the source given"
     return f"needs {needs}"
