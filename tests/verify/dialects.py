@@ -206,9 +206,9 @@ def compressed(inputs: bool, mixed: bool = False) -> Callable[..., None]:
 def auto_round(folder: Path, source: Source, _: list[str], __: list[str], plain: list[str]) -> None:
     said = {
         "bits": 4, "act_bits": 4, "data_type": "nv_fp", "act_data_type": "nv_fp4_with_static_gs",
-        "group_size": 16, "act_group_size": 16, "sym": True, "act_sym": True, "act_dynamic": True, "quant_method": "auto-round",
-        "packing_format": "auto_round:llm_compressor", "autoround_version": "0.16.1",
-        "block_name_to_quantize": "model.layers",
+        "group_size": 16, "act_group_size": 16, "sym": True, "act_sym": True, "act_dynamic": True,
+        "quant_method": "auto-round", "packing_format": "auto_round:llm_compressor",
+        "autoround_version": "0.16.1", "block_name_to_quantize": "model.layers",
         "extra_config": {m: {"bits": 16, "data_type": "float"} for m in plain if ".layers." in m},
     }  # fmt: skip
     _write(folder, source, said)

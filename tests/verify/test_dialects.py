@@ -82,10 +82,10 @@ def test_a_few_odd_blocks_among_regular_ones_are_damage(
     odd_blocks(tensors, source, np.random.default_rng(0))
     folder = written(tmp_path / "odd", made("modelopt W4A16"), tensors)
     for scales in ("derived", "given"):
-        status, screen, report = verified(folder, source, scales) assert status == 1, screen assert
-        {d["tensor"].rpartition(".")[2] for d in report["levels"]["weights"]["differences"]["listed"]} == {
-            "weight", "weight_scale",
-        }  # fmt: skip
+        status, screen, report = verified(folder, source, scales)
+        assert status == 1, screen
+        listed = report["levels"]["weights"]["differences"]["listed"]
+        assert {each["tensor"].rpartition(".")[2] for each in listed} == {"weight", "weight_scale"}
 
 
 def test_renamed_experts_are_listed(made: Callable[[str], Path], source: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from proofcard.checkpoint.dialects.following import Stored
-from proofcard.checkpoint.dialects.loops import unpack
 from proofcard.checkpoint.dialects.rules import widths
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.nvfp4 import bf16_to_f32
@@ -25,6 +24,8 @@ _MEDIAN, _FARTHEST = 0.03, 0.2  # distance of a norm's change from the factors o
 
 def undone(bits: Array, stored: Stored) -> tuple[float, Array | None]:
     """Relative squared error with the best factors for rows and columns taken back, and those for columns."""
+    from proofcard.checkpoint.dialects.loops import unpack  # numba takes most of a second to import
+
     if bits.size > _MOST:
         return float("inf"), None
     with np.errstate(all="ignore"):
