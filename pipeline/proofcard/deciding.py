@@ -194,6 +194,7 @@ NOT_DECIDING = {
     "toolchain": "the digests of the patched files are in the key",
     "hardware": "the numeric platform: device and threads are recorded in the manifest",
     "tracking": "where a run is logged",
+    "ulp_bound": "what a comparison with another numeric platform allows",
     "work_dir": "where work is done",
     "output_dir": "where the result goes",
 }
@@ -237,6 +238,9 @@ def settings(config: BaseModel) -> dict[str, dict[str, Any]]:
     """The settings in each stage's key, `samples` and `quantize`: everything but `NOT_DECIDING`."""
     deciding = _without(config.model_dump(mode="json"), [tuple(path.split(".")) for path in NOT_DECIDING])
     samples = deciding.pop("calibration")
+    samples["order"] = list(
+        samples["datasets"]
+    )  # a key's canonical JSON sorts the names; samples come in order
     batching = {name: samples.pop(name) for name in _BATCHING}
     return {"samples": samples, "quantize": deciding | {"batching": batching}}
 

@@ -20,7 +20,10 @@ from proofcard.extras import require
 Config = TypeVar("Config", bound=Part)
 
 # Keys that hold a value, where Hydra would look for a file in the group of that name.
-_VALUES = {"benchmark": ("model=",)}
+_VALUES = dict.fromkeys(("agentic", "benchmark", "repeat"), ("model=",))
+
+# Keys below which any name may be given.
+_OPEN = {"verify": ("datasets.",), "reproduce": ("datasets.",)}
 
 OmegaConf.register_new_resolver("bundled", lambda name: str(bundled(name)), replace=True)
 
@@ -35,7 +38,12 @@ def compose(schema: type[Config], config_name: str, overrides: list[str]) -> Con
     with initialize_config_dir(config_dir=str(bundled("conf")), version_base="1.3"):
         try:
             values = [word for word in overrides if word.startswith(_VALUES.get(config_name, ()))]
-            others = [word for word in overrides if word not in values]
+            open_keys = _OPEN.get(config_name, ())
+            others = [
+                f"++{word}" if word.startswith(open_keys) else word
+                for word in overrides
+                if word not in values
+            ]
             composed = hydra_compose(config_name=config_name, overrides=others)
             for value in map(OverridesParser.create().parse_override, values):
                 OmegaConf.update(composed, value.key_or_group, value.value())
@@ -116,6 +124,8 @@ def _first_fault(error: ValidationError, values: dict[str, Any]) -> str:
         valid = [key for key in flatten(values) if key != where]
         return f"unknown key '{where}'{_nearest(where, valid)}"
     message = re.sub("^(Value error, |Input should be )", "", fault["msg"])
-    if not where:
+    if not where or message.startswith(f"{where}."):
         return message
+    if isinstance(fault["input"], dict):  # of a whole part: too long to be shown
+        return f"{where}: {message}"
     return f"{where}={fault['input']!r}: should be {message}"

@@ -15,13 +15,23 @@ from rich.console import Console
 from proofcard.checkpoint.source import Source
 from proofcard.config.schema import LEVELS, VerifyConfig
 from proofcard.errors import Stop, Usage, one_line
+from proofcard.extras import require
 from proofcard.files import is_inside
 from proofcard.progress import shown
 from proofcard.screen import on_one_line
-from proofcard.verify import integrity, maker, report, structure, weights
+from proofcard.verify import integrity, maker, recalculated, report, structure, weights
 from proofcard.verify.report import Level
 
 __all__ = ["report_path", "run"]
+
+_ALWAYS = ("integrity", "structure", "weights")  # wherever their inputs are given; others where asked for
+_NEEDS = {
+    "integrity": "a sealed checkpoint",
+    "structure": "nothing else",
+    "weights": "source=DIR",
+    "samples": "levels=[samples] and samples=DIR",
+    "calibration": "levels=[calibration], source=DIR and samples=DIR",
+}
 
 
 def run(config: VerifyConfig, console: Console) -> int:
@@ -41,9 +51,12 @@ def run(config: VerifyConfig, console: Console) -> int:
     target = report_path(config)
     threads = len(os.sched_getaffinity(0))
     asked: tuple[str, ...] = config.levels or tuple(
-        name for name in LEVELS if name != "weights" or config.source is not None
+        name for name in _ALWAYS if name != "weights" or config.source is not None
     )
-    source, refused = _source(config.source) if {"structure", "weights"} & set(asked) else (None, None)
+    for name in sorted({"samples", "calibration"} & set(asked)):
+        require(f"levels=[{name}]", "quantize", "; or leave that level out")
+    from_source = {"structure", "weights", "calibration"}
+    source, refused = _source(config.source) if from_source & set(asked) else (None, None)
     seal = integrity.Seal(folder)
 
     def check_structure() -> Level:
@@ -60,6 +73,8 @@ def run(config: VerifyConfig, console: Console) -> int:
         "integrity": lambda: integrity.check(folder, seal, threads),
         "structure": check_structure,
         "weights": check_weights,
+        "samples": lambda: recalculated.check_samples(folder, config, seal.body),
+        "calibration": lambda: recalculated.check_calibration(folder, source, refused, config, seal.body),
     }
     levels = []
     for name in LEVELS:
@@ -103,7 +118,7 @@ def _timed(name: str, check: Callable[[], Level], folder: Path, source: Source |
 
 
 def _not_asked(name: str, config: VerifyConfig) -> str:
-    needs = {"integrity": "a sealed checkpoint", "structure": "nothing else", "weights": "source=DIR"}[name]
+    needs = _NEEDS[name]
     if name == "weights" and config.source is not None:
         needs = "no more than the source given"
     return f"needs {needs}"

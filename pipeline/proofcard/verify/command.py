@@ -1,5 +1,6 @@
 """`verify`: from the command line to an exit status."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ def run(overrides: list[str]) -> int:
     Raises:
         Usage: when nothing could be checked.
     """
-    config = compose(VerifyConfig, "verify", overrides)
+    config = compose(VerifyConfig, "verify", [_listed(word) for word in overrides])
     subject = tracking.subject_of(config.checkpoint)
     try:
         with tracking.opened(config.tracking, "verify", config.work_dir, subject=subject) as tracker:
+            tracker.params({"source": config.source, "levels": config.levels})
             status = verify(config, Screen())  # the outcome on stdout, progress on stderr
             _track(tracker, report_path(config))
     except Stop as stop:
@@ -44,3 +46,8 @@ def _track(tracker: Tracker, path: Path) -> None:
         counts["differences"] = float(level["differences"]["total"])
         tracker.metrics({f"{name}/{key}": count for key, count in counts.items()})
     tracker.file(path, "verification")
+
+
+def _listed(word: str) -> str:
+    """`layers=0,17,61` as the list that it means: Hydra would take it for three commands."""
+    return f"layers=[{word.removeprefix('layers=')}]" if re.fullmatch(r"layers=\d+(,\d+)*", word) else word
