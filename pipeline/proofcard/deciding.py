@@ -32,6 +32,7 @@ _NUMBER_FORMAT = (
     "nvfp4.compiled",
     "nvfp4.fp8",
     "nvfp4.packing",
+    "nvfp4.plain",
     "nvfp4.scales",
     "nvfp4.unpacking",
 )
@@ -166,6 +167,7 @@ SERVICES = {
     "checkpoint.delivery": "hands out a file only once its digest is the one in the key",
     "config.evaluating": "as config.schema",
     "config.schema": "holds the settings; each one that decides is in the key by its value",
+    "cores": "how many threads may work; they change no byte",
     "digest": "digests and canonical JSON, which published formats fix",
     "disk": "forces what is written to disk; changes none of it",
     "evaluate.pair": "refuses a checkpoint that was not made from the source",

@@ -32,6 +32,11 @@ NEEDS = {
 """What a command needs beyond what `verify` does, whatever its configuration."""
 
 
+def installed(need: str) -> bool:
+    """Whether all that it needs is there. Imports nothing."""
+    return all(find_spec(module) is not None for module in _MODULES[need])
+
+
 def require(what: str, need: str, otherwise: str = "") -> None:
     """Stop before any work when something that `what` needs is not installed. Imports nothing.
 

@@ -41,16 +41,17 @@ Exit status: 0 made or reused, 1 failed, 2 not started: the request is wrong.
 
 _VERIFY = """\
 usage: proofcard verify checkpoint=DIR [source=DIR] [levels=[...]]
-                        [report=FILE]
+                        [report=FILE] [junit=FILE] [sarif=FILE] [--json]
 
   proofcard verify checkpoint=runs/checkpoints/demo source=demo/model
       every level
   proofcard verify checkpoint=/data/MiniMax-M2.7-NVFP4
       what can be checked without the source
-  proofcard verify checkpoint=/data/other source=/data/MiniMax-M2.7 \\
-      levels=[structure,weights]
-      a checkpoint that was never sealed
+  proofcard verify checkpoint=hf://OWNER/NAME@COMMIT \\
+      source=hf://OWNER/NAME@COMMIT
+      either side from the hub, a shard at a time; keep=true keeps both
 
+A checkpoint that was never sealed: levels=[structure,weights]
 Levels: integrity (every file is what was sealed), structure (complete, sane,
 consistent), weights (every packed byte follows from the source). No GPU needed.
 Asked for by name: samples (samples=DIR; rows are drawn again from
@@ -179,7 +180,8 @@ usage: proofcard serve checkpoint=DIR [serving=PROFILE] [truth=QUESTIONS]
 
 Profiles are the files in conf/serving, question sets those in conf/truth. The
 server listens on loopback unless serving.host and serving.api_key_file say
-otherwise. Its log is in <work_dir>/serve. It runs until Ctrl-C.
+otherwise. Its log is in <work_dir>/serve. It runs until Ctrl-C. What does not
+verify (integrity, structure) is not served, but with verify=off.
 Exit status: 0 asked and stopped (stay=false), 1 failed, 2 not started,
 130 Ctrl-C, 143 SIGTERM.
 """

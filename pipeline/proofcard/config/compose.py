@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from proofcard.bundle import bundled
 from proofcard.config.schema import Part
 from proofcard.errors import Usage, one_line
-from proofcard.extras import require
+from proofcard.extras import installed, require
 
 Config = TypeVar("Config", bound=Part)
 
@@ -67,6 +67,8 @@ def checked(schema: type[Config], composed: DictConfig) -> Config:
     except ValidationError as error:
         raise Usage(_first_fault(error, values)) from None
     tracking = getattr(config, "tracking", None)
+    if tracking is not None and not tracking.create and not installed("tracking"):
+        return config.model_copy(update={"tracking": tracking.model_copy(update={"uri": None})})
     if tracking is not None and tracking.uri is not None:
         require("tracking in MLflow", "tracking", "; or turn it off with tracking=off")
     return config

@@ -4,10 +4,11 @@ A field of type `Path` says where things are, never what they are: it enters no 
 `QuantizeConfig` enters a key but those that `deciding.NOT_DECIDING` lists.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from proofcard.deciding import adapters
 
@@ -235,6 +236,24 @@ class QuantizeConfig(Part):
 LEVELS = ("integrity", "structure", "weights", "samples", "calibration")
 
 
+@dataclass(frozen=True)
+class HubAddress:
+    """hf://OWNER/NAME@COMMIT, as it was written."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _place(value: Any) -> Any:
+    return HubAddress(value) if isinstance(value, str) and value.startswith("hf://") else value
+
+
+Place = Annotated[HubAddress | Path, BeforeValidator(_place)]
+"""A local folder, or a repository of the hub at a commit."""
+
+
 class VerifyConfig(Part):
     """The whole of `verify`'s configuration.
 
@@ -242,15 +261,20 @@ class VerifyConfig(Part):
     transformers, and are run where they are asked for. `samples` is a sealed sample set, `datasets` copies of
     its datasets by name or `hub`; `layers` are those whose calibration is recomputed, `texts` a text file to
     judge scales by whose samples are unknown, `activations` a folder of hidden states to begin from, which
-    `keep_activations` makes. `remote_code` are the sha256 of Python files that may be run.
+    `keep_activations` makes. `remote_code` are the sha256 of Python files that may be run. `junit` and
+    `sarif` are files for the same outcome in those formats, `keep` leaves below `work_dir` what came from the
+    hub.
     """
 
-    checkpoint: Path
-    source: Path | None
+    checkpoint: Place
+    source: Place | None
     levels: tuple[Literal["integrity", "structure", "weights", "samples", "calibration"], ...] | None
     scales: Literal["derived", "given"] = "derived"
     identify: bool = False
     report: Path | None
+    junit: Path | None = None
+    sarif: Path | None = None
+    keep: bool = False
     samples: Path | None = None
     datasets: dict[str, Path] = Field(default_factory=dict)
     layers: tuple[int, ...] | None = None

@@ -17,7 +17,7 @@ from proofcard.checkpoint import calibrated
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor, read_folder
 from proofcard.config import QuantizeConfig, ReproduceConfig, VerifyConfig
-from proofcard.config.schema import Tracking
+from proofcard.config.schema import HubAddress, Tracking
 from proofcard.determinism import make_deterministic
 from proofcard.digest import is_sealed, sha256_json
 from proofcard.errors import Stop
@@ -70,6 +70,7 @@ def check(source: Source, asked: VerifyConfig, record: Recorded) -> Level:
 
 def _as_asked(folder: Path, asked: VerifyConfig) -> ReproduceConfig:
     """The same request in the words of `reproduce`, which finds source and samples by a manifest."""
+    assert not isinstance(asked.source, HubAddress)  # refused before
     return ReproduceConfig(
         checkpoint=folder, manifest=None, run=None, source=asked.source, datasets={}, samples=asked.samples,
         remote_code=asked.remote_code, device=None, threads=None, activation_memory_gib=16, ulp_bound=None,

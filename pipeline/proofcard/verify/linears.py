@@ -1,6 +1,7 @@
 """Single linears of the structure level: their tensors, shapes and scales, in NVFP4 and in FP8."""
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -8,15 +9,21 @@ from proofcard.checkpoint.dialects.layouts import COMPRESSED, Layout
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.verify import plausible
 from proofcard.verify.inventory import SCALES
-from proofcard.verify.plausible import BlockScales
 from proofcard.verify.report import Finding
 from proofcard.verify.schemes import Scheme
 
 _E4M3_NAN = 0x7F
 
 
+class Scales(Protocol):
+    """What is told of the block scales of each linear that are all sane."""
+
+    def add(self, module: str, codes: np.ndarray) -> None:
+        """Codes of one linear, all of them finite and not negative."""
+
+
 def linear(
-    module: str, tensors: dict[str, Tensor], largest: BlockScales, block: int, inputs: str, layout: Layout
+    module: str, tensors: dict[str, Tensor], largest: Scales, block: int, inputs: str, layout: Layout
 ) -> Iterator[Finding]:
     """One quantized linear: its tensors, their shapes, its scales.
 

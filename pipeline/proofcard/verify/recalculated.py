@@ -15,7 +15,8 @@ def check_samples(folder: Path, config: VerifyConfig, sealed: Manifest | None) -
     from proofcard.verify import samples
 
     body = sealed.values() if sealed is not None else None
-    return samples.check(config.samples, config.source or folder, config.datasets, body, config.work_dir)
+    tokenizer = config.source if isinstance(config.source, Path) else folder
+    return samples.check(config.samples, tokenizer, config.datasets, body, config.work_dir)
 
 
 def check_calibration(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from proofcard.checkpoint import ties
-from proofcard.checkpoint.dialects.layouts import MODELOPT, block_of
+from proofcard.checkpoint.dialects.layouts import block_of
 from proofcard.checkpoint.dialects.view import viewed
 from proofcard.checkpoint.shards import INDEX, read_index
 from proofcard.checkpoint.source import Source
@@ -20,12 +20,12 @@ from proofcard.checkpoint.tensors import Tensor
 from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop
 from proofcard.nvfp4 import BLOCK
-from proofcard.progress import Bar
 from proofcard.verify import (
     dimensions,
     excluded,
     kv_cache,
     layout,
+    linear_steps,
     linears,
     other_files,
     plausible,
@@ -36,15 +36,17 @@ from proofcard.verify import (
 )
 from proofcard.verify.declared import SMOOTHED
 from proofcard.verify.inventory import Inventory, against_source, fused_groups, natural
-from proofcard.verify.plausible import FULL, BlockScales
 from proofcard.verify.report import Finding, Level
 from proofcard.verify.settings import MODEL, Comparison
 from proofcard.verify.shards import incomplete, not_counted, read_tensors
+from proofcard.verify.steps import LOCAL, Passing
 
 _MANY = 0.25  # share of the plain matrices from which config.json may name their dtype
 
 
-def check(folder: Path, source: Source | None, sealed: Manifest | None = None) -> Level:
+def check(
+    folder: Path, source: Source | None, sealed: Manifest | None = None, passing: Passing = LOCAL
+) -> Level:
     """Hold the tensors of `folder` to its configuration, and names, shapes and settings to those of `source`.
 
     `sealed`, its manifest, tells what our own recipe asked for.
@@ -52,6 +54,7 @@ def check(folder: Path, source: Source | None, sealed: Manifest | None = None) -
     level = Level("structure")
     tensors, broken = read_tensors(folder)
     level.add(*broken)
+    level.homes = {name: tensor.path.name for name, tensor in tensors.items()}
     if incomplete(broken):
         return level
     if not tensors and not broken:
@@ -68,6 +71,9 @@ def check(folder: Path, source: Source | None, sealed: Manifest | None = None) -
         level.unchecked += not_known
         return level
     blocks = {module: block for module in inventory.quantized if (block := _block(view.tensors, module))}
+    unscaled = _without_input_scales(inventory)
+    # First what reads large tensors: afterwards their shards may have gone again.
+    found, largest = linear_steps.every(inventory, view, said, blocks, unscaled, passing)
     if said.group_size is not None and said.group_size not in list(blocks.values()):
         sizes = ", ".join(map(str, sorted(set(blocks.values())))) or str(BLOCK)
         message = f"group_size is {said.group_size}, the tensors' is {sizes}"
@@ -98,31 +104,16 @@ def check(folder: Path, source: Source | None, sealed: Manifest | None = None) -
     )
     level.group(_fused(inventory))
     kv_cache.check(inventory, said, sealed, level)
-    groups = len(inventory.quantized)
-    largest = BlockScales(FULL / 6 if said.algorithm == "W4A8_NVFP4_FP8" else FULL)
-    found: list[Finding] = []
-    unscaled = _without_input_scales(inventory, level)
-    with Bar("structure", groups, "quantized linears") as bar:
-        for module in inventory.quantized:
-            scheme = said.scheme(module)
-            inputs = "none" if unscaled else scheme.inputs if scheme is not None else "scale"
-            found += linears.linear(
-                module,
-                tensors,
-                largest,
-                blocks.get(module, BLOCK),
-                inputs,
-                view.layouts.get(module, MODELOPT),
-            )
-            bar.advance()
-    for module in inventory.fp8:
-        found += linears.fp8_linear(module, tensors, said.scheme(module))
+    if unscaled:
+        level.notes.append(
+            "no input scale is stored: engines compute with the weights alone, or measure inputs"
+        )
     for name in inventory.cache:
         found += linears.finite(tensors[name], positive=name.endswith("_scale"))
     found += plausible.biases(inventory)
     found += largest.judge(fused_groups(inventory.quantized))
     level.group(found)
-    level.counts.update({"tensors": len(tensors), "quantized linears": groups})
+    level.counts.update({"tensors": len(tensors), "quantized linears": len(inventory.quantized)})
     level.counts.update({"FP8 linears": len(inventory.fp8)} if inventory.fp8 else {})
     level.findings = [replace(each, tensor=view.stored_as(each.tensor)) for each in level.findings]
     return level
@@ -158,13 +149,10 @@ def _block(tensors: dict[str, Tensor], module: str) -> int | None:
     return block_of(weight, scale) if weight is not None and scale is not None else None
 
 
-def _without_input_scales(inventory: Inventory, level: Level) -> bool:
+def _without_input_scales(inventory: Inventory) -> bool:
     """Whether not one quantized linear has an input scale: then engines measure their inputs themselves."""
     modules = inventory.quantized
-    if any(f"{module}.input_scale" in inventory.tensors for module in modules) or len(modules) < 2:
-        return False
-    level.notes.append("no input scale is stored: engines compute with the weights alone, or measure inputs")
-    return True
+    return len(modules) > 1 and not any(f"{module}.input_scale" in inventory.tensors for module in modules)
 
 
 def _fused(inventory: Inventory) -> Iterator[Finding]:

@@ -7,10 +7,9 @@ their biases) do not follow from the source, and are counted only. Memory holds 
 per thread.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from proofcard import nvfp4
 from proofcard.checkpoint import floats
 from proofcard.checkpoint.dialects.view import viewed
+from proofcard.checkpoint.reading import give_up
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.ties import Ties, of_source
@@ -33,8 +33,10 @@ from proofcard.verify.quantconfig import other_layout
 from proofcard.verify.recompute import dequantized_to_float32, plain
 from proofcard.verify.report import Finding, Level
 from proofcard.verify.shards import read_tensors
+from proofcard.verify.steps import LOCAL, Passing
 from proofcard.verify.structure import not_understood
 from proofcard.verify.verdicts import verdicts
+from proofcard.verify.weight_steps import Outcome, Sound, Unit, origin_of, reads_of
 
 _DIAGNOSED = 8  # differing modules whose cause is looked for: it takes far longer than to compare them
 _SLICE = 1 << 22  # values compared at a time where the dtypes differ
@@ -42,20 +44,14 @@ _FLOATS = ("BF16", "F16", "F32", "F64")
 _MIB = 1 << 20
 
 
-@dataclass
-class Outcome:
-    """Of one unit of work: `modules` is a fused group, or one unquantized tensor's name."""
-
-    modules: tuple[str, ...]
-    quantized: bool
-    findings: list[tuple[str, Finding]] = field(default_factory=list)  # with the module that it is of
-    unchecked: str | None = None
-    judged: list[Judged] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-    source_bytes: int = 0
-
-
-def check(folder: Path, source: Source, threads: int, sealed: Manifest | None, given: bool = False) -> Level:
+def check(
+    folder: Path,
+    source: Source,
+    threads: int,
+    sealed: Manifest | None,
+    given: bool = False,
+    passing: Passing = LOCAL,
+) -> Level:
     """Recompute `folder` from `source`. `sealed`, its manifest, helps to recognise a wrong source.
 
     `given`: block scales that a search chose are taken as they are stored, and the codes held to them.
@@ -63,6 +59,7 @@ def check(folder: Path, source: Source, threads: int, sealed: Manifest | None, g
     level = Level("weights")
     tensors, broken = read_tensors(folder)
     level.add(*broken)
+    level.homes = {name: tensor.path.name for name, tensor in tensors.items()}
     if not tensors:
         level.unchecked += [] if broken else ["there is no .safetensors file in it"]
         return level
@@ -82,14 +79,17 @@ def check(folder: Path, source: Source, threads: int, sealed: Manifest | None, g
     quantized = set(inventory.quantized)
     eight = set(inventory.fp8)
     unpacked = inventory.model - {f"{module}.weight" for module in quantized | eight}
-    units: list[tuple[tuple[str, ...], bool]] = [(group, True) for group in _groups(source, quantized)]
-    units += [((name,), False) for name in unpacked if _origin(source, name, bound) is not None]
+    units: list[Unit] = [(group, True) for group in _groups(source, quantized)]
+    units += [((name,), False) for name in unpacked if origin_of(source, name, bound) is not None]
     units += [((module,), True) for module in inventory.fp8 if f"{module}.weight" in source.tensors]
     units.sort(key=lambda unit: natural(unit[0][0]))
+    reads = reads_of(source, tensors, bound)
+    steps = passing.steps("weights", units, reads, lambda unit: f"{unit[0][0]} {unit[1]}", Sound())
 
-    def compare(unit: tuple[tuple[str, ...], bool]) -> Outcome:
+    def compare(unit: Unit) -> Outcome:
         modules, packed = unit
-        try:
+
+        def work() -> Outcome:
             if modules[0] in eight and len(modules) == 1:
                 found, counts = compare_fp8(source, modules[0], tensors, _compare_bytes)
                 pairs = [(modules[0], each) for each in found]
@@ -101,6 +101,9 @@ def check(folder: Path, source: Source, threads: int, sealed: Manifest | None, g
                     source_bytes=_size(source, modules),
                 )  # fmt: skip
             return _compare_plain(source, modules[0], tensors, float32, bound)
+
+        try:
+            return steps.run(unit, work)
         except (Stop, ValueError, OSError) as error:
             where = one_line(error, checkpoint=folder, source=source.path)
             return Outcome(
@@ -113,15 +116,20 @@ def check(folder: Path, source: Source, threads: int, sealed: Manifest | None, g
         done = 0
         pool = ThreadPoolExecutor(threads)
         try:
-            for outcome in pool.map(compare, units):
+            for outcome in pool.map(compare, steps.ordered):
                 level.counts.update(outcome.counts)
                 level.unchecked += [outcome.unchecked] if outcome.unchecked else []
                 outcomes += [outcome] if outcome.findings or outcome.judged else []
                 done += outcome.source_bytes
                 if (step := -(-done // _MIB) - bar.done) > 0:
                     bar.advance(step)
+        except KeyboardInterrupt:
+            give_up()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
+    outcomes.sort(key=lambda outcome: natural(outcome.modules[0]))
+    level.unchecked.sort(key=natural)
     found = verdicts(each for outcome in outcomes for each in outcome.judged)
     damaged = {each.module: each.findings for each in found.damaged}
     for outcome in outcomes:
@@ -189,7 +197,7 @@ def _compare_plain(
     source: Source, name: str, tensors: dict[str, Tensor], float32: bool, bound: Ties
 ) -> Outcome:
     outcome = Outcome((name,), False, source_bytes=_size(source, (name,)))
-    origin = _origin(source, name, bound)
+    origin = origin_of(source, name, bound)
     if origin is None:
         return outcome  # the inventory has named it as extra
     tensor = tensors[name]
@@ -220,11 +228,6 @@ def _same_bytes(tensor: Tensor, origin: Tensor) -> bool:
     return all(
         np.array_equal(one, other) for one, other in zip(tensor.pieces(), origin.pieces(), strict=True)
     )
-
-
-def _origin(source: Source, name: str, bound: Ties) -> str | None:
-    """The source's tensor that this one should equal: of its name, or tied to it."""
-    return name if name in source.tensors else bound.partner(name, source.weights())
 
 
 def _compare_values(tensor: Tensor, wanted: np.ndarray, dtype: str) -> Finding | None:
@@ -301,7 +304,7 @@ def _explained(
                 if module not in by_max:
                     return None
                 return diagnose.linear(source, outcome.modules, module, tensors, sealed, float32)
-            origin = _origin(source, module, bound) or module
+            origin = origin_of(source, module, bound) or module
             if module not in tensors:
                 return None  # a linear in FP8, which has two
             return diagnose.plain(source, origin, tensors[module], sealed, float32)

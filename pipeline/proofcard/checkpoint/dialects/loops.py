@@ -4,11 +4,21 @@ BF16 travels as uint16, E4M3 as uint8, float32 as itself. A block is `block` nei
 """
 
 import numpy as np
-from numba import boolean, float32, int64, uint8, uint16, uint32, void
 from numpy import float32 as F32
 from numpy import uint32 as U32
 
-from proofcard.nvfp4.compiled import kernel, readable
+from proofcard.checkpoint.dialects import plain
+from proofcard.nvfp4.compiled import (
+    boolean,
+    float32,
+    int64,
+    kernel,
+    readable,
+    uint8,
+    uint16,
+    uint32,
+    void,
+)
 from proofcard.nvfp4.packing import bf16_value, e2m1_code, e4m3_code
 from proofcard.nvfp4.unpacking import e2m1_value
 
@@ -58,7 +68,7 @@ def unpack(packed: np.ndarray, steps: np.ndarray, block: int) -> np.ndarray:
     return values
 
 
-@kernel(void(readable(uint16), int64, float32[::1], int64, int64))
+@kernel(void(readable(uint16), int64, float32[::1], int64, int64), plain.amaxes)
 def _amaxes(bits: np.ndarray, block: int, out: np.ndarray, begin: int, end: int) -> None:
     for at in range(begin, end):
         largest = np.uint16(0)
@@ -67,13 +77,15 @@ def _amaxes(bits: np.ndarray, block: int, out: np.ndarray, begin: int, end: int)
         out[at] = bf16_value(U32(largest))
 
 
-@kernel(void(readable(float32), uint8[::1]))
+@kernel(void(readable(float32), uint8[::1]), plain.e4m3)
 def _e4m3(values: np.ndarray, out: np.ndarray) -> None:
     for i in range(values.size):
         out[i] = e4m3_code(values[i])
 
 
-@kernel(void(readable(uint32), readable(float32), int64, boolean, boolean, uint8[::1], int64, int64))
+@kernel(
+    void(readable(uint32), readable(float32), int64, boolean, boolean, uint8[::1], int64, int64), plain.pack
+)
 def _pack(
     pairs: np.ndarray, steps: np.ndarray, half: int, multiply: bool, signed_zero: bool,
     packed: np.ndarray, begin: int, end: int,
@@ -92,7 +104,7 @@ def _pack(
             packed[i] = low | (high << U32(4))
 
 
-@kernel(void(readable(uint32), readable(uint8), readable(float32), int64, float32[::1]))
+@kernel(void(readable(uint32), readable(uint8), readable(float32), int64, float32[::1]), plain.errors)
 def _errors(pairs: np.ndarray, packed: np.ndarray, steps: np.ndarray, half: int, out: np.ndarray) -> None:
     for block in range(steps.size):
         step, total = steps[block], F32(0)
@@ -106,7 +118,7 @@ def _errors(pairs: np.ndarray, packed: np.ndarray, steps: np.ndarray, half: int,
         out[block] = total
 
 
-@kernel(void(readable(uint8), readable(float32), int64, float32[::1]))
+@kernel(void(readable(uint8), readable(float32), int64, float32[::1]), plain.unpack)
 def _unpack(packed: np.ndarray, steps: np.ndarray, half: int, values: np.ndarray) -> None:
     for block in range(steps.size):
         step = steps[block]
