@@ -282,7 +282,7 @@ def campaign(
             outcomes["caught"] += 1
         elif name.endswith(CALIBRATED):
             outcomes["calibrated: outside of what these levels prove"] += 1
-        elif searched and tamper in (odd_blocks,):
+        elif searched and (tamper is odd_blocks or name.endswith("weight_scale")):
             outcomes["other scales with their right codes: scales=given takes them as they are"] += 1
         else:
             raise AssertionError(f"{dialect}, seed {seed}: {tamper.__name__} of {name} passed:\n{screen}")

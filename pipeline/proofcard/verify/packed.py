@@ -46,6 +46,7 @@ _CLOSE, _BLOCK_CLOSE = (
     0.6,
 )  # relative squared error of a linear and of its worst block that data may cost
 _FOLDED, _BETTER = 0.03, 1.5  # relative squared error without the best factors, and how much it has to gain
+_STEP = 1e-3  # of a second-level scale: what is closer, no search chose; they go by 1% and more
 _PAIRS = (("gate_proj", "up_proj"), ("w1", "w3"))
 
 
@@ -67,6 +68,7 @@ class Judged:
     off: float = 0.0  # share of the bytes of codes that are not the nearest under the stored scales
     findings: list[Finding] = field(default_factory=list)  # against the nearest rule
     against_given: list[Finding] = field(default_factory=list)  # against the scales as they are stored
+    shared: bool = True  # whether its second-level scale follows, or is one that a search may choose
     factors: Array | None = None  # of columns, where the linear is folded
     by_max: bool = True  # whether the nearest rule is ModelOpt's max, of which causes are known
 
@@ -180,6 +182,7 @@ def _judge(
         clipped = _clipped(nearest, stored, amax(source, module, read))
         searched = clipped or nearest.scales.count >= _ODD * found.blocks
         result.outcome = "searched" if searched else "differs"
+        result.shared = clipped or nearest.same_shared or _apart(stored.shared, nearest.wanted)
         return result
     codes = min((given.codes for given in found.given), key=lambda each: each.count)
     result.against_given = [
@@ -193,6 +196,12 @@ def _judge(
         result.outcome, result.error = "folded", without
     result.factors = factors
     return result
+
+
+def _apart(found: np.float32, wanted: np.float32) -> bool:
+    """Whether a second-level scale is as far from the one that follows as a search takes it."""
+    with np.errstate(all="ignore"):
+        return not abs(float(found / wanted) - 1) < _STEP
 
 
 def _clipped(nearest: Attempt, stored: Stored, own: np.float32) -> bool:

@@ -107,6 +107,8 @@ def verdicts(judged: Iterable[Judged]) -> Verdicts:
         for each in members:
             if each.outcome == "follows":
                 result.follows.append(each)
+            elif not each.shared:  # an odd second-level scale, all but that which follows
+                result.damaged.append(each)
             elif (searched or rounded) and not each.against_given:  # also where few of its blocks differ
                 result.searched.append(each)
             elif rounded and each.outcome == "rounded":
