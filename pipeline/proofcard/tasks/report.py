@@ -43,9 +43,9 @@ def sections(found: TasksReport) -> list[Section]:
         Section(
             "Question by question",
             "The intervals of both scores; questions answered worse and better than before, McNemar's exact "
-            "p; the smallest loss that so many questions would show with "
+            "p; what loss so many questions would have shown with "
             f"{found.policy['power']:.0%} power, and the margin, in points.",
-            ["task", "ref.", "cand.", "lost", "gained", "p", "detectable", "margin"],
+            ["task", "ref.", "cand.", "lost", "gained", "p", "shows", "margin"],
             pairs,
         ),
         Section(
