@@ -33,6 +33,7 @@ _OURS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it logs tracebacks; what is lost is reported by the tracker
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "5",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
 }
