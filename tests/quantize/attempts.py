@@ -21,7 +21,7 @@ from typing import Any
 from proofcard.checkpoint.writer import layout
 from proofcard.config import QuantizeConfig, compose
 from proofcard.errors import Stop
-from proofcard.quantize.pipeline import execute
+from proofcard.quantize.command import execute
 from proofcard.toolchain import activate, materialise
 
 SHARD = 120_000  # bytes: several shards, and layers that lie in two of them

@@ -16,7 +16,7 @@ from unittest.mock import patch
 from proofcard.config import QuantizeConfig, compose
 from proofcard.errors import Stop
 from proofcard.quantize import preparing
-from proofcard.quantize.pipeline import execute
+from proofcard.quantize.command import execute
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor, read_folder
 from proofcard.config import QuantizeConfig, compose
 from proofcard.quantize import preparing
-from proofcard.quantize.pipeline import execute
+from proofcard.quantize.command import execute
 
 CUDA = torch.cuda.is_available()
 

@@ -64,7 +64,7 @@ def job_of(composed: DictConfig) -> None:
     """
     hydra_s = HydraConfig.get()
     if hydra_s.runtime.choices["hydra/launcher"] != "basic":
-        from proofcard.quantize.pipeline import execute
+        from proofcard.quantize.command import execute
 
         execute(checked(QuantizeConfig, composed))
         return

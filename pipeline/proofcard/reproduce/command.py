@@ -29,7 +29,7 @@ from proofcard.files import plain
 from proofcard.fingerprint import choose_device, environment, lock_digest, numeric_platform
 from proofcard.outcome import present
 from proofcard.progress import console, shown
-from proofcard.quantize import pipeline as quantize
+from proofcard.quantize import command as quantize
 from proofcard.quantize.checkpoint_stage import Plan
 from proofcard.ranks import Ranks
 from proofcard.reproduce import outcome, recorded, surroundings
