@@ -164,3 +164,15 @@ def test_a_store_that_is_there_is_used(store: Tracking, tmp_path: Path) -> None:
     track(store, tmp_path, "quantize", key_of(tmp_path), makes=True)
     track(store.model_copy(update={"create": False}), tmp_path, "verify", key_of(tmp_path))
     assert "verify" in runs(store, key_of(tmp_path))
+
+
+def test_an_existing_store_that_cannot_be_used_costs_the_tracking_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mlflow.db").write_text("my notes")
+    store = Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="test", create=False)
+    track(store, tmp_path, "verify", KEY)
+    assert "not tracked: MLflow at sqlite:///" in capsys.readouterr().err
+    assert (tmp_path / "mlflow.db").read_text() == "my notes"
+    with pytest.raises(Usage):
+        track(store.model_copy(update={"create": True}), tmp_path, "verify", KEY)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +18,9 @@ from proofcard import children, tracking_parents
 from proofcard.bundle import bundled
 from proofcard.config.compose import flatten
 from proofcard.config.schema import Tracking
-from proofcard.errors import one_line
+from proofcard.digest import readable_json
+from proofcard.documents.manifest import Manifest
+from proofcard.errors import Usage, one_line
 from proofcard.fingerprint import lock_digest
 from proofcard.progress import console
 from proofcard.redact import redact
@@ -188,15 +190,24 @@ def opened(
     `makes` the checkpoint decides the state of the checkpoint's run as well. `name` is the run's, the
     command's own unless it is given. What has not all reached the store is reported at the end.
 
+    Where no store is to be made, one that cannot be used costs the tracking and not the work.
+
     Raises:
         Usage: when the store cannot be reached or written, or MLFLOW_RUN_ID names no running run of it.
     """
     if not leads or _off(tracking):
         yield Tracker(None)
         return
-    with connected(tracking, work_dir) as (mlflow, outer):
-        parent = _parent(mlflow, tracking, subject, outer)
-        tracker = Tracker(mlflow, parent)
+    with ExitStack() as stack:
+        try:
+            mlflow, outer = stack.enter_context(connected(tracking, work_dir))
+            parent = _parent(mlflow, tracking, subject, outer)
+            tracker = Tracker(mlflow, parent)
+        except Usage as stop:
+            if tracking.create or file_of(tracking) is None:
+                raise
+            console.print(f"not tracked: {stop}", markup=False, soft_wrap=True)
+            tracker, makes, outer = Tracker(None), False, None
         running = tracker.parent_running() if makes and subject is not None else nullcontext()
         try:
             with running, tracker.run(name or command, nested=False):

@@ -32,7 +32,7 @@ _OURS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it logs tracebacks; what is lost is reported by the tracker
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "5",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
