@@ -18,8 +18,6 @@ from proofcard import children, tracking_parents
 from proofcard.bundle import bundled
 from proofcard.config.compose import flatten
 from proofcard.config.schema import Tracking
-from proofcard.digest import readable_json
-from proofcard.documents.manifest import Manifest
 from proofcard.errors import Usage, one_line
 from proofcard.fingerprint import lock_digest
 from proofcard.progress import console
