@@ -127,7 +127,7 @@ def changed(package: Path, module: str, change: Callable[[str], str]) -> list[st
 NOT_DECIDING = (
     "quantize.plots", "quantize.metrics", "quantize.checkpoint_stage", "quantize.command",
     "quantize.sealed_tables",
-    "quantize.layerwise.resume", "checkpoint.delivery", "checkpoint.repository", "checkpoint.opening", "hub",
+    "quantize.layerwise.resume", "checkpoint.download", "checkpoint.repository", "checkpoint.opening", "hub",
     "calibration.dataset_files", "calibration.identity", "calibration.frozen", "calibration.sample_set",
     "stage", "manifest", "disk", "errors", "progress", "tracking", "joining", "fingerprint",
     "serve.dequantized", "deciding",

@@ -120,7 +120,7 @@ SERVICES = {
     "calibration.dataset_files": "downloads a dataset's files; their digests at a commit are in the key",
     "checkpoint.counts": "refuses counts that no tensor bears out",
     "checkpoint.remote_code": "opens pinned files from a private copy; their digests are in the key",
-    "checkpoint.delivery": "hands out a file only once its digest is the one in the key",
+    "checkpoint.download": "hands out a file only once its digest is the one in the key",
     "config.schema": "holds the settings; each one that decides is in the key by its value",
     "digest": "digests and canonical JSON, which published formats fix",
     "disk": "forces what is written to disk; changes none of it",

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from proofcard import manifest, stage
 from proofcard.calibration import sample_set as samples_stage
-from proofcard.checkpoint.delivery import Delivery
+from proofcard.checkpoint.download import Download
 from proofcard.checkpoint.repository import pinned
 from proofcard.config import QuantizeConfig, compose
 from proofcard.documents.manifest import Manifest
@@ -41,7 +41,7 @@ def run(overrides: list[str]) -> int:
         return 0
     if config.model.repository is None:
         raise Usage("model.path is not set: give model.repository and model.revision, or a local folder")
-    delivery = Delivery(pinned(config.model.repository, config.model.revision), config.work_dir / "sources")
+    delivery = Download(pinned(config.model.repository, config.model.revision), config.work_dir / "sources")
     missing = set(delivery.missing)
     delivery.fetch_small()
     config = config.model_copy(update={"model": config.model.model_copy(update={"path": delivery.folder})})
@@ -68,7 +68,7 @@ def _draw(config: QuantizeConfig) -> Manifest:
     return stage.find_sealed(final, key) or samples_stage.make(config, origin, final)
 
 
-def _fetch(delivery: Delivery) -> None:
+def _fetch(delivery: Download) -> None:
     """Everything that is still missing, with a bar of megabytes."""
     with Bar(str(delivery.repository), delivery.size(delivery.missing) // 10**6, "MB") as bar:
         left = 0
@@ -81,7 +81,7 @@ def _fetch(delivery: Delivery) -> None:
         delivery.fetch(lambda _: True, tell)
 
 
-def _print(delivery: Delivery, fetched: set[str]) -> None:
+def _print(delivery: Download, fetched: set[str]) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("file", overflow="fold")
     table.add_column("bytes", justify="right")

@@ -40,7 +40,7 @@ class Wanted:
             return ""
 
 
-def patiently(call: Callable[[], Result], progress: Callable[[], int] = lambda: 0) -> Result:
+def with_retries(call: Callable[[], Result], progress: Callable[[], int] = lambda: 0) -> Result:
     """What the call returns, tried again while the fault may pass. `progress` counts bytes that are here."""
     failed = 0
     while True:
@@ -59,7 +59,7 @@ def patiently(call: Callable[[], Result], progress: Callable[[], int] = lambda: 
 
 
 @contextmanager
-def in_plain_words(wanted: Wanted) -> Iterator[None]:
+def errors_explained(wanted: Wanted) -> Iterator[None]:
     """A context in which the hub's refusals become a Stop that says what to do about them."""
     from huggingface_hub.errors import HFValidationError, SafetensorsParsingError
 

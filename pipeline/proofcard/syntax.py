@@ -20,7 +20,7 @@ from typing import Any
 from proofcard.digest import sha256_json
 
 MESSAGE_ONLY = frozenset({"Stop", "Usage", "ValueError", "TypeError", "RuntimeError", "TensorFileError"})
-"""Exceptions whose text only reaches a person. OtherShape's is none: a manifest counts rows by it."""
+"""Exceptions whose text only reaches a person. UnreadableRow's is none: a manifest counts rows by it."""
 
 _MESSAGE = ["message"]
 _NOT_MEANING = {"ctx", "kind", "type_comment", "type_ignores"}

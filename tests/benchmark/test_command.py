@@ -111,7 +111,10 @@ def test_each_configuration_has_a_row_also_one_that_is_refused(aiperf: None, tmp
         (["endpoint=http://127.0.0.1:1"], "tokenizer is needed"),
         (["endpoint=http://127.0.0.1:1", "tokenizer=."], "tokenizer=. has no tokenizer_config.json"),
         (["checkpoint=/nowhere"], "nothing to measure"),
-        (["checkpoint=/nowhere", "serving=transformers_cpu"], "checkpoint=/nowhere is no checkpoint folder"),
+        (
+            ["checkpoint=/nowhere", "serving=transformers_cpu"],
+            "checkpoint=/nowhere is not a checkpoint folder",
+        ),
         (["benchmark=cart"], "benchmark=cart does not exist: did you mean 'card'?"),
         (["benchmark.levels=[2,1]"], "levels should be rising"),
     ],

@@ -59,7 +59,7 @@ ELSEWHERE = {
 @pytest.mark.parametrize("which", ELSEWHERE)
 def test_a_card_that_names_files_elsewhere(folder: Path, which: str, name: str) -> None:
     card(folder, ELSEWHERE[which].format(parent=folder.parent), name)
-    with pytest.raises(Stop, match=r"as data: only files below its own folder are read") as stopped:
+    with pytest.raises(Stop, match=r"as data: only files inside its own folder are read") as stopped:
         described_here("x", dataset(folder))
     assert name in str(stopped.value) and "\n" not in str(stopped.value)
 
@@ -68,7 +68,7 @@ def test_a_card_that_names_files_elsewhere(folder: Path, which: str, name: str) 
 def test_a_card_whose_folder_of_data_is_elsewhere(folder: Path, place: str) -> None:
     text = f"configs:\n- config_name: default\n  data_dir: {place.format(parent=folder.parent)}"
     (folder / "README.md").write_text(f"---\n{text}\n---\n")
-    with pytest.raises(Stop, match="as data: only files below"):
+    with pytest.raises(Stop, match="as data: only files inside"):
         described_here("x", dataset(folder))
 
 
@@ -107,13 +107,13 @@ SPECIAL: dict[str, tuple[Callable[[Path], Any], str]] = {
     "socket": (listening, "s.jsonl is a socket, not a file"),
     "dangling": (lambda f: (f / "u.jsonl").symlink_to("nothing"), "is a link to nothing, where nothing is"),
     "loop": (lambda f: (f / "u.jsonl").symlink_to("u.jsonl"), "u.jsonl"),
-    "script": (lambda f: (f / "texts.py").write_text("raise SystemExit"), "datasets' code is never run"),
+    "script": (lambda f: (f / "texts.py").write_text("raise SystemExit"), "dataset scripts are never run"),
     "not UTF-8": (lambda f: Path(os.fsdecode(bytes(f) + b"/\xff.jsonl")).write_text("{}"), "is not UTF-8"),
     "pickles": (lambda f: (card(f, "p.tar"), (f / "p.tar").write_bytes(b"")), "reader webdataset"),
     "a huge card": (lambda f: sparse(f / "README.md", 1 << 33), "at most 4,194,304 are read of it"),
     "YAML that is none": (lambda f: (f / "README.md").write_text("---\nconfigs: [\n---\n"), "cannot be read"),
     "a bomb": (lambda f: (f / "README.md").write_text(BOMB), "too many values"),
-    "one endless line": (lambda f: sparse(f / "t.jsonl", 20 << 30), "a line of more than 64 MiB"),
+    "one endless line": (lambda f: sparse(f / "t.jsonl", 20 << 30), "a line longer than 64 MiB"),
 }  # fmt: skip
 _NINE = ("a{n}: &a{n} [" + 9 * "*a{before}," + "]\n").format
 BOMB = "---\na0: &a0 [x]\n" + "".join(_NINE(n=n, before=n - 1) for n in range(1, 30)) + "---\n"

@@ -142,8 +142,8 @@ def test_a_revision_that_is_no_commit_names_the_one_to_pin(
 ) -> None:
     said = draw(tmp_path / "set")
     assert said["stop"] == (
-        f"Usage: {NAME}.revision=null pins no commit of some/texts: set {NAME}.revision={commit}, "
-        "which main is now"
+        f"Usage: {NAME}.revision=null is not a commit of some/texts: set {NAME}.revision={commit}, "
+        "the current commit of main"
     )
     assert not (tmp_path / "set").exists()
 
@@ -157,7 +157,7 @@ def test_the_command_ends_with_2_before_any_work(
     overrides = ["tracking=off", f"{other}.path=null", f"{other}.repository=some/texts"]
     said = command("quantize", *overrides, f"{other}.revision=main", cwd=tmp_path)
     assert said.returncode == 2
-    assert f"set {other}.revision={commit}, which main is now" in said.stderr
+    assert f"set {other}.revision={commit}, the current commit of main" in said.stderr
 
 
 def test_a_gated_dataset_says_what_to_accept_where(draw: Draw, hub: Hub, copy: Path, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_gated_dataset_says_what_to_accept_where(draw: Draw, hub: Hub, copy: P
             [f"{NAME}.revision={'d' * 40}"],
             f"some/texts has no commit {'d' * 40}: check {NAME}.revision (main is at",
         ),
-        ([f"{NAME}.splits=[math]"], f"{NAME} has no split math, it has stem, chat: correct {NAME}.splits"),
+        ([f"{NAME}.splits=[math]"], f"{NAME} has no split math, only stem, chat: correct {NAME}.splits"),
         ([f"{NAME}.subset=SFT"], f"{NAME} cannot be read: BuilderConfig 'SFT' not found"),
     ],
 )

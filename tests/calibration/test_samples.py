@@ -99,9 +99,9 @@ def test_rows_of_another_shape_are_counted_and_too_few_stop(tmp_path: Path) -> N
     path.write_text("".join(json.dumps({"text": "words" if n % 2 else " "}) + "\n" for n in range(18)))
     chosen, skipped = sample(recipe(path).calibration, Words(), "text")
     assert len(chosen) == 9
-    assert skipped.keys() == {"not a word in it"}
-    assert 0 < skipped["not a word in it"] <= 9
-    with pytest.raises(Stop, match=r"9 usable rows.*9 of another shape.*not a word in it: 9.*asks for 10"):
+    assert skipped.keys() == {"no text"}
+    assert 0 < skipped["no text"] <= 9
+    with pytest.raises(Stop, match=r"9 usable rows.*skipped 9.*no text: 9.*needs 10"):
         sample(recipe(path, "calibration.datasets.text.samples=10").calibration, Words(), "text")
 
 

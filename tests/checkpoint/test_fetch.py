@@ -45,7 +45,7 @@ def test_a_dataset_without_a_commit_is_named_before_the_shards_come(hub: Hub, tm
     texts = hub.add("demo/chat", ROOT / "demo" / "datasets" / "magpie_pro_mt", "dataset")
     status, _, errors = fetch(tmp_path, commit, *REMOTE)
     assert status == 2
-    assert f"set {CHAT}.revision={texts}, which main is now" in errors
+    assert f"set {CHAT}.revision={texts}, the current commit of main" in errors
     assert hub.asked(FIRST) == []
 
 
@@ -67,7 +67,7 @@ def fill(disk: Path, leave: int) -> Path:
 FETCH = """
 import sys
 from pathlib import Path
-from proofcard.checkpoint.delivery import Delivery
+from proofcard.checkpoint.download import Delivery
 from proofcard.checkpoint.repository import Repository
 delivery = Delivery(Repository(sys.argv[1], sys.argv[2]), Path("runs/sources"))
 delivery.fetch(lambda _: True)

@@ -73,7 +73,7 @@ def test_a_damaged_local_file_is_found_and_fetched_again(hub: Hub, tmp_path: Pat
     path.write_bytes(body[:-1] if cut else body[:-1] + bytes([body[-1] ^ 1]))
     status, _, errors = fetch(tmp_path, commit)
     assert status == 0
-    assert f"{FIRST} is not what the hub promised: it is fetched again" in " ".join(errors.split())
+    assert f"{FIRST} differs from the file on the hub: downloading it again" in " ".join(errors.split())
     assert path.read_bytes() == body
 
 

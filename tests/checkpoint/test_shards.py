@@ -68,7 +68,7 @@ def test_missing_shards_are_one_sentence(folder: Path) -> None:
     for name in names[:15]:
         (folder / name).write_bytes((folder / SHARDS[1]).read_bytes())
     index(folder, {f"t.{n}": name for n, name in enumerate(names)})
-    sentence = rf"names 30 files, 15 of them not here, the first {names[15]}: the download or copy is not"
+    sentence = rf"lists files that are missing \(15 of 30\), starting with {names[15]}: the download"
     for reading in (read_folder, Source):
         with pytest.raises(MissingShards, match=sentence):
             reading(folder)
@@ -85,7 +85,7 @@ ELSEWHERE = (
 def test_an_index_names_files_beside_it_alone(folder: Path, file: Any) -> None:
     index(folder, {"a": SHARDS[0], "b": file})
     with pytest.raises(
-        BadIndex, match=r"only \.safetensors files beside it|gives 'b' no file's name"
+        BadIndex, match=r"only \.safetensors files in its own folder|'b' has no file name"
     ) as stopped:
         read_folder(folder)
     assert str(stopped.value).isprintable()

@@ -76,7 +76,7 @@ def test_a_header_that_lies_is_refused(tmp_path: Path, header: object, data: byt
 def test_a_stub_of_a_file_is_refused(tmp_path: Path) -> None:
     for content in (b"", b"1234", struct.pack("<Q", 1 << 40)):
         (tmp_path / "a.safetensors").write_bytes(content)
-        with pytest.raises(TensorFileError, match="runs past its end"):
+        with pytest.raises(TensorFileError, match="extends past its end"):
             read_header(tmp_path / "a.safetensors")
 
 

@@ -57,7 +57,7 @@ def test_non_finite_products_are_named(call, scale):
             lambda: nvfp4.quantize(ONES, 1.0, block_amaxes=np.ones((4, 3), np.float32)),
             "block_amaxes has shape (4, 3); the weight's blocks are (4, 4)",
         ),
-        (lambda: nvfp4.dequantize(CODES, CODES, 1.0), "are not of one weight"),
+        (lambda: nvfp4.dequantize(CODES, CODES, 1.0), "do not belong to the same weight"),
     ],
 )
 def test_wrong_input_is_refused(call, message):

@@ -220,7 +220,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "'1e6'",
     ),
     "true experts": ("mixtral", {"num_experts_per_tok": True}, "num_experts_per_tok=True"),
-    "false in quotes": ("qwen3_moe", {"norm_topk_prob": "false"}, "norm_topk_prob='false': it must be true or false"),
+    "false in quotes": (
+        "qwen3_moe",
+        {"norm_topk_prob": "false"},
+        "norm_topk_prob='false': it must be true or false",
+    ),
     # what is no such model
     "no name": ("llama", {"model_type": None}, "no model_type"),
     "unknown model": ("llama", {"model_type": "llama9"}, "does not know model_type 'llama9'"),

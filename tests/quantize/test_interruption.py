@@ -143,7 +143,7 @@ def test_remote_code_runs_only_when_its_digest_is_pinned(tmp_path: Path) -> None
         file.write(f"\nopen({str(tmp_path / 'ran')!r}, 'w')\n")
     said = command("quantize", f"model.path={source}", "tracking=off", cwd=tmp_path)
     assert said.returncode == 2
-    assert "modeling_minimax_m2.py would be run, and its sha256 is" in said.stderr
+    assert "modeling_minimax_m2.py would be run, but its sha256 is" in said.stderr
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "runs").exists()
 

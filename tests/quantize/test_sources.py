@@ -177,7 +177,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "a scale too many": (
         fp8_and(set_to("model.norm.weight_scale_inv", ONE)),
-        "model.norm.weight is BF16 and yet has model.norm.weight_scale_inv",
+        "model.norm.weight is BF16 but also has model.norm.weight_scale_inv",
     ),
     "undeclared": (
         lambda folder: (to_fp8(folder), change_config(folder, quantization_config=None)),

@@ -204,7 +204,7 @@ def test_a_checkpoint_s_own_files_say_what_it_is(tmp_path: Path) -> None:
     assert facts(tmp_path, CONFIG | {"quantization_config": scheme}).kv_fp8
     with pytest.raises(Usage, match="lacks num_attention_heads"):
         facts(tmp_path, {"num_hidden_layers": 1, "hidden_size": 1, "max_position_embeddings": 1})
-    with pytest.raises(Usage, match=r"holds no \.safetensors file"):
+    with pytest.raises(Usage, match=r"has no \.safetensors file"):
         facts(tmp_path.parent, CONFIG)
 
 

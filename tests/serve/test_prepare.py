@@ -67,7 +67,7 @@ def test_code_that_nobody_pinned_does_not_run(tmp_path: Path, profile: Serving):
     with (theirs / "modeling_minimax_m2.py").open("a") as file:
         file.write("\nprint('hello')\n")
     with pytest.raises(
-        Usage, match=r"(?s)would be run, and its sha256 is .* pin it under serving\.remote_code"
+        Usage, match=r"(?s)would be run, but its sha256 is .* pin it under serving\.remote_code"
     ):
         prepare(profile, theirs, tmp_path / "work")
     assert not (tmp_path / "work").exists()
@@ -98,7 +98,7 @@ EVIL = "raise SystemExit('ran')\n"
             "names 'a/b--evil.E'",
         ),
         ({"processor_config.json": {"auto_map": {"AutoProcessor": "a/b--evil.E"}}}, "names 'a/b--evil.E'"),
-        ({"config.json": {"_attn_implementation": "a/b"}}, "fetched from the hub"),
+        ({"config.json": {"_attn_implementation": "a/b"}}, "downloaded from the hub"),
         ({"evil.so": EVIL}, "evil.so would be run"),
     ],
 )
@@ -157,7 +157,7 @@ def test_no_engine_is_told_to_trust_a_checkpoint_without_code(tmp_path: Path, pr
 
 
 def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path, profile: Serving):
-    with pytest.raises(Usage, match=r"is no checkpoint folder: it has no config\.json"):
+    with pytest.raises(Usage, match=r"is not a checkpoint folder: it has no config\.json"):
         prepare(profile, tmp_path, tmp_path / "work")
 
 

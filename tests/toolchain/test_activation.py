@@ -73,7 +73,7 @@ def test_too_late_after_an_import_from_elsewhere(root: Path, monkeypatch: pytest
     activation._copies.clear()  # as in a process forked from one that has imported it
     activate(tools)
     for other in ("as_published", "none"):
-        with pytest.raises(ToolchainError, match=f"modelopt was imported already, from {copy}"):
+        with pytest.raises(ToolchainError, match=f"modelopt was already imported from {copy}"):
             activate(materialise(other, root))
     monkeypatch.setitem(sys.modules, "modelopt", imported_from(tools.path))
     activation._copies.clear()

@@ -1,8 +1,8 @@
-"""How loops over raw bits are compiled and spread over threads; no formula is here.
+"""Compiles loops over raw bits and runs them on several threads; contains no formula.
 
 Each kernel handles items `begin` to `end` (blocks, rows, strips) and writes nothing else, so any split over
-threads gives the same bytes; it holds no GIL. `fastmath` stays off: nothing is contracted or reordered.
-Compiled in memory at first use and never cached on disk: numba tells a stale cache by time and size alone,
+threads gives the same bytes; it releases the GIL. `fastmath` is off: nothing is contracted or reordered.
+Compiled in memory at first use and never cached on disk: numba detects a stale cache by time and size alone,
 and two builds with squashed times can agree in both.
 """
 
@@ -22,12 +22,12 @@ _compiling = threading.Lock()
 
 
 def readable(dtype: types.Type, ndim: int = 1) -> types.Array:
-    """An input may be read-only and unaligned: it is, when it comes from a mapped file."""
+    """The type of an input, which may be read-only and unaligned, as in a mapped file."""
     return types.Array(dtype, ndim, "C", readonly=True, aligned=False)
 
 
 def kernel(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile for this signature alone, when first called."""
+    """Compile for this signature only, on the first call."""
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         dispatcher: Any = numba.njit(**_OPTIONS)(function)
@@ -39,7 +39,7 @@ def kernel(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
                 with _compiling:
                     if not ready:
                         dispatcher.compile(signature)
-                        dispatcher.disable_compile()  # a writable input must not bring a second compilation
+                        dispatcher.disable_compile()  # a writable input must not trigger a second compilation
                         ready = True
             return dispatcher(*args)
 
@@ -49,13 +49,13 @@ def kernel(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def spread(work: Callable[[int, int], Any], count: int, grain: int, threads: int) -> list[Any]:
-    """work(begin, end) over 0 to count, on so many threads, several pieces each in case one is slow.
+    """Run work(begin, end) over 0 to count on `threads` threads, in several pieces each for balance.
 
-    Plain threads, not numba's: the kernels hold no GIL, and this neither depends on which OpenMP is
+    Plain threads instead of numba's: the kernels release the GIL, and this neither depends on which OpenMP is
     installed nor breaks a process that forks or calls from two threads at once.
     """
     if threads < 1:
-        raise ValueError(f"threads is {threads}; at least 1 is needed")
+        raise ValueError(f"threads is {threads}; it must be at least 1")
     if threads == 1 or count <= grain:
         return [work(0, count)]
     size = max(grain, -(-count // (4 * threads)))

@@ -36,7 +36,7 @@ class Outline(Source):
     """A source of which only the headers are known."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
-        self.path, self.config, self._delivery, self._held = path, config, None, {}
+        self.path, self.config, self._download, self._dtypes = path, config, None, {}
         self.tensors: dict[str, Tensor] = {}
         self.mtp_tensors: tuple[str, ...] = ()
         self.block = fp8.block_size(config, path)
@@ -209,7 +209,7 @@ def _fill(outline: Outline, model: Any, eight_bits: set[str], real: Source | Non
         )
         for name in outline.mtp_tensors:
             outline.add(name, stored[name].dtype, stored[name].shape)
-        outline.held_in(fit.held_in(outline, model))
+        outline.set_dtypes(fit.model_dtypes(outline, model))
 
 
 def drop_scales(model: Any) -> None:

@@ -58,7 +58,7 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
     config, plan = _agreed(config, team)
     if team.leads and plan.checkpoint is None:
         console.print(disk(config, plan.source), soft_wrap=True)
-    coming = plan.source.arriving() if plan.checkpoint is None else nullcontext()
+    coming = plan.source.downloading() if plan.checkpoint is None else nullcontext()
     run = tracking.opened(
         config.tracking, "quantize", config.work_dir, leads=team.leads, makes=True,
         subject=tracking.Subject(plan.key, recipe.name),

@@ -17,7 +17,7 @@ from rich.text import Text
 from proofcard import children, json_files
 from proofcard.checkpoint import remote_code
 from proofcard.checkpoint.counts import check_counts
-from proofcard.checkpoint.shards import has_weights, read_otherwise
+from proofcard.checkpoint.shards import has_weights, loaded_instead
 from proofcard.checkpoint.source import quantization_of
 from proofcard.checkpoint.tensors import read_folder
 from proofcard.config.serving import Serving
@@ -92,7 +92,7 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
     weights, plain = checkpoint, None
     if serving.engine == "transformers":
         weights = dequantized.folder(checkpoint, config, work_dir)
-        if weights == checkpoint and (other := read_otherwise(checkpoint)) is not None:
+        if weights == checkpoint and (other := loaded_instead(checkpoint)) is not None:
             raise Usage(
                 f"{checkpoint} holds {other} beside the files of its index, and transformers would load it "
                 "instead of them: move it away"

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
-from proofcard.checkpoint.shards import INDEX, BadIndex, MissingShards, read_otherwise, weight_files
+from proofcard.checkpoint.shards import INDEX, BadIndex, MissingShards, loaded_instead, weight_files
 from proofcard.checkpoint.tensors import Tensor, check_amount, read_header
 from proofcard.errors import Stop, one_line
 from proofcard.files import Unreadable
@@ -64,6 +64,6 @@ def not_counted(folder: Path, tensors: dict[str, Tensor]) -> list[str]:
     which = f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"
     notes = [f"{which} in no index and was not looked at"]
     with suppress(Stop):  # an index that cannot be followed has a finding
-        if other := read_otherwise(folder):
+        if other := loaded_instead(folder):
             notes.append(f"transformers would load {other} instead of what was")
     return notes
