@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from proofcard.checkpoint.shards import INDEX, BadIndex, MissingShards, counted, read_index, weight_files
+from proofcard.checkpoint.shards import (
+    INDEX,
+    BadIndex,
+    MissingShards,
+    read_index,
+    weight_file_names,
+    weight_files,
+)
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import output_tables, read_folder
 from proofcard.errors import Stop
@@ -118,7 +125,7 @@ def test_any_map_is_followed_or_refused(tmp_path_factory: pytest.TempPathFactory
     folder.mkdir(exist_ok=True)
     index(folder, weight_map)
     try:
-        files = counted([*SHARDS, "config.json", INDEX], read_index(folder))
+        files = weight_file_names([*SHARDS, "config.json", INDEX], read_index(folder))
     except Stop as error:
         assert str(error).isprintable()
         return
