@@ -21,7 +21,7 @@ def start(program: str, cwd: Path, commit: str | None, *overrides: str) -> subpr
 
 
 def fetch(cwd: Path, commit: str | None, *overrides: str) -> tuple[int, str, str]:
-    process = start("fetch", cwd, commit, *overrides)
+    process = start("fetch", cwd, commit, "tracking=off", *overrides)
     said, errors = process.communicate(timeout=120)
     assert "Traceback" not in errors, errors
     return process.returncode, said, errors

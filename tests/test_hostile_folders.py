@@ -161,7 +161,7 @@ def test_the_results_of_another(tmp_path: Path) -> None:
     for what, make in JSONS.items():
         (tmp_path / what).mkdir()
         make(tmp_path / what / results.NUMBERS)
-        with bounded(), pytest.raises(Usage, match=r"holds no results of benchmark|is of schema"):
+        with bounded(), pytest.raises(Usage, match=r"has no benchmark results|is of schema"):
             results.read(tmp_path / what)
 
 

@@ -6,7 +6,7 @@ _MODULES = {
     "analyse": "proofcard.analyse.command",
     "benchmark": "proofcard.benchmark.command",
     "compare": "proofcard.compare.command",
-    "fetch": "proofcard.fetch",
+    "fetch": "proofcard.fetch.command",
     "plan": "proofcard.plan.command",
     "quantize": "proofcard.quantize.command",
     "serve": "proofcard.serve.command",
@@ -53,7 +53,7 @@ def _module(command: str, overrides: list[str]) -> str:
     """The module that runs a command: sweeps and launchers of Hydra have their own."""
     swept = any(word in ("-m", "--multirun") for word in overrides)
     if command == "quantize" and (swept or any(word.startswith("hydra/launcher=") for word in overrides)):
-        return "proofcard.launched"
+        return "proofcard.quantize.launched"
     if command == "benchmark" and swept:
         return "proofcard.benchmark.comparison"
     return _MODULES[command]

@@ -37,6 +37,7 @@ _NUMBER_FORMAT = (
 )
 _READING = (  # the source's weights, as the model uses them
     "checkpoint.carried",  # which files count, and what changes in config.json
+    "checkpoint.configuration",
     "checkpoint.floats",
     "checkpoint.fp8",
     "checkpoint.reading",

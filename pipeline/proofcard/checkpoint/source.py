@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from proofcard import json_files, nvfp4
+from proofcard import nvfp4
 from proofcard.checkpoint import carried, floats, fp8
+from proofcard.checkpoint.configuration import read_config
 from proofcard.checkpoint.counts import check_counts
 from proofcard.checkpoint.download import Download
 from proofcard.checkpoint.shards import weight_files
@@ -110,19 +111,3 @@ class Source:
 
     def _is_scale(self, name: str) -> bool:
         return name.endswith(SCALE_SUFFIX) and name.removesuffix(SCALE_SUFFIX) in self.tensors
-
-
-def quantization_of(config: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A configuration's quantization_config, empty by default. Raises Stop when it is not an object."""
-    declared = config.get("quantization_config") or {}
-    if not isinstance(declared, dict):
-        raise Stop(f"quantization_config in config.json of {path} is not a JSON object")
-    return declared
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """A checkpoint's config.json. Raises Stop when it is missing or unreadable."""
-    try:
-        return json_files.read(folder / "config.json", folder, infinite=True)
-    except FileNotFoundError:
-        raise Stop(f"{folder} is not a checkpoint folder: it has no config.json") from None

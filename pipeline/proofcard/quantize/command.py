@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from proofcard import joining, manifest, stage, tracking
+from proofcard import joining, manifest, outcome, stage, tracking
 from proofcard.calibration import sample_set as samples_stage
 from proofcard.checkpoint import remote_code, ties
 from proofcard.checkpoint.opening import opened
@@ -76,7 +76,8 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
     if team.leads:
         assert checkpoint is not None
         _name_latest(config, plan)
-        _summary(config, plan, checkpoint, tracked=tracker.lost is None)
+        lines = _summary(config, plan, checkpoint, tracked=tracker.lost is None)
+        outcome.present(checkpoint, lambda out: _show(lines, out))
     team.wait()  # the first rank to end would have some launchers end the others
     return 0
 
@@ -211,7 +212,8 @@ def _track(tracker: tracking.Tracker, sealed: Manifest, reused: bool) -> None:
     tracker.text(tracking.manifest_text(sealed), manifest.NAME)
 
 
-def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, tracked: bool) -> None:
+def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, tracked: bool) -> dict[str, str]:
+    """What was made, and what to do with it; a line without a text is left out."""
     files, said = sealed.outputs.files, sealed.statistics
     assert config.model.path is not None
     final, source = shown(plan.final), shown(config.model.path)
@@ -226,7 +228,10 @@ def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, tracked: bool
     }
     if config.tracking.uri is not None and tracked:
         lines["see the run"] = f"mlflow ui --backend-store-uri {redact(config.tracking.uri)}"
-    out = Screen()
+    return lines
+
+
+def _show(lines: dict[str, str], out: Screen) -> None:
     for label, text in lines.items():
         if text:
             out.print(f"{label:12} {on_one_line(text)}", soft_wrap=True)
