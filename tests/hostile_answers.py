@@ -175,7 +175,7 @@ WRONG: dict[str, tuple[Speech, str]] = {  # whole, and not to be judged right; w
         streamed(delta("<think>56", finish="length"), {"choices": [], "usage": {"completion_tokens": 7}}),
         "cut within its reasoning after 7 tokens",
     ),
-    "thoughts, other marks": (streamed(delta("<Thinking>56", finish="length")), "cut within its reasoning"),
+    "thoughts, other marks": (streamed(delta("<Thinking>56", finish="length")), "cut within its"),
     "thoughts in a channel": (
         streamed(delta("<|channel|>analysis<|message|>56", finish="length")),
         "cut within its reasoning",
