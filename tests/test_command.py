@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 from disks import needs_root, small_disk
-from running import ROOT
-from serving import as_from_a_terminal
+from running import ROOT, as_from_a_terminal
 
 from proofcard.errors import explained
 
@@ -42,14 +41,14 @@ def run(
 
 
 ENDS = [
-    ("raise OSError(28, 'No space left on device')", 1, "the disk is full: make room; nothing half-written"),
-    ("raise OSError(122, 'Disk quota exceeded', '/data/x')", 1, "/data/x: the disk quota is used up: make"),
+    ("raise OSError(28, 'No space left on device')", 1, "the disk is full: free some space; nothing half-written"),
+    ("raise OSError(122, 'Disk quota exceeded', '/data/x')", 1, "/data/x: the disk quota is exceeded: free"),
     ("raise OSError(30, 'Read-only file system', '/data/x')", 1, "/data/x: this filesystem is read-only: "),
     ("raise PermissionError(13, 'Permission denied', 'runs/x')", 1, "runs/x: permission denied: change its"),
-    ("open('gone/x', 'w')", 1, "gone/x: it does not exist (any more): check the path"),
-    ("open('.', 'w')", 1, ".: this is a folder, and a file is needed: choose another name"),
+    ("open('gone/x', 'w')", 1, "gone/x: it does not exist: check the path"),
+    ("open('.', 'w')", 1, ".: this is a folder, but a file is needed: choose another name"),
     ("open('x' * 300, 'w')", 1, "the name is too long for this filesystem: choose a shorter path"),
-    ("import os; os.rename('a', 'b')", 1, "a -> b: it does not exist (any more)"),
+    ("import os; os.rename('a', 'b')", 1, "a -> b: it does not exist"),
     ("raise OSError('Could not load the tokenizer of x')", 1, "Could not load the tokenizer of x"),
     ("raise ConnectionRefusedError(111, 'Connection refused')", 1, "Connection refused"),
     ("raise RuntimeError('I/O error: No space left on device (os error 28)')", 1, "the disk is full: make"),
@@ -131,7 +130,7 @@ def test_a_table_printed_to_nobody_does_not_end_the_work(tmp_path: Path) -> None
 def test_standard_output_on_a_full_disk_is_a_failure(tmp_path: Path) -> None:
     done = run("print('verified'); return 0", tmp_path, before="exec >/dev/full ", failed=2)
     assert done.returncode == 2
-    assert done.stderr.startswith("quantize: standard output: the disk is full: make room")
+    assert done.stderr.startswith("quantize: standard output: the disk is full: free some space")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -213,7 +212,7 @@ def test_the_disk_that_is_full_is_named(tmp_path: Path) -> None:
     work = "from proofcard.disk import write_whole; from pathlib import Path\n    "
     with small_disk(tmp_path / "small", 1):
         done = run(f"{work}write_whole(Path('small/report.json'), 'x' * (2 << 20))", tmp_path)
-        assert done.stderr.startswith("quantize: small/report.json: the disk is full: make room")
+        assert done.stderr.startswith("quantize: small/report.json: the disk is full: free some space")
         assert list((tmp_path / "small").iterdir()) == []
 
 
@@ -222,7 +221,7 @@ def test_places_that_a_variable_chooses_are_said_with_it(monkeypatch: pytest.Mon
     monkeypatch.setattr("tempfile.tempdir", "/scratch")
     read_only = OSError(errno.EROFS, "", "/data/hf/hub/x")
     assert (
-        explained(read_only) == "/data/hf/hub/x: this filesystem is read-only: HF_HOME chooses another place"
+        explained(read_only) == "/data/hf/hub/x: this filesystem is read-only: set HF_HOME to another place"
     )
     full = OSError(errno.ENOSPC, "", "/scratch/x")
-    assert explained(full) == "/scratch/x: the disk is full: make room, or set TMPDIR to another place"
+    assert explained(full) == "/scratch/x: the disk is full: free some space, or set TMPDIR to another place"

@@ -6,6 +6,7 @@ _MODULES = {
     "analyse": "proofcard.analyse.command",
     "benchmark": "proofcard.benchmark.command",
     "compare": "proofcard.compare.command",
+    "evaluate": "proofcard.evaluate.command",
     "fetch": "proofcard.fetch.command",
     "plan": "proofcard.plan.command",
     "quantize": "proofcard.quantize.command",

@@ -85,7 +85,7 @@ def _failure(command: str, error: Exception, words: list[str]) -> str:
 def _where_full(error: Exception) -> str:
     sentence = explained(error)
     known = "the disk is full" in sentence or "quota" in sentence
-    return sentence if known else "the disk is full: make room"
+    return sentence if known else "the disk is full: free some space"
 
 
 def _kept_traceback(command: str, error: Exception, words: list[str]) -> str:

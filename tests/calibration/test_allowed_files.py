@@ -105,12 +105,13 @@ SPECIAL: dict[str, tuple[Callable[[Path], Any], str]] = {
     "device": (lambda f: (f / "u.jsonl").symlink_to("/dev/zero"), "is a link to /dev/zero, outside"),
     "pipe": (fifo, "pipe.jsonl is a named pipe, not a file"),
     "socket": (listening, "s.jsonl is a socket, not a file"),
-    "dangling": (lambda f: (f / "u.jsonl").symlink_to("nothing"), "is a link to nothing, where nothing is"),
+    "dangling": (lambda f: (f / "u.jsonl").symlink_to("nothing"), "is a link to nothing, which does not "
+    "exist"),
     "loop": (lambda f: (f / "u.jsonl").symlink_to("u.jsonl"), "u.jsonl"),
     "script": (lambda f: (f / "texts.py").write_text("raise SystemExit"), "dataset scripts are never run"),
     "not UTF-8": (lambda f: Path(os.fsdecode(bytes(f) + b"/\xff.jsonl")).write_text("{}"), "is not UTF-8"),
-    "pickles": (lambda f: (card(f, "p.tar"), (f / "p.tar").write_bytes(b"")), "reader webdataset"),
-    "a huge card": (lambda f: sparse(f / "README.md", 1 << 33), "at most 4,194,304 are read of it"),
+    "pickles": (lambda f: (card(f, "p.tar"), (f / "p.tar").write_bytes(b"")), "webdataset reader"),
+    "a huge card": (lambda f: sparse(f / "README.md", 1 << 33), "but at most 4,194,304 are allowed"),
     "YAML that is none": (lambda f: (f / "README.md").write_text("---\nconfigs: [\n---\n"), "cannot be read"),
     "a bomb": (lambda f: (f / "README.md").write_text(BOMB), "too many values"),
     "one endless line": (lambda f: sparse(f / "t.jsonl", 20 << 30), "a line longer than 64 MiB"),
@@ -167,5 +168,5 @@ def test_a_picture_in_a_row_is_not_fetched(folder: Path) -> None:
 
 
 def test_a_card_of_the_hub_is_held_to_its_own_repository() -> None:
-    with pytest.raises(Stop, match=r"README.md names '/etc/passwd' as data"):
+    with pytest.raises(Stop, match=r"README.md lists '/etc/passwd' as data"):
         check_card(b"---\nconfigs:\n- config_name: a\n  data_files: /etc/passwd\n---\n", Path("README.md"))

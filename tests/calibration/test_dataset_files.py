@@ -201,7 +201,7 @@ def test_a_busy_hub_is_asked_again(draw: Draw, hub: Hub, commit: str, tmp_path: 
     assert said["stop"] is None
     assert len(busy) == 0
     if not word.endswith(".parquet"):  # there `datasets` itself waits
-        assert said["said"].count("the hub is busy (429): asking again in 1 s") == 2
+        assert said["said"].count("the hub is busy (429): retrying in 1 s") == 2
     assert manifest.read(tmp_path / "set").statistics["samples"] == 24
 
 
@@ -210,11 +210,13 @@ def test_a_hub_that_stays_busy_or_away_is_said_to_be(
 ) -> None:
     hub.refuse(429, times=1000, Retry_After="0")
     said = draw(tmp_path / "set", f"{NAME}.revision={commit}")
-    assert said["stop"].startswith("Stop: the hub still says that some/texts is asked for too often (429)")
+    assert said["stop"].startswith(
+        "Stop: the hub still refuses some/texts because of too many requests (429)"
+    )
     nowhere = dict.fromkeys(("HTTP_PROXY", "http_proxy"), "http://127.0.0.1:9") | {
         "NO_PROXY": "",
         "no_proxy": "",
     }
     said = draw(tmp_path / "set", f"{NAME}.revision={commit}", **nowhere)
     assert said["stop"].startswith("Stop: the connection to the hub failed for some/texts (")
-    assert said["stop"].endswith("check the network; the same command goes on")
+    assert said["stop"].endswith("check the network; the same command resumes")

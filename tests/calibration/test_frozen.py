@@ -76,7 +76,7 @@ def test_neither_datasets_nor_transformers_is_needed(
 def test_an_altered_set_is_refused(copy: Path) -> None:
     tokens = copy / "tokens.safetensors"
     tokens.write_bytes(tokens.read_bytes()[:-1] + b"\1")
-    with pytest.raises(Stop, match=r"copy: tokens\.safetensors is not what was sealed"):
+    with pytest.raises(Stop, match=r"copy: tokens\.safetensors differs from what was sealed"):
         samples_stage.describe(config(f"calibration.frozen={copy}"))
 
 

@@ -34,10 +34,10 @@ ENDLESS = {
     "a list": ("{{ [1] * 10 ** 9 }}", "needs more than 128 MiB of memory"),
     "much output": (LOOP * 2 + "aaaaaaaaaa" + END * 2, "needs more than"),
     "a wide format": ("{{ '%999999999d' % 1 }}", "needs more than 128 MiB of memory"),
-    "itself": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "calls itself without end"),
+    "itself": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recurses without end"),
     "deep blocks": ("{% if true %}" * 3000 + "{% endif %}" * 3000, "nested too deeply|is not a valid"),
     "deep brackets": ("{{ " + "(" * 9000 + "1" + ")" * 9000 + " }}", "nested too deeply|is not a valid"),
-    "8 MB": ("{{ 'a' * 8000000 }}", "makes 8,000,000 bytes of text"),
+    "8 MB": ("{{ 'a' * 8000000 }}", "into 8,000,000 bytes of text"),
     "no template": ("{% if %}", "is not a valid jinja2 template"),
     "an unknown tag": ("{% frobnicate %}", "is not a valid jinja2 template"),
 }  # fmt: skip

@@ -111,7 +111,7 @@ def test_another_dataset_is_noticed_after_a_thousand_rows(tmp_path: Path, method
     path.write_text("".join(json.dumps({"body": f"words {n}"}) + "\n" for n in range(5000)))
     wanted = "calibration.datasets.text.samples=2000"
     with pytest.raises(
-        Stop, match=r"none of the first 1,000 rows of train.*adapter text reads \(no text: 1000"
+        Stop, match=r"adapter text cannot read any of the first 1,000 rows of train \(no text: 1000"
     ):
         sample(recipe(path, f"calibration.sampling.method={method}", wanted).calibration, Words(), "text")
 

@@ -97,7 +97,7 @@ def test_the_private_copy_holds_only_what_is_in_the_key(model: Path) -> None:
 def test_a_tokenizer_that_changes_after_the_plan_is_not_used(model: Path) -> None:
     planned = tokenizer.described(tokenizer.read_by(model))
     edit(model / "tokenizer_config.json", eos_token="<|begin|>")
-    with pytest.raises(Usage, match="has changed since this command began"):
+    with pytest.raises(Usage, match="has changed since this command started"):
         tokenizer.opened(model, {}, planned)
 
 

@@ -36,7 +36,7 @@ def test_every_dtype_reads_as_its_bits(tmp_path: Path) -> None:
 def test_two_files_with_one_name_are_refused(tmp_path: Path) -> None:
     for file in ("a", "b"):
         save_file({"w": torch.zeros(2)}, tmp_path / f"{file}.safetensors")
-    with pytest.raises(TensorFileError, match=r"w is in a.safetensors and again in b.safetensors"):
+    with pytest.raises(TensorFileError, match=r"w is in both a.safetensors and b.safetensors"):
         read_folder(tmp_path)
 
 

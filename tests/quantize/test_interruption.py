@@ -17,16 +17,11 @@ import mlflow
 import pytest
 from disks import needs_root, small_disk
 from forking import Forked
-from running import PROOFCARD, ROOT, command, contents, forked, quantize
+from running import PROOFCARD, ROOT, command, contents, forked, quantize, start
 
 
 def started(cwd: Path, *overrides: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [PROOFCARD, "quantize", "output_dir=checkpoint", *overrides],
-        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A shell starts background jobs with SIGINT ignored, and these tests may run in one.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    return start([PROOFCARD, "quantize", "output_dir=checkpoint", *overrides], cwd)
 
 
 def wait_for_work(process: subprocess.Popen[str] | Forked, cwd: Path) -> None:
@@ -51,7 +46,7 @@ def goes_on(cwd: Path, *overrides: str) -> dict[str, bytes]:
     """What the same command makes after an end on the way; it must say that it goes on."""
     said = command("quantize", "output_dir=checkpoint", *overrides, cwd=cwd)
     assert said.returncode == 0, said.stderr
-    assert re.search(r"going on after layer [123] of 3", said.stderr)
+    assert re.search(r"resuming after layer [123] of 3", said.stderr)
     return contents(cwd / "checkpoint")
 
 
@@ -64,7 +59,7 @@ def statuses(cwd: Path) -> dict[str, str]:
 
 KILLED = {"demo": "KILLED", "samples": "FINISHED", "quantize": "KILLED"}
 STARTS_OVER = "nothing half-written was left; the same command starts over"
-GOES_ON = r"the same command goes on after layer [123] \(to start over instead, remove \.checkpoint\.state\)"
+GOES_ON = r"the same command resumes after layer [123] \(to start over instead, delete \.checkpoint\.state\)"
 
 
 def test_kill_leaves_nothing_under_the_name_and_the_next_run_gives_the_same_bytes(
@@ -166,7 +161,7 @@ def test_a_disk_that_fills_up_on_the_way_leaves_nothing_half_written(tmp_path: P
         (small / "somebody else's").write_bytes(bytes(5 << 20))
         _, errors = process.communicate(timeout=180)
         assert process.returncode == 1, errors
-        assert errors.rstrip().endswith(f"the disk is full: make room; {STARTS_OVER}")
+        assert errors.rstrip().endswith(f"the disk is full: free some space; {STARTS_OVER}")
         assert {path.name for path in small.iterdir()} == {"somebody else's", ".checkpoint.lock"}
 
 
@@ -181,6 +176,6 @@ def test_a_disk_that_others_fill_up_on_the_way_costs_no_complete_layer(demo: Pat
                 file.write(bytes(1 << 12))
         _, errors = process.communicate(timeout=180)
         assert process.returncode == 1, errors
-        assert re.search(f"the disk is full: make room; {GOES_ON}$", errors.rstrip()), errors
+        assert re.search(f"the disk is full: free some space; {GOES_ON}$", errors.rstrip()), errors
         (small / "somebody else's").unlink()
         assert goes_on(small, *overrides) == contents(demo)

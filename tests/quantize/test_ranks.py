@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import several
 from forking import Forked
-from running import ROOT, contents
-from several import run, small, start, together, torchrun
+from running import ROOT, contents, run, start
+from several import small, together, torchrun
 from slurm import free_port
 
 from proofcard import joining
@@ -94,11 +94,11 @@ def test_a_killed_rank_ends_the_other_and_three_go_on_to_the_same_bytes(
     lost.communicate()
     assert left.returncode == 1
     assert "quantize: rank 0 of 2 lost another rank" in errors
-    assert "the same command goes on after the last complete layer" in errors
+    assert "the same command resumes after the last complete layer" in errors
     assert not (tmp_path / "checkpoint").exists()
     status, _, errors = together(several.ranks(3, small(), tmp_path))
     assert status == 0, errors
-    assert "going on after layer" in errors
+    assert "resuming after layer" in errors
     assert contents(tmp_path / "checkpoint") == alone
 
 
@@ -114,7 +114,7 @@ def test_torchrun_ends_all_when_the_leading_rank_is_killed_and_one_process_goes_
     assert not (tmp_path / "checkpoint").exists()
     status, _, errors = together(several.ranks(1, small(), tmp_path))
     assert status == 0, errors
-    assert "going on after layer" in errors
+    assert "resuming after layer" in errors
     assert contents(tmp_path / "checkpoint") == alone
 
 
@@ -143,7 +143,9 @@ def test_a_rank_that_falls_silent_is_missed(tmp_path: Path) -> None:
     silent.kill()
     silent.communicate()
     assert waiting.returncode == 1
-    assert errors.startswith("rank 0 of 2 has not heard rank 1 for 2 s: its machine or the network is lost")
+    assert errors.startswith(
+        "rank 0 of 2 has had no heartbeat from rank 1 for 2 s: its machine or the network is lost"
+    )
 
 
 NOTHING = dict.fromkeys([*joining._TORCH, *joining._SUBMITIT, *joining._SLURM, "SLURM_STEP_NODELIST"])

@@ -176,16 +176,16 @@ UNKNOWN: dict[str, tuple[dict[str, torch.Tensor], dict[str, Any], str]] = {
         "gate_up_proj is F8_E4M3",
     ),
     "codes in an FP8 checkpoint": ({"a.weight": codes(4, 4)}, FP8, "a.weight is U8"),
-    "no word of it: U8": (linear(), {}, "config.json names no quantization|as in"),
+    "no word of it: U8": (linear(), {}, "although config.json has no quantization|as in"),
     "no word of it: U8 alone": (
         {"a.weight": codes(4, 4)},
         {},
-        "a.weight is U8 .* names no quantization",
+        "a.weight is U8 .* although config.json has no quantization",
     ),
     "no word of it: FP8": (
         {"a.weight": fp8(4, 4)},
         {},
-        "a.weight is F8_E4M3 .* names no quantization",
+        "a.weight is F8_E4M3 .* although config.json has no quantization",
     ),
     "no word of it: compressed": (
         {"a.weight_packed": codes(4, 4)},

@@ -49,7 +49,7 @@ def test_nothing_is_applied_nearly(hunks, reason):
         ("--- /dev/null\n+++ b/x\n@@ -0,0 +1 @@\n+x\n", "not the header of a changed file"),
         ("--- a/../x\n+++ b/../x\n@@ -0,0 +1 @@\n+x\n", "not the same file of the package"),
         ("--- a/x\n+++ b/y\n@@ -0,0 +1 @@\n+x\n", "not the same file of the package"),
-        (2 * (HEAD + "@@ -0,0 +1 @@\n+x\n"), "named twice"),
+        (2 * (HEAD + "@@ -0,0 +1 @@\n+x\n"), "listed twice"),
     ],
 )
 def test_only_plain_changes_are_taken(text, reason):

@@ -98,7 +98,7 @@ def test_standing_folder_needs_no_right_to_write(root, monkeypatch):
 @pytest.mark.parametrize("series", ["none", "as_published"])
 def test_drifted_upstream_stops(site, tmp_path, name, series):
     (site / name).write_text((site / name).read_text() + "\n")
-    with pytest.raises(Stop, match=rf"installed {name} is not .*expected sha256 .*, found .*reinstall it"):
+    with pytest.raises(Stop, match=rf"installed {name} differs .*expected sha256 .*, found .*reinstall it"):
         materialise(series, tmp_path / "root", site=site)
     assert not (tmp_path / "root").exists()
 

@@ -37,10 +37,10 @@ def read_quantization(folder: Path) -> dict[str, Any]:
 
 def quantization_of(config: dict[str, Any], path: Path) -> dict[str, Any]:
     """A configuration's quantization_config, empty by default. Raises Stop when it is not an object."""
-    said = config.get("quantization_config") or {}
-    if not isinstance(said, dict):
+    declared_part = config.get("quantization_config") or {}
+    if not isinstance(declared_part, dict):
         raise Stop(f"quantization_config in config.json of {path} is not a JSON object")
-    return said
+    return declared_part
 
 
 def declared(config: dict[str, Any], quantization: dict[str, Any]) -> tuple[str, str]:
@@ -52,8 +52,10 @@ def declared(config: dict[str, Any], quantization: dict[str, Any]) -> tuple[str,
     places = [config, config.get("text_config"), {"quantization_config": quantization}]
     algorithm = method = ""
     for place in places:
-        said = place.get("quantization_config") if isinstance(place, dict) else None
-        for part in (said, said.get("quantization")) if isinstance(said, dict) else ():
+        declared_part = place.get("quantization_config") if isinstance(place, dict) else None
+        for part in (
+            (declared_part, declared_part.get("quantization")) if isinstance(declared_part, dict) else ()
+        ):
             if isinstance(part, dict):
                 algorithm = algorithm or str(part.get("quant_algo") or "").upper()
                 method = method or str(part.get("quant_method") or "").lower()

@@ -96,8 +96,8 @@ def kv_bytes(config: dict[str, Any], gpus: int, width: int) -> int:
     return 2 * int(config["num_hidden_layers"]) * max(1, heads // gpus) * channels * width
 
 
-def fits(profile: Profile, config: QuantizeConfig, inventory: Inventory, flop: int) -> Fit:
-    """Weights and KV tokens on one GPU under tensor parallelism over all of them.
+def fits(profile: Profile, config: QuantizeConfig, inventory: Inventory, flop: int, evaluation: int) -> Fit:
+    """Weights and KV tokens of one GPU under tensor parallelism over all of them.
 
     CUDA graphs and activations get no memory beyond `FRACTION`.
     """
@@ -109,7 +109,7 @@ def fits(profile: Profile, config: QuantizeConfig, inventory: Inventory, flop: i
         name: max(0, room // kv_bytes(model, profile.gpus, width))
         for name, width in (("bf16", 2), ("fp8", 1))
     }
-    seconds = flop / (profile.teraflops * 1e12 * profile.gpus) if profile.teraflops else None
+    rate = profile.teraflops * 1e12 * profile.gpus if profile.teraflops else None
     return Fit(
         profile=profile.name,
         gpus=profile.gpus,
@@ -118,7 +118,8 @@ def fits(profile: Profile, config: QuantizeConfig, inventory: Inventory, flop: i
         weights_per_gpu=weights,
         kv_tokens=Tokens(**tokens),
         context=Tokens(**{name: min(longest, count) for name, count in tokens.items()}),
-        calibration_floor_hours=None if seconds is None else seconds / 3600,
+        calibration_floor_hours=None if rate is None else flop / rate / 3600,
+        evaluation_floor_hours=None if rate is None else evaluation / rate / 3600,
         card=[Claim(**c.model_dump()) for c in profile.claims if c.repository == config.model.repository],
     )
 

@@ -68,12 +68,15 @@ def coverage_table(inventory: Inventory, length: int) -> list[CoverageRow]:
     ]
 
 
-def flop(config: QuantizeConfig, inventory: Inventory, positions: int) -> tuple[int, int]:
+def flop(
+    config: QuantizeConfig, inventory: Inventory, positions: int, length: int | None = None
+) -> tuple[int, int]:
     """FLOP of the routed pass, and of the forced pass after it if the recipe has one.
 
     Two per weight and position; attention scores and values over half the sequence on
     average; the output head never runs. The forced pass skips an expert's last product: its output
-    affects nothing. An expert's projections have the same size.
+    affects nothing. An expert's projections have the same size. Sequences are
+    `length` tokens long, by default as in the recipe.
     """
     model_config = inventory.outline.config
     part = share(inventory)
@@ -83,7 +86,11 @@ def flop(config: QuantizeConfig, inventory: Inventory, positions: int) -> tuple[
     heads = int(model_config["num_attention_heads"])
     width = int(model_config.get("head_dim") or model_config["hidden_size"] // heads)
     attention = (
-        2 * int(model_config["num_hidden_layers"]) * heads * width * config.calibration.sequence_length
+        2
+        * int(model_config["num_hidden_layers"])
+        * heads
+        * width
+        * (length or config.calibration.sequence_length)
     )
     routed = positions * (2 * (others + int(experts * part)) + attention)
     forced = 0
@@ -103,7 +110,7 @@ def memory(config: QuantizeConfig, inventory: Inventory, samples: int) -> Memory
     calibration, model_config = config.calibration, inventory.outline.config
     source = sum(tensor.size for tensor in inventory.outline.tensors.values())
     hidden = samples * calibration.sequence_length * int(model_config["hidden_size"]) * 2
-    layer = 2 * _largest_layer(inventory)
+    layer = 2 * largest_layer(inventory)
     hidden_in_memory = 2 * hidden if 2 * hidden <= config.hardware.activation_memory_gib * 2**30 else 0
     export = sum(inventory.file_bytes.values())
     return Memory(
@@ -120,7 +127,7 @@ def memory(config: QuantizeConfig, inventory: Inventory, samples: int) -> Memory
     )
 
 
-def _largest_layer(inventory: Inventory) -> int:
+def largest_layer(inventory: Inventory) -> int:
     """Parameters of the largest decoder layer."""
     layers: dict[str, int] = {}
     for name in inventory.outline.weights():

@@ -1,15 +1,14 @@
 """Parses a server's reply: strict JSON, and streams of server-sent events."""
 
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
+from proofcard import json_files
 from proofcard.screen import quoted
 from proofcard.serve.wire import NoAnswer
 
-_DEEPEST = 64  # levels of nesting
 _LONGEST = 1 << 20  # bytes of a line, and of an event
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _BOM = b"\xef\xbb\xbf"
@@ -26,20 +25,13 @@ def json_value(data: bytes | str) -> Any:
     """The JSON value in `data`.
 
     Raises:
-        NoAnswer: when it is not UTF-8 or not JSON, has a duplicate key, a number that is not finite or
-            has thousands of digits, half a surrogate pair, or is nested deeper than 64 levels.
+        NoAnswer: when it is not strict JSON as in `json_files.parse`, or has a duplicate key.
     """
+    content = data.encode(errors="surrogatepass") if isinstance(data, str) else data.removeprefix(_BOM)
     try:
-        text = data if isinstance(data, str) else data.removeprefix(_BOM).decode()
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_number)
-        _check(value)
-    except UnicodeDecodeError as error:
-        raise NoAnswer(f"its reply is not UTF-8 ({error.reason} at byte {error.start})") from None
-    except RecursionError:
-        raise NoAnswer(f"its JSON is nested deeper than {_DEEPEST} levels") from None
-    except ValueError as error:
-        raise NoAnswer(f"its reply is not JSON: {quoted(str(error), 120)}") from None
-    return value
+        return json_files.parse(content, "its reply", unique=True)
+    except json_files.JsonError as error:
+        raise NoAnswer(quoted(str(error))) from None
 
 
 def json_object(data: bytes | str) -> dict[str, Any]:
@@ -109,49 +101,3 @@ def _text(line: bytes, first: bool) -> str:
         return (line.removeprefix(_BOM) if first else line).decode()
     except UnicodeDecodeError as error:
         raise NoAnswer(f"its stream is not UTF-8 ({error.reason})") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {quoted(twice, 40)!r} occurs twice in one object")
-    return record
-
-
-def _constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not a JSON number")
-
-
-def _number(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"{quoted(digits, 40)} is not a finite number")
-    return value
-
-
-def _check(value: Any) -> None:
-    """Raise RecursionError for nesting that is too deep, ValueError for a string that is not Unicode."""
-    level = [value]
-    for _ in range(_DEEPEST):
-        below: list[Any] = []
-        for each in level:
-            if isinstance(each, dict):
-                below += each.keys()
-                below += each.values()
-            elif isinstance(each, list):
-                below += each
-            elif isinstance(each, str) and not each.isascii():
-                _unicode(each)
-        if not below:
-            return
-        level = below
-    raise RecursionError
-
-
-def _unicode(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("a string contains half a surrogate pair") from None

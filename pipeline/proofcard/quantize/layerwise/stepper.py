@@ -21,24 +21,30 @@ class Stepper:
     forward pass, which starts with the layer's input in place of embeddings and is left after the layer.
     """
 
-    def __init__(self, source: Source, bare: Any, prefix: str, device: torch.device) -> None:
-        """`bare` is `skeleton`'s model, `prefix` the full name of its list of layers."""
+    def __init__(
+        self, source: Source, bare: Any, prefix: str, device: torch.device, intake: Intake | None = None
+    ) -> None:
+        """`bare` is `skeleton`'s model, `prefix` the full name of its list of layers, `layers` long.
+
+        `intake` reads weights onto a GPU; without one they are read as a source's are.
+        """
         self.device = device
-        self._source, self._prefix = source, prefix
-        self._decoder = bare.get_decoder()
+        self._source = source
+        self.model, self._decoder = bare, bare.get_decoder()
         self._layers = self._decoder.layers
+        self.prefix, self.layers = prefix, len(self._layers)
         self.modules: dict[str, Any] = dict(bare.named_modules())
         self._embedding = bare.get_input_embeddings()
         self.embedding = next(n for n, module in self.modules.items() if module is self._embedding)
         self._loaded: int | None = None
-        self._intake = Intake(source, device) if device.type == "cuda" else None
+        self._intake = intake or (Intake(source, device) if device.type == "cuda" else None)
         outside = [module for name, module in self.modules.items() if not name.startswith(prefix + ".")]
         for module in outside:
             _move_buffers(module, device)
 
     def read(self, index: int) -> dict[str, torch.Tensor]:
         """The weights of a layer on the device, FP8 dequantized."""
-        start = f"{self._prefix}.{index}."
+        start = f"{self.prefix}.{index}."
         names = [name for name in self._source.weights() if name.startswith(start)]
         if self._intake is not None:
             return self._intake.read(names)
@@ -48,7 +54,7 @@ class Stepper:
         """Load the weights of layer `index`, and free those of the layer loaded before."""
         self.clear()
         layer = self._layers[index]
-        start = len(f"{self._prefix}.{index}.")
+        start = len(f"{self.prefix}.{index}.")
         layer.load_state_dict({name[start:]: weight for name, weight in weights.items()}, assign=True)
         for module in layer.modules():
             _move_buffers(module, self.device)
@@ -62,7 +68,7 @@ class Stepper:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The loaded layer's weights by full name."""
-        start = f"{self._prefix}.{self._loaded}."
+        start = f"{self.prefix}.{self._loaded}."
         return {start + name: weight for name, weight in self._decoder.layers[0].state_dict().items()}
 
     def clear(self) -> None:
@@ -79,8 +85,27 @@ class Stepper:
                             module._parameters[name] = torch.nn.Parameter(empty, requires_grad=False)
         self._loaded = None
 
+    def load_head(self) -> None:
+        """Load the weights of what comes after the layers: the last norm, the output head."""
+        start, words = f"{self.prefix}.", f"{self.embedding}.weight"
+        known, tied = self.model.state_dict().keys(), self.model.config.tie_word_embeddings
+        for name in self._source.weights():
+            if name in known and not name.startswith(start) and (tied or name != words):
+                owner, _, leaf = name.rpartition(".")
+                weight = tensor(self._source, name).to(self.device)
+                self.modules[owner].load_state_dict({leaf: weight}, strict=False, assign=True)
+                self.modules[owner].requires_grad_(False)
+        if tied:
+            self.model.get_output_embeddings().weight = self._embedding.weight
+
     def run(self, states: torch.Tensor | None, batch: Batch, attention_mask: bool) -> torch.Tensor:
         """The loaded layer's output [samples, tokens, width]; `states` is its input, None for layer 0."""
+        return self.through(states, batch, attention_mask)[0]
+
+    def through(
+        self, states: torch.Tensor | None, batch: Batch, attention_mask: bool, to_logits: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As `run`; with `to_logits` also the logits [samples · tokens, vocabulary], after `load_head`."""
         layer = self._decoder.layers[0]
         answer: list[torch.Tensor] = []
 
@@ -93,7 +118,8 @@ class Stepper:
 
         def leave(_: Any, args: Any, output: Any) -> None:
             answer.append(output[0] if isinstance(output, tuple) else output)
-            raise _Done
+            if not to_logits:
+                raise _Done
 
         inputs: dict[str, Any] = {"use_cache": False}
         if states is None:
@@ -107,14 +133,18 @@ class Stepper:
             layer.register_forward_pre_hook(enter, with_kwargs=True),
             layer.register_forward_hook(leave),
         ]
+        logits = None
         try:
-            self._decoder(**inputs)
+            if to_logits:
+                logits = self.model(**inputs).logits.flatten(0, 1)
+            else:
+                self._decoder(**inputs)
         except _Done:
             pass
         finally:
             for hook in hooks:
                 hook.remove()
-        return answer[0]
+        return answer[0], logits
 
 
 def _move_buffers(module: Any, device: torch.device) -> None:
