@@ -41,7 +41,7 @@ def run(
 
 
 ENDS = [
-    ("raise OSError(28, 'No space left on device')", 1, "the disk is full: free some space; nothing half-written"),
+    ("raise OSError(28, 'No space left on device')", 1, "the disk is full: free some space"),
     ("raise OSError(122, 'Disk quota exceeded', '/data/x')", 1, "/data/x: the disk quota is exceeded: free"),
     ("raise OSError(30, 'Read-only file system', '/data/x')", 1, "/data/x: this filesystem is read-only: "),
     ("raise PermissionError(13, 'Permission denied', 'runs/x')", 1, "runs/x: permission denied: change its"),
