@@ -106,7 +106,7 @@ def test_each_configuration_has_a_row_also_one_that_is_refused(aiperf: None, tmp
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "nothing to measure: give endpoint="),
+        ([], "nothing to measure: set endpoint="),
         (["endpoint=http://127.0.0.1:1"], "tokenizer is needed"),
         (["endpoint=http://127.0.0.1:1", "tokenizer=."], "tokenizer=. has no tokenizer_config.json"),
         (["checkpoint=/nowhere"], "nothing to measure"),
@@ -115,7 +115,7 @@ def test_each_configuration_has_a_row_also_one_that_is_refused(aiperf: None, tmp
             "checkpoint=/nowhere is not a checkpoint folder",
         ),
         (["benchmark=cart"], "benchmark=cart does not exist: did you mean 'card'?"),
-        (["benchmark.levels=[2,1]"], "levels should be rising"),
+        (["benchmark.levels=[2,1]"], "levels must be increasing"),
     ],
 )
 def test_a_bad_request_measures_nothing(

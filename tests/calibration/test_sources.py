@@ -103,7 +103,7 @@ def test_samples_are_shared_out_over_the_splits_and_the_last_takes_the_rest(tmp_
 
 
 def test_a_split_named_twice_is_a_mistake() -> None:
-    with pytest.raises(Usage, match="splits names one twice: a, a"):
+    with pytest.raises(Usage, match="splits has a duplicate: a, a"):
         compose(QuantizeConfig, "config", ["calibration=text", "calibration.datasets.text.splits=[a,a]"])
 
 

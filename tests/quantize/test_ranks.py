@@ -47,7 +47,7 @@ def test_any_number_of_ranks_gives_the_same_bytes(
     [
         ("kv_cache=fp8_affine", "quantize: kv_cache=fp8_affine averages over batches in their order"),
         ("engine=modelopt", "quantize: engine=modelopt runs as one process"),
-        ("seed=x", "quantize: seed='x': should be a valid integer"),
+        ("seed=x", "quantize: seed='x': it must be a valid integer"),
         ("model.path=/nowhere", "quantize: /nowhere is not a checkpoint folder"),
     ],
 )
