@@ -154,11 +154,11 @@ def _work(shown_plan: Plan, out: Screen) -> None:
     table = _table("requirements", "", "engine=layerwise", "engine=modelopt")
     table.add_row("download", size(memory.source), size(memory.source))
     whole = size(memory.modelopt_gpu_and_host)
-    table.add_row("GPU, without activations of a batch", size(memory.layerwise_gpu), "GPU and host together")
+    table.add_row("GPU, without activations", size(memory.layerwise_gpu), "GPU and host together")
     host_memory = memory.layerwise_host
     table.add_row("host with a GPU", size(host_memory) if host_memory else "buffers only", whole)
     table.add_row("host without a GPU", size(memory.layerwise_host_without_gpu), whole)
-    table.add_row("disk: source, result, way", size(memory.layerwise_disk), size(memory.modelopt_disk))
+    table.add_row("disk: source, result, temporary", size(memory.layerwise_disk), size(memory.modelopt_disk))
     table.add_row("  of which hidden states", size(memory.hidden_states), "–")
     table.add_row("FLOP, routed pass", f"{work.flop_routed:.2e}", f"{work.flop_routed:.2e}")
     table.add_row("FLOP, forced pass", f"{work.flop_forced:.2e}", f"{work.flop_forced_modelopt:.2e}")
