@@ -51,9 +51,9 @@ ENDS = [
     ("import os; os.rename('a', 'b')", 1, "a -> b: it does not exist"),
     ("raise OSError('Could not load the tokenizer of x')", 1, "Could not load the tokenizer of x"),
     ("raise ConnectionRefusedError(111, 'Connection refused')", 1, "Connection refused"),
-    ("raise RuntimeError('I/O error: No space left on device (os error 28)')", 1, "the disk is full: make"),
-    ("raise MemoryError", 1, "there is not enough memory: end other programs"),
-    ("class OutOfMemoryError(RuntimeError): pass\n    raise OutOfMemoryError('CUDA')", 1, "the GPU has too"),
+    ("raise RuntimeError('I/O error: No space left on device (os error 28)')", 1, "the disk is full: free"),
+    ("raise MemoryError", 1, "not enough memory: stop other programs"),
+    ("class OutOfMemoryError(RuntimeError): pass\n    raise OutOfMemoryError('CUDA')", 1, "the GPU ran"),
     ("raise KeyError('x')", 1, "this is a bug of proofcard (KeyError: 'x'): please report it with "),
     ("raise RecursionError('deep')", 1, "this is a bug of proofcard (RecursionError: deep): please"),
     ("raise UnicodeEncodeError('utf-8', 'a', 0, 1, 'no')", 1, "this is a bug of proofcard (UnicodeEncodeErr"),
@@ -162,7 +162,7 @@ def test_a_working_folder_that_was_removed_is_named(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     done = run("return 0", tmp_path, before="cd gone; rmdir ../gone; exec ")
     assert (done.returncode, done.stderr) == (
-        2, "quantize: the working folder was removed: change to one that exists (cd)\n",
+        2, "quantize: the working directory was removed: change to one that exists (cd)\n",
     )  # fmt: skip
 
 
@@ -204,7 +204,7 @@ def test_compiled_code_is_kept_where_only_this_user_writes(tmp_path: Path) -> No
 def test_signals_end_it_as_an_interrupt_does(tmp_path: Path, number: int) -> None:
     done = run(f"import os, time; os.kill(os.getpid(), {number}); time.sleep(5)", tmp_path)
     assert done.returncode == 128 + number
-    assert done.stderr == "interrupted: nothing half-written was left; the same command starts over\n"
+    assert done.stderr == "interrupted: no partial files were left; the same command starts over\n"
 
 
 @needs_root

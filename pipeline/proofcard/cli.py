@@ -1,4 +1,4 @@
-"""The console command `proofcard`. Nothing heavy is imported before it is known to be needed."""
+"""The console command `proofcard`. Heavy imports happen only when they are needed."""
 
 import sys
 
@@ -13,10 +13,10 @@ _MODULES = {
     "serve": "proofcard.serve.command",
     "verify": "proofcard.verify.command",
 }
-"""Where the function `run(overrides) -> exit status` of each command is."""
+"""The module with the function `run(overrides) -> exit status` of each command."""
 
 _FAILED = {"verify": 2}
-"""Exit status of a failure where it is not 1: `verify`'s 1 says that a checkpoint differs."""
+"""Exit status of a failure if it is not 1: `verify`'s 1 means that a checkpoint differs."""
 
 _JSON = "--json"
 """Prints a command's document on standard output, and tables on standard error."""
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _unknown(word: str) -> str:
-    """What to type instead of a word that is no command."""
+    """A message for an unknown command, with a suggestion."""
     from difflib import get_close_matches
 
     near = get_close_matches(word, _MODULES, n=1)
@@ -51,7 +51,7 @@ def _unknown(word: str) -> str:
 
 
 def _module(command: str, overrides: list[str]) -> str:
-    """The module that runs a command: sweeps and launchers of Hydra have their own."""
+    """The module that runs a command: Hydra's sweeps and launchers have their own."""
     swept = any(word in ("-m", "--multirun") for word in overrides)
     if command == "quantize" and (swept or any(word.startswith("hydra/launcher=") for word in overrides)):
         return "proofcard.quantize.launched"

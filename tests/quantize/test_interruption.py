@@ -58,7 +58,7 @@ def statuses(cwd: Path) -> dict[str, str]:
 
 
 KILLED = {"demo": "KILLED", "samples": "FINISHED", "quantize": "KILLED"}
-STARTS_OVER = "nothing half-written was left; the same command starts over"
+STARTS_OVER = "no partial files were left; the same command starts over"
 GOES_ON = r"the same command resumes after layer [123] \(to start over instead, delete \.checkpoint\.state\)"
 
 
@@ -148,7 +148,7 @@ def test_a_full_disk_is_foreseen(tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", 1) as small:
         said = command("quantize", f"output_dir={small}/out", "tracking=off", cwd=tmp_path)
         assert said.returncode == 2
-        assert "GB free; the checkpoint needs up to" in said.stderr
+        assert "GB free, but the checkpoint needs up to" in said.stderr
         assert list(small.iterdir()) == []
 
 

@@ -156,4 +156,4 @@ def test_a_manifest_sealed_over_something_else(checkpoint: Path, change: Any) ->
     change(body)
     (checkpoint / manifest.NAME).write_text(manifest.seal(body))
     found = checked(checkpoint)
-    assert "is not as this version writes them" in found.first("integrity")["message"]
+    assert "is not a valid manifest of this version" in found.first("integrity")["message"]
