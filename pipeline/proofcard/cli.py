@@ -3,6 +3,7 @@
 import sys
 
 _MODULES = {
+    "agentic": "proofcard.agentic.command",
     "analyse": "proofcard.analyse.command",
     "benchmark": "proofcard.benchmark.command",
     "compare": "proofcard.compare.command",
@@ -10,13 +11,16 @@ _MODULES = {
     "fetch": "proofcard.fetch.command",
     "plan": "proofcard.plan.command",
     "quantize": "proofcard.quantize.command",
+    "repeat": "proofcard.repeat.command",
+    "reproduce": "proofcard.reproduce.command",
     "serve": "proofcard.serve.command",
+    "tasks": "proofcard.tasks.command",
     "verify": "proofcard.verify.command",
 }
 """The module with the function `run(overrides) -> exit status` of each command."""
 
-_FAILED = {"verify": 2}
-"""Exit status of a failure if it is not 1: `verify`'s 1 means that a checkpoint differs."""
+_FAILED = {"repeat": 2, "reproduce": 2, "tasks": 2, "verify": 2}
+"""Exit status of a failure where it is not 1: there 1 is a finding, that a checkpoint differs or is worse."""
 
 _JSON = "--json"
 """Prints a command's document on standard output, and tables on standard error."""

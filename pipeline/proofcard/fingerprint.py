@@ -49,12 +49,13 @@ def lock_digest() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """`{"environment": …}` when run by the flake's programs: its inputs, and the environment's derivation.
+    """`{"environment": …}` in the flake's programs, its inputs and derivation; in an image, its revision.
 
     It records where the packages came from. It affects no byte, so it is not part of any key.
     """
+    revision = os.environ.get("PROOFCARD_REVISION", "unknown")
     if "PROOFCARD_FLAKE_DERIVATION" not in os.environ:
-        return {}
+        return {"environment": {"revision": revision}} if revision != "unknown" else {}
     return {
         "environment": {
             "derivation": os.environ["PROOFCARD_FLAKE_DERIVATION"],

@@ -97,7 +97,7 @@ def kv_bytes(config: dict[str, Any], gpus: int, width: int) -> int:
 
 
 def fits(profile: Profile, config: QuantizeConfig, inventory: Inventory, flop: int, evaluation: int) -> Fit:
-    """Weights and KV tokens of one GPU under tensor parallelism over all of them.
+    """Weights and KV tokens on one GPU under tensor parallelism over all of them.
 
     CUDA graphs and activations get no memory beyond `FRACTION`.
     """

@@ -7,6 +7,7 @@ from typing import Any
 from proofcard.screen import quoted
 from proofcard.serve import reasoning
 from proofcard.serve.replies import Event, json_object, kind_of
+from proofcard.serve.tool_calls import Calls, ToolCall
 from proofcard.serve.wire import NoAnswer
 
 _DONE = "[DONE]"
@@ -40,6 +41,7 @@ class Answer:
     said_done: bool
     refusal: str = ""
     calls_tools: bool = False
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @property
     def at_length(self) -> bool:
@@ -61,6 +63,7 @@ class _Parts:
     finish: str | None = None
     tokens: int | None = None
     calls_tools: bool = False
+    calls: Calls = field(default_factory=Calls)
     length: int = 0
 
     def add(self, choice: dict[str, Any], place: str) -> None:
@@ -89,7 +92,10 @@ class _Parts:
                 break
         if message.get("refusal"):
             self._append(self.refusal, _string(message["refusal"], "refusal"))
-        if message.get("tool_calls") or message.get("function_call"):
+        if message.get("tool_calls"):
+            self.calls_tools = True
+            self._grow(self.calls.add(message["tool_calls"]))
+        if message.get("function_call"):
             self.calls_tools = True
 
     def _texts(self, content: Any, name: str) -> None:
@@ -114,11 +120,14 @@ class _Parts:
                 raise NoAnswer(f"a part of its answer is not text ({quoted(str(kind), 40)})")
 
     def _append(self, where: list[str], text: str) -> None:
-        self.length += len(text)
-        if self.length > self.most:
-            raise NoAnswer("its answer is longer than the requested number of tokens allows")
+        self._grow(len(text))
         if text:
             where.append(text)
+
+    def _grow(self, characters: int) -> None:
+        self.length += characters
+        if self.length > self.most:
+            raise NoAnswer("its answer is longer than the requested number of tokens allows")
 
     def whole(self, said_done: bool) -> Answer:
         if self.finish is None:
@@ -134,6 +143,7 @@ class _Parts:
             said_done=said_done,
             refusal="".join(self.refusal).strip(),
             calls_tools=self.calls_tools,
+            tool_calls=self.calls.whole(),
         )
 
 
