@@ -3,7 +3,7 @@
     uv run proofcard quantize                 # recipe=demo
     uv run proofcard quantize recipe=…
 
-Everything that can be wrong with a request is found before the first sample is drawn.
+Every problem with a request is reported before the first sample is drawn.
 """
 
 import os
@@ -35,12 +35,12 @@ _REAL = "minimax_m2_7_nvfp4"
 
 
 def run(overrides: list[str]) -> int:
-    """Compose the overrides and `execute` what they ask for. Returns 0."""
+    """Compose the overrides and `execute` the configuration. Returns 0."""
     return execute(compose(QuantizeConfig, "config", overrides))
 
 
 def execute(config: QuantizeConfig) -> int:
-    """Check, draw samples, quantize, seal; print where the result stands. Returns 0.
+    """Check, draw samples, quantize, seal; print where the result is. Returns 0.
 
     Raises:
         Usage: before any work, when something about the request is wrong.
@@ -75,7 +75,7 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
 
 def made(config: QuantizeConfig, plan: Plan, tracker: tracking.Tracker, team: Ranks) -> Manifest | None:
     """Both stages, in the tracked run of a command. Returns the checkpoint's manifest, or None."""
-    with plan.source.arriving() if plan.checkpoint is None else nullcontext():
+    with plan.source.downloading() if plan.checkpoint is None else nullcontext():
         tracker.params(config.identity() | {"hardware": config.hardware.identity()})
         tracker.text(readable_json(config.model_dump(mode="json")), "config.json")
         with tracker.stage("samples"):
@@ -101,7 +101,7 @@ def _samples(config: QuantizeConfig, plan: Plan, team: Ranks) -> Manifest:
 def agreed(config: QuantizeConfig, team: Ranks) -> tuple[QuantizeConfig, Plan]:
     """The plan, and the configuration with the source's folder.
 
-    Every rank has then seen what stands, and found nothing wrong, before anybody changes it.
+    Every rank has then checked the existing files before any rank changes them.
     """
     fault = None
     try:
@@ -118,25 +118,25 @@ def agreed(config: QuantizeConfig, team: Ranks) -> tuple[QuantizeConfig, Plan]:
 
 
 def _at(config: QuantizeConfig, folder: Path) -> QuantizeConfig:
-    """The configuration with a source that lies in `folder`."""
+    """The configuration with a source in `folder`."""
     return config.model_copy(update={"model": config.model.model_copy(update={"path": folder})})
 
 
 def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
-    """Everything that can be checked before work: sources, code, datasets, toolchain, names, room."""
+    """Check everything before any work: sources, code, datasets, toolchain, names, disk space."""
     if team.count > 1 and config.engine.name == "modelopt":
-        raise Stop("engine=modelopt runs as one process: take engine=layerwise for several")
+        raise Stop("engine=modelopt runs as one process: use engine=layerwise for several")
     if team.count > 1 and config.kv_cache.format == "fp8_affine":
         raise Stop(
             "kv_cache=fp8_affine averages over batches in their order, which several ranks do not keep: "
-            "run it as one process, or take kv_cache=fp8"
+            "run it as one process, or use kv_cache=fp8"
         )
     if config.quantization.dequantize_to == "float32" and not any(map(source.is_fp8, source.weights())):
         raise Stop(
-            f"quantization.dequantize_to=float32 is for FP8 sources, and {source.path} has no FP8 weight: "
-            "leave it out"
+            f"quantization.dequantize_to=float32 is for FP8 sources, but {source.path} has no FP8 weight: "
+            "remove it"
         )
-    remote_code.for_model(source.path, config.model.remote_code)  # what is not pinned is named now
+    remote_code.for_model(source.path, config.model.remote_code)  # report unpinned code now
     if all(source.here(name) for name in ties.pair(source.weights()) if name is not None):
         ties.check(source)  # else once they are here, before the first batch
     tools = materialise(config.toolchain.series, config.work_dir / "toolchains")
@@ -158,13 +158,13 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
         device = choose_device(config.hardware.device)
         if device == "cpu" and config.toolchain.series != "fixed":
             raise Stop(
-                f"toolchain={config.toolchain.series} cannot export without a GPU: take toolchain=fixed"
+                f"toolchain={config.toolchain.series} cannot export without a GPU: use toolchain=fixed"
             )
         activate(tools)
         if samples is None and config.calibration.frozen is None:
             samples_stage.check(config, samples_from)
         _room_for(final, sum(tensor.size for tensor in source.tensors.values()) - stage.taken(final))
-        numeric_platform(device)  # the manifest names it: what cannot be told is known now
+        numeric_platform(device)  # the manifest needs it: report problems now
         mtp_tensors = preflight.check(config, source, tools)
     return Plan(
         source=source,
@@ -181,7 +181,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
 
 
 def _name_latest(config: QuantizeConfig, plan: Plan) -> None:
-    """Let `<work_dir>/checkpoints/<recipe>` point at the checkpoint just made or reused."""
+    """Point `<work_dir>/checkpoints/<recipe>` to the checkpoint just made or reused."""
     latest = plan.final.parent / config.recipe.name
     if config.output_dir is None and not (latest.is_symlink() and latest.readlink() == Path(plan.final.name)):
         fresh = plan.final.parent / f".{plan.key}.{os.getpid()}.link"
@@ -191,9 +191,9 @@ def _name_latest(config: QuantizeConfig, plan: Plan) -> None:
 
 
 def disk(config: QuantizeConfig, source: Source) -> str:
-    """What the work takes on disk, at most, in one sentence.
+    """The maximum disk space for the work, in one sentence.
 
-    Hidden states lie in two files, every sample at its full length, in the two bytes of BF16.
+    Hidden states are in two files in BF16, with every sample at its full length.
     """
     weights = sum(tensor.size for tensor in source.tensors.values())
     said = f"disk: up to {weights / 1e9:.2f} GB for the checkpoint"
@@ -208,7 +208,9 @@ def disk(config: QuantizeConfig, source: Source) -> str:
 def _room_for(target: Path, needed: int) -> None:
     free = free_at(target)
     if free < needed:
-        raise Stop(f"{target} has {free / 1e9:.1f} GB free; the checkpoint needs up to {needed / 1e9:.1f} GB")
+        raise Stop(
+            f"{target} has {free / 1e9:.1f} GB free, but the checkpoint needs up to {needed / 1e9:.1f} GB"
+        )
 
 
 def _track(tracker: tracking.Tracker, folder: Path, sealed: Manifest, reused: bool) -> None:
@@ -220,7 +222,7 @@ def _track(tracker: tracking.Tracker, folder: Path, sealed: Manifest, reused: bo
 
 
 def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, tracked: bool) -> dict[str, str]:
-    """What was made, and what to do with it; a line without a text is left out."""
+    """What was made, and what to do with it; lines without text are omitted."""
     files, said = sealed.outputs.files, sealed.statistics
     assert config.model.path is not None
     final, source = shown(plan.final), shown(config.model.path)
@@ -245,10 +247,8 @@ def _show(lines: dict[str, str], out: Screen) -> None:
 
 
 def _coverage(said: dict[str, Any]) -> str:
-    """How the routers spread the samples, where the engine counted it and there are experts."""
+    """How the routers distributed the samples, if the engine counted it and there are experts."""
     if "experts" not in said:
         return ""
     spread = f"{said['routed_positions_smallest']}..{said['routed_positions_largest']}"
-    return (
-        f"{spread} positions an expert and layer as routed, {said['experts_cold']} of {said['experts']} cold"
-    )
+    return f"{spread} routed positions per expert and layer, {said['experts_cold']} of {said['experts']} cold"
