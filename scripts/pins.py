@@ -25,7 +25,8 @@ DECIDING = ("nvidia-modelopt", "accelerate", "numpy", "safetensors", "tokenizers
 _UNREAD = (
     "demo/datasets/", "demo/model/", "tests/test_one_truth.py",
     # which releases of other makers wrote what: not what is installed here
-    "pipeline/proofcard/checkpoint/dialects/", "pipeline/proofcard/verify/maker.py", "tests/checkpoint/dialects/",
+    "pipeline/proofcard/checkpoint/dialects/", "pipeline/proofcard/verify/maker.py",
+    "tests/checkpoint/dialects/",
 )  # fmt: skip
 _IMAGE = re.compile(r"(?P<name>(?:docker\.io|ghcr\.io)/[\w./-]+:[\w.-]+)@(?P<digest>sha256:[0-9a-f]{64})")
 
