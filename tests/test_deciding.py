@@ -128,6 +128,7 @@ def changed(package: Path, module: str, change: Callable[[str], str]) -> list[st
 
 NOT_DECIDING = (
     "quantize.plots", "quantize.metrics", "quantize.checkpoint_stage", "quantize.command",
+    "quantize.planning", "quantize.stages",
     "quantize.sealed_tables",
     "quantize.layerwise.resume", "checkpoint.download", "checkpoint.repository", "checkpoint.opening", "hub",
     "calibration.dataset_files", "calibration.identity", "calibration.frozen", "calibration.sample_set",

@@ -11,7 +11,7 @@ from proofcard import manifest
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import read_folder
 from proofcard.config import QuantizeConfig, compose
-from proofcard.quantize.command import disk
+from proofcard.quantize.planning import disk
 
 GOLDEN = Path(__file__).parent / "golden" / "demo_weights.json"
 
