@@ -41,19 +41,19 @@ def run(
 
 
 ENDS = [
-    ("raise OSError(28, 'No space left on device')", 1, "the disk is full: make room; nothing half-written"),
-    ("raise OSError(122, 'Disk quota exceeded', '/data/x')", 1, "/data/x: the disk quota is used up: make"),
+    ("raise OSError(28, 'No space left on device')", 1, "the disk is full: free some space"),
+    ("raise OSError(122, 'Disk quota exceeded', '/data/x')", 1, "/data/x: the disk quota is exceeded: free"),
     ("raise OSError(30, 'Read-only file system', '/data/x')", 1, "/data/x: this filesystem is read-only: "),
     ("raise PermissionError(13, 'Permission denied', 'runs/x')", 1, "runs/x: permission denied: change its"),
-    ("open('gone/x', 'w')", 1, "gone/x: it does not exist (any more): check the path"),
-    ("open('.', 'w')", 1, ".: this is a folder, and a file is needed: choose another name"),
+    ("open('gone/x', 'w')", 1, "gone/x: it does not exist: check the path"),
+    ("open('.', 'w')", 1, ".: this is a folder, but a file is needed: choose another name"),
     ("open('x' * 300, 'w')", 1, "the name is too long for this filesystem: choose a shorter path"),
-    ("import os; os.rename('a', 'b')", 1, "a -> b: it does not exist (any more)"),
+    ("import os; os.rename('a', 'b')", 1, "a -> b: it does not exist"),
     ("raise OSError('Could not load the tokenizer of x')", 1, "Could not load the tokenizer of x"),
     ("raise ConnectionRefusedError(111, 'Connection refused')", 1, "Connection refused"),
-    ("raise RuntimeError('I/O error: No space left on device (os error 28)')", 1, "the disk is full: make"),
-    ("raise MemoryError", 1, "there is not enough memory: end other programs"),
-    ("class OutOfMemoryError(RuntimeError): pass\n    raise OutOfMemoryError('CUDA')", 1, "the GPU has too"),
+    ("raise RuntimeError('I/O error: No space left on device (os error 28)')", 1, "the disk is full: free"),
+    ("raise MemoryError", 1, "not enough memory: stop other programs"),
+    ("class OutOfMemoryError(RuntimeError): pass\n    raise OutOfMemoryError('CUDA')", 1, "the GPU ran"),
     ("raise KeyError('x')", 1, "this is a bug of proofcard (KeyError: 'x'): please report it with "),
     ("raise RecursionError('deep')", 1, "this is a bug of proofcard (RecursionError: deep): please"),
     ("raise UnicodeEncodeError('utf-8', 'a', 0, 1, 'no')", 1, "this is a bug of proofcard (UnicodeEncodeErr"),
@@ -130,7 +130,7 @@ def test_a_table_printed_to_nobody_does_not_end_the_work(tmp_path: Path) -> None
 def test_standard_output_on_a_full_disk_is_a_failure(tmp_path: Path) -> None:
     done = run("print('verified'); return 0", tmp_path, before="exec >/dev/full ", failed=2)
     assert done.returncode == 2
-    assert done.stderr.startswith("quantize: standard output: the disk is full: make room")
+    assert done.stderr.startswith("quantize: standard output: the disk is full: free some space")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -162,7 +162,7 @@ def test_a_working_folder_that_was_removed_is_named(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     done = run("return 0", tmp_path, before="cd gone; rmdir ../gone; exec ")
     assert (done.returncode, done.stderr) == (
-        2, "quantize: the working folder was removed: change to one that exists (cd)\n",
+        2, "quantize: the working directory was removed: change to one that exists (cd)\n",
     )  # fmt: skip
 
 
@@ -204,7 +204,7 @@ def test_compiled_code_is_kept_where_only_this_user_writes(tmp_path: Path) -> No
 def test_signals_end_it_as_an_interrupt_does(tmp_path: Path, number: int) -> None:
     done = run(f"import os, time; os.kill(os.getpid(), {number}); time.sleep(5)", tmp_path)
     assert done.returncode == 128 + number
-    assert done.stderr == "interrupted: nothing half-written was left; the same command starts over\n"
+    assert done.stderr == "interrupted: no partial files were left; the same command starts over\n"
 
 
 @needs_root
@@ -212,7 +212,7 @@ def test_the_disk_that_is_full_is_named(tmp_path: Path) -> None:
     work = "from proofcard.disk import write_whole; from pathlib import Path\n    "
     with small_disk(tmp_path / "small", 1):
         done = run(f"{work}write_whole(Path('small/report.json'), 'x' * (2 << 20))", tmp_path)
-        assert done.stderr.startswith("quantize: small/report.json: the disk is full: make room")
+        assert done.stderr.startswith("quantize: small/report.json: the disk is full: free some space")
         assert list((tmp_path / "small").iterdir()) == []
 
 
@@ -221,7 +221,7 @@ def test_places_that_a_variable_chooses_are_said_with_it(monkeypatch: pytest.Mon
     monkeypatch.setattr("tempfile.tempdir", "/scratch")
     read_only = OSError(errno.EROFS, "", "/data/hf/hub/x")
     assert (
-        explained(read_only) == "/data/hf/hub/x: this filesystem is read-only: HF_HOME chooses another place"
+        explained(read_only) == "/data/hf/hub/x: this filesystem is read-only: set HF_HOME to another place"
     )
     full = OSError(errno.ENOSPC, "", "/scratch/x")
-    assert explained(full) == "/scratch/x: the disk is full: make room, or set TMPDIR to another place"
+    assert explained(full) == "/scratch/x: the disk is full: free some space, or set TMPDIR to another place"

@@ -40,7 +40,7 @@ def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path, folder: s
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(Stop, match=rf"{tmp_path}/file is a file, and .*/file/below needs a folder there"):
+    with pytest.raises(Stop, match=rf"{tmp_path}/file is a file, but .*/file/below needs a folder there"):
         check_writable(tmp_path / "file" / "below")
 
 

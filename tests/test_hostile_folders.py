@@ -137,11 +137,11 @@ def test_counts_without_end(folder: Path, key: str) -> None:
     said = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(said | {key: 10**11}))
     for command in ("quantize", "plan", "serve"):
-        with bounded(), pytest.raises(Stop, match=f"says {key}=100000000000: its tensors allow"):
+        with bounded(), pytest.raises(Stop, match=f"has {key}=100000000000, but its tensors allow"):
             TAKERS[command](folder)
     for path in folder.glob("model*"):
         path.unlink()
-    with bounded(), pytest.raises(Usage, match=f"says {key}=100000000000: its tensors allow"):
+    with bounded(), pytest.raises(Usage, match=f"has {key}=100000000000, but its tensors allow"):
         plan(folder)
 
 
@@ -161,7 +161,7 @@ def test_the_results_of_another(tmp_path: Path) -> None:
     for what, make in JSONS.items():
         (tmp_path / what).mkdir()
         make(tmp_path / what / results.NUMBERS)
-        with bounded(), pytest.raises(Usage, match=r"holds no results of benchmark|is of schema"):
+        with bounded(), pytest.raises(Usage, match=r"has no benchmark results|is of schema"):
             results.read(tmp_path / what)
 
 

@@ -38,7 +38,7 @@ def test_what_models_really_have_is_read(tmp_path: Path) -> None:
 
 
 def test_a_number_too_large_for_a_float_is_refused_where_infinity_is(tmp_path: Path) -> None:
-    with pytest.raises(JsonError, match="1e999 is too large a number"):
+    with pytest.raises(JsonError, match="1e999 is too large for a number"):
         parse(b'{"a": 1e999}', "it")
 
 
@@ -47,7 +47,7 @@ def test_the_limit_is_in_bytes(tmp_path: Path) -> None:
     path.write_text(json.dumps({"a": "x" * 100}))
     size = path.stat().st_size
     assert read(path, tmp_path, limit=size)
-    with pytest.raises(Stop, match=rf"has {size} bytes, at most {size - 1} are read"):
+    with pytest.raises(Stop, match=rf"has {size} bytes, but at most {size - 1} are allowed"):
         read(path, tmp_path, limit=size - 1)
 
 

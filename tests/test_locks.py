@@ -163,14 +163,14 @@ def test_without_any_lock_the_filesystem_is_named(
 ) -> None:
     without(monkeypatch, number, "flock", "lockf")
     name = errno.errorcode[number]
-    sentence = rf"{tmp_path}/lock: the filesystem here \(.* on /.*\) gives no file locks \({name}\), and"
+    sentence = rf"{tmp_path}/lock: the filesystem here \(.* on /.*\) has no file locks \({name}\), and"
     with pytest.raises(Stop, match=sentence), alone(tmp_path / "lock", "writing x", waits=waits):
         pass
 
 
 def test_it_is_named_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, errno.ENOSYS, "flock", "lockf")
-    with pytest.raises(Stop, match="gives no file locks"):
+    with pytest.raises(Stop, match="has no file locks"):
         check_free(tmp_path / "to" / "come" / "lock", "writing x")
     assert list(tmp_path.iterdir()) == []
 

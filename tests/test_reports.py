@@ -44,5 +44,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     checkpoint.mkdir()
     assert place(None, checkpoint, "analysis", "numbers.json") == tmp_path / "checkpoint.analysis"
     monkeypatch.setattr("os.access", lambda *_: False)
-    with pytest.raises(Stop, match=rf"{tmp_path}: user \d+ may not write here: choose another place for"):
+    with pytest.raises(
+        Stop, match=rf"{tmp_path}: user \d+ has no write permission: choose another place for"
+    ):
         place(None, checkpoint, "analysis", "numbers.json")

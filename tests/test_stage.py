@@ -214,7 +214,7 @@ def found_again(final: Path, key: str) -> bool:
 def test_what_has_a_record_is_found_again_under_its_key_and_said_to_be(tmp_path: Path) -> None:
     final = tmp_path / "result"
     assert interrupted(final, "one", record=True) == (
-        f"the same command goes on after layer 2 (to start over instead, remove {tmp_path}/.result.state)"
+        f"the same command resumes after layer 2 (to start over instead, delete {tmp_path}/.result.state)"
     )
     assert stage.taken(final) > 0
     assert found_again(final, "one")
@@ -235,8 +235,8 @@ def test_only_what_may_pass_is_said_to_go_on(tmp_path: Path, error: BaseExceptio
         (stage.state_of(final) / "layer-00001.json").write_text("{}")
         raise error
     [note] = error.__notes__
-    assert ("the same command goes on after layer 2" in note) == again
-    assert ("takes room in" in note) != again
+    assert ("the same command resumes after layer 2" in note) == again
+    assert ("uses disk space in" in note) != again
     assert str(stage.state_of(final)) in note
 
 
@@ -258,7 +258,7 @@ def test_without_a_record_nothing_stays(tmp_path: Path) -> None:
 def test_another_key_finds_nothing_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     interrupted(tmp_path / "result", "one", record=True)
     assert not found_again(tmp_path / "result", "another")
-    assert "it is thrown away" in " ".join(capsys.readouterr().err.split())
+    assert "deleting it" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("gone", [".result.partial", ".result.state", ".result.state/key"])

@@ -54,7 +54,7 @@ def test_what_only_a_person_reads_is_free_to_change(old: str, new: str) -> None:
         ("448", "447"),
         ("448", "448.0"),
         ("amax <= 0", "amax < 0"),
-        ("raise Stop(", "raise OtherShape("),
+        ("raise Stop(", "raise UnreadableRow("),
         ('"give one above zero"', "why(name)"),
         (', "give one above zero"', ""),
         ("assert name, ", "assert amax, "),
@@ -74,7 +74,7 @@ def test_what_a_machine_does_is_not(old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("a", "b"),
     [
-        ('raise OtherShape("no text")', 'raise OtherShape("no words")'),  # its text is a manifest's
+        ('raise UnreadableRow("no text")', 'raise UnreadableRow("no words")'),  # its text is a manifest's
         ('raise why("no text")', 'raise why("no words")'),
         ('x = "no text"', 'x = "no words"'),
         ('raise Stop(f"{(n := 1)}")', 'raise Stop(f"{(n := 2)}")'),

@@ -106,7 +106,7 @@ def test_a_store_that_does_not_answer_stops_before_work(
     entered = False
     with (
         pytest.raises(
-            Usage, match=r"MLflow at http://\[redacted\]@127.0.0.1:9 does not answer.*tracking=off"
+            Usage, match=r"MLflow at http://\[redacted\]@127.0.0.1:9 does not respond.*tracking=off"
         ),
         tracking.opened(Tracking(uri="http://me:pw@127.0.0.1:9", experiment="e"), "demo", tmp_path),
     ):
@@ -173,7 +173,7 @@ def test_a_store_lost_on_the_way_costs_the_tracking_not_the_work(
                 tracker.metrics({"samples_per_second": 1.0}, step=step)
         finished = True
     assert finished
-    assert capsys.readouterr().err.count("MLflow stopped answering (server went away)") == 1
+    assert capsys.readouterr().err.count("MLflow stopped responding (server went away)") == 1
     monkeypatch.undo()
     mlflow.end_run()
     mlflow.end_run()

@@ -69,8 +69,8 @@ def test_a_run_that_is_over_is_not_written_into(
     before = client(store).get_run(run).to_dictionary()
     monkeypatch.setenv("MLFLOW_RUN_ID", run)
     assert refusal(store, tmp_path) == (
-        f"MLFLOW_RUN_ID='{run}' names a run that has ended ({status}): unset it; only a running run can be "
-        "joined"
+        f"MLFLOW_RUN_ID='{run}' is a run that has ended ({status}): unset it; only a running run can be "
+        "a parent"
     )
     assert client(store).get_run(run).to_dictionary() == before
 
@@ -86,7 +86,7 @@ def test_an_unknown_run_is_refused_before_work(
 ) -> None:
     track(store, tmp_path, "first")
     monkeypatch.setenv("MLFLOW_RUN_ID", run)
-    assert "names no run of sqlite:///" in refusal(store, tmp_path)
+    assert "is not a run in sqlite:///" in refusal(store, tmp_path)
     assert os.environ["MLFLOW_RUN_ID"] == run
 
 
@@ -176,8 +176,7 @@ def test_a_run_that_is_not_whole_is_said_to_be_so_at_the_end_and_the_next_is_tra
     assert tracker.lost == "[red]gone[/red]"
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1] == (
-        f"MLflow at {store.uri} has this run only in part, or not at all: it stopped answering "
-        "([red]gone[/red])"
+        f"MLflow at {store.uri} has only a part of this run, or none: it stopped responding ([red]gone[/red])"
     )
     assert mlflow.active_run() is None
     with tracking.opened(store, "next", tmp_path) as tracker:

@@ -1,4 +1,4 @@
-"""What may stand beside sealed content without being part of it. docs/manifest.md has the table."""
+"""Which files may lie beside sealed content without being part of it; docs/manifest.md has the table."""
 
 from fnmatch import fnmatchcase
 
@@ -7,14 +7,14 @@ _FILES = (
     ".gitattributes", ".gitignore",
     "*.sig", "*.sigstore", "*.sigstore.json", "*.intoto.json", "*.intoto.jsonl", "*.cdx.json",
 )  # fmt: skip
-_FOLDERS = {".eval_results": "*.yaml"}  # files directly in it
-_TREES = (".cache/huggingface",)  # everything below: what `hf download --local-dir` leaves
+_FOLDERS = {".eval_results": "*.yaml"}  # files directly in the folder
+_TREES = (".cache/huggingface",)  # everything below, as left by `hf download --local-dir`
 
 
 def may_lie_beside(name: str) -> bool:
-    """Whether a file of this name, relative to the sealed folder in POSIX form, may be there unsealed.
+    """Whether a file with this name, relative to the sealed folder in POSIX form, may exist without a seal.
 
-    It is listed in reports, never hashed into the seal, never executed.
+    Such files are listed in reports, but never hashed into the seal and never executed.
     """
     folder, _, file = name.rpartition("/")
     if not folder:

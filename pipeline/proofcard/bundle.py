@@ -1,4 +1,4 @@
-"""Where the files that belong to the program lie: `conf/`, `patches/`, `demo/`, `uv.lock`."""
+"""Locates the files that belong to the program: `conf/`, `patches/`, `demo/`, `uv.lock`."""
 
 from pathlib import Path
 

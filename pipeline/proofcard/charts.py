@@ -1,6 +1,6 @@
-"""What all figures share: size, colours, ticks. matplotlib is imported when the first figure is drawn.
+"""Shared parts of all figures: size, colours, ticks. matplotlib is imported when the first one is drawn.
 
-The colours are Okabe and Ito's: they can be told apart by every kind of eye, and in grey.
+The colours are Okabe and Ito's: they can be distinguished with any colour vision, and in greyscale.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
-"""The environment of every process that is started here: nothing in the working folder runs, no secret leaks.
+"""The environment of every child process: nothing in the working directory runs, and no secret leaks.
 
-`python -m`, `python -c` and a script's own children put the working folder first on the import path, and the
-working folder may be a checkpoint that somebody else made: a file `json.py` in it would run. So every child
+`python -m`, `python -c` and a script's own children put the working directory first on the import path, and
+the working directory may be somebody else's checkpoint: a file `json.py` in it would run. So every child
 gets PYTHONSAFEPATH, which its own children inherit, and no relative entry in a list of folders.
 """
 
@@ -13,20 +13,20 @@ from pathlib import Path
 from proofcard.redact import holds_secret
 
 _LISTS = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LIBRARY_PATH", "CPATH")
-"""Variables that list folders: an empty entry means the working folder."""
+"""Variables that list folders: an empty entry means the working directory."""
 
 _HARMLESS = (
     "PYTHONPATH", "PYTHONHASHSEED", "PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONUTF8",
     "PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONMALLOC", "PYTHONNOUSERSITE",
     "PYTHONDEVMODE", "PYTHONCOERCECLOCALE",
 )  # fmt: skip
-"""The variables of Python that a child keeps. Others name code to import, or folders to import it from."""
+"""Python's variables that a child keeps. Others refer to code to import, or folders to import it from."""
 
 
 def environment(own: Mapping[str, str] | None = None, secrets: bool = False) -> dict[str, str]:
     """The environment of a child: ours without what could run code, and without secrets unless it needs them.
 
-    `own` are variables set for this child; they are passed on as they are.
+    `own` are variables set for this child; they are passed unchanged.
     """
     kept = {
         name: value
@@ -37,14 +37,14 @@ def environment(own: Mapping[str, str] | None = None, secrets: bool = False) -> 
 
 
 def python(*words: str) -> list[str]:
-    """The command line of this interpreter, the working folder not on its import path."""
+    """The command line of this interpreter, without the working directory on its import path."""
     return [sys.executable, "-P", *words]
 
 
 def secure_this_process() -> None:
-    """Make what libraries start from this process as safe as what we start, and forget relative folders.
+    """Make child processes started by libraries as safe as our own, and drop relative folders.
 
-    Python has read PYTHONPATH by now: what a relative entry of it put on the import path is taken off again.
+    Python has already read PYTHONPATH: what a relative entry put on the import path is removed again.
     """
     listed = os.environ.get("PYTHONPATH")
     relative = (
@@ -60,7 +60,7 @@ def secure_this_process() -> None:
 
 
 def _safe(variables: dict[str, str]) -> dict[str, str]:
-    """The variables with PYTHONSAFEPATH, relative entries left out of lists of folders."""
+    """The variables with PYTHONSAFEPATH, without relative entries in lists of folders."""
     for name in _LISTS:
         if name in variables:
             entries = [entry for entry in variables[name].split(os.pathsep) if Path(entry).is_absolute()]

@@ -1,4 +1,4 @@
-"""The console command `proofcard`. Nothing heavy is imported before it is known to be needed."""
+"""The console command `proofcard`. Heavy imports happen only when they are needed."""
 
 import sys
 
@@ -17,7 +17,7 @@ _MODULES = {
     "tasks": "proofcard.tasks.command",
     "verify": "proofcard.verify.command",
 }
-"""Where the function `run(overrides) -> exit status` of each command is."""
+"""The module with the function `run(overrides) -> exit status` of each command."""
 
 _FAILED = {"repeat": 2, "reproduce": 2, "tasks": 2, "verify": 2}
 """Exit status of a failure where it is not 1: there 1 is a finding, that a checkpoint differs or is worse."""
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _unknown(word: str) -> str:
-    """What to type instead of a word that is no command."""
+    """A message for an unknown command, with a suggestion."""
     from difflib import get_close_matches
 
     near = get_close_matches(word, _MODULES, n=1)
@@ -55,7 +55,7 @@ def _unknown(word: str) -> str:
 
 
 def _module(command: str, overrides: list[str]) -> str:
-    """The module that runs a command: sweeps and launchers of Hydra have their own."""
+    """The module that runs a command: Hydra's sweeps and launchers have their own."""
     swept = any(word in ("-m", "--multirun") for word in overrides)
     if command == "quantize" and (swept or any(word.startswith("hydra/launcher=") for word in overrides)):
         return "proofcard.quantize.launched"

@@ -1,6 +1,6 @@
-"""A console command from its start to its exit status: standard files, signals, and what is said at the end.
+"""Runs a console command from start to exit status: standard files, signals, and the final message.
 
-Exit status 2: nothing was started. 1: it failed (`verify`: 2, since its 1 says that a checkpoint differs).
+Exit status 2: nothing was started. 1: it failed (`verify`: 2, since its 1 means that a checkpoint differs).
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from proofcard.redact import redact
 from proofcard.scratch import private_folder
 from proofcard.screen import ask_for_json, indented
 
-_DEBUG = "PROOFCARD_DEBUG"  # set: an unexpected error's traceback goes to standard error as well
+_DEBUG = "PROOFCARD_DEBUG"  # if set, an unexpected error's traceback is also printed
 
 _NARROWEST, _WIDEST = 40, 1000  # columns
 
@@ -34,7 +34,7 @@ _NARROWEST, _WIDEST = 40, 1000  # columns
 def run(command: str, module: str, words: list[str], failed: int = 1, as_json: bool = False) -> NoReturn:
     """Call `run` of `module` with the words, and end the process with the exit status that follows.
 
-    `as_json` leaves standard output to the command's document.
+    `as_json` reserves standard output for the command's document.
     """
     if as_json:
         ask_for_json()
@@ -50,11 +50,11 @@ def run(command: str, module: str, words: list[str], failed: int = 1, as_json: b
             require("this command", NEEDS[command])
         work: Callable[[list[str]], int] = import_module(module).run
         status = work(words)
-        sys.stdout.flush()  # what cannot be written has to be known before the status is
+        sys.stdout.flush()  # write errors must be known before the exit status
     except Stop as stop:
         if isinstance(stop, Usage) and not started().leads:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            time.sleep(5)  # every rank has found the same: let the leading one say it, and its end be ours
+            time.sleep(5)  # every rank has the same error: let the leading one report it first
         status = 2 if isinstance(stop, Usage) else failed
         _say(f"{command}: {indented('; '.join([redact(str(stop)), *_notes(stop)[-1:]]))}")
     except KeyboardInterrupt as stop:
@@ -69,15 +69,15 @@ def run(command: str, module: str, words: list[str], failed: int = 1, as_json: b
 
 
 def _failure(command: str, error: Exception, words: list[str]) -> str:
-    """What is said of an exception that nothing below has put into words."""
+    """The message for an exception that has none for users."""
     if is_full(error):
         return f"{_where_full(error)}; {_standing(error)}"
     if isinstance(error, OSError):
         return "; ".join([explained(error), *_notes(error)[-1:]])
     if isinstance(error, MemoryError):
-        return f"there is not enough memory: end other programs, or use a larger machine; {_standing(error)}"
+        return f"not enough memory: stop other programs, or use a larger machine; {_standing(error)}"
     if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
-        return "; ".join([f"the GPU has too little memory: {one_line(error)[:200]}", *_notes(error)[-1:]])
+        return "; ".join([f"the GPU ran out of memory: {one_line(error)[:200]}", *_notes(error)[-1:]])
     what = f"{type(error).__name__}: {one_line(error)[:200]}"
     return f"this is a bug of proofcard ({what}): please report it {_kept_traceback(command, error, words)}"
 
@@ -85,11 +85,11 @@ def _failure(command: str, error: Exception, words: list[str]) -> str:
 def _where_full(error: Exception) -> str:
     sentence = explained(error)
     known = "the disk is full" in sentence or "quota" in sentence
-    return sentence if known else "the disk is full: make room"
+    return sentence if known else "the disk is full: free some space"
 
 
 def _kept_traceback(command: str, error: Exception, words: list[str]) -> str:
-    """Write the traceback down; the end of the sentence that says where it is."""
+    """Save the traceback; returns the end of the sentence that says where."""
     text = redact("".join(traceback.format_exception(error)))
     if os.environ.get(_DEBUG):
         _say(text)
@@ -105,15 +105,15 @@ def _kept_traceback(command: str, error: Exception, words: list[str]) -> str:
             path = Path(name)
         path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError:
-        return f"with what the same command prints when {_DEBUG}=1 is set"
+        return f"with the output of the same command with {_DEBUG}=1"
     return f"with {path}"
 
 
 def _standing(error: BaseException) -> str:
-    """What is left of the work, as the stage has noted on the error that ended it."""
+    """What is left of the work, from the note that the stage added to the error."""
     if not started().leads:
-        return "the leading rank says what is kept"
-    return (_notes(error) or ["nothing half-written was left; the same command starts over"])[-1]
+        return "the leading rank reports what is kept"
+    return (_notes(error) or ["no partial files were left; the same command starts over"])[-1]
 
 
 def _notes(error: BaseException) -> list[str]:
@@ -122,7 +122,7 @@ def _notes(error: BaseException) -> list[str]:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM and SIGHUP end the work as Ctrl-C does."""
+    """SIGTERM and SIGHUP stop the work like Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -138,15 +138,15 @@ def _say(text: str) -> None:
 
 
 def _surroundings() -> None:
-    """What libraries take for granted, where it is missing.
+    """Provide what libraries take for granted, if it is missing.
 
     Raises:
-        Usage: when the working folder is gone.
+        Usage: when the working directory was removed.
     """
     try:
         Path.cwd()
     except OSError:
-        raise Usage("the working folder was removed: change to one that exists (cd)") from None
+        raise Usage("the working directory was removed: change to one that exists (cd)") from None
     try:
         getpass.getuser()
     except (KeyError, OSError):  # a container's user need not be in /etc/passwd; torch and MLflow ask
@@ -170,7 +170,7 @@ def _surroundings() -> None:
 
 
 def _own(usual: Path) -> Path:
-    """A folder below the user's home, or where that cannot be written one that goes with this process."""
+    """A folder in the user's home, or a temporary one if that is not writable."""
     try:
         check_writable(usual)
         return usual
@@ -179,9 +179,9 @@ def _own(usual: Path) -> Path:
 
 
 class _Standard(io.FileIO):
-    """Standard output or error, which may end before the work does.
+    """Standard output or error, which may be closed before the work is done.
 
-    Once its reader has gone (`| head`), or an error of it was raised, what is written goes nowhere.
+    Once its reader is gone (`| head`), or it has raised an error, output is discarded.
     """
 
     def __init__(self, number: int, raises: bool) -> None:
@@ -203,7 +203,7 @@ class _Standard(io.FileIO):
 
 
 def _standard_files() -> None:
-    """Let no write to a closed pipe end the work, no character be refused, and no file get number 0 to 2."""
+    """Survive writes to closed pipes, accept all characters, and keep descriptors 0 to 2 open."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -212,7 +212,7 @@ def _standard_files() -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         given = getattr(sys, name)
         if given is not None and _number(given) != number:
-            continue  # somebody else has taken its place
+            continue  # already replaced
         encoding = given.encoding if given is not None else "utf-8"
         buffer = io.BufferedWriter(_Standard(number, raises=number == 1))
         stream = io.TextIOWrapper(

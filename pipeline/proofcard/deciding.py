@@ -1,15 +1,15 @@
-"""What decides bytes, declared: the modules, packages and settings that go into each stage's key.
+"""Declares what decides bytes: the modules, packages and settings that go into each stage's key.
 
 A key is the digest of what decides a sealed folder's content: settings, inputs, packages, and the modules
-listed here by their syntax trees (`syntax`), so that comments, docstrings and messages are free to change.
-The numeric platform is in no key: a manifest records it.
+listed here by their syntax trees (`syntax`), so that comments, docstrings and messages may change freely.
+The numeric platform is not part of any key: a manifest records it.
 
-Everything in a sealed folder counts, the tables of what calibration saw too, manifest.json excepted, which
-describes the rest. What only looks at a result (plots, metrics, progress), brings what is checked by digest
-(downloads), or keeps books (locks, records of a run that may go on) does not count and is not listed.
+Everything in a sealed folder counts, including the calibration tables, except manifest.json, which
+describes the rest. What only displays a result (plots, metrics, progress), transfers what is checked by
+digest (downloads), or manages work (locks, records for resuming) does not count and is not listed.
 
 A module listed here imports only modules listed for its stage and the `SERVICES`, or a test fails. Settings
-are the other way round: everything in a configuration counts but for `NOT_DECIDING`.
+work the other way round: everything in a configuration counts except `NOT_DECIDING`.
 """
 
 from collections.abc import Iterable
@@ -49,7 +49,7 @@ _READING = (  # the source's weights, as the model uses them
 
 SAMPLES = (
     "calibration.drawing",  # datasets and tokenizer to the two files
-    "calibration.sampling",  # which rows, the chat template, tokens, where they are cut
+    "calibration.sampling",  # which rows, the chat template, tokens, truncation
     "calibration.uniform",
     "calibration.sources",  # which files make up a split, and in which order rows come
     "calibration.allowed_files",  # which files a dataset may name
@@ -71,10 +71,10 @@ _QUANTIZE = (
     "determinism",
     "ranks",  # shares and reductions
     "quantize.fit",  # which tensors the model takes
-    "quantize.mtp",  # heads that no pinned class has
+    "quantize.mtp",  # MTP heads, which no pinned class has
     "quantize.preparing",
     "quantize.model_config",
-    "quantize.spelling",  # config.json in the pinned transformers' words
+    "quantize.spelling",  # config.json with the pinned transformers' key names
     "quantize.model",  # dtypes, attention implementation, what is tied
     "quantize.quantizers",  # which of ModelOpt's quantizers, and how they calibrate
 )
@@ -164,7 +164,7 @@ SERVICES = {
     "calibration.dataset_files": "downloads a dataset's files; their digests at a commit are in the key",
     "checkpoint.counts": "refuses counts that no tensor bears out",
     "checkpoint.remote_code": "opens pinned files from a private copy; their digests are in the key",
-    "checkpoint.delivery": "hands out a file only once its digest is the one in the key",
+    "checkpoint.download": "hands out a file only once its digest is the one in the key",
     "config.evaluating": "as config.schema",
     "config.schema": "holds the settings; each one that decides is in the key by its value",
     "cores": "how many threads may work; they change no byte",
@@ -180,7 +180,7 @@ SERVICES = {
     "quantize.config_keys": "refuses keys of config.json that no class reads",
     "quantize.layerwise.resume": "which layers are complete; tests hold a resumed run's bytes to another's",
 }
-"""What modules that decide may import besides, each with the reason why it decides nothing."""
+"""What deciding modules may import in addition, each with the reason why it decides nothing."""
 
 NOT_DECIDING = {
     "recipe": "a name and a sentence for people",
@@ -200,9 +200,9 @@ NOT_DECIDING = {
     "work_dir": "where work is done",
     "output_dir": "where the result goes",
 }
-"""Settings that are in no key, each with the reason; `*` is any name. Every other setting is in one."""
+"""Settings that are not part of any key, each with the reason; `*` is any name. All others are."""
 
-_BATCHING = ("batch_size", "padding_side", "pad_to", "attention_mask")  # of calibration, but for no sample
+_BATCHING = ("batch_size", "padding_side", "pad_to", "attention_mask")  # of calibration, but not for samples
 
 
 def adapters() -> list[str]:

@@ -1,10 +1,10 @@
-"""The settings of torch under which the same work gives the same bits."""
+"""torch settings under which the same work gives the same bits."""
 
 import os
 
 
 def make_deterministic(threads: int, seed: int) -> None:
-    """Set torch's seeds, threads (0: every core that this process may use) and determinism."""
+    """Set torch's seeds, number of threads (0: all cores of this process) and determinism."""
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     import torch
 

@@ -21,9 +21,9 @@ def sha256_file(path: Path, root: Path | None = None) -> str:
 
 
 def is_sealed(path: Path, root: Path, size: int, sha256: str) -> bool:
-    """Whether a file has the size in bytes and the digest that a manifest says. Raises as `files.opened`.
+    """Whether a file has the size in bytes and the digest in a manifest. Raises as `files.opened`.
 
-    Sizes are compared first: a hole of terabytes costs nothing.
+    Sizes are compared first, so that a sparse file of terabytes costs nothing.
     """
     return located(path, root).stat().st_size == size and sha256_file(path, root) == sha256
 
@@ -39,7 +39,7 @@ def sha256_json(value: Any) -> str:
 
 
 def readable_json(value: Any) -> str:
-    """The one way a JSON file of ours is laid out: sorted keys, indent 1, final newline."""
+    """The layout of all JSON files that we write: sorted keys, indent 1, final newline."""
     return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Room on a disk, places that can be written, and files that outlive a power cut."""
+"""Free disk space, writable folders, and files that survive a power cut."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from proofcard.errors import Stop
 
 
 def force_to_disk(path: Path) -> None:
-    """fsync a file or a folder. A filesystem that cannot fsync a folder has nothing to force."""
+    """fsync a file or a folder; a filesystem that cannot fsync folders does not need it."""
     with in_folder(path):
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -24,12 +24,12 @@ def force_to_disk(path: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file, as UTF-8, so that a reader finds the old one or the new one, never a part of it.
+    """Write a file as UTF-8 atomically: a reader sees the old or the new one, never a part of it.
 
-    Its folder has to be there.
+    Its folder must exist.
 
     Raises:
-        OSError: when it cannot be written; the old one stays, and nothing else.
+        OSError: when it cannot be written; the old one is kept.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")  # two commands may write at once
     with in_folder(path):
@@ -45,7 +45,7 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def in_folder(path: Path) -> Iterator[None]:
-    """A context in which an OSError that names no file (a write's names none) gets `path` for its name."""
+    """A context in which an OSError without a file name, such as a write's, gets the name `path`."""
     try:
         yield
     except OSError as error:
@@ -55,28 +55,28 @@ def in_folder(path: Path) -> Iterator[None]:
 
 
 def free_at(path: Path) -> int:
-    """Bytes free on the disk where `path` stands, or will."""
-    return shutil.disk_usage(_standing(path)).free
+    """Free bytes on the disk of `path`, which may not exist yet."""
+    return shutil.disk_usage(_existing_parent(path)).free
 
 
 def check_writable(folder: Path) -> None:
-    """Whether files can be made in `folder`, which may be yet to come. Leaves nothing behind.
+    """Check that files can be created in `folder`, which may not exist yet. Leaves nothing behind.
 
     Raises:
-        Stop: naming what stands in the way, and what to do.
+        Stop: saying what prevents it, and what to do.
     """
-    standing = _standing(folder)
-    if not standing.is_dir():
-        raise Stop(f"{standing} is a file, and {folder} needs a folder there: choose another place")
-    if not os.access(standing, os.W_OK | os.X_OK):
-        read_only = os.statvfs(standing).f_flag & os.ST_RDONLY
-        why = "this filesystem is read-only" if read_only else f"user {os.geteuid()} may not write here"
-        raise Stop(f"{standing}: {why}: choose another place for {folder}, or change its permissions")
+    existing = _existing_parent(folder)
+    if not existing.is_dir():
+        raise Stop(f"{existing} is a file, but {folder} needs a folder there: choose another place")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        read_only = os.statvfs(existing).f_flag & os.ST_RDONLY
+        why = "this filesystem is read-only" if read_only else f"user {os.geteuid()} has no write permission"
+        raise Stop(f"{existing}: {why}: choose another place for {folder}, or change its permissions")
 
 
-def _standing(path: Path) -> Path:
-    """The part of `path` that exists."""
-    standing = path.resolve()
-    while not standing.exists():
-        standing = standing.parent
-    return standing
+def _existing_parent(path: Path) -> Path:
+    """The nearest existing parent of `path`, or itself."""
+    existing = path.resolve()
+    while not existing.exists():
+        existing = existing.parent
+    return existing

@@ -1,8 +1,8 @@
-"""Where the tools live that cannot share this environment: SGLang, vLLM, the load generator.
+"""Locates the environments of tools that cannot share ours: SGLang, vLLM, the load generator.
 
-`uv.lock` resolves each extra for itself. An extra's programs are looked for, in this order: in the folder
-that the variable PROOFCARD_ENV_<EXTRA> names (Nix, a cluster), in this environment (an image made for that
-extra), and in `.venv-<extra>` of the checkout, which `make setup-<extra>` makes.
+`uv.lock` resolves each extra separately. An extra's programs are searched in this order: in the folder
+in the variable PROOFCARD_ENV_<EXTRA> (Nix, a cluster), in this environment (an image built for that
+extra), and in `.venv-<extra>` of the checkout, which `make setup-<extra>` creates.
 """
 
 import os
@@ -17,7 +17,7 @@ Extra = Literal["serve", "vllm", "bench"]
 
 
 def program(extra: Extra, name: str) -> Path:
-    """Path of a program of an extra's environment: `python`, or a console script.
+    """The path of a program in an extra's environment: `python`, or a console script.
 
     Raises:
         Usage: when the extra is not installed, with the command that installs it.
@@ -27,7 +27,8 @@ def program(extra: Extra, name: str) -> Path:
         found = Path(os.environ[variable]) / "bin" / name
         if not found.exists():
             raise Usage(
-                f"{variable}={os.environ[variable]} has no bin/{name}: it should name one of extra {extra}"
+                f"{variable}={os.environ[variable]} has no bin/{name}: set it to an environment with extra "
+                f"{extra}"
             )
         return found
     folders = (Path(sys.prefix), bundled("uv.lock").parent / f".venv-{extra}")
@@ -35,7 +36,7 @@ def program(extra: Extra, name: str) -> Path:
         if (folder / "bin" / _MARK[extra]).exists() and (folder / "bin" / name).exists():
             return folder / "bin" / name
     raise Usage(
-        f"{_MARK[extra]} is not installed: run `make setup-{extra}`, or let {variable} name its environment"
+        f"{_MARK[extra]} is not installed: run `make setup-{extra}`, or set {variable} to its environment"
     )
 
 

@@ -1,4 +1,4 @@
-"""The exceptions that are meant for a person to read, and other ones put on a line for one."""
+"""Exceptions with messages for users, and other errors turned into one line."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class Stop(Exception):
-    """Work cannot go on; the message says in plain words what is wrong and what to do about it."""
+    """The command fails; the message says in plain words what is wrong and what to do about it."""
 
 
 class Usage(Stop):
@@ -26,7 +26,7 @@ def one_line(error: BaseException, **places: Path) -> str:
 
 @contextmanager
 def before_work() -> Iterator[None]:
-    """A context in which nothing has been started yet: what goes wrong in it is a `Usage`.
+    """A context before any work has started, in which every failure is a `Usage`.
 
     Raises:
         Usage: instead of any other Stop, and instead of an OSError.
@@ -42,7 +42,7 @@ def before_work() -> Iterator[None]:
 
 
 def explained(error: BaseException) -> str:
-    """What the system refused, as `path: what is wrong: what to do`. For an OSError, or one in a wrapper."""
+    """An OSError, possibly wrapped, as `path: what is wrong: what to do`."""
     cause = system_error(error)
     if cause is None or cause.errno not in _EXPLAINED:
         return one_line(error)[:500]
@@ -53,19 +53,19 @@ def explained(error: BaseException) -> str:
 
 
 def _chooser(error: OSError) -> str | None:
-    """What to do about a place that a variable chooses, unless it is only short of room."""
+    """What to do about a location that an environment variable selects, unless it is only full."""
     path = Path(str(error.filename or ""))
     home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
     with suppress(RuntimeError, OSError):
         if error.filename is not None and path.is_relative_to(Path(home).expanduser()):
-            return "HF_HOME chooses another place"
+            return "set HF_HOME to another place"
         if error.filename is not None and path.is_relative_to(tempfile.gettempdir()):
-            return "make room, or set TMPDIR to another place" if is_full(error) else None
+            return "free some space, or set TMPDIR to another place" if is_full(error) else None
     return None
 
 
 def system_error(error: BaseException) -> OSError | None:
-    """The operating system's error that `error` is, or that it was raised from."""
+    """The OSError that `error` is or was raised from."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -77,7 +77,7 @@ def system_error(error: BaseException) -> OSError | None:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk or a quota is used up; every library wraps it in its way."""
+    """Whether an error means that a disk or a quota is full; every library wraps it differently."""
     cause = system_error(error)
     if cause is not None and cause.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
@@ -85,9 +85,9 @@ def is_full(error: BaseException) -> bool:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same command may succeed later with nothing about the request changed.
+    """Whether the same command may succeed later without a change.
 
-    A wrong input fails again; an interrupt, a full disk or a network filesystem that was away need not.
+    A wrong input fails again; an interrupt, a full disk or an unavailable network filesystem may not.
     """
     if isinstance(error, Stop):
         return False
@@ -103,30 +103,30 @@ _PASSING = (
     errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK,
 )  # fmt: skip
 _EXPLAINED = {
-    errno.ENOSPC: ("the disk is full", "make room"),
-    errno.EDQUOT: ("the disk quota is used up", "make room, or ask for a larger quota"),
-    errno.EROFS: ("this filesystem is read-only", "choose a place that can be written"),
+    errno.ENOSPC: ("the disk is full", "free some space"),
+    errno.EDQUOT: ("the disk quota is exceeded", "free some space, or ask for a larger quota"),
+    errno.EROFS: ("this filesystem is read-only", "choose a writable place"),
     errno.EACCES: ("permission denied", "change its permissions, or choose another place"),
     errno.EPERM: ("operation not permitted", "change its permissions, or choose another place"),
-    errno.ENOENT: ("it does not exist (any more)", "check the path, or whether somebody removed it"),
+    errno.ENOENT: ("it does not exist", "check the path, or whether it was removed"),
     errno.ENOTDIR: ("a part of this path is a file, not a folder", "choose another place"),
-    errno.EISDIR: ("this is a folder, and a file is needed", "choose another name"),
-    errno.EEXIST: ("it exists already", "move it away, or choose another name"),
-    errno.ENOTEMPTY: ("another process has put something there", "move it away, or choose another place"),
+    errno.EISDIR: ("this is a folder, but a file is needed", "choose another name"),
+    errno.EEXIST: ("it already exists", "move it away, or choose another name"),
+    errno.ENOTEMPTY: ("the folder is not empty", "move it away, or choose another place"),
     errno.ENAMETOOLONG: ("the name is too long for this filesystem", "choose a shorter path"),
-    errno.ELOOP: ("symbolic links lead in a circle, or to where none is followed", "remove the link"),
+    errno.ELOOP: ("symbolic links form a loop, or may not be followed here", "remove the link"),
     errno.EMFILE: ("too many open files", "raise the limit (ulimit -n 4096)"),
-    errno.ENFILE: ("the system has too many open files", "end other programs, or raise fs.file-max"),
+    errno.ENFILE: ("the system has too many open files", "stop other programs, or raise fs.file-max"),
     errno.EFBIG: ("the file is too large", "raise ulimit -f, or choose another filesystem"),
-    errno.EIO: ("the disk reports an input/output error", "look at the kernel's log (dmesg)"),
+    errno.EIO: ("the disk reports an input/output error", "check the kernel log (dmesg)"),
     errno.ESTALE: ("the network filesystem has lost this file", "mount it again"),
-    errno.ENOMEM: ("not enough memory", "end other programs, or use a larger machine"),
-    errno.ENOLCK: ("this filesystem gives no file locks", "choose a place on another filesystem"),
-    errno.ENOSYS: ("this filesystem cannot do that", "choose a place on another filesystem"),
-    errno.EOPNOTSUPP: ("this filesystem cannot do that", "choose a place on another filesystem"),
-    errno.ETXTBSY: ("the file is being executed", "end the program that runs it"),
+    errno.ENOMEM: ("not enough memory", "stop other programs, or use a larger machine"),
+    errno.ENOLCK: ("this filesystem has no file locks", "choose a place on another filesystem"),
+    errno.ENOSYS: ("this filesystem does not support the operation", "choose a place on another filesystem"),
+    errno.EOPNOTSUPP: ("this filesystem does not support it", "choose a place on another filesystem"),
+    errno.ETXTBSY: ("the file is being executed", "stop the program that runs it"),
     errno.EXDEV: ("it would have to move to another filesystem", "choose a place on one filesystem"),
     errno.EINVAL: ("the filesystem refuses this name or operation", "choose another place"),
-    errno.EILSEQ: ("the filesystem refuses this name", "choose a name of plain letters"),
+    errno.EILSEQ: ("the filesystem refuses this name", "choose a name of ASCII letters"),
 }
 """By errno: what is wrong, and what to do."""

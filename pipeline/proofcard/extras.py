@@ -1,4 +1,4 @@
-"""Optional parts of the installation: what a command needs beyond what `verify` needs."""
+"""Optional dependencies: what a command needs in addition to those of `verify`."""
 
 from importlib.util import find_spec
 
@@ -11,7 +11,7 @@ _MODULES = {
     "tracking": ("mlflow", "matplotlib"),
     "servers": ("httpcore", "regex", "landlockpy", "pyseccomp", "scipy"),
 }
-"""Modules by what needs them: an extra of pyproject.toml, or `servers`, which several extras bring."""
+"""Modules by extra of pyproject.toml, or by `servers`, which several extras include."""
 
 _INSTALL = {
     "agentic": "quantize,serve-cpu,agentic", "serve-cpu": "quantize,serve-cpu", "servers": "serve-cpu"
@@ -29,7 +29,7 @@ NEEDS = {
     "serve": "servers",
     "tasks": "servers",
 }
-"""What a command needs beyond what `verify` does, whatever its configuration."""
+"""What a command always needs in addition to the dependencies of `verify`."""
 
 
 def installed(need: str) -> bool:
@@ -38,10 +38,10 @@ def installed(need: str) -> bool:
 
 
 def require(what: str, need: str, otherwise: str = "") -> None:
-    """Stop before any work when something that `what` needs is not installed. Imports nothing.
+    """Stop before any work if a dependency of `what` is not installed. Imports nothing.
 
     Raises:
-        Usage: naming the extra in pip's and in uv's words; `otherwise` says how to do without it.
+        Usage: naming the extra for pip and for uv; `otherwise` says how to do without it.
     """
     missing = [module for module in _MODULES[need] if find_spec(module) is None]
     if missing:

@@ -1,6 +1,6 @@
-"""Files that others brought: which of them are opened, and how much of them is read.
+"""Access to untrusted files: which of them are opened, and how much of them is read.
 
-Every file of a source, a checkpoint, a dataset, a sample set or somebody's report is opened or listed here.
+Every file of a source, a checkpoint, a dataset, a sample set or another's report is opened or listed here.
 Only regular files are. A link counts as the file that it leads to if that lies in the same folder, or if both
 lie where the Hugging Face cache keeps them: `snapshots/COMMIT/file -> ../../blobs/DIGEST`.
 """
@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from proofcard.errors import Stop
+from proofcard.escaping import on_one_line
 
-_MOST_ENTRIES = 200_000  # in one folder; a larger one is no model, and takes minutes to list
+_MOST_ENTRIES = 200_000  # in one folder; a larger one is not a model, and takes minutes to list
 _TEMPLATES = "additional_chat_templates"  # the one folder inside a model that transformers reads
 _READ_WHOLE = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py", ".vocab", ".bpe")
 _LARGEST_WHOLE = 128 << 20  # bytes
@@ -34,26 +35,23 @@ holes: set[tuple[int, int]] = set()
 
 
 class Refused(Stop):
-    """Something that is never opened: a link out of its folder, no regular file, or more than is read."""
+    """Something that is never opened: a link out of its folder, a special file, or one that is too large."""
 
 
 class Unreadable(Stop):
-    """A file or folder that is there, and that the system does not let this process read."""
+    """A file or folder that exists, but that this process may not read."""
 
 
 def plain(text: object, longest: int = 200) -> str:
-    """A name for a message: what cannot be printed is escaped, and a long one is cut."""
-    said = "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for c in str(text)[: longest + 1]
-    )
-    return said if len(said) <= longest else f"{said[: longest - 1]}…"
+    """A name for a message: unprintable characters are escaped, and a long one is cut."""
+    line = on_one_line(str(text)[: longest + 1])
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def opened(path: Path, root: Path | None, partly: bool = False) -> BinaryIO:
-    """A regular file, open for reading. Neither this nor a read from it waits for anything but a disk.
+    """A regular file, open for reading. Neither opening nor reading waits for anything but a disk.
 
-    Links are followed inside `root` alone; with None the user has named the file and any link is followed.
+    Links are followed inside `root` only; with None, the user named the file and any link is followed.
     `partly`: also one whose bytes are still to come, for whoever knows which of them are here.
 
     Raises:
@@ -66,7 +64,7 @@ def opened(path: Path, root: Path | None, partly: bool = False) -> BinaryIO:
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.fdopen(os.open(target, flags), "rb")
     status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):  # exchanged since it was looked at
+    if not stat.S_ISREG(status.st_mode):  # replaced since it was checked
         file.close()
         raise Refused(f"{plain(path)} is {_kind(target)}, not a file")
     if not partly and (status.st_dev, status.st_ino) in holes:
@@ -92,7 +90,9 @@ def located(path: Path, root: Path | None) -> Path:
         except FileNotFoundError:
             if not linked:
                 raise
-            raise Refused(f"{plain(path)} is a link to {plain(path.readlink())}, where nothing is") from None
+            raise Refused(
+                f"{plain(path)} is a link to {plain(path.readlink())}, which does not exist"
+            ) from None
         if not stat.S_ISREG(mode):
             raise Refused(f"{plain(path)} is {_kind(target)}, not a file")
     return target
@@ -100,9 +100,9 @@ def located(path: Path, root: Path | None) -> Path:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """A context in which what the system says against reading `path` becomes a sentence.
+    """A context in which the system's errors on reading `path` become a sentence.
 
-    That nothing has this name stays a FileNotFoundError.
+    A missing file stays a FileNotFoundError.
     """
     try:
         yield
@@ -112,14 +112,14 @@ def readable(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise Refused(f"{plain(path)} is a link that leads in a circle") from None
+            raise Refused(f"{plain(path)} is a link that leads back to itself") from None
         raise Unreadable(f"{plain(path)} cannot be read: {error.strerror or error}") from None
     except ValueError as error:  # a NUL in the name
-        raise Refused(f"{plain(path)} cannot be the name of a file: {error}") from None
+        raise Refused(f"{plain(path)} is not a valid file name: {error}") from None
 
 
 def exists(path: Path) -> bool:
-    """Whether something has this name, be it a link to nothing. Raises Unreadable."""
+    """Whether something has this name, even a broken link. Raises Unreadable."""
     try:
         with readable(path):
             os.lstat(path)
@@ -129,10 +129,10 @@ def exists(path: Path) -> bool:
 
 
 def listed(folder: Path) -> list[Path]:
-    """The files at the top of a folder by name, hidden ones left out.
+    """The top-level files of a folder by name, without hidden ones.
 
     Raises:
-        FileNotFoundError: when there is no such folder.
+        FileNotFoundError: when the folder does not exist.
         Refused: for anything that is neither a file nor a folder, a link that leaves the folder, a name that
             is not UTF-8, and for more entries than a model has.
         Unreadable: when the system refuses.
@@ -141,9 +141,9 @@ def listed(folder: Path) -> list[Path]:
 
 
 def tree(folder: Path) -> list[Path]:
-    """The files below a folder by relative name, hidden ones and what lies in hidden folders left out.
+    """The files below a folder by relative name, without hidden files and folders.
 
-    A link to a folder inside is not gone through. Raises as `listed`.
+    Links to folders inside are not followed. Raises as `listed`.
     """
     found, left = [], [folder]
     while left:
@@ -158,20 +158,20 @@ def tree(folder: Path) -> list[Path]:
 
 
 def check_handed(folder: Path) -> None:
-    """Refuse a folder before a library or an engine that opens what it likes there is given its path.
+    """Check a folder before its path is passed to a library or engine that opens any file in it.
 
-    Raises as `listed`, and Refused for a text or table far larger than any model's.
+    Raises as `listed`, and Refused for a text or table that is far larger than any model's.
     """
     files = listed(folder)
     if (folder / _TEMPLATES).is_dir():
         files += tree(folder / _TEMPLATES)
     for path in files:
         if path.suffix in _READ_WHOLE and (size := path.stat().st_size) > _LARGEST_WHOLE:
-            raise Refused(f"{plain(path)} has {size:,} bytes, at most {_LARGEST_WHOLE:,} are read of it")
+            raise Refused(f"{plain(path)} has {size:,} bytes, but at most {_LARGEST_WHOLE:,} are allowed")
 
 
 def _entries(folder: Path, root: Path) -> list[Path]:
-    """What has a visible name in a folder, each a regular file or a folder."""
+    """The visible entries of a folder, each a regular file or a folder."""
     found: list[Path] = []
     with readable(folder), os.scandir(folder) as entries:
         for entry in entries:
@@ -191,7 +191,7 @@ def _entries(folder: Path, root: Path) -> list[Path]:
 
 
 def _check_folder(path: Path, root: Path) -> None:
-    """Raises Refused when a link to a folder leads out of `root`."""
+    """Raise Refused when a link to a folder leads out of `root`."""
     if not _within(Path(os.path.realpath(path)), root):
         raise Refused(
             f"{plain(path)} is a link to {plain(path.readlink())}, outside {plain(root)}: "
@@ -200,7 +200,7 @@ def _check_folder(path: Path, root: Path) -> None:
 
 
 def _too_many(folder: Path) -> Refused:
-    return Refused(f"{plain(folder)} holds more than {_MOST_ENTRIES:,} files: give a folder of its own")
+    return Refused(f"{plain(folder)} has more than {_MOST_ENTRIES:,} files: use a folder with the model only")
 
 
 def read_bytes(path: Path, root: Path | None, limit: int) -> bytes:
@@ -210,19 +210,19 @@ def read_bytes(path: Path, root: Path | None, limit: int) -> bytes:
         content = file.read(limit + 1) if size <= limit else b""
     if max(size, len(content)) > limit:
         raise Refused(
-            f"{plain(path)} has {max(size, len(content)):,} bytes, at most {limit:,} are read of it"
+            f"{plain(path)} has {max(size, len(content)):,} bytes, but at most {limit:,} are allowed"
         )
     return content
 
 
 def copied(path: Path, root: Path | None, target: Path) -> None:
-    """Write the content of a file to `target`. Raises as `opened`; OSError for what concerns `target`."""
+    """Copy the content of a file to `target`. Raises as `opened`; OSError for problems with `target`."""
     with opened(path, root) as file, target.open("wb") as fresh:
         shutil.copyfileobj(_Reading(file, path), fresh, 1 << 20)
 
 
 class _Reading:
-    """A file whose faults name it: those of the other side of a copy are another's."""
+    """A file whose read errors carry its name, unlike those of the other side of a copy."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file, self._path = file, path
@@ -233,7 +233,7 @@ class _Reading:
 
 
 def _within(target: Path, root: Path) -> bool:
-    """Whether a path without links is below `root`, or a blob of the cache that `root` lies in."""
+    """Whether a resolved path is below `root`, or a blob of the cache that contains `root`."""
     root = Path(os.path.realpath(root))
     if target.is_relative_to(root):
         return True
@@ -247,6 +247,6 @@ def _kind(target: Path) -> str:
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Whether a path, links followed, is a folder or leads into it."""
+    """Whether a path, with links resolved, is a folder or is inside it."""
     target = path.resolve()
     return folder.resolve() in (target, *target.parents)

@@ -1,4 +1,4 @@
-"""What a run stands on: locked packages, the environment they came from, and the numeric platform."""
+"""What a run depends on: locked packages, the environment they came from, and the numeric platform."""
 
 import json
 import os
@@ -15,10 +15,10 @@ from proofcard.errors import Stop
 
 
 def packages(*names: str) -> dict[str, str]:
-    """Installed versions of the packages that decide bytes, each held against `uv.lock`.
+    """Installed versions of the packages that decide bytes, each checked against `uv.lock`.
 
     Raises:
-        Stop: when one is missing or not at a locked version.
+        Stop: when one is missing or not at its locked version.
     """
     locked = _locked_versions()
     found = {}
@@ -29,7 +29,9 @@ def packages(*names: str) -> dict[str, str]:
             raise Stop(f"{name} is not installed: run `uv sync --frozen --extra quantize`") from None
         if found[name] not in locked[name]:
             wanted = " or ".join(sorted(locked[name]))
-            raise Stop(f"{name} {found[name]} is installed, uv.lock pins {wanted}: run `uv sync --frozen`")
+            raise Stop(
+                f"{name} {found[name]} is installed, but uv.lock pins {wanted}: run `uv sync --frozen`"
+            )
     return found
 
 
@@ -49,7 +51,7 @@ def lock_digest() -> str:
 def environment() -> dict[str, Any]:
     """`{"environment": …}` in the flake's programs, its inputs and derivation; in an image, its revision.
 
-    It says where the packages came from, and decides no byte: it is in no key.
+    It records where the packages came from. It affects no byte, so it is not part of any key.
     """
     revision = os.environ.get("PROOFCARD_REVISION", "unknown")
     if "PROOFCARD_FLAKE_DERIVATION" not in os.environ:
@@ -63,16 +65,16 @@ def environment() -> dict[str, Any]:
 
 
 def choose_device(asked: str) -> str:
-    """`cpu` or `cuda`, from what was asked for and what is there.
+    """`cpu` or `cuda`, depending on what was requested and what is available.
 
     Raises:
-        Stop: when CUDA is asked for and there is none.
+        Stop: when CUDA is requested but not available.
     """
     import torch
 
     has_gpu = torch.cuda.is_available()
     if asked == "cuda" and not has_gpu:
-        raise Stop("hardware.device=cuda, but torch finds no CUDA device: take hardware=cpu")
+        raise Stop("hardware.device=cuda, but torch finds no CUDA device: use hardware=cpu")
     return "cuda" if has_gpu and asked != "cpu" else "cpu"
 
 
@@ -104,7 +106,7 @@ def numeric_platform(device: str) -> dict[str, Any]:
 
 
 def _instructions() -> list[str]:
-    """Vector and matrix extensions of the processor: they choose the kernels that BF16 products run in."""
+    """Vector and matrix extensions of the processor, which determine the kernels of BF16 products."""
     cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     flags = next(line for line in cpuinfo.splitlines() if line.startswith("flags")).split()
     return sorted(flag for flag in flags if flag.startswith(("avx", "amx", "fma")))

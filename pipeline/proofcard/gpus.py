@@ -1,4 +1,4 @@
-"""The GPUs at hand, as the driver's own tool tells of them, without torch."""
+"""The GPUs of this machine according to nvidia-smi, without torch."""
 
 import csv
 import os
@@ -14,7 +14,7 @@ _QUERY = "index,uuid,name,compute_cap,memory.total,memory.used,driver_version"
 
 @dataclass(frozen=True)
 class Gpu:
-    """`capability` is 120 for SM120, `memory_mib` what the driver reports, `used_mib` what others have."""
+    """`capability` is 120 for SM120, `memory_mib` what the driver reports, `used_mib` is in use by others."""
 
     name: str
     capability: int
@@ -24,42 +24,46 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """What an engine could use. `driver` is NVIDIA's version, None without one."""
+    """The GPUs that an engine can use. `driver` is NVIDIA's driver version, or None."""
 
     gpus: tuple[Gpu, ...]
     driver: str | None
 
 
 def machine(environment: Mapping[str, str]) -> Machine:
-    """This machine, its GPUs as `CUDA_VISIBLE_DEVICES` of the environment leaves and orders them."""
+    """This machine, with the GPUs and their order according to `CUDA_VISIBLE_DEVICES`."""
     try:
-        told = subprocess.run(
+        result = subprocess.run(
             ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"],
             capture_output=True, text=True, timeout=60, check=False, env=children.environment(),
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return Machine((), None)
-    if told.returncode:
+    if result.returncode:
         return Machine((), None)
-    return read(told.stdout, environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES")))
+    return read(
+        result.stdout, environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
+    )
 
 
 def read(table: str, visible: str | None) -> Machine:
-    """What nvidia-smi printed, one line a GPU: index, uuid, name, 12.0, MiB, MiB used, driver."""
+    """Parse nvidia-smi's output, one line per GPU: index, uuid, name, 12.0, MiB, MiB used, driver."""
     lines = list(csv.reader(table.splitlines(), skipinitialspace=True))
     driver = lines[0][6] if lines else None
-    found: dict[str, Gpu] = {}
+    by_name: dict[str, Gpu] = {}
     for index, uuid, name, capability, memory, used, _ in lines:
         if not re.fullmatch(r"\d+\.\d", capability) or not memory.isdigit():
-            continue  # "[N/A]": a GPU that cannot be asked cannot be used
+            continue  # "[N/A]": a GPU that cannot be queried cannot be used
         gpu = Gpu(name, int(capability.replace(".", "")), int(memory), int(used) if used.isdigit() else 0)
-        found[index] = found[uuid] = gpu
+        by_name[index] = by_name[uuid] = gpu
     if visible is None:
-        return Machine(tuple(gpu for key, gpu in found.items() if key.isdigit()), driver)
-    chosen = []
+        return Machine(tuple(gpu for key, gpu in by_name.items() if key.isdigit()), driver)
+    ordered = []
     for word in visible.split(","):
-        seen = next((gpu for key, gpu in found.items() if key == word or key.startswith(word or " ")), None)
-        if seen is None:
-            break  # as CUDA: what follows an invalid one is not seen
-        chosen.append(seen)
-    return Machine(tuple(chosen), driver)
+        match = next(
+            (gpu for key, gpu in by_name.items() if key == word or key.startswith(word or " ")), None
+        )
+        if match is None:
+            break  # as in CUDA: devices after an invalid one are invisible
+        ordered.append(match)
+    return Machine(tuple(ordered), driver)

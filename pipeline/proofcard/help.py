@@ -1,4 +1,4 @@
-"""What `proofcard --help` and `proofcard COMMAND --help` print: ASCII, at most 80 columns."""
+"""The texts of `proofcard --help` and `proofcard COMMAND --help`: ASCII, at most 80 columns."""
 
 SUMMARIES = {
     "plan": "what a recipe will do and cost, before a GPU is paid for",
@@ -7,9 +7,9 @@ SUMMARIES = {
     "verify": "prove a checkpoint, or name the first byte that differs",
     "reproduce": "rebuild a checkpoint from its manifest and compare digests",
     "evaluate": "what quantization cost, beside the source, and where",
-    "compare": "what two checkpoints of one model differ in",
-    "analyse": "what the calibration of a checkpoint changed",
-    "serve": "start an engine on a checkpoint and check known answers",
+    "compare": "differences between two checkpoints of one model",
+    "analyse": "calibration statistics of a checkpoint",
+    "serve": "start an engine on a checkpoint, with a known-answer check",
     "benchmark": "throughput and latency of a served checkpoint",
     "tasks": "is it as good as its source? lm-eval tasks compared",
     "agentic": "a program built through tool calls, tested task by task",
@@ -26,7 +26,7 @@ usage: proofcard quantize [key=value ...]
   proofcard quantize kv_cache=none output_dir=/data/nokv
       the demo without KV scales, in a folder of your choice
   proofcard quantize recipe=minimax_m2_7_nvfp4 model.path=/data/MiniMax-M2.7
-      the real one; give its datasets the same way
+      the real model; its datasets are set the same way
 
 From the hub, at a commit: model.path=null model.repository=OWNER/NAME
     model.revision=COMMIT
@@ -46,18 +46,18 @@ usage: proofcard verify checkpoint=DIR [source=DIR] [levels=[...]]
   proofcard verify checkpoint=runs/checkpoints/demo source=demo/model
       every level
   proofcard verify checkpoint=/data/MiniMax-M2.7-NVFP4
-      what can be checked without the source
+      without the source, as far as possible
   proofcard verify checkpoint=hf://OWNER/NAME@COMMIT \\
       source=hf://OWNER/NAME@COMMIT
       either side from the hub, a shard at a time; keep=true keeps both
 
 A checkpoint that was never sealed: levels=[structure,weights]
-Levels: integrity (every file is what was sealed), structure (complete, sane,
+Levels: integrity (every file as it was sealed), structure (complete, sane,
 consistent), weights (every packed byte follows from the source). No GPU needed.
 Asked for by name: samples (samples=DIR; rows are drawn again from
 datasets.NAME=FILE) and calibration (source=DIR samples=DIR; layers=[0,17] is a
 spot check; texts=FILE judges the scales of unknown samples).
-Exit status: 0 every level asked for holds, 1 something differs, 2 it could not
+Exit status: 0 every requested level holds, 1 something differs, 2 it could not
 be checked.
 """
 
@@ -87,9 +87,9 @@ usage: proofcard analyse checkpoint=DIR [report=DIR] [tracking=off]
   proofcard analyse checkpoint=/data/mine report=/data/report tracking=off
   proofcard analyse checkpoint=runs/checkpoints/demo --json
 
-Shows how many bytes depend on calibration at all, how each amax converged with
-the samples, what each dataset adds, how the routers spread the tokens, and what
-calibrating every expert changes. Tables on the screen; report.md, analysis.json
+Shows how many bytes depend on calibration, how each amax converged with
+the samples, what each dataset adds, how routers distribute tokens, and what
+calibrating all experts changes. Tables on the screen; report.md, analysis.json
 and figures in <checkpoint>.analysis. Needs neither the source nor a GPU.
 Exit status: 0 done, 2 nothing could be analysed.
 """
@@ -104,13 +104,13 @@ usage: proofcard evaluate checkpoint=DIR source=DIR [key=value ...]
       the real one, 100 texts of 2,048 tokens
   proofcard evaluate recipe=local checkpoint=/data/other source=/data/model \\
       evaluation.text=texts.jsonl evaluation.candidates=[w4a16,w4a4]
-      somebody else's checkpoint, on texts of yours
+      somebody else's checkpoint, on your own texts
 
 Both models read the same tokens, a layer at a time: KL divergence, perplexity
 and top-1 agreement with 95% intervals over texts; what weights, activations and
 KV cache each cost; the error after each layer, of each expert, of the routers.
 No server. Tables on the screen; report.md, evaluation.json and figures in
-<checkpoint>.evaluation. Several GPUs, and going on after an interruption, as
+<checkpoint>.evaluation. Several GPUs, and resuming after an interruption, as
 with quantize.
 Exit status: 0 evaluated, 1 failed, 2 not started: the request is wrong.
 """
@@ -138,13 +138,13 @@ usage: proofcard plan [key=value ...] [report=FILE]   overrides of quantize
   proofcard plan recipe=local model.path=/data/Mixtral
       any model that transformers knows; config.json is enough
   proofcard plan demo minimax_m2_7_nvfp4
-      every difference, and what it changes
+      every difference, and its effect
 
 Counts modules, quantizers, tensors, bytes, tokens per expert, FLOP, memory and
 disk, and lists the GPUs on which the result fits. Reads no weights. The JSON is
 written to <work_dir>/plans, or to FILE.
-Exit status: 0 planned, 1 failed, 2 the request is wrong, or the recipe would
-not do what it says.
+Exit status: 0 planned, 1 failed, 2 the request is wrong, or the recipe could
+not do what it promises.
 """
 
 _FETCH = """\
@@ -155,10 +155,10 @@ usage: proofcard fetch [key=value ...]      the same overrides as quantize
       the real model and its samples
   proofcard fetch recipe=local model.path=null model.repository=OWNER/NAME \\
       model.revision=COMMIT
-      any other model; its texts are a local file
+      any other model; its calibration texts are a local file
   proofcard fetch recipe=minimax_m2_7_nvfp4 model.path=/data/MiniMax-M2.7 \\
       calibration.datasets.NAME.revision=COMMIT ...
-      the samples alone
+      the samples only
 
 The model goes to <work_dir>/sources, every file checked against the hub's
 digest; the sealed sample set goes to <work_dir>/samples. After that the same
@@ -176,13 +176,13 @@ usage: proofcard serve checkpoint=DIR [serving=PROFILE] [truth=QUESTIONS]
   proofcard serve checkpoint=/data/MiniMax-M2.7-NVFP4 truth=card \\
       serving=sglang_recommended serving.port=8000
   proofcard serve checkpoint=/data/mine stay=false
-      ask the known questions, then stop
+      known-answer check, then stop
 
 Profiles are the files in conf/serving, question sets those in conf/truth. The
-server listens on loopback unless serving.host and serving.api_key_file say
-otherwise. Its log is in <work_dir>/serve. It runs until Ctrl-C. What does not
+server listens on loopback unless serving.host and serving.api_key_file are
+set. Its log is in <work_dir>/serve. It runs until Ctrl-C. What does not
 verify (integrity, structure) is not served, but with verify=off.
-Exit status: 0 asked and stopped (stay=false), 1 failed, 2 not started,
+Exit status: 0 checked and stopped (stay=false), 1 failed, 2 not started,
 130 Ctrl-C, 143 SIGTERM.
 """
 
@@ -196,7 +196,7 @@ usage: proofcard benchmark checkpoint=DIR serving=PROFILE
       the demo on two cores
   proofcard benchmark checkpoint=/data/MiniMax-M2.7-NVFP4 serving=PROFILE \\
       benchmark=card
-      the card's sweep, with its own numbers beside
+      the card's sweep, compared with its own numbers
   proofcard benchmark -m checkpoint=DIR serving=PROFILE \\
       serving.flags.attention-backend=fa3,flashinfer
       backends compared in one table

@@ -1,6 +1,6 @@
-"""The Hugging Face hub, for models and datasets: asked again while a fault may pass; refusals in plain words.
+"""The Hugging Face hub, for models and datasets: retries of temporary failures, and errors in plain words.
 
-The token is the client's business (HF_TOKEN or a login), as are HF_ENDPOINT and HF_HUB_OFFLINE.
+The client handles the token (HF_TOKEN or a login), HF_ENDPOINT and HF_HUB_OFFLINE.
 """
 
 import sys
@@ -13,10 +13,10 @@ from typing import Literal, TypeVar
 from proofcard.errors import Stop, is_full, one_line
 from proofcard.progress import console
 
-_RETRIES = 4  # in a row without a new byte, after 1, 2, 4 and 8 seconds, or what the hub asks for
+_RETRIES = 4  # in a row without a new byte, after 1, 2, 4 and 8 seconds, or as the hub requests
 _LONGEST_WAIT = 300.0  # seconds; the hub counts requests over five minutes
 FIRST_WAIT = 1.0  # seconds
-RESUMES = "the same command goes on"
+RESUMES = "the same command resumes"
 
 Result = TypeVar("Result")
 
@@ -52,7 +52,7 @@ class Wanted:
         return f"or set {self.where}.path to a copy of it"
 
     def main(self) -> str:
-        """Where main is, as the end of a sentence's part; nothing when the hub does not tell."""
+        """The commit of main, as a parenthesis for a message; empty if the hub does not answer."""
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HFValidationError
 
@@ -62,8 +62,8 @@ class Wanted:
             return ""
 
 
-def patiently(call: Callable[[], Result], progress: Callable[[], int] = lambda: 0) -> Result:
-    """What the call returns, tried again while the fault may pass. `progress` counts bytes that are here."""
+def with_retries(call: Callable[[], Result], progress: Callable[[], int] = lambda: 0) -> Result:
+    """The result of a call, with retries of temporary failures. `progress` counts received bytes."""
     failed = 0
     while True:
         before = progress()
@@ -76,13 +76,13 @@ def patiently(call: Callable[[], Result], progress: Callable[[], int] = lambda: 
                 raise
             seconds, status = _wait(cause, failed), _status(cause)
             why = f"the hub is busy ({status})" if status else "the connection to the hub failed"
-            console.print(f"{why}: asking again in {seconds:g} s")
+            console.print(f"{why}: retrying in {seconds:g} s")
             time.sleep(seconds)
 
 
 @contextmanager
-def in_plain_words(wanted: Wanted) -> Iterator[None]:
-    """A context in which the hub's refusals become a Stop that says what to do about them."""
+def errors_explained(wanted: Wanted) -> Iterator[None]:
+    """A context in which the hub's errors become a Stop that says what to do about them."""
     from huggingface_hub.errors import HFValidationError, SafetensorsParsingError
 
     try:
@@ -102,7 +102,7 @@ def in_plain_words(wanted: Wanted) -> Iterator[None]:
 
 
 def _behind(error: Exception) -> Exception:
-    """The hub's answer behind a client's `cannot find the file locally either` or `couldn't reach`."""
+    """The hub's response behind a client's `cannot find the file locally either` or `couldn't reach`."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     cause = error.__cause__
@@ -131,21 +131,21 @@ def _network_errors() -> tuple[type[BaseException], ...]:
 
 
 def _wait(error: Exception, failed: int) -> float:
-    """Seconds: what the hub asks for, within bounds, or twice as long each time."""
+    """Seconds to wait: as the hub requests, within limits, or twice as long each time."""
     response = getattr(error, "response", None)
     asked = response.headers.get("Retry-After", "") if response is not None else ""
     return min(float(asked), _LONGEST_WAIT) if asked.isdecimal() else FIRST_WAIT * 2.0 ** (failed - 1)
 
 
 def _explained(wanted: Wanted, error: Exception) -> str | None:
-    """One sentence: what is wrong and what to do. None when it is nothing that the hub has said."""
+    """One sentence: what is wrong and what to do. None if it is not an error of the hub."""
     from huggingface_hub import constants, errors
 
     status, name, where = _status(error), wanted.name, wanted.repository_key
     page = f"{constants.ENDPOINT}/{'datasets/' * (wanted.kind == 'dataset')}{name}"
     locally = wanted.locally
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return f"{name} is not complete here and HF_HUB_OFFLINE is set: unset it, {locally}"
+        return f"{name} is incomplete in the local cache and HF_HUB_OFFLINE is set: unset it, {locally}"
     if isinstance(error, errors.GatedRepoError):
         return (
             f"{name} is gated: accept its conditions at {page} and set HF_TOKEN to a token of the account "
@@ -153,21 +153,23 @@ def _explained(wanted: Wanted, error: Exception) -> str | None:
         )
     if status == 401:
         return (
-            f"the hub lets nobody in to {name} without a valid token (401): check {where} and set "
+            f"the hub denies access to {name} without a valid token (401): check {where} and set "
             f"HF_TOKEN to a token of an account that may read it, {locally}"
         )
     if status == 403:
-        return f"the token may not read {name} (403): give it that permission at {constants.ENDPOINT}"
+        return f"the token has no permission to read {name} (403): grant it at {constants.ENDPOINT}"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{name} has no commit {wanted.commit}: check {wanted.revision_key}{wanted.main()}"
     if isinstance(error, errors.RepositoryNotFoundError) or _is_no_dataset(wanted, error):
         return f"the hub has no {wanted.kind} {name}: check {where}, {locally}"
     if isinstance(error, errors.EntryNotFoundError):
-        return f"{name} lacks a file that it lists ({one_line(error)[:120]}): try again later"
+        return f"{name} does not have a file that it lists ({one_line(error)[:120]}): try again later"
     if status == 429:
-        return f"the hub still says that {name} is asked for too often (429): wait some minutes; {RESUMES}"
+        return (
+            f"the hub still refuses {name} because of too many requests (429): wait a few minutes; {RESUMES}"
+        )
     if status is not None:
-        return f"the hub cannot answer now ({status}) for {name}: try again later; {RESUMES}"
+        return f"the hub is unavailable ({status}) for {name}: try again later; {RESUMES}"
     if not _may_pass(error):
         return None
     return (

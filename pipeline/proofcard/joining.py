@@ -1,7 +1,7 @@
-"""How the processes of a run find each other, as torchrun, srun or submitit starts them, and notice a loss.
+"""How the processes of a run, started by torchrun, srun or submitit, connect and notice a lost one.
 
 gloo between CPUs, NCCL between GPUs. Ranks wait for each other over gloo alone, whose connections break at
-once when a process dies; a machine that falls silent is missed by its pulse.
+once when a process dies; a machine that stops responding is detected by its missing heartbeat.
 """
 
 import os
@@ -18,15 +18,15 @@ from proofcard.errors import Stop, one_line
 from proofcard.ranks import Ranks
 
 _PATIENCE = timedelta(hours=2)  # packing and sealing by one rank while the others wait
-_MEETING = timedelta(minutes=10)  # until all have come, and for a reduction that all have come to
-_PULSE = 10.0  # seconds between signs of life
-_MISSED = 30  # signs that may fail to come before a rank counts as lost
+_MEETING = timedelta(minutes=10)  # until all have connected, and for a reduction once all have reached it
+_PULSE = 10.0  # seconds between heartbeats
+_MISSED = 30  # missing heartbeats after which a rank counts as lost
 
 
 def started() -> Ranks:
-    """What the environment says that this process is.
+    """This process's rank according to the environment.
 
-    A shell inside a Slurm allocation is one process, whatever was allocated: only a step's tasks are ranks.
+    A shell inside a Slurm allocation is a single process: only a step's tasks are ranks.
     """
     for names in (_TORCH, _SUBMITIT, _SLURM):
         if names[1] in os.environ:
@@ -54,7 +54,7 @@ def joined(device: str) -> Iterator[Ranks]:
     import torch
     import torch.distributed as dist
 
-    # ModelOpt would reduce over ranks itself, were it asked to calibrate: it only makes the quantizers here.
+    # ModelOpt would reduce over ranks itself if it calibrated, but here it only creates the quantizers.
     warnings.filterwarnings("ignore", "Distributed training is initialized")
     try:
         store = _store(ranks)
@@ -82,7 +82,7 @@ def joined(device: str) -> Iterator[Ranks]:
 
 
 def _store(ranks: Ranks) -> Any:
-    """What all ranks can reach before there is a group: torchrun's own, or one that rank 0 serves."""
+    """The store that all ranks can reach before there is a group: torchrun's, or one served by rank 0."""
     import torch.distributed as dist
 
     url = "env://" if _TORCH[1] in os.environ else f"tcp://{_first_host()}:{_port()}"
@@ -100,14 +100,14 @@ def _first_host() -> str:
 
 
 def _port() -> int:
-    """MASTER_PORT, or one that all ranks of a job compute alike, below those that systems give away."""
+    """MASTER_PORT, or one that all ranks of a job compute alike, below the ephemeral ports."""
     names = ("SUBMITIT_LOCAL_JOB_ID", "SLURM_JOB_ID", "SLURM_STEP_ID")
     job, step = int(os.environ.get(names[0]) or os.environ.get(names[1], "0")), os.environ.get(names[2], "0")
     return int(os.environ.get("MASTER_PORT", 20000 + (31 * job + int(step)) % 10000))
 
 
 def _one_gpu_each(ranks: Ranks) -> None:
-    """Take this rank's GPU: the only one that it sees, or the one of its place on its machine."""
+    """Select this rank's GPU: the only visible one, or the one with its local rank."""
     import torch
     import torch.distributed as dist
 
@@ -122,13 +122,13 @@ def _one_gpu_each(ranks: Ranks) -> None:
 
 
 class _Pulse:
-    """A context in which this rank gives signs of life, and ends when another's fail to come.
+    """A context in which this rank sends heartbeats, and exits when another's are missing.
 
-    A rank that waits sits in a call that nothing interrupts, so that the end is the process's.
+    A waiting rank is in a call that cannot be interrupted, so the whole process exits.
     """
 
     def __init__(self, store: Any, ranks: Ranks) -> None:
-        """Meets all ranks in the store. Raises DistStoreError (a RuntimeError) when one does not come."""
+        """Wait for all ranks in the store. Raises DistStoreError (a RuntimeError) when one is missing."""
         self._store, self._ranks, self._left = store, ranks, Event()
         self._keys = [str(rank) for rank in range(ranks.count)]
         store.set(self._keys[ranks.rank], "0")
@@ -148,7 +148,7 @@ class _Pulse:
             try:
                 self._store.set(self._keys[self._ranks.rank], str(beats))
                 said = self._store.multi_get(self._keys)
-            except RuntimeError:  # whoever serves the store is gone, or only slow: nobody was heard
+            except RuntimeError:  # the store is gone or slow: no heartbeat received
                 said = heard
             for rank, sign in enumerate(said):
                 missed[rank] = missed[rank] + 1 if sign == heard[rank] else 0
@@ -156,9 +156,9 @@ class _Pulse:
             missed[self._ranks.rank] = 0
             if max(missed) >= _MISSED and not self._left.is_set():
                 print(
-                    f"rank {self._ranks.rank} of {self._ranks.count} has not heard rank "
+                    f"rank {self._ranks.rank} of {self._ranks.count} has had no heartbeat from rank "
                     f"{missed.index(max(missed))} for {_MISSED * _PULSE:.0f} s: its machine or the network "
-                    "is lost; the same command goes on after the last complete layer",
+                    "is lost; the same command resumes after the last complete layer",
                     file=sys.stderr, flush=True,
                 )  # fmt: skip
                 os._exit(1)

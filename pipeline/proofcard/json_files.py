@@ -1,7 +1,8 @@
-"""JSON that others wrote: read whole, within limits, or refused in a sentence."""
+"""Reads untrusted JSON within limits, or refuses it in a sentence."""
 
 import json
 import re
+from functools import partial
 from math import isinf
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from proofcard.errors import Stop
 from proofcard.files import plain, read_bytes
 
 SETTINGS = 16 << 20  # bytes of a config.json and the like
-TABLE = 128 << 20  # bytes of what has an entry for every tensor; 276,000 tensors of Kimi K2 take 97 MB
+TABLE = 128 << 20  # bytes of files with an entry per tensor; 276,000 tensors of Kimi K2 take 97 MB
 _PARTS = 5_000_000  # values, keys and brackets of one file: each may take 64 bytes of memory, some 150
 _DEPTH = 64
 _DIGITS = 64  # of an integer; tokenizers write 10**30 for `no limit`
@@ -18,47 +19,49 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class JsonError(Stop):
-    """A file that is not JSON as it is read here; the message names it."""
+    """A file that is not acceptable JSON; the message names it."""
 
 
 def read(
     path: Path, root: Path | None, limit: int = SETTINGS, infinite: bool = False, shown: str | None = None
 ) -> dict[str, Any]:
-    """The object that a JSON file of at most `limit` bytes holds.
+    """The object in a JSON file of at most `limit` bytes.
 
-    `infinite` takes `Infinity` as a number, which some models' own config.json has. `shown` is what messages
+    `infinite` accepts `Infinity` as a number, as in some models' config.json. `shown` is what messages
     call the file, by default its path.
 
     Raises:
-        FileNotFoundError: when there is no such file.
+        FileNotFoundError: when the file does not exist.
         Refused, Unreadable: as `files.opened`, and Refused for a larger file.
-        JsonError: for anything but one object in UTF-8 that can be taken one way only.
+        JsonError: for anything but one unambiguous object in UTF-8.
     """
     name = shown or plain(path)
     value = parse(read_bytes(path, root, limit), name, infinite)
     if not isinstance(value, dict):
-        raise JsonError(f"{name} holds no JSON object")
+        raise JsonError(f"{name} is not a JSON object")
     return value
 
 
-def parse(content: bytes, name: str, infinite: bool = False, most: int = _PARTS) -> Any:
-    """A JSON value of bounded depth and number of parts, `name` being what messages call it.
+def parse(content: bytes, name: str, infinite: bool = False, most: int = _PARTS, unique: bool = False) -> Any:
+    """A JSON value of bounded depth and at most `most` parts; `name` is its name in messages.
+
+    `unique` refuses every duplicate key, even with equal values.
 
     Raises:
-        JsonError: when it is not UTF-8 or not JSON, holds more than that, a number that no program
-            agrees on (NaN, hundreds of digits), half a surrogate pair, or a key twice with two values.
+        JsonError: when it is not UTF-8 or not JSON, exceeds these limits, or has a number that no program
+            agrees on (NaN, hundreds of digits), half a surrogate pair, or a duplicate key with two values.
     """
     if content.startswith(b"\xef\xbb\xbf"):
-        raise JsonError(f"{name} begins with a byte order mark: save it as UTF-8 without one")
+        raise JsonError(f"{name} starts with a byte order mark: save it as UTF-8 without one")
     parts = sum(content.count(sign) for sign in (b",", b":", b"[", b"{"))
     if parts > most or (
         not content.isascii() and 4 * len(content) > 2 * TABLE
-    ):  # Python takes 4 bytes a letter
+    ):  # Python uses up to 4 bytes per character
         raise JsonError(f"{name} is too large to be read: {len(content):,} bytes, {parts:,} values")
     try:
         value = json.loads(
             content.decode(),
-            object_pairs_hook=_object,
+            object_pairs_hook=partial(_object, unique=unique),
             parse_int=_integer,
             parse_float=_finite if not infinite else float,
             parse_constant=_infinite if infinite else _constant,
@@ -66,38 +69,40 @@ def parse(content: bytes, name: str, infinite: bool = False, most: int = _PARTS)
     except UnicodeDecodeError as error:
         raise JsonError(f"{name} is not JSON: it is not UTF-8 at byte {error.start}") from None
     except RecursionError:
-        raise JsonError(f"{name} is nested more than {_DEPTH} deep") from None
+        raise JsonError(f"{name} is nested deeper than {_DEPTH} levels") from None
     except ValueError as error:
         raise JsonError(f"{name} is not JSON: {plain(error)}") from None
     if _deeper(value, _DEPTH):
-        raise JsonError(f"{name} is nested more than {_DEPTH} deep")
+        raise JsonError(f"{name} is nested deeper than {_DEPTH} levels")
     if _SURROGATE.search(content):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise JsonError(f"{name} is not JSON: it holds half of a surrogate pair") from None
+            raise JsonError(f"{name} is not JSON: it contains half of a surrogate pair") from None
     return value
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+def _object(pairs: list[tuple[str, Any]], unique: bool) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        seen: set[str] = set()
         for key, value in pairs:
-            if made[key] != value or type(made[key]) is not type(value):
-                raise ValueError(f"it has the key {plain(key, 80)!r} twice, with two values")
-    return made
+            if record[key] != value or type(record[key]) is not type(value) or (unique and key in seen):
+                raise ValueError(f"it has the key {plain(key, 80)!r} twice")
+            seen.add(key)
+    return record
 
 
 def _integer(digits: str) -> int:
     if len(digits) > _DIGITS:
-        raise ValueError(f"it holds a number of {len(digits):,} digits")
+        raise ValueError(f"it contains a number of {len(digits):,} digits")
     return int(digits)
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
     if isinf(value):
-        raise ValueError(f"{plain(digits, 40)} is too large a number")
+        raise ValueError(f"{plain(digits, 40)} is too large for a number")
     return value
 
 
@@ -110,7 +115,7 @@ def _infinite(name: str) -> float:
 
 
 def _deeper(value: Any, depth: int) -> bool:
-    """Whether lists and objects are nested deeper than that; looked at level by level, without recursion."""
+    """Whether lists and objects are nested deeper than the limit; checked without recursion."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(depth):
         inner = (part for whole in level for part in (whole.values() if isinstance(whole, dict) else whole))

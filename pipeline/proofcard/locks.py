@@ -1,6 +1,6 @@
-"""One process at a time: a lock on a file, which ends with the process that holds it.
+"""File locks that are released when their process ends.
 
-The only way in which this program locks anything: stages, downloads, toolchains, the tracking store, reports.
+The only locking mechanism of this program: for stages, downloads, toolchains, the tracking store, reports.
 """
 
 import errno
@@ -20,7 +20,7 @@ from proofcard.errors import Stop
 from proofcard.progress import console, shown
 
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
-_GRACE = 1.0  # seconds in which another process may only be looking
+_GRACE = 1.0  # seconds during which another process may only be checking
 
 
 class Busy(Stop):
@@ -29,14 +29,14 @@ class Busy(Stop):
 
 @contextmanager
 def alone(path: Path, work: str, *, waits: bool) -> Iterator[None]:
-    """Hold the lock of the file `path`, made where it is missing; its folder has to be there.
+    """Hold the lock on the file `path`, which is created if missing; its folder must exist.
 
-    `work` is what the lock is about, as in "writing runs/x". With `waits` the others' end is waited for, and
-    a line says so.
+    `work` describes what the lock is for, as in "writing runs/x". With `waits`, waits for other holders, and
+    prints a line about it.
 
     Raises:
         Busy: when another process has the lock, and `waits` is false; says which one.
-        Stop: when the filesystem has no locks, or something else stands under that name.
+        Stop: when the filesystem has no locks, or something else has that name.
         OSError: when the file cannot be opened.
     """
     handle = _locked(path, work, fcntl.LOCK_EX, waits)
@@ -48,7 +48,7 @@ def alone(path: Path, work: str, *, waits: bool) -> Iterator[None]:
 
 
 def check_free(path: Path, work: str) -> None:
-    """Look whether a lock could be had now. Leaves nothing behind, and needs no right to write.
+    """Check whether a lock is free. Leaves nothing behind, and needs no write permission.
 
     Raises:
         Busy: when another process has it; says which one.
@@ -78,10 +78,10 @@ def _locked(path: Path, work: str, kind: int, waits: bool) -> int:
             if not _try(handle, kind, path):
                 holder = _holder(handle)
                 if not waits:
-                    raise Busy(f"{holder} is {work}: wait until it has ended, or choose another place")
+                    raise Busy(f"{holder} is {work}: wait until it is done, or choose another place")
                 console.print(f"{holder} is {work}: waiting for it", markup=False, soft_wrap=True)
                 _take(handle, kind, path)
-            if _is_still(path, handle):  # it may have been removed, and another made, while this one waited
+            if _is_still(path, handle):  # it may have been deleted and created again in the meantime
                 return handle
         except BaseException:
             os.close(handle)
@@ -90,7 +90,7 @@ def _locked(path: Path, work: str, kind: int, waits: bool) -> int:
 
 
 def _opened(path: Path) -> int:
-    """A file of another user that may be read is enough: a lock needs no more."""
+    """Open the file; read permission is enough for a lock, also on another user's file."""
     flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o666)
@@ -100,12 +100,12 @@ def _opened(path: Path) -> int:
         handle = os.open(path, os.O_RDONLY | flags)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise Stop(f"{shown(path)} is not a plain file, and a lock has to be one: remove it")
+        raise Stop(f"{shown(path)} is not a regular file, as a lock must be: remove it")
     return handle
 
 
 def _try(handle: int, kind: int, path: Path) -> bool:
-    """Whether the lock was free, at once or within a moment."""
+    """Whether the lock became free at once or within a moment."""
     deadline = time.monotonic() + _GRACE
     while True:
         try:
@@ -118,7 +118,7 @@ def _try(handle: int, kind: int, path: Path) -> bool:
 
 
 def _take(handle: int, kind: int, path: Path) -> None:
-    """flock; where a filesystem has none, the older record lock, which some of those have."""
+    """flock; on a filesystem without it, the older record lock."""
     try:
         fcntl.flock(handle, kind)
         return
@@ -129,7 +129,7 @@ def _take(handle: int, kind: int, path: Path) -> None:
         with in_folder(path):
             fcntl.lockf(handle, kind)
     except PermissionError:
-        raise BlockingIOError from None  # POSIX allows either for a lock that is taken
+        raise BlockingIOError from None  # POSIX allows either error for a lock that is held
     except OSError as error:
         if error.errno not in (*_NO_LOCKS, errno.EBADF):
             raise
@@ -139,14 +139,14 @@ def _take(handle: int, kind: int, path: Path) -> None:
 def _none_here(path: Path, error: OSError) -> Stop:
     name = errno.errorcode[error.errno or 0]
     return Stop(
-        f"{path}: the filesystem here{_kind_of(path)} gives no file locks ({name}), and "
-        "without one two commands would write over each other: mount it with locks (Lustre: -o flock; "
-        "NFS: start its lock service), or choose a place on another filesystem"
+        f"{path}: the filesystem here{_kind_of(path)} has no file locks ({name}), and "
+        "without them two commands could overwrite each other's files: mount it with locks (Lustre: -o "
+        "flock; NFS: start its lock service), or choose a place on another filesystem"
     )
 
 
 def _kind_of(path: Path) -> str:
-    """The filesystem's type and where it is mounted, where the system says so."""
+    """The filesystem's type and mount point, if known."""
     try:
         place = path.resolve()
         mounts = [m for m in psutil.disk_partitions(all=True) if place.is_relative_to(m.mountpoint)]
@@ -159,7 +159,7 @@ def _kind_of(path: Path) -> str:
 
 
 def _sign(handle: int) -> None:
-    """Leave a note for whoever has to wait; a lock holds without one."""
+    """Write down the holder for other processes; the lock works without it."""
     try:
         note = f"process {os.getpid()} on {socket.gethostname()}".encode()
         os.ftruncate(handle, 0)
@@ -169,7 +169,7 @@ def _sign(handle: int) -> None:
 
 
 def _holder(handle: int) -> str:
-    """Who has signed."""
+    """The process that wrote itself down as the holder."""
     try:
         note = os.pread(handle, 200, 0).decode("ascii", "replace")
     except OSError:

@@ -1,6 +1,6 @@
 """The manifest of a sealed stage: what was made, from what, by what; sealed over its own canonical form.
 
-Nothing in it tells a time, a host or a path, so the same work gives the same bytes. Its fields are those of
+It contains no time, host or path, so the same work gives the same bytes. Its fields are those of
 `documents.Manifest`.
 """
 
@@ -22,7 +22,7 @@ _FIELDS = {field.alias or name for name, field in Manifest.model_fields.items()}
 
 
 class ManifestError(Stop):
-    """A manifest that is missing, malformed or not what was sealed."""
+    """A manifest that is missing, malformed or altered."""
 
 
 class NeverSealed(ManifestError):
@@ -30,7 +30,7 @@ class NeverSealed(ManifestError):
 
 
 def key_of(stage: str, config: Any, inputs: Any, toolchain: Any) -> str:
-    """A stage's key: sha256 over everything that decides its bytes, the numeric platform excepted."""
+    """A stage's key: sha256 over everything that decides its bytes, except the numeric platform."""
     return sha256_json({"stage": stage, "config": config, "inputs": inputs, "toolchain": toolchain})
 
 
@@ -49,7 +49,7 @@ def sealed(body: dict[str, Any]) -> Manifest:
     """The manifest with this body, sealed.
 
     Raises:
-        ValueError: when the body is not of the schema.
+        ValueError: when the body does not match the schema.
     """
     text = seal(body)
     return Manifest.model_validate(json_files.parse(text.encode(), NAME))
@@ -59,9 +59,9 @@ def read(directory: Path) -> Manifest:
     """The manifest of a sealed directory.
 
     Raises:
-        NeverSealed: when it is absent.
-        ManifestError: when it is no manifest, or any byte of it differs from what was sealed.
-        Unreadable: when the system does not let it be read.
+        NeverSealed: when it is missing.
+        ManifestError: when it is not a manifest, or any byte of it was altered.
+        Unreadable: when it may not be read.
     """
     path = directory / NAME
     try:
@@ -77,7 +77,7 @@ def parsed(content: bytes, path: str) -> Manifest:
     """The manifest that a file's bytes are; `path` is what messages call the file.
 
     Raises:
-        ManifestError: when it is no manifest, or any byte of it differs from what was sealed.
+        ManifestError: when it is not a manifest, or any byte of it was altered.
     """
     try:
         values = json_files.parse(content, NAME)
@@ -87,10 +87,10 @@ def parsed(content: bytes, path: str) -> Manifest:
         raise ManifestError(f"{path} is not a manifest: it has no seal")
     body = {name: value for name, value in values.items() if name != "seal"}
     if values["seal"] != sha256_json(body) or content != readable_json(values).encode():
-        raise ManifestError(f"{path} is not what was sealed: its digest over its own content differs")
+        raise ManifestError(f"{path} was altered: the seal does not match its content")
     if values.get("schema") != SCHEMA:
         raise ManifestError(f"{path} has schema {values.get('schema')!r}; this version reads {SCHEMA!r}")
-    try:  # anybody can make a seal anew over anything
+    try:  # anybody can compute a seal over any content
         return Manifest.model_validate(values)
     except ValidationError as error:
-        raise ManifestError(f"{path} is not as this version writes them: {fault(error)}") from None
+        raise ManifestError(f"{path} is not a valid manifest of this version: {fault(error)}") from None

@@ -1,6 +1,6 @@
-"""How every command ends: its document is written whole, tracked, shown, and with --json printed.
+"""How every command ends: its document is written, tracked, shown, and printed with --json.
 
-compose → check → execute → document; here is what comes after the last arrow.
+compose → check → execute → document; this module is the last step.
 """
 
 import sys
@@ -18,14 +18,14 @@ from proofcard.tracking import Tracker
 
 PAGE = "report.md"
 Show = Callable[[Screen], None]
-"""Prints a document as tables for a person."""
+"""Prints a document as tables for people."""
 
 
 def deliver(document: Document, path: Path, show: Show, tracker: Tracker, artifacts: str) -> None:
-    """A document that is one file. `artifacts` is its folder in MLflow.
+    """Deliver a document that is a single file. `artifacts` is its folder in MLflow.
 
     Raises:
-        OSError: when the file cannot be written; one that was there before stays.
+        OSError: when the file cannot be written; an existing one is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, document.text())
@@ -43,9 +43,9 @@ def deliver_folder(
     page: str,
     figures: Mapping[str, Callable[[], Any]] | None = None,
 ) -> None:
-    """A document that is the file `name` of a folder, with a page in Markdown and PNG figures beside it.
+    """Deliver a document as the file `name` in a folder, with a Markdown page and PNG figures.
 
-    The folder is complete or it is the former one.
+    The folder is replaced as a whole or not at all.
 
     Raises:
         OSError: when it cannot be written.
@@ -64,7 +64,7 @@ def deliver_folder(
 
 
 def present(document: Document, show: Show, last: str = "") -> None:
-    """Show a document and a `last` line. With --json it is all that goes to standard output."""
+    """Show a document and a `last` line. With --json only the document goes to standard output."""
     out = Screen()
     show(out)
     if last:

@@ -1,4 +1,4 @@
-"""Progress that suits where it is shown: a bar with ETA on a terminal, a line now and then elsewhere."""
+"""Progress display: a bar with ETA on a terminal, occasional lines elsewhere."""
 
 import resource
 import sys
@@ -14,14 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from proofcard.screen import Screen, on_one_line
 
 console = Screen(stderr=True)
-_LINE_EVERY = 10.0  # seconds, where there is no terminal
+_LINE_EVERY = 10.0  # seconds, without a terminal
 
 
 def shown(path: Path) -> str:
-    """A path as a person would type it here: relative when it lies below the working folder."""
+    """A path as a user would type it: relative if it is below the working directory."""
     try:
         here = Path.cwd()
-    except FileNotFoundError:  # removed while the work went on
+    except FileNotFoundError:  # deleted in the meantime
         return str(path)
     path = here / path  # not resolved: a link keeps its name
     return on_one_line(str(path.relative_to(here) if path.is_relative_to(here) else path))
@@ -67,7 +67,7 @@ class Bar:
             self._bar.stop()
 
     def advance(self, count: int = 1) -> None:
-        """Count on, and show it."""
+        """Advance the count and show it."""
         self.done += count
         if self._silent:
             return
@@ -97,7 +97,7 @@ class Layers:
 
     def __enter__(self) -> "Layers":
         if self._shows and self._first:
-            console.print(f"going on after layer {self._first} of {self._total}")
+            console.print(f"resuming after layer {self._first} of {self._total}")
         if self._bars is not None:
             self._bars.start()
         return self
@@ -109,19 +109,19 @@ class Layers:
             self._bars.stop()
 
     def begin(self, batches: int) -> None:
-        """A layer begins; so many batches go through it here."""
+        """Start a layer with this number of batches."""
         self._layer_started, self._tokens = time.monotonic(), 0
         if self._bars is not None:
             self._bars.reset(self._batches, total=batches)
 
     def advance(self, tokens: int) -> None:
-        """A batch of so many positions is through."""
+        """Count a finished batch of this many positions."""
         self._tokens += tokens
         if self._bars is not None:
             self._bars.update(self._batches, advance=1, note=self._rate())
 
     def end(self) -> None:
-        """The layer is done and on disk."""
+        """Finish the layer, which is on disk now."""
         self._done += 1
         if self._bars is not None:
             self._bars.update(self._layers, advance=1, note=f"{self._left()}, {peak_memory()}")
@@ -139,7 +139,7 @@ class Layers:
 
 
 def peak_memory() -> str:
-    """The most memory that this process has had so far, and what it has had of its GPU."""
+    """The peak memory of this process so far, and of its GPU."""
     said = f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

@@ -1,7 +1,7 @@
-"""What processes that share a run do together: reductions, shares, waiting. One process needs none of it.
+"""Collective operations of the processes of a run: reductions, shares, waiting. No-ops for one process.
 
 Only exact reductions are offered: maxima, and sums of integers. Between CPUs they go over gloo, between GPUs
-over NCCL. How the processes find each other is in `joining`.
+over NCCL. How the processes connect is in `joining`.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from proofcard.errors import Stop, one_line
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among `count`, `rank` 0 leading; `local` is its place on its machine.
+    """This process among `count`, led by `rank` 0; `local` is its rank on its machine.
 
-    `gpus` is the group that reduces GPU tensors, where there are any.
+    `gpus` is the group that reduces GPU tensors, if there are GPUs.
     """
 
     rank: int = 0
@@ -25,15 +25,15 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Whether this process speaks, tracks and seals."""
+        """Whether this process prints, tracks and seals."""
         return self.rank == 0
 
     def share(self, total: int) -> range:
-        """This rank's part of `total` things: every `count`-th."""
+        """This rank's share of `total` items: every `count`-th."""
         return range(self.rank, total, self.count)
 
     def wait(self) -> None:
-        """Until every rank has come here."""
+        """Wait until every rank has called this."""
         if self.count > 1:
             import torch
             import torch.distributed as dist
@@ -41,7 +41,7 @@ class Ranks:
             self._together(lambda: dist.all_reduce(torch.zeros(1)))
 
     def first_fault(self, mine: str | None) -> str | None:
-        """What the lowest rank with something to say has said, the same on every rank."""
+        """The message of the lowest rank that has one, the same on every rank."""
         if self.count == 1:
             return mine
         import torch.distributed as dist
@@ -71,7 +71,7 @@ class Ranks:
     def _reduce(self, values: Any, operation: Any) -> None:
         import torch.distributed as dist
 
-        self.wait()  # NCCL would not notice that one of them is gone
+        self.wait()  # NCCL would not notice a lost rank
         group = self.gpus if values.is_cuda else None
         self._together(lambda: dist.all_reduce(values, operation, group=group))
 
@@ -81,6 +81,6 @@ class Ranks:
         except RuntimeError as error:
             raise Stop(
                 f"rank {self.rank} of {self.count} lost another rank ({one_line(error)[:200]}): look at the "
-                "rank that ended first, and mend its cause: the same command goes on after the last complete "
+                "rank that ended first and fix its cause: the same command resumes after the last complete "
                 "layer"
             ) from None

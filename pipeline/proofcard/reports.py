@@ -1,4 +1,4 @@
-"""A report: sections with tables for the screen, the same ones as Markdown, and the folder that holds it."""
+"""Reports: sections with tables for the screen and as Markdown, and the folder of a report."""
 
 import shutil
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class Section:
 
 
 def show(found: list[Section], console: Console) -> None:
-    """Each question's answer and its table."""
+    """Print each section's text and table."""
     for section in found:
         console.print()
         console.print(Text(on_one_line(section.title), style="bold"))
@@ -51,7 +51,7 @@ def show(found: list[Section], console: Console) -> None:
 
 
 def markdown(found: list[Section]) -> list[str]:
-    """The same as lines of Markdown, in which nothing of a section is markup."""
+    """The same as lines of Markdown, with all text of sections escaped."""
     lines = []
     for section in found:
         lines += [f"## {in_markdown(section.title)}", "", in_markdown(section.said), ""]
@@ -62,7 +62,7 @@ def markdown(found: list[Section]) -> list[str]:
 
 
 def percent(share: float) -> str:
-    """A share of 1 with one digit after the point, four where it is small."""
+    """A share of 1 as a percentage with one decimal, four if it is small."""
     return f"{100 * share:.4f}%" if 0 < share < 0.001 else f"{100 * share:.1f}%"
 
 
@@ -71,7 +71,7 @@ def _row(cells: list[str]) -> str:
 
 
 def differing(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
-    """Every name whose values differ, with both, by name alone; what a recipe calls itself is left out."""
+    """Every name with different values, with both, sorted by name, except the recipe's own name."""
     names = [*a, *(name for name in b if name not in a)]
     return [
         Difference(name=name, a=a.get(name), b=b.get(name))
@@ -81,19 +81,19 @@ def differing(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
 
 
 def place(asked: Path | None, checkpoint: Path, suffix: str, numbers: str) -> Path:
-    """Where a report goes: beside the checkpoint, never inside, and over nothing but a former report.
+    """The folder of a report: next to the checkpoint, never inside, replacing nothing but an earlier report.
 
-    `numbers` is the file by which a former one is known.
+    `numbers` is the file that identifies an earlier one.
 
     Raises:
-        Stop: when something else stands there, or there is no such place.
+        Stop: when something else exists there, or its parent folder does not exist.
     """
     checkpoint = checkpoint.absolute()
     target = (asked or checkpoint.with_name(f"{checkpoint.name}.{suffix}")).absolute()
     if is_inside(target, checkpoint):
-        raise Stop(f"report={target} would stand inside the checkpoint; choose another place")
+        raise Stop(f"report={target} would be inside the checkpoint; choose another place")
     if target.exists() and not (target / numbers).exists() and (not target.is_dir() or any(target.iterdir())):
-        raise Stop(f"{target} holds something else; choose another place with report=DIR")
+        raise Stop(f"{target} exists and is not a report; choose another place with report=DIR")
     if not target.parent.is_dir():
         raise Stop(f"{target.parent} does not exist; choose another place with report=DIR")
     check_writable(target.parent)
@@ -102,7 +102,7 @@ def place(asked: Path | None, checkpoint: Path, suffix: str, numbers: str) -> Pa
 
 @contextmanager
 def writing(target: Path) -> Iterator[Path]:
-    """A fresh folder to write into, which then stands as `target`; a failure leaves the former one."""
+    """A new folder to write to, which replaces `target` at the end; a failure keeps the earlier one."""
     fresh = target.with_name(f".{target.name}.partial")
     with alone(target.with_name(f".{target.name}.lock"), f"writing {shown(target)}", waits=True):
         shutil.rmtree(fresh, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""Fresh folders for one process: nobody else may enter them, and they go when it ends, killed or not.
+"""Private temporary folders of one process, removed when it ends, even if it is killed.
 
-What lies in one is written by this process alone, so it may be imported or believed without another look.
+Only this process writes to them, so their content can be imported or trusted without another check.
 """
 
 import atexit
@@ -15,22 +15,22 @@ from pathlib import Path
 
 from proofcard.errors import Stop
 
-_OLD = 60.0  # seconds: by then a process has locked what it has made
+_OLD = 60.0  # seconds, after which a process has locked the folder that it created
 
 
 def private_folder(purpose: str) -> Path:
-    """An empty folder among the temporary files (TMPDIR); those of this user's killed processes go first.
+    """A new folder for temporary files (in TMPDIR); removes those of this user's killed processes first.
 
     Raises:
-        Stop: when others could exchange what lies there.
-        OSError: when it cannot be made.
+        Stop: when other users could replace files in it.
+        OSError: when it cannot be created.
     """
     parent = Path(tempfile.gettempdir()).resolve()
     mode = parent.stat().st_mode
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         raise Stop(
-            f"everybody may exchange what lies in {parent}, and code would run from there: set TMPDIR to a "
-            f"folder of your own, or chmod +t {parent}"
+            f"other users can replace files in {parent}, from which code would run: set TMPDIR to a "
+            f"private folder, or run chmod +t {parent}"
         )
     _sweep(parent)
     folder = Path(tempfile.mkdtemp(prefix=f"{_prefix()}{purpose}-", dir=parent))
@@ -39,7 +39,7 @@ def private_folder(purpose: str) -> Path:
 
 
 def is_private(folder: Path) -> bool:
-    """Whether it is such a folder of this user's, of this process or of one that it was forked from."""
+    """Whether it is such a folder of this process or of one that it was forked from."""
     status = folder.stat()
     ours = status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
     return ours and folder.name.startswith(_prefix())
@@ -50,9 +50,9 @@ def _prefix() -> str:
 
 
 def _hold(folder: Path) -> None:
-    """Lock it for as long as this process and its forks live, and remove it when this process ends."""
+    """Lock it as long as this process and its forks live, and remove it when this process ends."""
     handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    with contextlib.suppress(OSError):  # without locks there, folders of killed processes are not swept
+    with contextlib.suppress(OSError):  # without locks, folders of killed processes are not removed
         fcntl.flock(handle, fcntl.LOCK_SH)
     owner = os.getpid()
 
@@ -75,7 +75,7 @@ def _sweep(parent: Path) -> None:
             if status.st_uid == os.geteuid() and abs(time.time() - status.st_mtime) > _OLD:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
-        except OSError:  # in use, or no locks there
+        except OSError:  # in use, or no locks on this filesystem
             pass
         finally:
             os.close(handle)

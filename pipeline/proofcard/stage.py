@@ -1,4 +1,4 @@
-"""A stage's flat directory: reused when sealed under the same key, built beside its final name otherwise."""
+"""A stage's result folder: reused if sealed under the same key, otherwise built under a partial name."""
 
 import os
 import shutil
@@ -26,13 +26,13 @@ _LOADED = (".safetensors", ".bin", ".json", ".jinja", ".txt", ".model", ".py")  
 
 
 def find_sealed(directory: Path, key: str, digests: bool = True) -> Manifest | None:
-    """The manifest of `directory` if it is sealed under `key` and intact; None if nothing stands there.
+    """The manifest of `directory` if it is sealed under `key` and intact; None if it does not exist.
 
-    Every byte is read: what is used again is what was sealed, whatever became of the disk. Without `digests`
-    sizes alone are compared: for ranks beside the one that reads.
+    Every byte is read, so that a reused result is exactly what was sealed. Without `digests`
+    only sizes are compared, for the ranks that do not read.
 
     Raises:
-        Stop: when something else stands under that name, so that nothing of anybody's is overwritten.
+        Stop: when something else has that name, so that nothing is overwritten.
     """
     if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
         return None
@@ -42,24 +42,24 @@ def find_sealed(directory: Path, key: str, digests: bool = True) -> Manifest | N
         raise Stop(f"{error}; move {directory} away or choose another output_dir") from None
     if found.key != key:
         raise Stop(
-            f"{directory} holds the result of another configuration (key {found.key[:12]}, "
-            f"this run's is {key[:12]}); choose another output_dir or move it away"
+            f"{directory} is the result of another configuration (key {found.key[:12]}, "
+            f"this run has {key[:12]}); choose another output_dir or move it away"
         )
     sealed = found.outputs.files
     added = sorted(_standing(directory) - sealed.keys())
     name = added[0] if added else _altered(directory, sealed, digests)
     if name is not None:
-        raise Stop(f"{directory}/{name} is not what was sealed; run verify on it, or move it away")
+        raise Stop(f"{directory}/{name} differs from what was sealed; run verify on it, or move it away")
     return found
 
 
 def intact(directory: Path) -> Manifest:
-    """The manifest of a sealed directory, every byte of which has been read and is what was sealed.
+    """The manifest of a sealed directory, after checking every byte against the seal.
 
-    What stands beside does not matter unless it is of a kind that is loaded with a checkpoint.
+    Other files do not matter unless they are of a kind that is loaded with a checkpoint.
 
     Raises:
-        Stop: when a file is not what was sealed, or one was added that would be loaded.
+        Stop: when a file differs from what was sealed, or one was added that would be loaded.
     """
     found = manifest.read(directory)
     sealed = found.outputs.files
@@ -73,19 +73,19 @@ def intact(directory: Path) -> Manifest:
                 f"see proofcard verify checkpoint={directory}"
             )
         raise Stop(
-            f"{directory}/{altered} is not what was sealed: see proofcard verify checkpoint={directory}"
+            f"{directory}/{altered} differs from what was sealed: see proofcard verify checkpoint={directory}"
         )
     return found
 
 
 def _standing(directory: Path) -> set[str]:
-    """Files that are sealed, or should not be there: all but the manifest and what may stand beside it."""
+    """Files that are sealed or unexpected: all but the manifest and what may lie beside it."""
     names = {path.relative_to(directory).as_posix() for path in all_files(directory)}
     return {name for name in names - {manifest.NAME} if not may_lie_beside(name)}
 
 
 def _altered(directory: Path, sealed: dict[str, FileEntry], digests: bool = True) -> str | None:
-    """The first file that is not there as it was sealed: by size, then by sha256, read on every core."""
+    """The first file that differs from the seal: by size, then by sha256, using all cores."""
     sizes = {}
     for name in sorted(sealed):
         try:
@@ -116,10 +116,10 @@ def _altered(directory: Path, sealed: dict[str, FileEntry], digests: bool = True
 
 
 def once(final: Path, key: str, make: Callable[[Path], Manifest]) -> Manifest:
-    """The manifest of `final`, sealed under `key`: as it stands, or as `make` gives it.
+    """The manifest of `final`, sealed under `key`: the existing one, or the result of `make`.
 
-    `make` writes into the folder that it is given and seals it. Where another process is making the same
-    directory, this one waits, and takes what the other has made.
+    `make` writes to the folder that it gets and seals it. If another process is making the same
+    directory, this one waits and uses its result.
 
     Raises:
         Stop: as `find_sealed`.
@@ -136,44 +136,46 @@ def once(final: Path, key: str, make: Callable[[Path], Manifest]) -> Manifest:
 
 @contextmanager
 def building(final: Path, keep_for: str | None = None) -> Iterator[Path]:
-    """A folder beside `final` to write into; `seal` gives it its final name.
+    """A folder next to `final` to write to; `seal` renames it to its final name.
 
-    A failure leaves nothing under the final name, and nothing at all without `keep_for`. With it, a key, the
-    folder and its state stay when the state holds a record (`<what>-<number from 00000>.json`) of something
-    complete, and a run of the same key finds both again; a note on the exception tells so.
+    A failure leaves nothing under the final name, and nothing at all without `keep_for`. With that key, the
+    folder and its state are kept if the state has a record (`<what>-<number from 00000>.json`) of something
+    complete, and a run with the same key resumes from both; a note on the exception says so.
 
     Raises:
         Busy: when another process is building the same directory.
-        Stop: when another process has made it since it was last looked for.
+        Stop: when another process has made it in the meantime.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     with alone(_lock_of(final), f"writing {shown(final)}", waits=False):
         if final.is_dir() and any(final.iterdir()):
-            raise Stop(f"another process has made {shown(final)} meanwhile: the same command now reuses it")
+            raise Stop(
+                f"another process has made {shown(final)} in the meantime: the same command will reuse it"
+            )
         with _building(final, keep_for) as partial:
             yield partial
 
 
 def check_unused(final: Path) -> None:
-    """Whether `building` could begin now, as far as other processes are concerned.
+    """Check that no other process prevents `building`.
 
     Raises:
         Busy: when another process is building the same directory; says which one.
-        Stop: when the filesystem there has no locks.
+        Stop: when the filesystem has no locks.
     """
     check_free(_lock_of(final), f"writing {shown(final)}")
 
 
 @contextmanager
 def _building(final: Path, keep_for: str | None) -> Iterator[Path]:
-    """As `building`, for whoever holds the lock."""
+    """As `building`, once the lock is held."""
     partial, state = partial_of(final), state_of(final)
     try:
         if keep_for is None or not partial.exists() or _mark(state) != keep_for:
             if partial.exists() and (done := _done(state)):
                 console.print(
-                    f"{shown(state)} was kept after {done} of another configuration, machine or number of "
-                    "threads: it is thrown away"
+                    f"the partial state in {shown(state)}, after {done}, is from another configuration, "
+                    "machine or number of threads: deleting it"
                 )
             _discard(final)
             partial.mkdir()
@@ -186,14 +188,14 @@ def _building(final: Path, keep_for: str | None) -> Iterator[Path]:
         else:
             _discard(final)
         raise
-    _discard(final)  # what was sealed has another name by now
+    _discard(final)  # a sealed result has its final name by now
 
 
 def _kept(error: BaseException, done: str, state: Path) -> str:
-    """What the kept state is good for: an error that will come again makes it none to go on from."""
+    """What the partial state is good for; an error that would recur makes it useless for resuming."""
     if may_pass(error):
-        return f"the same command goes on after {done} (to start over instead, remove {shown(state)})"
-    return f"what is complete up to {done} takes room in {shown(state)} until you remove it"
+        return f"the same command resumes after {done} (to start over instead, delete {shown(state)})"
+    return f"the partial state after {done} uses disk space in {shown(state)} until you delete it"
 
 
 def _lock_of(final: Path) -> Path:
@@ -201,14 +203,14 @@ def _lock_of(final: Path) -> Path:
 
 
 def _begin(state: Path, key: str) -> None:
-    """An empty state for `key`. The mark outlives a power cut before anything relies on it."""
+    """Create an empty state for `key`. The mark is on disk before anything relies on it."""
     state.mkdir()
     write_whole(state / _MARK, key)
     force_to_disk(state.parent)
 
 
 def _discard(final: Path) -> None:
-    """Remove the folder and its state, the mark first: half a state must not be taken for a whole one."""
+    """Delete the folder and its state, the mark first, so that half a state never looks complete."""
     state = state_of(final)
     if state.exists():
         (state / _MARK).unlink(missing_ok=True)
@@ -224,7 +226,7 @@ def _mark(state: Path) -> str | None:
 
 
 def _done(state: Path) -> str | None:
-    """The last thing that is complete, as `layer 2`, if there is any."""
+    """The last complete item, as `layer 2`, if any."""
     records = [path for path in sorted(state.glob("*-?????.json")) if path.stem[-5:].isdigit()]
     if not records:
         return None
@@ -233,17 +235,17 @@ def _done(state: Path) -> str | None:
 
 
 def partial_of(final: Path) -> Path:
-    """Where a directory is built before it has its final name."""
+    """The partial name under which a directory is built."""
     return final.parent / f".{final.name}.partial"
 
 
 def state_of(final: Path) -> Path:
-    """Where a stage that can go on keeps what it needs for that, until its directory is sealed."""
+    """The folder of a resumable stage's partial state, until its directory is sealed."""
     return final.parent / f".{final.name}.state"
 
 
 def taken(final: Path) -> int:
-    """Bytes on disk that an unfinished run of this directory has taken: the next one uses or frees them."""
+    """Bytes on disk used by an unfinished run of this directory, which the next one reuses or frees."""
     files = [path for folder in (partial_of(final), state_of(final)) for path in all_files(folder)]
     return sum(512 * path.lstat().st_blocks for path in files)
 
@@ -251,8 +253,8 @@ def taken(final: Path) -> int:
 def seal(partial: Path, final: Path, body: dict[str, Any]) -> Manifest:
     """Write the manifest over everything in `partial`, force it to disk and rename it to `final`.
 
-    `body` is the manifest without `schema`, `outputs` and what its toolchain says of the environment; returns
-    the whole, as `manifest.read` does.
+    `body` is the manifest without `schema`, `outputs` and the toolchain's environment; returns
+    the complete manifest, as `manifest.read`.
     """
     (partial / manifest.NAME).unlink(missing_ok=True)  # of a run that ended while it sealed
     files, tensors = output_tables(partial)
@@ -266,12 +268,12 @@ def seal(partial: Path, final: Path, body: dict[str, Any]) -> Manifest:
 
 
 def name(partial: Path, final: Path) -> None:
-    """Force a complete folder to disk and give it its final name."""
+    """Force a complete folder to disk and rename it to its final name."""
     for path in all_files(partial):
-        path.chmod(0o644)  # safetensors writes 0600, which no server under another user could read
+        path.chmod(0o644)  # safetensors writes 0600, unreadable for a server under another user
         force_to_disk(path)
     force_to_disk(partial)
     if final.exists():
-        final.rmdir()  # only an empty folder can stand here: find_sealed refused anything else
+        final.rmdir()  # only an empty folder can exist here: find_sealed refuses anything else
     partial.rename(final)
     force_to_disk(final.parent)

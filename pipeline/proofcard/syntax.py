@@ -1,7 +1,7 @@
-"""Python source reduced to what it does: its syntax tree without comments, docstrings and messages.
+"""Reduces Python source to what it does: its syntax tree without comments, docstrings and messages.
 
-Two texts with one `digest` do the same. The form is our own and not `ast.dump`'s, which differs from one
-Python to the next: fields that are empty or absent are left out, so that a field added to the grammar changes
+Two texts with the same `digest` do the same. The form is our own instead of `ast.dump`'s, which differs from
+one Python to the next: empty or absent fields are omitted, so that a field added to the grammar changes
 nothing, and strings are written in ASCII. Layout and comments are in no syntax tree.
 
 What counts as a message, and so may be rewritten: a literal string or f-string that is
@@ -20,7 +20,7 @@ from typing import Any
 from proofcard.digest import sha256_json
 
 MESSAGE_ONLY = frozenset({"Stop", "Usage", "ValueError", "TypeError", "RuntimeError", "TensorFileError"})
-"""Exceptions whose text only reaches a person. OtherShape's is none: a manifest counts rows by it."""
+"""Exceptions whose text is only shown to people. Not UnreadableRow: manifests count rows by its text."""
 
 _MESSAGE = ["message"]
 _NOT_MEANING = {"ctx", "kind", "type_comment", "type_ignores"}
@@ -65,14 +65,14 @@ def _value(value: Any) -> Any:
 
 
 def _is_note(item: Any) -> bool:
-    """Whether it is a string by itself: a docstring, of whatever, which does nothing."""
+    """Whether it is a string expression by itself, such as a docstring, which does nothing."""
     return (
         isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant) and type(item.value.value) is str
     )
 
 
 def _pieces(string: ast.JoinedStr) -> list[Any]:
-    """The parts of an f-string; its texts are joined where Pythons cut them differently."""
+    """The parts of an f-string, with texts joined that Python versions split differently."""
     pieces: list[Any] = []
     for part in string.values:
         if not (isinstance(part, ast.Constant) and isinstance(part.value, str)):
@@ -85,7 +85,7 @@ def _pieces(string: ast.JoinedStr) -> list[Any]:
 
 
 def _silent(call: ast.Call) -> Any:
-    """A call without its messages; how many arguments it has stays."""
+    """A call without its messages, keeping the number of arguments."""
     args = [_MESSAGE if _is_message(argument) else _value(argument) for argument in call.args]
     fields = {"func": _value(call.func), "args": args, "keywords": _value(call.keywords)}
     return ["Call", {name: value for name, value in fields.items() if value != []}]

@@ -1,4 +1,4 @@
-"""MLflow: a run per checkpoint, below it one per command, below that its stages. Nothing secret passes."""
+"""MLflow tracking: a run per checkpoint, with a child per command and its stages. Secrets are redacted."""
 
 import os
 import platform
@@ -27,22 +27,22 @@ from proofcard.tracking_store import connected, file_of, lock_of, no_answer
 
 __all__ = ["Subject", "Tracker", "opened", "subject_of"]
 
-_BATCH = 100  # MLflow's own limit of parameters in one call
-_DEEPEST = 8  # runs within each other
+_BATCH = 100  # MLflow's limit of parameters per call
+_DEEPEST = 8  # nested runs
 _TRIES, _PAUSE = 5, 0.3  # calls, seconds between them
 _LONGEST = 6000  # MLflow's limit of a parameter's characters
 
 
 class Tracker:
-    """What a stage tells MLflow; with tracking off, nothing is told.
+    """A stage's interface to MLflow; does nothing with tracking off.
 
-    A store that stops answering in the middle of the work costs the rest of the tracking, not the work.
+    If the store stops responding, the rest of the tracking is lost, but not the work.
     """
 
     def __init__(self, mlflow: ModuleType | None, parent: str | None = None) -> None:
         self._mlflow, self._parent = mlflow, parent
         self.lost: str | None = None
-        """Why the store has not got everything; None when it has, or when there is none."""
+        """Why the store is incomplete; None if it is complete or there is none."""
 
     def params(self, values: dict[str, Any]) -> None:
         """Parameters, nested ones flattened to dotted names."""
@@ -67,7 +67,7 @@ class Tracker:
         self._tell("log_artifact", str(path), folder)
 
     def figure(self, draw: Callable[[], Any], name: str) -> None:
-        """What `draw` makes with matplotlib, as an artifact; with tracking off it is not called."""
+        """The figure that `draw` makes with matplotlib, as an artifact; not called with tracking off."""
         if self._mlflow is not None:
             self._tell("log_figure", draw(), name)
 
@@ -91,12 +91,12 @@ class Tracker:
             self.tags({f"dataset.{name}.sha256": dataset["digest"]})
 
     def stage(self, name: str) -> AbstractContextManager[None]:
-        """A nested run; a failure ends it as FAILED, an interrupt as KILLED."""
+        """A nested run, ended as FAILED by an error and as KILLED by an interrupt."""
         return self.run(name, nested=True)
 
     @contextmanager
     def run(self, name: str, nested: bool) -> Iterator[None]:
-        """A run of MLflow around a piece of work, its system metrics sampled if it is the outermost."""
+        """An MLflow run around a piece of work, sampling system metrics if it is the outermost."""
         self._tell(
             "start_run", run_name=name, nested=nested, log_system_metrics=not nested,
             parent_run_id=None if nested else self._parent,
@@ -140,13 +140,13 @@ class Tracker:
             assert mlflow is not None
             self.lost = redact(one_line(error))[:400]
             console.print(
-                f"MLflow stopped answering ({self.lost}): the work goes on, untracked from here", markup=False
+                f"MLflow stopped responding ({self.lost}): continuing without tracking", markup=False
             )
             _give_up(mlflow)
 
 
 def _again_if_busy(call: Callable[..., Any], *values: Any, **named: Any) -> None:
-    """The call, again where another run was writing the same at that moment: a dataset's row, the file."""
+    """Make a call, retrying if another run was writing the same row or file at that moment."""
     for left in reversed(range(_TRIES)):
         try:
             call(*values, **named)
@@ -158,7 +158,7 @@ def _again_if_busy(call: Callable[..., Any], *values: Any, **named: Any) -> None
 
 
 def _give_up(mlflow: ModuleType) -> None:
-    """End the open runs as failed, if the store can still hear it, and what samples system metrics."""
+    """End the open runs as failed, if the store still responds, and the sampling of system metrics."""
     from mlflow.tracking.fluent import run_id_to_system_metrics_monitor as monitors
 
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
@@ -215,14 +215,14 @@ def opened(
         finally:
             if tracker.lost is not None:
                 console.print(
-                    f"MLflow at {redact(str(tracking.uri))} has this run only in part, or not at all: it "
-                    f"stopped answering ({tracker.lost})",
+                    f"MLflow at {redact(str(tracking.uri))} has only a part of this run, or none: it "
+                    f"stopped responding ({tracker.lost})",
                     markup=False, soft_wrap=True,
                 )  # fmt: skip
 
 
 def _off(tracking: Tracking) -> bool:
-    """Whether nothing is tracked: as configured, or because there is no store and none is to be made."""
+    """Whether tracking is off: by configuration, or because there is no store and none may be created."""
     if tracking.uri is None:
         return True
     if tracking.create:
@@ -234,7 +234,7 @@ def _off(tracking: Tracking) -> bool:
 
 
 def _parent(mlflow: ModuleType, tracking: Tracking, subject: Subject | None, outer: str | None) -> str | None:
-    """The run that the command's is nested in, and a line about it where the environment asks for another."""
+    """The parent of the command's run, with a line about it if the environment requests another one."""
     if outer is not None:
         asked = f"MLFLOW_RUN_ID={outer!r}"
         where = f"is nested in {asked}"
@@ -259,7 +259,7 @@ def _tags(subject: Subject | None, outer: str | None) -> dict[str, str]:
 
 
 def _environment() -> dict[str, str]:
-    """Tags on the surroundings: informative, in no key and in no compared field."""
+    """Tags about the environment: informative, in no key and in no compared field."""
     found = {"uv.lock.sha256": lock_digest(), "python": platform.python_version(), "os": platform.platform()}
     revision = _revision()
     if revision is not None:
@@ -269,7 +269,7 @@ def _environment() -> dict[str, str]:
 
 
 def _revision() -> str | None:
-    """The commit of this checkout, or the one that an image, which has no git, was made from."""
+    """The commit of this checkout, or the one from which an image was built."""
     if "PROOFCARD_REVISION" in os.environ:
         return os.environ["PROOFCARD_REVISION"]
     if shutil.which("git") is None:

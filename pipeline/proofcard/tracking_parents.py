@@ -1,6 +1,6 @@
-"""The run of a checkpoint: everything that a command does with one checkpoint is a child of it.
+"""The parent run of a checkpoint: every command on that checkpoint is a child of it.
 
-The key is the link. Whoever comes first, on whichever day, makes the run; all others find it by its tags.
+The key is the link. The first command creates the run; all later ones find it by its tags.
 """
 
 import re
@@ -18,7 +18,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Subject:
-    """The checkpoint that a command works on: its key, and what its recipe is called where that is known."""
+    """The checkpoint that a command works on: its key, and its recipe's name if known."""
 
     key: str
     recipe: str | None = None
@@ -29,12 +29,12 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """What its run is called."""
+        """The name of its run."""
         return f"{self.recipe or KIND}-{self.key[:12]}"
 
 
 def subject_of(folder: Path) -> Subject | None:
-    """The checkpoint in a folder; None when it was never sealed, or its manifest cannot be used."""
+    """The checkpoint in a folder; None if it was never sealed, or its manifest is unusable."""
     try:
         sealed = manifest.read(folder)
     except Stop:
@@ -47,8 +47,8 @@ def found_or_made(
 ) -> str:
     """The id of a checkpoint's run in an experiment. `lock` keeps other processes of this machine out.
 
-    Two machines may still make one each on one server at the same moment: both take the one that is older,
-    and the other is deleted by whoever made it.
+    Two machines may still create one each on the same server: both use the older one,
+    and the creator of the other deletes it.
     """
     client = mlflow.MlflowClient()
     place = client.get_experiment_by_name(experiment).experiment_id

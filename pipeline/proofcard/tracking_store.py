@@ -1,9 +1,9 @@
-"""MLflow's store: which one it is, in spite of what the environment says, and its first start.
+"""MLflow's store: its selection, regardless of the environment, and its creation.
 
 `tracking.uri` and `tracking.experiment` alone decide where a run goes. Of MLflow's own variables those are
-used that say how to reach a server (credentials, certificates, timeouts, uploads); all others are taken out
-of the environment while a run is tracked, and named. MLFLOW_RUN_ID may name a running run of our store: it
-becomes the parent of what is not filed under a checkpoint.
+used that configure the connection to a server (credentials, certificates, timeouts, uploads); all others are
+removed from the environment while a run is tracked, and listed. MLFLOW_RUN_ID may name a running run in our
+store: it becomes the parent of what is not filed under a checkpoint.
 """
 
 import os
@@ -37,7 +37,7 @@ _OURS = {
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "5",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
 }
-"""What holds where the environment does not say otherwise."""
+"""Defaults for variables that the environment does not set."""
 _PATIENT = "7"  # retries: four minutes, in which a server that is started anew is back
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # the pages for runs, not for prompts
 _TRIES, _PAUSE = 10, 1.0  # while somebody else's program makes or opens the same SQLite file
@@ -68,7 +68,7 @@ def connected(tracking: Tracking, work_dir: Path) -> Iterator[tuple[ModuleType, 
 
 
 def _clean() -> None:
-    """Take out what would send the run elsewhere, and say so."""
+    """Remove variables that would send the run elsewhere, and report them."""
     names = [name for name in os.environ if re.match("_?MLFLOW_", name) and not _USED.fullmatch(name)]
     for name in names:
         del os.environ[name]
@@ -124,18 +124,18 @@ def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
 
 
 def no_answer(tracking: Tracking, error: Exception) -> Usage:
-    """What to do about a store that cannot be opened."""
+    """The error for a store that cannot be opened, with what to do."""
     file = file_of(tracking)
     reason = redact(one_line(error))[:400]
     advice = f"if {shown(file)} is damaged, move it away" if file is not None else "start it"
     return Usage(
-        f"MLflow at {redact(str(tracking.uri))} does not answer ({reason}): {advice}, correct "
+        f"MLflow at {redact(str(tracking.uri))} does not respond ({reason}): {advice}, correct "
         "tracking.uri, or turn tracking off with tracking=off"
     )
 
 
 def _make(file: Path, artifacts: str) -> None:
-    """A new SQLite store, under its name only when its schema is whole: an interrupt leaves none behind."""
+    """Create an SQLite store under a temporary name, so that an interrupt leaves no incomplete one."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     fresh = file.with_name(f".{file.name}.{os.getpid()}.new")
@@ -149,7 +149,7 @@ def _make(file: Path, artifacts: str) -> None:
 
 
 def _patiently(mlflow: ModuleType, experiment: str, artifacts: str | None, tries: int) -> None:
-    """Find or make the experiment, again while another program has the SQLite file in its hands."""
+    """Find or create the experiment, retrying while another program uses the SQLite file."""
     for left in reversed(range(tries)):
         try:
             if mlflow.get_experiment_by_name(experiment) is None:
@@ -188,11 +188,9 @@ def _parent(mlflow: ModuleType, run_id: str, tracking: Tracking) -> str:
                 f"{said} could not be looked up in {store}: {redact(one_line(error))[:200]}"
             ) from None
         raise Usage(
-            f"{said} names no run of {store}: unset it, or set tracking.uri to the store that has it"
+            f"{said} is not a run in {store}: unset it, or set tracking.uri to the store that has it"
         ) from None
     if info.lifecycle_stage != "active" or info.status != "RUNNING":
         state = info.status if info.lifecycle_stage == "active" else "deleted"
-        raise Usage(
-            f"{said} names a run that has ended ({state}): unset it; only a running run can be joined"
-        )
+        raise Usage(f"{said} is a run that has ended ({state}): unset it; only a running run can be a parent")
     return run_id

@@ -237,7 +237,7 @@ def test_no_file_of_the_working_folder_changes_how_it_is_asked(
         (["endpoint=http://127.0.0.1:1/v1", "serving=vllm"], "serving goes with a checkpoint"),
         (["endpoint=ftp://x/v1"], "should be an address such as"),
         (["checkpoint=."], "give serving=PROFILE"),
-        (["checkpoint=.", "serving=transformers_cpu"], "checkpoint=. is no checkpoint folder"),
+        (["checkpoint=.", "serving=transformers_cpu"], "checkpoint=. is not a checkpoint folder"),
         (["agentic=nothing"], "agentic=nothing does not exist"),
         (["endpoint=http://127.0.0.1:1/v1", "agentic.runs=0"], "agentic.runs=0: should be"),
     ],

@@ -6,7 +6,7 @@ import pytest
 from measuring import EACH_S, FIRST_S, TOKENIZER, TOKENS, Measured, on_null
 
 from proofcard.benchmark import client_cost
-from proofcard.benchmark.measure import Measurement, begun, measure, settled
+from proofcard.benchmark.measure import Measurement, begun, measure, resolved
 from proofcard.benchmark.null_endpoint import Pace
 from proofcard.config import compose
 from proofcard.config.benchmarking import BenchmarkConfig
@@ -34,7 +34,7 @@ def measured(aiperf: None, null_url: str, tmp_path_factory: pytest.TempPathFacto
     """Two levels on the null endpoint, which needs to know no answer."""
     folder = tmp_path_factory.mktemp("measured")
     words = on_null(null_url, f"work_dir={folder}", f"benchmark.output_tokens={TOKENS}")
-    config = settled(compose(BenchmarkConfig, "benchmark", words))
+    config = resolved(compose(BenchmarkConfig, "benchmark", words))
     found = Measurement(begun(config), folder)
     measure(config, None, found, Tracker(None))
     return Measured(config, folder, found.results)

@@ -100,19 +100,22 @@ def test_each_configuration_has_a_row_also_one_that_is_refused(aiperf: None, tmp
     page = (tmp_path / "runs/benchmarks/comparison-001/report.md").read_text()
     for port in (1, 2):
         assert f"| endpoint=http://127.0.0.1:{port}/v1 | – | – | – | refused |" in page
-        assert f"http://127.0.0.1:{port}/v1/models names no model (" in page
+        assert f"http://127.0.0.1:{port}/v1/models lists no model (" in page
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "nothing to measure: give endpoint="),
+        ([], "nothing to measure: set endpoint="),
         (["endpoint=http://127.0.0.1:1"], "tokenizer is needed"),
         (["endpoint=http://127.0.0.1:1", "tokenizer=."], "tokenizer=. has no tokenizer_config.json"),
         (["checkpoint=/nowhere"], "nothing to measure"),
-        (["checkpoint=/nowhere", "serving=transformers_cpu"], "checkpoint=/nowhere is no checkpoint folder"),
+        (
+            ["checkpoint=/nowhere", "serving=transformers_cpu"],
+            "checkpoint=/nowhere is not a checkpoint folder",
+        ),
         (["benchmark=cart"], "benchmark=cart does not exist: did you mean 'card'?"),
-        (["benchmark.levels=[2,1]"], "levels should be rising"),
+        (["benchmark.levels=[2,1]"], "levels must be increasing"),
     ],
 )
 def test_a_bad_request_measures_nothing(

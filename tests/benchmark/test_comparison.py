@@ -27,7 +27,7 @@ ROWS = [
 def test_the_card_s_table_of_backends_with_failures_as_rows() -> None:
     assert table(ROWS).rows == [
         ["attention-backend=flashinfer", "88.4 at 1", "600.0 at 64", "", ""],
-        ["attention-backend=fa3", "90.0 at 1", "631.0 at 64", "+1.8%", "doubted at 64"],
+        ["attention-backend=fa3", "90.0 at 1", "631.0 at 64", "+1.8%", "doubtful at 64"],
         ["moe-runner-backend=flashinfer_mxfp4", "–", "–", "–", "out of memory"],
         ["attention-backend=fa4", "–", "–", "–", "refused"],
     ]

@@ -62,9 +62,9 @@ def test_figures_of_several_starts_keep_their_spread() -> None:
 
 def test_idle_users_short_answers_and_a_slow_client_are_doubted(benchmark: Benchmark) -> None:
     idle = points.over_starts([points.point(2, [answered(0, 2), answered(3, 2)])])
-    assert "2 × 50 tokens/s a user make 100, not 40" in points.doubts(idle, benchmark, usage=True)[0]
+    assert "2 × 50 tokens/s per user is 100, not 40" in points.doubts(idle, benchmark, usage=True)[0]
     short = points.over_starts([points.point(1, [answered(0, 2, tokens=97)])])
-    assert "97.0 tokens long on average, 100 were asked" in points.doubts(short, benchmark, usage=True)[0]
+    assert "97.0 tokens long on average instead of 100" in points.doubts(short, benchmark, usage=True)[0]
     assert points.doubts(short, benchmark, usage=False) == []  # counted by the tokenizer
     sound = points.point(1, [answered(0, 2)])
     assert points.doubts(points.over_starts([sound], costing(0.019)), benchmark, usage=True) == []
@@ -74,7 +74,7 @@ def test_idle_users_short_answers_and_a_slow_client_are_doubted(benchmark: Bench
 def test_an_answer_in_one_piece_is_doubted_and_the_client_measured_all_the_same(benchmark: Benchmark) -> None:
     found = points.point(1, [Request(1, 0, 2.0, 2.0, 0, 100, 50, None)])
     (said,) = points.doubts(points.over_starts([found]), benchmark, usage=True)
-    assert said.startswith("answers came in one piece")
+    assert said.startswith("answers arrived in one piece")
     cost = client_cost.share(1, Pace(1, 2.0, 0.0), 100, found.model_copy(update={"request_s_mean": 2.02}))
     assert (cost.share, cost.each) == (pytest.approx(0.01), 0)
 
@@ -83,13 +83,13 @@ def test_two_rows_of_the_card_cannot_be_right_and_the_queue_explains_them() -> N
     card, other = results.published(("card", "rtx6kpro"))
     wrong = points.impossible(card)
     assert list(wrong) == [32, 64]
-    assert wrong[32].startswith("32 × 28 tokens/s a user make 896, not 590; with at most 16 requests running")
-    assert wrong[64].startswith("64 × 21 tokens/s a user make 1344, not 631")
+    assert wrong[32].startswith("32 × 28 tokens/s per user is 896, not 590; with at most 16 requests running")
+    assert wrong[64].startswith("64 × 21 tokens/s per user is 1344, not 631")
     assert points.impossible(other) == {}
 
 
 def test_a_series_that_nobody_has_published_is_refused() -> None:
-    with pytest.raises(Usage, match="there are card, rtx6kpro"):
+    with pytest.raises(Usage, match="choose from card, rtx6kpro"):
         results.published(("cart",))
 
 

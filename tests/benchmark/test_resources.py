@@ -24,7 +24,7 @@ def test_memory_of_a_process_is_seen_while_it_is_watched() -> None:
 def test_an_unknown_process_is_said_to_be_unknown() -> None:
     with Watch(None) as watch:
         assert watch.between(0, time.time()) == {}
-    assert watch.absent == "the server's processes are not known here"
+    assert watch.absent == "the server's processes are unknown"
 
 
 def test_who_listens_on_loopback_is_found() -> None:

@@ -12,7 +12,7 @@ def made(load) -> Results:
 
 
 def finished(folder, name: str = "demo", **load):
-    with results.standing(folder, name) as partial:
+    with results.new_folder(folder, name) as partial:
         results.save(partial, made(LOAD | load))
     return results.final(partial)
 
@@ -22,7 +22,7 @@ def test_results_are_numbered_and_never_overwritten(tmp_path) -> None:
 
 
 def test_what_was_measured_before_an_interrupt_keeps_its_partial_name(tmp_path) -> None:
-    with pytest.raises(KeyboardInterrupt) as stop, results.standing(tmp_path, "demo") as partial:
+    with pytest.raises(KeyboardInterrupt) as stop, results.new_folder(tmp_path, "demo") as partial:
         results.save(partial, made({}))
         raise KeyboardInterrupt
     assert [path.name for path in tmp_path.iterdir()] == ["demo-001.partial"]
@@ -31,7 +31,7 @@ def test_what_was_measured_before_an_interrupt_keeps_its_partial_name(tmp_path) 
 
 
 def test_nothing_measured_leaves_nothing(tmp_path) -> None:
-    with pytest.raises(KeyboardInterrupt), results.standing(tmp_path, "demo"):
+    with pytest.raises(KeyboardInterrupt), results.new_folder(tmp_path, "demo"):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
@@ -46,5 +46,5 @@ def test_the_newest_complete_results_of_the_same_lengths_are_the_earlier_ones(tm
 
 
 def test_a_folder_without_results_is_refused(tmp_path) -> None:
-    with pytest.raises(Usage, match="holds no results of benchmark"):
+    with pytest.raises(Usage, match="has no benchmark results"):
         results.read(tmp_path)

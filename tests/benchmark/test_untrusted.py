@@ -58,7 +58,7 @@ def test_aiperf_is_given_no_template_and_no_control_characters(tmp_path, benchma
 @pytest.mark.parametrize("tokens", [0, -5, 10**18, 217, 1e300])
 def test_a_count_that_no_answer_has_is_a_failed_request(tokens: Any):
     found = load._request(record(tokens), 100)
-    assert found.error is not None and found.error.endswith(" tokens counted, 100 asked for")
+    assert found.error is not None and found.error.endswith(" tokens counted, 100 requested")
     assert load._request(record(103), 100).tokens == 103
 
 
@@ -94,7 +94,9 @@ def test_lines_that_are_none_or_without_end(tmp_path, benchmark: Benchmark):
 
 def test_times_that_make_no_sense_are_a_failed_request():
     for name in ("request_latency", "time_to_first_token", "inter_token_latency"):
-        assert load._request(record(100, **{name: {"value": -1.0}}), 100).error == "its times make no sense"
+        assert (
+            load._request(record(100, **{name: {"value": -1.0}}), 100).error == "its times are inconsistent"
+        )
 
 
 def test_the_servers_words_in_a_failure_are_short_and_on_one_line():
@@ -107,9 +109,7 @@ def test_the_servers_words_in_a_failure_are_short_and_on_one_line():
 def test_counts_whose_mean_is_right_are_doubted_all_the_same(benchmark: Benchmark):
     requests = [load._request(record(tokens), 100) for tokens in (40, 160)]
     whole = points.over_starts([points.point(1, requests)])
-    assert "answers were 40 to 160 tokens long, 100 were asked for" in points.doubts(
-        whole, benchmark, usage=True
-    )
+    assert "answers were 40 to 160 tokens long instead of 100" in points.doubts(whole, benchmark, usage=True)
 
 
 def test_files_of_aiperf_that_are_none(tmp_path):
@@ -168,10 +168,10 @@ def test_results_to_compare_with_that_are_none(tmp_path, config: BenchmarkConfig
      "http://h?x=/v1", "http://h\r\nX: y/v1", "http://h#/v1"],
 )  # fmt: skip
 def test_an_address_that_is_none_is_refused(config: BenchmarkConfig, endpoint: str):
-    from proofcard.benchmark.measure import settled
+    from proofcard.benchmark.measure import resolved
 
-    with pytest.raises(Usage, match="is no address of a server"):
-        settled(config.model_copy(update={"endpoint": endpoint}))
+    with pytest.raises(Usage, match="is not the address of a server"):
+        resolved(config.model_copy(update={"endpoint": endpoint}))
 
 
 def test_two_models_with_one_name_of_a_folder_are_not_the_same(config: BenchmarkConfig):

@@ -14,7 +14,7 @@ from proofcard.bundle import bundled
 from proofcard.calibration.adapters import adapter
 from proofcard.calibration.batches import batches
 from proofcard.calibration.rendering import Renderer
-from proofcard.calibration.rows import OtherShape
+from proofcard.calibration.rows import UnreadableRow
 from proofcard.calibration.sampling import sample
 from proofcard.config import QuantizeConfig, compose
 
@@ -124,14 +124,14 @@ def test_tools_and_calls_reach_the_template() -> None:
 def test_a_conversation_that_the_template_refuses_is_of_another_shape() -> None:
     tokenizer = AutoTokenizer.from_pretrained(bundled("demo") / "model")
     tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
-    with Renderer(tokenizer) as renderer, pytest.raises(OtherShape, match="refused by the chat template"):
+    with Renderer(tokenizer) as renderer, pytest.raises(UnreadableRow, match="refused by the chat template"):
         renderer.render(adapter("text")(ROWS["text"]))
 
 
 @pytest.mark.parametrize("name", deciding.adapters())
 @pytest.mark.parametrize("row", [{}, {"text": None, "messages": [{}]}, {"input": 3, "output": None}])
 def test_a_row_of_another_shape_is_refused(name: str, row: dict[str, Any]) -> None:
-    with pytest.raises(OtherShape):
+    with pytest.raises(UnreadableRow):
         adapter(name)(row)
 
 
@@ -139,23 +139,23 @@ def test_a_row_of_another_shape_is_refused(name: str, row: dict[str, Any]) -> No
     ("name", "changed", "reason"),
     [
         ("open_code_reasoning", {"output": None}, "output is not a text"),
-        ("open_math_reasoning", {"problem": " ", "generated_solution": "\n"}, "not a word in it"),
+        ("open_math_reasoning", {"problem": " ", "generated_solution": "\n"}, "no text"),
         ("magpie_pro_mt", {"conversations": "Hi"}, "conversations is not a list"),
-        ("magpie_pro_mt", {"conversations": ["Hi"]}, "a turn of conversations is no record"),
+        ("magpie_pro_mt", {"conversations": ["Hi"]}, "a turn of conversations is not a record"),
         ("magpie_pro_mt", {"conversations": [{"from": "bard", "value": "Hi"}]}, "has an unknown from"),
         ("nemotron_post_training_v2", {"messages": [{"role": "user"}]}, "no content"),
-        ("nemotron_post_training_v2", {"messages": []}, "not a word in it"),
+        ("nemotron_post_training_v2", {"messages": []}, "no text"),
         ("nemotron_post_training_v1", {"metadata": "{tools"}, "metadata is not JSON"),
-        ("nemotron_post_training_v1", {"metadata": '{"tools": [3]}'}, "a tool is no record"),
+        ("nemotron_post_training_v1", {"metadata": '{"tools": [3]}'}, "a tool is not a record"),
         ("nemotron_post_training_v1", {"messages": [{"role": "user", "content": None, "tool_calls": [3]}]},
-         "a tool call is no record"),
+         "a tool call is not a record"),
         ("llama_nemotron", {"system_prompt": 3}, "system_prompt is not a text"),
     ],
 )  # fmt: skip
 def test_the_reason_names_the_column_and_never_the_text(
     name: str, changed: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(OtherShape, match=reason) as refused:
+    with pytest.raises(UnreadableRow, match=reason) as refused:
         adapter(name)(ROWS[name] | changed)
     assert "Hi" not in str(refused.value)
 

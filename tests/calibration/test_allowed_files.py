@@ -59,7 +59,7 @@ ELSEWHERE = {
 @pytest.mark.parametrize("which", ELSEWHERE)
 def test_a_card_that_names_files_elsewhere(folder: Path, which: str, name: str) -> None:
     card(folder, ELSEWHERE[which].format(parent=folder.parent), name)
-    with pytest.raises(Stop, match=r"as data: only files below its own folder are read") as stopped:
+    with pytest.raises(Stop, match=r"as data: only files inside its own folder are read") as stopped:
         described_here("x", dataset(folder))
     assert name in str(stopped.value) and "\n" not in str(stopped.value)
 
@@ -68,7 +68,7 @@ def test_a_card_that_names_files_elsewhere(folder: Path, which: str, name: str) 
 def test_a_card_whose_folder_of_data_is_elsewhere(folder: Path, place: str) -> None:
     text = f"configs:\n- config_name: default\n  data_dir: {place.format(parent=folder.parent)}"
     (folder / "README.md").write_text(f"---\n{text}\n---\n")
-    with pytest.raises(Stop, match="as data: only files below"):
+    with pytest.raises(Stop, match="as data: only files inside"):
         described_here("x", dataset(folder))
 
 
@@ -105,15 +105,16 @@ SPECIAL: dict[str, tuple[Callable[[Path], Any], str]] = {
     "device": (lambda f: (f / "u.jsonl").symlink_to("/dev/zero"), "is a link to /dev/zero, outside"),
     "pipe": (fifo, "pipe.jsonl is a named pipe, not a file"),
     "socket": (listening, "s.jsonl is a socket, not a file"),
-    "dangling": (lambda f: (f / "u.jsonl").symlink_to("nothing"), "is a link to nothing, where nothing is"),
+    "dangling": (lambda f: (f / "u.jsonl").symlink_to("nothing"), "is a link to nothing, which does not "
+    "exist"),
     "loop": (lambda f: (f / "u.jsonl").symlink_to("u.jsonl"), "u.jsonl"),
-    "script": (lambda f: (f / "texts.py").write_text("raise SystemExit"), "datasets' code is never run"),
+    "script": (lambda f: (f / "texts.py").write_text("raise SystemExit"), "dataset scripts are never run"),
     "not UTF-8": (lambda f: Path(os.fsdecode(bytes(f) + b"/\xff.jsonl")).write_text("{}"), "is not UTF-8"),
-    "pickles": (lambda f: (card(f, "p.tar"), (f / "p.tar").write_bytes(b"")), "reader webdataset"),
-    "a huge card": (lambda f: sparse(f / "README.md", 1 << 33), "at most 4,194,304 are read of it"),
+    "pickles": (lambda f: (card(f, "p.tar"), (f / "p.tar").write_bytes(b"")), "webdataset reader"),
+    "a huge card": (lambda f: sparse(f / "README.md", 1 << 33), "but at most 4,194,304 are allowed"),
     "YAML that is none": (lambda f: (f / "README.md").write_text("---\nconfigs: [\n---\n"), "cannot be read"),
     "a bomb": (lambda f: (f / "README.md").write_text(BOMB), "too many values"),
-    "one endless line": (lambda f: sparse(f / "t.jsonl", 20 << 30), "a line of more than 64 MiB"),
+    "one endless line": (lambda f: sparse(f / "t.jsonl", 20 << 30), "a line longer than 64 MiB"),
 }  # fmt: skip
 _NINE = ("a{n}: &a{n} [" + 9 * "*a{before}," + "]\n").format
 BOMB = "---\na0: &a0 [x]\n" + "".join(_NINE(n=n, before=n - 1) for n in range(1, 30)) + "---\n"
@@ -167,5 +168,5 @@ def test_a_picture_in_a_row_is_not_fetched(folder: Path) -> None:
 
 
 def test_a_card_of_the_hub_is_held_to_its_own_repository() -> None:
-    with pytest.raises(Stop, match=r"README.md names '/etc/passwd' as data"):
+    with pytest.raises(Stop, match=r"README.md lists '/etc/passwd' as data"):
         check_card(b"---\nconfigs:\n- config_name: a\n  data_files: /etc/passwd\n---\n", Path("README.md"))

@@ -142,8 +142,8 @@ def test_a_revision_that_is_no_commit_names_the_one_to_pin(
 ) -> None:
     said = draw(tmp_path / "set")
     assert said["stop"] == (
-        f"Usage: {NAME}.revision=null pins no commit of some/texts: set {NAME}.revision={commit}, "
-        "which main is now"
+        f"Usage: {NAME}.revision=null is not a commit of some/texts: set {NAME}.revision={commit}, "
+        "the current commit of main"
     )
     assert not (tmp_path / "set").exists()
 
@@ -157,7 +157,7 @@ def test_the_command_ends_with_2_before_any_work(
     overrides = ["tracking=off", f"{other}.path=null", f"{other}.repository=some/texts"]
     said = command("quantize", *overrides, f"{other}.revision=main", cwd=tmp_path)
     assert said.returncode == 2
-    assert f"set {other}.revision={commit}, which main is now" in said.stderr
+    assert f"set {other}.revision={commit}, the current commit of main" in said.stderr
 
 
 def test_a_gated_dataset_says_what_to_accept_where(draw: Draw, hub: Hub, copy: Path, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_gated_dataset_says_what_to_accept_where(draw: Draw, hub: Hub, copy: P
             [f"{NAME}.revision={'d' * 40}"],
             f"some/texts has no commit {'d' * 40}: check {NAME}.revision (main is at",
         ),
-        ([f"{NAME}.splits=[math]"], f"{NAME} has no split math, it has stem, chat: correct {NAME}.splits"),
+        ([f"{NAME}.splits=[math]"], f"{NAME} has no split math, only stem, chat: correct {NAME}.splits"),
         ([f"{NAME}.subset=SFT"], f"{NAME} cannot be read: BuilderConfig 'SFT' not found"),
     ],
 )
@@ -201,7 +201,7 @@ def test_a_busy_hub_is_asked_again(draw: Draw, hub: Hub, commit: str, tmp_path: 
     assert said["stop"] is None
     assert len(busy) == 0
     if not word.endswith(".parquet"):  # there `datasets` itself waits
-        assert said["said"].count("the hub is busy (429): asking again in 1 s") == 2
+        assert said["said"].count("the hub is busy (429): retrying in 1 s") == 2
     assert manifest.read(tmp_path / "set").statistics["samples"] == 24
 
 
@@ -210,11 +210,13 @@ def test_a_hub_that_stays_busy_or_away_is_said_to_be(
 ) -> None:
     hub.refuse(429, times=1000, Retry_After="0")
     said = draw(tmp_path / "set", f"{NAME}.revision={commit}")
-    assert said["stop"].startswith("Stop: the hub still says that some/texts is asked for too often (429)")
+    assert said["stop"].startswith(
+        "Stop: the hub still refuses some/texts because of too many requests (429)"
+    )
     nowhere = dict.fromkeys(("HTTP_PROXY", "http_proxy"), "http://127.0.0.1:9") | {
         "NO_PROXY": "",
         "no_proxy": "",
     }
     said = draw(tmp_path / "set", f"{NAME}.revision={commit}", **nowhere)
     assert said["stop"].startswith("Stop: the connection to the hub failed for some/texts (")
-    assert said["stop"].endswith("check the network; the same command goes on")
+    assert said["stop"].endswith("check the network; the same command resumes")

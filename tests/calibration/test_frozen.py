@@ -76,7 +76,7 @@ def test_neither_datasets_nor_transformers_is_needed(
 def test_an_altered_set_is_refused(copy: Path) -> None:
     tokens = copy / "tokens.safetensors"
     tokens.write_bytes(tokens.read_bytes()[:-1] + b"\1")
-    with pytest.raises(Stop, match=r"copy: tokens\.safetensors is not what was sealed"):
+    with pytest.raises(Stop, match=r"copy: tokens\.safetensors differs from what was sealed"):
         samples_stage.describe(config(f"calibration.frozen={copy}"))
 
 
@@ -90,7 +90,7 @@ def test_tokens_that_are_not_the_index_s_are_refused_though_sealed(copy: Path) -
     from proofcard import manifest
 
     (copy / "manifest.json").write_text(manifest.seal(body))
-    with pytest.raises(Stop, match="its tokens are not those of its index"):
+    with pytest.raises(Stop, match="its tokens do not match its index"):
         samples_stage.describe(config(f"calibration.frozen={copy}"))
 
 
@@ -98,8 +98,8 @@ def test_tokens_that_are_not_the_index_s_are_refused_though_sealed(copy: Path) -
     ("overrides", "sentence"),
     [
         (["calibration.frozen_sha256=" + 64 * "0"], "is not the pinned set: its manifest.json has "),
-        (["calibration.sequence_length=64"], "drawn with sequence_length=128, the recipe says 64: set "),
-        (["calibration.sampling.seed=1"], "drawn with sampling.seed=42, the recipe says 1: set "),
+        (["calibration.sequence_length=64"], "drawn with sequence_length=128, but the recipe has 64: set "),
+        (["calibration.sampling.seed=1"], "drawn with sampling.seed=42, but the recipe has 1: set "),
     ],
 )
 def test_another_set_than_the_recipe_s_is_refused(drawn: Path, overrides: list[str], sentence: str) -> None:
@@ -109,7 +109,7 @@ def test_another_set_than_the_recipe_s_is_refused(drawn: Path, overrides: list[s
 
 def test_another_tokenizer_is_refused(drawn: Path, tmp_path: Path) -> None:
     add_tokenizer(tmp_path)
-    with pytest.raises(Stop, match="tokenized with another tokenizer"):
+    with pytest.raises(Stop, match="was not tokenized with this model"):
         samples_stage.describe(config(f"calibration.frozen={drawn}", f"model.path={tmp_path}"))
 
 

@@ -99,9 +99,9 @@ def test_rows_of_another_shape_are_counted_and_too_few_stop(tmp_path: Path) -> N
     path.write_text("".join(json.dumps({"text": "words" if n % 2 else " "}) + "\n" for n in range(18)))
     chosen, skipped = sample(recipe(path).calibration, Words(), "text")
     assert len(chosen) == 9
-    assert skipped.keys() == {"not a word in it"}
-    assert 0 < skipped["not a word in it"] <= 9
-    with pytest.raises(Stop, match=r"9 usable rows.*9 of another shape.*not a word in it: 9.*asks for 10"):
+    assert skipped.keys() == {"no text"}
+    assert 0 < skipped["no text"] <= 9
+    with pytest.raises(Stop, match=r"9 usable rows.*skipped 9.*no text: 9.*needs 10"):
         sample(recipe(path, "calibration.datasets.text.samples=10").calibration, Words(), "text")
 
 
@@ -111,7 +111,7 @@ def test_another_dataset_is_noticed_after_a_thousand_rows(tmp_path: Path, method
     path.write_text("".join(json.dumps({"body": f"words {n}"}) + "\n" for n in range(5000)))
     wanted = "calibration.datasets.text.samples=2000"
     with pytest.raises(
-        Stop, match=r"none of the first 1,000 rows of train.*adapter text reads \(no text: 1000"
+        Stop, match=r"adapter text cannot read any of the first 1,000 rows of train \(no text: 1000"
     ):
         sample(recipe(path, f"calibration.sampling.method={method}", wanted).calibration, Words(), "text")
 

@@ -56,7 +56,7 @@ def test_a_readme_tells_subsets_and_splits(tmp_path: Path) -> None:
     file = tmp_path / "SFT" / "chat" / "chat.jsonl"
     assert said["files"]["SFT/chat/chat.jsonl"] == {"size": file.stat().st_size, "sha256": sha256_file(file)}
     with pytest.raises(
-        Stop, match=r"datasets\.x has no split math, it has code, chat, safety: correct .*splits"
+        Stop, match=r"datasets\.x has no split math, only code, chat, safety: correct .*splits"
     ):
         described_here("x", dataset(tmp_path, "math", subset="SFT"))
     with pytest.raises(Stop, match=r"datasets\.x cannot be read: .*'DPO' not found.*'SFT', 'RL'"):
@@ -103,7 +103,7 @@ def test_samples_are_shared_out_over_the_splits_and_the_last_takes_the_rest(tmp_
 
 
 def test_a_split_named_twice_is_a_mistake() -> None:
-    with pytest.raises(Usage, match="splits names one twice: a, a"):
+    with pytest.raises(Usage, match="splits has a duplicate: a, a"):
         compose(QuantizeConfig, "config", ["calibration=text", "calibration.datasets.text.splits=[a,a]"])
 
 
@@ -112,10 +112,14 @@ def test_a_split_named_twice_is_a_mistake() -> None:
     [
         (None, ["train"], r"path is not set: give a local file or folder \(.jsonl or .parquet\)"),
         ("nowhere", ["train"], "path=.*nowhere does not exist"),
-        ("empty", ["train"], "empty holds no file of data"),
-        ("t.txt", ["train"], r"t\.txt is no \.jsonl, \.json or \.parquet file"),
-        ("t.jsonl", ["a", "b"], r"t\.jsonl is one file, but .*splits names 2: give the dataset's folder"),
-        ("t.jsonl/..", ["code"], r"has no split code, it has train: .*needs the dataset's README\.md"),
+        ("empty", ["train"], "empty contains no data files"),
+        ("t.txt", ["train"], r"t\.txt is not a \.jsonl, \.json or \.parquet file"),
+        (
+            "t.jsonl",
+            ["a", "b"],
+            r"t\.jsonl is one file, but .*splits has 2 entries: set it to the dataset's folder",
+        ),
+        ("t.jsonl/..", ["code"], r"has no split code, only train: .*needs the dataset's README\.md"),
     ],
 )
 def test_what_cannot_be_read_says_what_to_do(

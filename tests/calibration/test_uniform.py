@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from proofcard.calibration.rows import OtherShape
+from proofcard.calibration.rows import UnreadableRow
 from proofcard.calibration.sampling import choose
 from proofcard.calibration.sources import streams
 from proofcard.calibration.uniform import splitmix64, uniform
@@ -19,7 +19,7 @@ ROWS = [{"text": f"row {n} " + "word " * (n % 9)} for n in range(600)]
 
 def read(row: dict[str, str]) -> str:
     if "13" in row["text"]:
-        raise OtherShape("unlucky")
+        raise UnreadableRow("unlucky")
     return row["text"]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from proofcard.checkpoint.placeholders import SMALL, Placeholder
-from proofcard.checkpoint.repository import Promised
+from proofcard.checkpoint.repository import HubFile
 from proofcard.errors import Stop
 
 SIZES = {"a.weight": 70_001, "a.scale": 4, "b.weight": 50_000, "b.none": 0, "c.scale": 4, "c.weight": 9_999}
@@ -50,9 +50,9 @@ class Sender:
 
 def placeholder(folder: Path, content: bytes, sender: Any, lfs: bool = True) -> Placeholder:
     blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    promised = Promised(len(content), hashlib.sha256(content).hexdigest() if lfs else None, blob)
+    promised = HubFile(len(content), hashlib.sha256(content).hexdigest() if lfs else None, blob)
     made = Placeholder("x.safetensors", folder / "x.safetensors", folder / "record", promised)
-    made.stand(sender)
+    made.load(sender)
     return made
 
 

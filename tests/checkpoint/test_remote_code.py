@@ -111,23 +111,23 @@ def test_a_key_that_stands_twice_hides_nothing(model: Path) -> None:
         (
             "config.json",
             {"_attn_implementation": "kernels-community/flash-attn"},
-            "fetched from the hub",
+            "downloaded from the hub",
         ),
         (
             "config.json",
             {"attn_implementation": {"text_config": "a/b@main:layer"}},
-            "fetched from the hub",
+            "downloaded from the hub",
         ),
         (
             "config.json",
             {"text_config": {"_attn_implementation_internal": "paged|a/b"}},
-            "fetched from the hub",
+            "downloaded from the hub",
         ),
-        ("config.json", {"experts_implementation": "a/b"}, "fetched from the hub"),
-        ("config.json", {"architectures": ["os.system"]}, "no name of a class"),
-        ("tokenizer_config.json", {"tokenizer_class": "os.system"}, "no name of a class"),
-        ("preprocessor_config.json", {"feature_extractor_type": "../x"}, "no name of a class"),
-        ("processor_config.json", {"processor_class": "a/b--c"}, "no name of a class"),
+        ("config.json", {"experts_implementation": "a/b"}, "downloaded from the hub"),
+        ("config.json", {"architectures": ["os.system"]}, "not a class name"),
+        ("tokenizer_config.json", {"tokenizer_class": "os.system"}, "not a class name"),
+        ("preprocessor_config.json", {"feature_extractor_type": "../x"}, "not a class name"),
+        ("processor_config.json", {"processor_class": "a/b--c"}, "not a class name"),
     ],
 )
 def test_other_ways_to_name_code_are_refused(
@@ -158,7 +158,7 @@ EXTRA = (
 @pytest.mark.parametrize("name", EXTRA)
 def test_whatever_python_could_import_is_pinned_or_refused(model: Path, name: str) -> None:
     digest = put(model, name)
-    with pytest.raises(Usage, match=rf"(?s){name} would be run, and its sha256 is {digest}.*pin it under"):
+    with pytest.raises(Usage, match=rf"(?s){name} would be run, but its sha256 is {digest}.*pin it under"):
         remote_code.for_model(model, PINS)
     folder, _ = remote_code.for_model(model, PINS | {name: digest})
     assert (folder / name).read_text() == CODE
@@ -174,9 +174,9 @@ def test_byte_code_that_an_installer_left_is_in_no_private_copy(model: Path, fol
 
 def test_a_pinned_file_that_is_missing_or_changed_is_named(model: Path) -> None:
     (model / "modeling_minimax_m2.py").unlink()
-    with pytest.raises(Usage, match=r"modeling_minimax_m2\.py would be run, and its sha256 is absent"):
+    with pytest.raises(Usage, match=r"modeling_minimax_m2\.py would be run, but its sha256 is absent"):
         remote_code.for_model(model, PINS)
-    with pytest.raises(Usage, match=r"names code in modeling_minimax_m2\.py, which is not beside it"):
+    with pytest.raises(Usage, match=r"refers to modeling_minimax_m2\.py, which is missing"):
         remote_code.for_model(model, {name: pin for name, pin in PINS.items() if "configuration" in name})
     put(model, "modeling_minimax_m2.py")
     with pytest.raises(Usage, match=r"(?s)read it, then pin it under model\.remote_code:\n  configuration_"):
@@ -197,7 +197,7 @@ def test_a_link_counts_as_what_it_leads_to(model: Path, tmp_path: Path) -> None:
 
 def test_a_pipe_or_a_huge_file_in_place_of_code_is_refused_at_once(model: Path) -> None:
     os.mkfifo(model / "pipe.py")
-    with pytest.raises(Usage, match=r"pipe\.py is no regular file"):
+    with pytest.raises(Usage, match=r"pipe\.py is not a regular file"):
         remote_code.for_model(model, PINS)
     (model / "pipe.py").unlink()
     with (model / "huge.py").open("wb") as file:

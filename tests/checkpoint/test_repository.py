@@ -43,7 +43,7 @@ def test_after_many_cuts_the_same_command_resumes(hub: Hub, tmp_path: Path) -> N
     hub.cut(FIRST, at=0, times=5)
     status, _, errors = fetch(tmp_path, commit)
     assert status == 1
-    assert errors.rstrip().endswith("check the network; the same command goes on")
+    assert errors.rstrip().endswith("check the network; the same command resumes")
     assert FIRST not in contents(folder(tmp_path, commit))
     hub.cuts.clear()
     hub.requests.clear()
@@ -73,7 +73,7 @@ def test_a_damaged_local_file_is_found_and_fetched_again(hub: Hub, tmp_path: Pat
     path.write_bytes(body[:-1] if cut else body[:-1] + bytes([body[-1] ^ 1]))
     status, _, errors = fetch(tmp_path, commit)
     assert status == 0
-    assert f"{FIRST} is not what the hub promised: it is fetched again" in " ".join(errors.split())
+    assert f"{FIRST} differs from the file on the hub: downloading it again" in " ".join(errors.split())
     assert path.read_bytes() == body
 
 
@@ -83,7 +83,7 @@ def test_without_a_valid_token_one_sentence_says_what_to_do(
     commit = hub.add(NAME, small(), token="hf_" + "right" * 6)
     status, _, errors = fetch(tmp_path, commit)
     assert status == 1
-    assert f"the hub lets nobody in to {NAME} without a valid token (401)" in errors
+    assert f"the hub denies access to {NAME} without a valid token (401)" in errors
     monkeypatch.setenv("HF_TOKEN", "hf_" + "wrong" * 6)
     status, _, errors = fetch(tmp_path, commit)
     assert status == 1
@@ -126,7 +126,7 @@ def test_asked_too_often_it_waits_as_long_as_the_hub_says(hub: Hub, tmp_path: Pa
     hub.refuse(429, times=5, Retry_After="0")
     status, _, errors = fetch(tmp_path, hub.add(NAME, small() | {"README.md": b"new"}))
     assert status == 1
-    assert "asked for too often (429): wait some minutes; the same command goes on" in errors
+    assert "too many requests (429): wait a few minutes; the same command resumes" in errors
 
 
 def test_no_network_is_one_sentence(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +208,7 @@ def test_killed_on_the_way_the_same_command_resumes_download_and_layers(
     process = start("quantize", tmp_path, commit, *overrides())
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
-    assert "going on after layer" in errors
+    assert "resuming after layer" in errors
     assert hub.asked(FIRST) == [] and hub.asked(SECOND) == []
     assert_same(tmp_path, alone)
 

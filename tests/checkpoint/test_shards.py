@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from proofcard.checkpoint.shards import INDEX, BadIndex, MissingShards, counted, read_index, weight_files
+from proofcard.checkpoint.shards import (
+    INDEX,
+    BadIndex,
+    MissingShards,
+    read_index,
+    weight_file_names,
+    weight_files,
+)
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import output_tables, read_folder
 from proofcard.errors import Stop
@@ -68,7 +75,7 @@ def test_missing_shards_are_one_sentence(folder: Path) -> None:
     for name in names[:15]:
         (folder / name).write_bytes((folder / SHARDS[1]).read_bytes())
     index(folder, {f"t.{n}": name for n, name in enumerate(names)})
-    sentence = rf"names 30 files, 15 of them not here, the first {names[15]}: the download or copy is not"
+    sentence = rf"lists files that are missing \(15 of 30\), starting with {names[15]}: the download"
     for reading in (read_folder, Source):
         with pytest.raises(MissingShards, match=sentence):
             reading(folder)
@@ -85,7 +92,7 @@ ELSEWHERE = (
 def test_an_index_names_files_beside_it_alone(folder: Path, file: Any) -> None:
     index(folder, {"a": SHARDS[0], "b": file})
     with pytest.raises(
-        BadIndex, match=r"only \.safetensors files beside it|gives 'b' no file's name"
+        BadIndex, match=r"only \.safetensors files in its own folder|'b' has no file name"
     ) as stopped:
         read_folder(folder)
     assert str(stopped.value).isprintable()
@@ -118,7 +125,7 @@ def test_any_map_is_followed_or_refused(tmp_path_factory: pytest.TempPathFactory
     folder.mkdir(exist_ok=True)
     index(folder, weight_map)
     try:
-        files = counted([*SHARDS, "config.json", INDEX], read_index(folder))
+        files = weight_file_names([*SHARDS, "config.json", INDEX], read_index(folder))
     except Stop as error:
         assert str(error).isprintable()
         return

@@ -36,7 +36,7 @@ def test_every_dtype_reads_as_its_bits(tmp_path: Path) -> None:
 def test_two_files_with_one_name_are_refused(tmp_path: Path) -> None:
     for file in ("a", "b"):
         save_file({"w": torch.zeros(2)}, tmp_path / f"{file}.safetensors")
-    with pytest.raises(TensorFileError, match=r"w is in a.safetensors and again in b.safetensors"):
+    with pytest.raises(TensorFileError, match=r"w is in both a.safetensors and b.safetensors"):
         read_folder(tmp_path)
 
 
@@ -76,7 +76,7 @@ def test_a_header_that_lies_is_refused(tmp_path: Path, header: object, data: byt
 def test_a_stub_of_a_file_is_refused(tmp_path: Path) -> None:
     for content in (b"", b"1234", struct.pack("<Q", 1 << 40)):
         (tmp_path / "a.safetensors").write_bytes(content)
-        with pytest.raises(TensorFileError, match="runs past its end"):
+        with pytest.raises(TensorFileError, match="extends past its end"):
             read_header(tmp_path / "a.safetensors")
 
 

@@ -87,7 +87,7 @@ def test_every_recipe_is_one_that_can_be_taken(recipe: str) -> None:
 
 
 def test_what_cannot_go_together_is_refused() -> None:
-    with pytest.raises(Usage, match=r"ModelOpt has no coverage=top_up: take engine=layerwise"):
+    with pytest.raises(Usage, match=r"ModelOpt has no coverage=top_up: use engine=layerwise"):
         composed("recipe=demo_recommended", "engine=modelopt")
     with pytest.raises(Usage, match=r"dataset text has plain text.*chat_template=false"):
         composed("calibration=text", "calibration.chat_template=true")
@@ -95,7 +95,7 @@ def test_what_cannot_go_together_is_refused() -> None:
 
 def test_an_unknown_adapter_names_those_that_there_are() -> None:
     with pytest.raises(
-        Usage, match=r"datasets.text.adapter='txt': should be one of cnn_dailymail, .*, text$"
+        Usage, match=r"datasets.text.adapter='txt': it must be one of cnn_dailymail, .*, text$"
     ):
         composed("calibration=text", "calibration.datasets.text.adapter=txt")
 
@@ -137,10 +137,13 @@ def test_the_card_s_table_is_in_its_recipe() -> None:
         ("+kv_cache.frmat=fp8", "unknown key 'kv_cache.frmat': did you mean 'kv_cache.format'?"),
         ("kv_cache=fp9", "kv_cache=fp9 does not exist: did you mean 'fp8'?"),
         ("recipe=minimax", "recipe=minimax does not exist: did you mean 'minimax_m2_7_nvfp4'?"),
-        ("+foo=3", "unknown key 'foo': it is one of model, calibration, "),
-        ("seed=x", "seed='x': should be a valid integer"),
-        ("calibration.batch_size=0", "calibration.batch_size=0: should be greater than or equal to 1"),
-        ("kv_cache.format=fp9", "kv_cache.format='fp9': should be 'fp8', 'fp8_affine', 'fp8_cast' or 'none'"),
+        ("+foo=3", "unknown key 'foo': choose one of model, calibration, "),
+        ("seed=x", "seed='x': it must be a valid integer"),
+        ("calibration.batch_size=0", "calibration.batch_size=0: it must be greater than or equal to 1"),
+        (
+            "kv_cache.format=fp9",
+            "kv_cache.format='fp9': it must be 'fp8', 'fp8_affine', 'fp8_cast' or 'none'",
+        ),
         ("demo", "'demo' is not an override: write key=value"),
         ("model=local", "model.path is needed: give model.path="),
     ],
@@ -153,7 +156,7 @@ def test_a_mistake_names_the_nearest_right_thing(override: str, sentence: str) -
 
 
 def test_a_combination_that_cannot_work_says_what_would() -> None:
-    with pytest.raises(Usage, match="take toolchain=fixed, or hardware=cuda"):
+    with pytest.raises(Usage, match="use toolchain=fixed, or hardware=cuda"):
         composed("hardware=cpu", "toolchain=as_published")
 
 

@@ -62,5 +62,5 @@ def test_a_killed_run_goes_on_after_its_last_complete_layer(pair: Pair, evaluati
     again = forked(*words(pair, "killed"), cwd=pair.folder)
     _, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
-    assert "going on after layer" in errors
+    assert "resuming after layer" in errors
     assert numbers(pair.folder / "killed") == numbers(pair.folder / "whole")

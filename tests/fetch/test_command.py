@@ -52,7 +52,7 @@ def test_a_dataset_without_a_commit_is_named_before_the_shards_come(hub: Hub, tm
     texts = hub.add("demo/chat", ROOT / "demo" / "datasets" / "magpie_pro_mt", "dataset")
     status, _, errors = fetch(tmp_path, commit, *REMOTE)
     assert status == 2
-    assert f"set {CHAT}.revision={texts}, which main is now" in errors
+    assert f"set {CHAT}.revision={texts}, the current commit of main" in errors
     assert hub.asked(FIRST) == []
 
 
@@ -74,9 +74,9 @@ def fill(disk: Path, leave: int) -> Path:
 FETCH = """
 import sys
 from pathlib import Path
-from proofcard.checkpoint.delivery import Delivery
+from proofcard.checkpoint.download import Download
 from proofcard.checkpoint.repository import Repository
-delivery = Delivery(Repository(sys.argv[1], sys.argv[2]), Path("runs/sources"))
+delivery = Download(Repository(sys.argv[1], sys.argv[2]), Path("runs/sources"))
 delivery.fetch(lambda _: True)
 print(len(delivery.missing))
 """
@@ -157,7 +157,7 @@ def test_a_disk_that_fills_up_keeps_what_has_come_and_the_download_goes_on(
         served.set()
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 1
-        assert errors.splitlines()[-1] == "fetch: the disk is full: make room; the same command goes on"
+        assert errors.splitlines()[-1] == "fetch: the disk is full: free some space; the same command resumes"
         assert "Traceback" not in errors
         assert contents(folder(disk, commit)) == {name: small()[name] for name in small() if name != FIRST}
         others.unlink()

@@ -46,7 +46,7 @@ def test_non_finite_products_are_named(call, scale):
         (lambda: nvfp4.quantize(ONES[:, :40], 1.0), "40 columns; NVFP4 needs a multiple of 16"),
         (lambda: nvfp4.quantize_fp8(CODES[:, :40], SCALE_INV, 1.0), "40 columns"),
         (lambda: nvfp4.quantize(ONES.reshape(2, 2, 64), 1.0), "flatten it to [rows, cols]"),
-        (lambda: nvfp4.quantize(ONES.astype(np.float32), 1.0), "weight is float32; uint16 bits"),
+        (lambda: nvfp4.quantize(ONES.astype(np.float32), 1.0), "weight is float32; it must be uint16 bits"),
         (lambda: nvfp4.quantize(ONES[:0], 1.0), "weight is empty"),
         (lambda: nvfp4.quantize(ONES, 0.0), "scale_2 is 0.0"),
         (lambda: nvfp4.quantize(ONES, np.inf), "scale_2 is inf"),
@@ -57,7 +57,7 @@ def test_non_finite_products_are_named(call, scale):
             lambda: nvfp4.quantize(ONES, 1.0, block_amaxes=np.ones((4, 3), np.float32)),
             "block_amaxes has shape (4, 3); the weight's blocks are (4, 4)",
         ),
-        (lambda: nvfp4.dequantize(CODES, CODES, 1.0), "are not of one weight"),
+        (lambda: nvfp4.dequantize(CODES, CODES, 1.0), "do not belong to the same weight"),
     ],
 )
 def test_wrong_input_is_refused(call, message):

@@ -47,7 +47,7 @@ def test_minimax_m2_7_is_counted_as_published(tmp_path: Path) -> None:
     assert (rtx["runs"], h200["runs"], b200["runs"]) == ("native", "W4A16", "native")
     assert [row["fits"] for row in (rtx, small, h200, b200)] == [True, False, True, True]
     assert b200["context"] == {"bf16": 196_608, "fp8": 196_608}
-    assert "96,165 inserted, as the formula says" in shown
+    assert "96,165 inserted, as predicted by formula" in shown
 
 
 def test_the_demo_is_printed_written_and_tracked(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_two_names_are_two_recipes(tmp_path: Path, texts: Path) -> None:
     same = [word for word in tiny_recipe(tmp_path / "model", texts) if not word.startswith("recipe=")]
     said, shown = plan(tmp_path, "local", "local", *same, "tracking=off")
     assert (said["configuration"], said["changes"]) == ([], [])
-    assert "what differs: nothing" in shown
+    assert "differences in configuration: nothing" in shown
 
 
 def config_without(folder: Path, key: str) -> str:
@@ -111,10 +111,10 @@ def refused(cwd: Path, *words: str) -> str:
 def test_what_cannot_be_planned_says_so_in_one_sentence(tmp_path: Path) -> None:
     lacking = config_without(tmp_path / "lacking", "num_experts_per_tok")
     texts = "calibration.datasets.text.path=texts.jsonl"
-    assert "lacks num_experts_per_tok" in refused(tmp_path, "recipe=local", f"model.path={lacking}", texts)
+    assert "has no num_experts_per_tok" in refused(tmp_path, "recipe=local", f"model.path={lacking}", texts)
     assert "does not exist" in refused(tmp_path, "recipe=local", "model.path=/nowhere", texts)
     assert "does not exist: did you mean 'demo'?" in refused(tmp_path, "demoo")
-    assert "two recipes at most" in refused(tmp_path, "a", "b", "c")
+    assert "at most two recipes" in refused(tmp_path, "a", "b", "c")
 
 
 def test_patterns_that_match_nothing_stop(tmp_path: Path, texts: Path) -> None:

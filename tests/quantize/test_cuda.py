@@ -29,10 +29,10 @@ def test_cpu_and_gpu(demo: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("hardware=cuda", "torch finds no CUDA device: take hardware=cpu"),
+        ("hardware=cuda", "torch finds no CUDA device: use hardware=cpu"),
         (
             "toolchain=as_published engine=modelopt",
-            "as_published cannot export without a GPU: take toolchain=fixed",
+            "as_published cannot export without a GPU: use toolchain=fixed",
         ),
     ],
 )

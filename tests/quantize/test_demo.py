@@ -11,7 +11,7 @@ from proofcard import manifest
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import read_folder
 from proofcard.config import QuantizeConfig, compose
-from proofcard.quantize.command import disk
+from proofcard.quantize.planning import disk
 
 GOLDEN = Path(__file__).parent / "golden" / "demo_weights.json"
 
@@ -103,7 +103,7 @@ def test_the_second_run_reuses_the_first(demo: Path) -> None:
 def test_another_recipe_does_not_overwrite_it(demo: Path) -> None:
     said = command("quantize", "output_dir=checkpoint", "tracking=off", "kv_cache=none", cwd=demo.parent)
     assert said.returncode == 2
-    assert "holds the result of another configuration" in said.stderr
+    assert "is the result of another configuration" in said.stderr
 
 
 def test_what_it_takes_on_disk_is_said_beforehand() -> None:

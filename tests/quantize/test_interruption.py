@@ -46,7 +46,7 @@ def goes_on(cwd: Path, *overrides: str) -> dict[str, bytes]:
     """What the same command makes after an end on the way; it must say that it goes on."""
     said = command("quantize", "output_dir=checkpoint", *overrides, cwd=cwd)
     assert said.returncode == 0, said.stderr
-    assert re.search(r"going on after layer [123] of 3", said.stderr)
+    assert re.search(r"resuming after layer [123] of 3", said.stderr)
     return contents(cwd / "checkpoint")
 
 
@@ -58,8 +58,8 @@ def statuses(cwd: Path) -> dict[str, str]:
 
 
 KILLED = {"demo": "KILLED", "samples": "FINISHED", "quantize": "KILLED"}
-STARTS_OVER = "nothing half-written was left; the same command starts over"
-GOES_ON = r"the same command goes on after layer [123] \(to start over instead, remove \.checkpoint\.state\)"
+STARTS_OVER = "no partial files were left; the same command starts over"
+GOES_ON = r"the same command resumes after layer [123] \(to start over instead, delete \.checkpoint\.state\)"
 
 
 def test_kill_leaves_nothing_under_the_name_and_the_next_run_gives_the_same_bytes(
@@ -138,7 +138,7 @@ def test_remote_code_runs_only_when_its_digest_is_pinned(tmp_path: Path) -> None
         file.write(f"\nopen({str(tmp_path / 'ran')!r}, 'w')\n")
     said = command("quantize", f"model.path={source}", "tracking=off", cwd=tmp_path)
     assert said.returncode == 2
-    assert "modeling_minimax_m2.py would be run, and its sha256 is" in said.stderr
+    assert "modeling_minimax_m2.py would be run, but its sha256 is" in said.stderr
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "runs").exists()
 
@@ -148,7 +148,7 @@ def test_a_full_disk_is_foreseen(tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", 1) as small:
         said = command("quantize", f"output_dir={small}/out", "tracking=off", cwd=tmp_path)
         assert said.returncode == 2
-        assert "GB free; the checkpoint needs up to" in said.stderr
+        assert "GB free, but the checkpoint needs up to" in said.stderr
         assert list(small.iterdir()) == []
 
 
@@ -161,7 +161,7 @@ def test_a_disk_that_fills_up_on_the_way_leaves_nothing_half_written(tmp_path: P
         (small / "somebody else's").write_bytes(bytes(5 << 20))
         _, errors = process.communicate(timeout=180)
         assert process.returncode == 1, errors
-        assert errors.rstrip().endswith(f"the disk is full: make room; {STARTS_OVER}")
+        assert errors.rstrip().endswith(f"the disk is full: free some space; {STARTS_OVER}")
         assert {path.name for path in small.iterdir()} == {"somebody else's", ".checkpoint.lock"}
 
 
@@ -176,6 +176,6 @@ def test_a_disk_that_others_fill_up_on_the_way_costs_no_complete_layer(demo: Pat
                 file.write(bytes(1 << 12))
         _, errors = process.communicate(timeout=180)
         assert process.returncode == 1, errors
-        assert re.search(f"the disk is full: make room; {GOES_ON}$", errors.rstrip()), errors
+        assert re.search(f"the disk is full: free some space; {GOES_ON}$", errors.rstrip()), errors
         (small / "somebody else's").unlink()
         assert goes_on(small, *overrides) == contents(demo)

@@ -36,7 +36,7 @@ def test_a_sweep_makes_every_configuration(alone: dict[str, bytes], tmp_path: Pa
         ["proofcard", "quantize", "-m", "model.path=/nowhere,/there", *SMALL], tmp_path
     )
     assert (status, said.count("(made)")) == (2, 0)
-    assert "quantize: /nowhere is no checkpoint folder" in errors
+    assert "quantize: /nowhere is not a checkpoint folder" in errors
     assert "quantize: the job model.path=/nowhere" in errors.rstrip().splitlines()[-1]
 
 
@@ -65,7 +65,7 @@ def test_a_sweep_is_not_for_ranks(tmp_path: Path) -> None:
         (["hydra/launcher=slum"], "hydra/launcher=slum does not exist: did you mean 'slurm'?"),
         (["hydra/launcher=slurm", "kv_cache=fp9"], "kv_cache=fp9 does not exist: did you mean 'fp8'?"),
         (["-m", "kv_cache=none,fp9"], "kv_cache=fp9 does not exist: did you mean 'fp8'?"),
-        (["-m", "seed=1,x"], "seed='x': should be a valid integer"),
+        (["-m", "seed=1,x"], "seed='x': it must be a valid integer"),
     ],
 )
 def test_a_bad_request_is_not_handed_to_a_launcher(tmp_path: Path, words: list[str], sentence: str) -> None:

@@ -47,8 +47,8 @@ def test_any_number_of_ranks_gives_the_same_bytes(
     [
         ("kv_cache=fp8_affine", "quantize: kv_cache=fp8_affine averages over batches in their order"),
         ("engine=modelopt", "quantize: engine=modelopt runs as one process"),
-        ("seed=x", "quantize: seed='x': should be a valid integer"),
-        ("model.path=/nowhere", "quantize: /nowhere is no checkpoint folder"),
+        ("seed=x", "quantize: seed='x': it must be a valid integer"),
+        ("model.path=/nowhere", "quantize: /nowhere is not a checkpoint folder"),
     ],
 )
 def test_what_several_ranks_cannot_do_is_refused_before_any_work(
@@ -72,7 +72,7 @@ def test_what_is_wrong_for_one_rank_alone_is_said_too(tmp_path: Path) -> None:
     ended = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [2, 2]
     for errors in ended:
-        assert errors.rstrip().splitlines()[-1].startswith("quantize: /nowhere is no checkpoint folder")
+        assert errors.rstrip().splitlines()[-1].startswith("quantize: /nowhere is not a checkpoint folder")
 
 
 def wait_for_a_layer(process: subprocess.Popen[str] | Forked, cwd: Path) -> None:
@@ -94,11 +94,11 @@ def test_a_killed_rank_ends_the_other_and_three_go_on_to_the_same_bytes(
     lost.communicate()
     assert left.returncode == 1
     assert "quantize: rank 0 of 2 lost another rank" in errors
-    assert "the same command goes on after the last complete layer" in errors
+    assert "the same command resumes after the last complete layer" in errors
     assert not (tmp_path / "checkpoint").exists()
     status, _, errors = together(several.ranks(3, small(), tmp_path))
     assert status == 0, errors
-    assert "going on after layer" in errors
+    assert "resuming after layer" in errors
     assert contents(tmp_path / "checkpoint") == alone
 
 
@@ -114,7 +114,7 @@ def test_torchrun_ends_all_when_the_leading_rank_is_killed_and_one_process_goes_
     assert not (tmp_path / "checkpoint").exists()
     status, _, errors = together(several.ranks(1, small(), tmp_path))
     assert status == 0, errors
-    assert "going on after layer" in errors
+    assert "resuming after layer" in errors
     assert contents(tmp_path / "checkpoint") == alone
 
 
@@ -143,7 +143,9 @@ def test_a_rank_that_falls_silent_is_missed(tmp_path: Path) -> None:
     silent.kill()
     silent.communicate()
     assert waiting.returncode == 1
-    assert errors.startswith("rank 0 of 2 has not heard rank 1 for 2 s: its machine or the network is lost")
+    assert errors.startswith(
+        "rank 0 of 2 has had no heartbeat from rank 1 for 2 s: its machine or the network is lost"
+    )
 
 
 NOTHING = dict.fromkeys([*joining._TORCH, *joining._SUBMITIT, *joining._SLURM, "SLURM_STEP_NODELIST"])

@@ -1,4 +1,4 @@
-"""kill -9, a power cut, a full disk: the same command goes on after the last complete layer; same bytes."""
+"""kill -9, a power cut, a full disk: the same command resumes after the last complete layer; same bytes."""
 
 import json
 import os
@@ -82,7 +82,7 @@ class Attempts:
         said = self.said()
         ran = [int(number) for number in re.findall(rf"layer (\d+)/{LAYERS}:", said)]
         assert ran == list(range(before + 1, before + 1 + len(ran))), said
-        assert (f"going on after layer {before} of {LAYERS}" in said) or not ran or not before
+        assert (f"resuming after layer {before} of {LAYERS}" in said) or not ran or not before
 
     def said(self) -> str:
         """What the last attempt has printed; nothing when it was killed before it could."""
@@ -190,9 +190,9 @@ def test_killed_at_random_moments(attempts: Attempts, tmp_path: Path) -> None:
             assert "Traceback" not in said
             if fills:
                 full += 1
-                assert "No space left on device" in said or "GB free; the checkpoint needs" in said
+                assert "No space left on device" in said or "GB free, but the checkpoint needs" in said
                 assert (
-                    (f"goes on after layer {complete(small)} " in said)
+                    (f"resumes after layer {complete(small)} " in said)
                     or not complete(small)
                     or "free;" in said
                 )
@@ -227,9 +227,7 @@ def test_layers_of_another_number_of_threads_are_thrown_away_in_so_many_words(
     dies_after_a_layer(attempts, tmp_path)
     assert attempts.run(tmp_path, threads=2, anew=True) == 0
     said = " ".join(attempts.log.read_text().split())
-    assert (
-        "was kept after layer 1 of another configuration, machine or number of threads: it is thrown" in said
-    )
+    assert "after layer 1, is from another configuration, machine or number of threads: deleting it" in said
     made = contents(tmp_path / "checkpoint")
     assert {name for name in made if made[name] != attempts.undisturbed[name]} == {"manifest.json"}
 

@@ -169,7 +169,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no scale": (fp8_and(lambda state: state.pop(f"{EXPERT}_scale_inv")), f"{EXPERT} is FP8 without"),
     "scale of another shape": (
         fp8_and(set_to(f"{EXPERT}_scale_inv", torch.ones(2, 2))),
-        f"{EXPERT}_scale_inv has shape [2, 2]; {EXPERT}, [48, 64] in blocks of 16 by 32, needs [3, 2]",
+        f"{EXPERT}_scale_inv has shape [2, 2], but {EXPERT}, [48, 64] in blocks of 16 × 32, needs [3, 2]",
     ),
     "scale in whole numbers": (
         fp8_and(set_to(f"{EXPERT}_scale_inv", torch.ones(3, 2, dtype=torch.int32))),
@@ -177,7 +177,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "a scale too many": (
         fp8_and(set_to("model.norm.weight_scale_inv", ONE)),
-        "model.norm.weight is BF16 and yet has model.norm.weight_scale_inv",
+        "model.norm.weight is BF16 but also has model.norm.weight_scale_inv",
     ),
     "undeclared": (
         lambda folder: (to_fp8(folder), change_config(folder, quantization_config=None)),
@@ -187,7 +187,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: per_tensor(
             folder, {"weight_scale": ONE, "input_scale": ONE}, activation_scheme="static"
         ),
-        f"without {EXPERT}_scale_inv, only {EXPERT}_scale",
+        f"without {EXPERT}_scale_inv (there is {EXPERT}_scale)",
     ),
     "one scale a tensor, no block": (
         lambda folder: per_tensor(folder, {"weight_scale_inv": ONE}, weight_block_size=None),

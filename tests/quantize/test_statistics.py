@@ -57,7 +57,7 @@ def natural(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Path:
         "quantize", "output_dir=checkpoint", f"model.path={source}", "coverage=natural", *FEW, cwd=cwd
     )
     assert said.returncode == 0, said.stderr
-    assert "positions an expert and layer as routed, 1 of 48 cold" in said.stdout
+    assert "routed positions per expert and layer, 1 of 48 cold" in said.stdout
     return cwd / "checkpoint"
 
 

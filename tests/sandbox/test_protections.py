@@ -31,7 +31,7 @@ def test_neither_root_nor_namespaces_are_needed(lacking: tuple[str, ...]) -> Non
     assert here["ran"] == here["weak"] == "hello\n"
     assert here["sentence"] == (
         "generated code runs: no network, no files but Python's own, no folders, nothing written, no new "
-        "processes, no other process reached, no privileges; 5 s of CPU, 1 GiB"
+        "processes, no signals to other processes, no privileges; 5 s of CPU, 1 GiB"
     )
 
 
@@ -56,10 +56,10 @@ def test_an_ordinary_user_has_all_of_it() -> None:
 )
 def test_too_few_protections_are_named_and_code_is_not_run(lacking: str, could: str, why: str) -> None:
     here = found(lacking)
-    assert "this machine's sandbox does not hold generated code: it could " in here["usage"]
+    assert "this machine's sandbox cannot contain generated code: it could " in here["usage"]
     assert f"could {could}" in here["usage"] and why in here["usage"]
-    assert here["usage"].endswith("or run it all the same with truth.sandbox=weak")
+    assert here["usage"].endswith("or run it anyway with truth.sandbox=weak")
     part = {"libseccomp": "seccomp", "capabilities": "capabilities"}.get(lacking, lacking)
-    assert here["stop"] == f"generated code was not run: this machine gives no {part}"
+    assert here["stop"] == f"generated code was not run: this machine has no {part}"
     assert "a weak sandbox: it could" in here["sentence"]
     assert here["weak"] == "hello\n"

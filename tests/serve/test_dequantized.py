@@ -130,7 +130,7 @@ def test_a_bit_of_the_checkpoint_that_flipped_later_is_not_served(pair: Path, na
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "manifest.json"])
 def test_a_bit_of_the_copy_that_flipped_is_not_served(pair: Path, copy: Path, name: str):
     flip(pair.parent / "dequantized" / copy.name / name, -2)
-    with pytest.raises(Stop, match="is damaged: remove it, it will be made again"):
+    with pytest.raises(Stop, match="is damaged: delete it, and it will be made again"):
         dequantized.folder(pair, config_of(pair), pair.parent)
 
 
@@ -162,7 +162,7 @@ def test_a_plain_copy_that_is_served_itself_is_held_to_its_seal(copy: Path, tmp_
 def test_a_damaged_copy_is_named(demo: Path, tmp_path: Path):
     made = dequantized.folder(demo, config_of(demo), tmp_path)
     (made / "tokenizer.json").unlink()
-    with pytest.raises(Stop, match="is damaged: remove it, it will be made again"):
+    with pytest.raises(Stop, match="is damaged: delete it, and it will be made again"):
         dequantized.folder(demo, config_of(demo), tmp_path)
 
 
@@ -185,5 +185,5 @@ def test_another_format_is_refused(demo: Path, tmp_path: Path):
 
 
 def test_what_does_not_fit_into_memory_is_refused():
-    with pytest.raises(Usage, match=r"takes 457 GB of memory, this machine has \d+: serve it on GPUs"):
+    with pytest.raises(Usage, match=r"needs 457 GB of memory, but this machine has \d+: serve it on GPUs"):
         dequantized.check_memory([Entry("experts", "BF16", (228_700_000, 1000))])

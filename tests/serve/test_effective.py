@@ -117,7 +117,7 @@ def test_differences_are_told_and_tabled(tmp_path: Path, capsys: pytest.CaptureF
     with opened(Tracking(uri=None, experiment="x"), "x", tmp_path) as tracker:
         effective.track(found, tracker)
     section = effective.section(found)
-    assert "warning: attention_backend=fa3 was asked and triton is what runs" in capsys.readouterr().err
+    assert "warning: attention_backend=fa3 was requested, but triton is in effect" in capsys.readouterr().err
     assert ["attention_backend", "fa3", "triton", "differs"] in section.rows
 
 

@@ -121,9 +121,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_length, "_TIMEOUT_S", TIME)
 
 
-def settled(url: str) -> str | None:
+def resolved(url: str) -> str | None:
     words = [f"endpoint={url}", f"tokenizer={ROOT / 'demo/model'}", "tracking=off"]
-    return measure.settled(compose(BenchmarkConfig, "benchmark", words)).model
+    return measure.resolved(compose(BenchmarkConfig, "benchmark", words)).model
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_models_as_benchmark_looks_for_them(quick: None, config: BenchmarkConfig
 
     def check(server: Server, case: str) -> str | None:
         asked = config.model_copy(update={"endpoint": server.url(case)})
-        return refused(Usage, partial(measure.settled, asked))
+        return refused(Usage, partial(measure.resolved, asked))
 
     table(check, HTTP, BODY, MODELS, names)
 
@@ -145,7 +145,7 @@ def test_models_as_benchmark_looks_for_them(quick: None, config: BenchmarkConfig
 def test_a_name_with_markup_and_slashes_is_a_name(quick: None, config: BenchmarkConfig):
     name = "../[bold]meta-llama/Llama [/INST]"
     with serving({"a": of_json({"data": [{"id": name}]})}) as server:
-        found = measure.settled(config.model_copy(update={"endpoint": server.url("a")}))
+        found = measure.resolved(config.model_copy(update={"endpoint": server.url("a")}))
     assert found.model == name
     assert measure.name_of(found) == "bold-meta-llama-Llama-INST.demo"
     long = measure.name_of(found.model_copy(update={"model": "m" * 3000}))
@@ -216,7 +216,7 @@ def test_a_model_that_begins_with_thoughts_has_to_end_them_where_stop_is_said_of
         {"a": streamed(cut, GOOD[-1], done=False), "b": streamed(ended, GOOD[-1], done=False)}
     ) as server:
         verdict = asked(server.url("a"), engine="transformers", tokenizer=tmp_path)
-        assert verdict.why == "cut while thinking after 64 tokens: raise truth.max_tokens"
+        assert verdict.why == "cut within its reasoning after 64 tokens: raise truth.max_tokens"
         assert asked(server.url("b"), engine="transformers", tokenizer=tmp_path).right
 
 
@@ -224,14 +224,14 @@ def test_an_answer_that_takes_forever_to_match_is_not_right(monkeypatch: pytest.
     monkeypatch.setattr(ask, "_MATCHING_S", 0.2)
     question = Question(prompt="25 × 37?", matches=r"(?s)(.*\n)?\W*925\W*")
     right, why = ask.judge(question, "925\n" * 100_000 + "x")
-    assert not right and why.endswith("which could not be matched in 0.2 s")
+    assert not right and why.endswith("which could not be matched within 0.2 s")
     assert ask.judge(question, "1000 − 75\n**925**")[0]
 
 
 def test_no_redirect_is_followed_and_the_key_goes_nowhere_else():
     moved = HTTP["301 elsewhere"]
     with serving({"moved": moved, "elsewhere": moved}) as server:
-        with pytest.raises(NoAnswer, match="HTTP 301: it sends us on to /elsewhere/v1, where we do not go"):
+        with pytest.raises(NoAnswer, match="HTTP 301: it redirects to /elsewhere/v1, which is not followed"):
             client.look(server.url("moved"), "key", 5)
         assert server.visited == ["moved"]
 

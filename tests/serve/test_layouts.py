@@ -148,14 +148,14 @@ UNKNOWN: dict[str, tuple[dict[str, torch.Tensor], dict[str, Any], str]] = {
     "AWQ's input scales": (
         linear() | {"a.pre_quant_scale": torch.ones(4, dtype=BF16)},
         NVFP4,
-        "AWQ's scales of inputs",
+        "AWQ input scales",
     ),
-    "no block scales": (without("_scale"), NVFP4, "there is no .*weight_scale"),
-    "no scale of scales": (without("_scale_2"), NVFP4, "there is no .*weight_scale_2"),
+    "no block scales": (without("_scale"), NVFP4, "weight_scale is missing"),
+    "no scale of scales": (without("_scale_2"), NVFP4, "weight_scale_2 is missing"),
     "blocks of 32": (
         linear(columns=64, block=32),
         NVFP4,
-        r"weight_scale is F8_E4M3 \[4, 2\], a scale for every 16 values would be",
+        r"weight_scale is F8_E4M3 \[4, 2\], but one scale per 16 values needs",
     ),
     "scales in E8M0's bytes": (with_("_scale", codes(4, 2)), NVFP4, "weight_scale is U8"),
     "scales of FP32": (with_("_scale", torch.ones(4, 2)), NVFP4, "weight_scale is F32"),
@@ -168,7 +168,7 @@ UNKNOWN: dict[str, tuple[dict[str, torch.Tensor], dict[str, Any], str]] = {
     "an FP8 linear beside": (linear() | {"a.weight": fp8(4, 4)}, NVFP4, "a.weight is F8_E4M3"),
     "an FP8 linear's scale": (linear() | {"a.weight_scale": torch.ones(1)}, NVFP4, "a.weight_scale is F32"),
     "int8 beside": (linear() | {"a.weight": torch.zeros(4, 4, dtype=torch.int8)}, NVFP4, "a.weight is I8"),
-    "nothing in NVFP4": (PLAIN, NVFP4, "has not one weight in it"),
+    "nothing in NVFP4": (PLAIN, NVFP4, "has no NVFP4 weight"),
     "FP8 without scales": ({"a.weight": fp8(16, 16)}, FP8, "a.weight is FP8 without"),
     "FP8 experts in one tensor": (
         {EXPERTS: fp8(2, 16, 16), f"{EXPERTS}_scale_inv": torch.ones(2, 1, 1)},
@@ -176,16 +176,16 @@ UNKNOWN: dict[str, tuple[dict[str, torch.Tensor], dict[str, Any], str]] = {
         "gate_up_proj is F8_E4M3",
     ),
     "codes in an FP8 checkpoint": ({"a.weight": codes(4, 4)}, FP8, "a.weight is U8"),
-    "no word of it: U8": (linear(), {}, "config.json names no quantization|as in"),
+    "no word of it: U8": (linear(), {}, "although config.json has no quantization|as in"),
     "no word of it: U8 alone": (
         {"a.weight": codes(4, 4)},
         {},
-        "a.weight is U8 .* names no quantization",
+        "a.weight is U8 .* although config.json has no quantization",
     ),
     "no word of it: FP8": (
         {"a.weight": fp8(4, 4)},
         {},
-        "a.weight is F8_E4M3 .* names no quantization",
+        "a.weight is F8_E4M3 .* although config.json has no quantization",
     ),
     "no word of it: compressed": (
         {"a.weight_packed": codes(4, 4)},

@@ -79,7 +79,7 @@ def test_memory_that_ran_out_is_recognised_as_the_engine_says_it(log: Path, engi
 
 
 def test_the_kernels_kill_is_told_apart_from_an_error(log: Path):
-    assert "killed from outside" in (out_of_memory(log, "transformers", -9) or "")
+    assert "killed, probably by the kernel" in (out_of_memory(log, "transformers", -9) or "")
     assert out_of_memory(log, "transformers", 1) is None
 
 

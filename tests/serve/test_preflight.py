@@ -18,7 +18,7 @@ from proofcard.errors import Usage
 from proofcard.gpus import Gpu, Machine
 from proofcard.plan.serving_memory import profiles as hardware
 from proofcard.serve.asked import Facts, facts
-from proofcard.serve.findings import refusal, settle, warning
+from proofcard.serve.findings import refusal, report, warning
 from proofcard.serve.preflight import check, preflight
 
 CONFIG = json.loads(bundled("conf/model/minimax_m2_7/config.json").read_text())
@@ -60,10 +60,10 @@ A100 = several(4, "A100 80GB", 80, 81920)
 T4 = several(16, "T4", 75, 15360)
 H100 = several(1, "H100", 90, 81559)
 
-REPLACED = "SGLang runs triton instead of attention-backend=fa3 when the KV cache is fp8_e5m2"
-NOT_FUSED = "enable-flashinfer-allreduce-fusion does nothing on RTX PRO 6000 (SM120)"
-SIXTEEN = "max-running-requests=16: further requests wait"
-UNPACKED = "has no products in FP4: weights are unpacked into BF16"
+REPLACED = "SGLang uses triton instead of attention-backend=fa3 when the KV cache is fp8_e5m2"
+NOT_FUSED = "enable-flashinfer-allreduce-fusion has no effect on RTX PRO 6000 (SM120)"
+SIXTEEN = "max-running-requests=16: more requests wait"
+UNPACKED = "has no native FP4: weights are unpacked to BF16"
 TWO, FOURFOLD = {"tp-size": 2}, {"tp-size": 4, "ep-size": 4}
 
 Case = tuple[str, Machine, dict[str, Flag], str | None, list[str]]
@@ -71,21 +71,21 @@ TABLE_OF_THE_CARD: list[Case] = [
     ("sglang_published", RTX_6000, {}, None, [REPLACED, NOT_FUSED, SIXTEEN]),
     ("sglang_baseline", RTX_6000, {}, None, [NOT_FUSED, SIXTEEN]),
     ("sglang_recommended", RTX_6000, {}, None, []),
-    ("sglang_deterministic", RTX_6000, {}, None, ["nobody promises it for experts in NVFP4"]),
+    ("sglang_deterministic", RTX_6000, {}, None, ["is not guaranteed for NVFP4 experts"]),
     ("vllm", RTX_6000, {}, None, []),
-    ("sglang_hopper", RTX_6000, TWO, "=fa3 is for SM80 to SM90, and RTX PRO 6000 is SM120: set", []),
-    ("sglang_recommended", RTX_5090, FOURFOLD, "take 31.4 GiB on each of 4 GPUs and RTX 5090 has 31.8", []),
-    ("sglang_published", RTX_5090, {"tp": 4, "ep": 4}, "the weights take 31.4 GiB on each of 4 GPUs", []),
+    ("sglang_hopper", RTX_6000, TWO, "=fa3 needs SM80 to SM90, but RTX PRO 6000 is SM120: set", []),
+    ("sglang_recommended", RTX_5090, FOURFOLD, "need 31.4 GiB on each of 4 GPUs, but RTX 5090 has 31.8", []),
+    ("sglang_published", RTX_5090, {"tp": 4, "ep": 4}, "the weights need 31.4 GiB on each of 4 GPUs", []),
     ("vllm", RTX_5090, {"tensor-parallel-size": 4}, "of which gpu-memory-utilization leaves 95%", []),
     ("sglang_hopper", H200, {}, None, [UNPACKED]),
-    ("sglang_recommended", H200, {}, "=flashinfer_cutlass needs: take serving=sglang_hopper, or set", []),
-    ("sglang_published", H200, {}, "no products in FP4, as moe-runner-backend=flashinfer_cutlass needs", []),
+    ("sglang_recommended", H200, {}, "=flashinfer_cutlass needs: use serving=sglang_hopper, or set", []),
+    ("sglang_published", H200, {}, "no native FP4, which moe-runner-backend=flashinfer_cutlass needs", []),
     ("vllm", H200, {}, None, [UNPACKED]),
     ("vllm", H200, {"moe-backend": "cutlass"}, "as moe-backend=cutlass needs: set serving.flags.moe-", []),
     ("sglang_recommended", B200, {}, None, []),
     ("sglang_published", B200, {}, None, [REPLACED, SIXTEEN]),
     ("vllm", B200, {}, None, []),
-    ("sglang_hopper", B200, {}, "over 4 GPUs and 2 can be seen: set serving.flags.tp-size=2", []),
+    ("sglang_hopper", B200, {}, "over 4 GPUs, but 2 are visible: set serving.flags.tp-size=2", []),
 ]
 OTHER_MACHINES: list[Case] = [
     ("sglang_hopper", L40S, {}, None, [UNPACKED]),
@@ -94,27 +94,27 @@ OTHER_MACHINES: list[Case] = [
         "sglang_hopper",
         H100,
         {"tp-size": 1},
-        "the weights take 125.2 GiB on one GPU and H100 has 79.6 GiB",
+        "the weights need 125.2 GiB on one GPU, but H100 has 79.6 GiB",
         [],
     ),
-    ("sglang_recommended", T4, {}, "T4 (SM75) runs NVFP4 in no way: products in FP4 need SM100", []),
-    ("vllm", Machine((), None), {}, "no NVIDIA GPU is visible and vllm needs one", []),
-    ("vllm", replace(RTX_6000, driver="570.124.06"), {}, "570.124.06 does not run CUDA 13.0", []),
+    ("sglang_recommended", T4, {}, "T4 (SM75) cannot run NVFP4: native FP4 needs SM100", []),
+    ("vllm", Machine((), None), {}, "no NVIDIA GPU is visible, and vllm needs one", []),
+    ("vllm", replace(RTX_6000, driver="570.124.06"), {}, "570.124.06 does not support CUDA 13.0", []),
 ]
 B200_5, B200_4 = (several(number, "B200", 100, 183359) for number in (5, 4))
 CUDNN = {"attention-backend": "flashinfer"}
 LESS = "tokens of KV cache, less than one context of 131,072: set serving.flags."
 FLAGS: list[Case] = [
-    ("sglang_recommended", RTX_6000, {"attention-backend": "fa3"}, "fa3 is for SM80 to SM90", []),
-    ("sglang_recommended", RTX_6000, {"attention-backend": "trtllm_mha"}, "is for SM100, and RTX", []),
+    ("sglang_recommended", RTX_6000, {"attention-backend": "fa3"}, "fa3 needs SM80 to SM90", []),
+    ("sglang_recommended", RTX_6000, {"attention-backend": "trtllm_mha"}, "needs SM100, but RTX", []),
     ("sglang_recommended", RTX_6000, {"moe-runner-backend": "flashinfer_trtllm"}, "is for SM100", []),
     ("sglang_recommended", B200, {"moe-runner-backend": "marlin"}, None, ["BF16 although B200"]),
-    ("sglang_deterministic", RTX_6000, CUDNN, None, ["nobody promises", "loses the prefix cache"]),
-    ("sglang_recommended", H200, {"tp-size": 3, "ep-size": 3}, "needs: take", []),
-    ("sglang_hopper", H200, {"tp-size": 3}, "8 KV heads can be neither split over 3 GPUs nor", []),
+    ("sglang_deterministic", RTX_6000, CUDNN, None, ["is not guaranteed", "disables the prefix cache"]),
+    ("sglang_recommended", H200, {"tp-size": 3, "ep-size": 3}, "needs: use", []),
+    ("sglang_hopper", H200, {"tp-size": 3}, "8 KV heads can be neither split evenly over 3 GPUs nor", []),
     ("vllm", B200_5, {"tensor-parallel-size": 5}, "48 attention heads cannot be split over 5 GPUs", []),
-    ("sglang_recommended", RTX_6000, {"ep-size": 3}, "3 groups of experts do not fit 2 GPUs", []),
-    ("sglang_recommended", B200_4, {"tp-size": 4}, "flashinfer_cutlass takes ep-size 1 or 4, not 2", []),
+    ("sglang_recommended", RTX_6000, {"ep-size": 3}, "ep-size 3 does not match 2 GPUs", []),
+    ("sglang_recommended", B200_4, {"tp-size": 4}, "flashinfer_cutlass needs ep-size 1 or 4, not 2", []),
     ("vllm", RTX_6000, {"kv-cache-dtype": "fp8_e5m2"}, "vLLM refuses kv-cache-dtype=fp8_e5m2", []),
     ("sglang_recommended", RTX_6000, {"context-length": 300000}, "more than the 196608 tokens", []),
     ("sglang_recommended", RTX_6000, {"mem-fraction-static": 0.72}, None, [LESS + "context-length="]),
@@ -171,11 +171,11 @@ def test_a_cache_in_bf16_needs_no_scales_and_takes_twice_the_room() -> None:
 def test_memory_that_others_have_is_not_counted_on() -> None:
     half = Machine((replace(RTX_6000.gpus[0], used_mib=20_000), RTX_6000.gpus[1]), RTX_6000.driver)
     (others, context) = check(profile("sglang_recommended"), minimax(), half)
-    assert others.sentence.startswith("other processes have 19.5 GiB of RTX PRO 6000's memory: end them")
+    assert others.sentence.startswith("other processes use 19.5 GiB of RTX PRO 6000's memory: stop them")
     assert "less than one context of 131,072" in context.sentence
     full = Machine((replace(RTX_6000.gpus[0], used_mib=40_000),) * 2, RTX_6000.driver)
-    with pytest.raises(Usage, match=r"the weights take 62\.6 GiB"):
-        settle(check(profile("sglang_recommended"), minimax(), full))
+    with pytest.raises(Usage, match=r"the weights need 62\.6 GiB"):
+        report(check(profile("sglang_recommended"), minimax(), full))
 
 
 def test_attention_in_f32_is_served_in_bf16() -> None:
@@ -202,9 +202,9 @@ def test_a_checkpoint_s_own_files_say_what_it_is(tmp_path: Path) -> None:
     scheme = {"quant_algo": "NVFP4", "kv_cache_scheme": {"num_bits": 8, "type": "float"}}
     (tmp_path / "hf_quant_config.json").unlink()
     assert facts(tmp_path, CONFIG | {"quantization_config": scheme}).kv_fp8
-    with pytest.raises(Usage, match="lacks num_attention_heads"):
+    with pytest.raises(Usage, match="has no num_attention_heads"):
         facts(tmp_path, {"num_hidden_layers": 1, "hidden_size": 1, "max_position_embeddings": 1})
-    with pytest.raises(Usage, match=r"holds no \.safetensors file"):
+    with pytest.raises(Usage, match=r"has no \.safetensors file"):
         facts(tmp_path.parent, CONFIG)
 
 
@@ -229,14 +229,14 @@ def test_a_model_of_text_and_images_is_judged_by_its_text(tmp_path: Path) -> Non
     ],
 )  # fmt: skip
 def test_a_setting_that_is_no_number_is_named(tmp_path: Path, key: str, value: Any) -> None:
-    with pytest.raises(Usage, match=rf"config.json says {key}=.*, which is no such number"):
+    with pytest.raises(Usage, match=rf"config.json has {key}=.*, which is not a valid number"):
         facts(tmp_path, CONFIG | {key: value})
 
 
 def test_refusals_stop_and_warnings_do_not(capsys: pytest.CaptureFixture[str]) -> None:
-    assert settle([warning("slow")]) == ["slow"]
+    assert report([warning("slow")]) == ["slow"]
     with pytest.raises(Usage, match=r"^first$"):
-        settle([warning("slow"), refusal("first"), refusal("second")])
+        report([warning("slow"), refusal("first"), refusal("second")])
     assert "refused: second" in capsys.readouterr().err
 
 

@@ -31,13 +31,13 @@ def altered(profile: Serving, **values: Any) -> Serving:
 
 
 def test_transformers_stays_on_loopback(tmp_path: Path, profile: Serving):
-    with pytest.raises(Usage, match=r"serving\.host=0\.0\.0\.0 can be reached by others, and transformers"):
+    with pytest.raises(Usage, match=r"serving\.host=0\.0\.0\.0 can be reached from other machines, and"):
         prepare(altered(profile, host="0.0.0.0"), MODEL, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_other_engines_leave_loopback_only_with_a_key(tmp_path: Path, profile: Serving):
-    with pytest.raises(Usage, match=r"can be reached by others: give serving\.api_key_file=FILE"):
+    with pytest.raises(Usage, match=r"can be reached from other machines: set serving\.api_key_file=FILE"):
         address.check_host(altered(profile, engine="sglang", host="10.0.0.7"))
     key = tmp_path / "key"
     key.write_text("correct-horse\n")
@@ -51,12 +51,12 @@ def test_a_key_file_that_holds_no_key_is_named(tmp_path: Path, profile: Serving)
     with pytest.raises(Usage, match="cannot be read"):
         address.read_key(tmp_path / "none")
     (tmp_path / "two").write_text("two words")
-    with pytest.raises(Usage, match="should hold one word"):
+    with pytest.raises(Usage, match="must contain one word"):
         address.read_key(tmp_path / "two")
 
 
 def test_an_address_of_another_machine_cannot_be_listened_on(profile: Serving):
-    with pytest.raises(Usage, match=r"nothing can listen on 192\.0\.2\.1 port 8000"):
+    with pytest.raises(Usage, match=r"cannot listen on 192\.0\.2\.1 port 8000"):
         address.free_port(altered(profile, engine="vllm", host="192.0.2.1", port=8000))
 
 
@@ -67,7 +67,7 @@ def test_code_that_nobody_pinned_does_not_run(tmp_path: Path, profile: Serving):
     with (theirs / "modeling_minimax_m2.py").open("a") as file:
         file.write("\nprint('hello')\n")
     with pytest.raises(
-        Usage, match=r"(?s)would be run, and its sha256 is .* pin it under serving\.remote_code"
+        Usage, match=r"(?s)would be run, but its sha256 is .* pin it under serving\.remote_code"
     ):
         prepare(profile, theirs, tmp_path / "work")
     assert not (tmp_path / "work").exists()
@@ -98,7 +98,7 @@ EVIL = "raise SystemExit('ran')\n"
             "names 'a/b--evil.E'",
         ),
         ({"processor_config.json": {"auto_map": {"AutoProcessor": "a/b--evil.E"}}}, "names 'a/b--evil.E'"),
-        ({"config.json": {"_attn_implementation": "a/b"}}, "fetched from the hub"),
+        ({"config.json": {"_attn_implementation": "a/b"}}, "downloaded from the hub"),
         ({"evil.so": EVIL}, "evil.so would be run"),
     ],
 )
@@ -157,7 +157,7 @@ def test_no_engine_is_told_to_trust_a_checkpoint_without_code(tmp_path: Path, pr
 
 
 def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path, profile: Serving):
-    with pytest.raises(Usage, match=r"is no checkpoint folder: it has no config\.json"):
+    with pytest.raises(Usage, match=r"is not a checkpoint folder: it has no config\.json"):
         prepare(profile, tmp_path, tmp_path / "work")
 
 
@@ -177,5 +177,5 @@ def test_transformers_reads_config_json_in_its_own_words(tmp_path: Path, profile
     assert str(given.parent) in " ".join(prepared.launch.argv)
     config["rope_parameters"] |= {"rope_theta": 1e6}
     (folder / "config.json").write_text(json.dumps(config | {"rope_theta": 1e4}))
-    with pytest.raises(Usage, match=r"says rope_theta=10000\.0, and 1000000\.0"):
+    with pytest.raises(Usage, match=r"has rope_theta=10000\.0, but 1000000\.0"):
         prepare(profile, folder, tmp_path / "runs")

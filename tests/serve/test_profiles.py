@@ -9,7 +9,7 @@ from serve.engines import PROFILES, packages, profile
 from proofcard.environments import program
 from proofcard.errors import Usage
 from proofcard.serve import flags
-from proofcard.serve.findings import settle
+from proofcard.serve.findings import report
 from proofcard.serve.launch import arguments
 
 CARD = (
@@ -75,7 +75,7 @@ def told(request: pytest.FixtureRequest) -> dict[str, Any]:
 @pytest.mark.parametrize("told", ["sglang"], indirect=True)
 def test_sglang_takes_every_profile_and_warns_of_the_card_s(told: dict[str, Any]) -> None:
     of_the_card = [
-        "sglang 0.5.17 takes --tp for --tp-size, by its first letters: write --tp-size",
+        "sglang 0.5.17 reads --tp as an abbreviation of --tp-size: write --tp-size",
         "--enable-flashinfer-allreduce-fusion is deprecated in sglang 0.5.17: "
         "write --flashinfer-allreduce-fusion-backend=auto",
         "nothing in sglang 0.5.17 reads the variable SGLANG_DISABLE_CUDNN_CHECK: leave it out",
@@ -87,12 +87,12 @@ def test_sglang_takes_every_profile_and_warns_of_the_card_s(told: dict[str, Any]
         assert [finding.sentence for finding in found] == expected
     refused = [finding.sentence for finding in wrong if finding.refuses]
     assert refused[0] == (
-        "sglang 0.5.17 does not take --kv-cache-dtype: invalid choice: 'fp8_e4': did you mean fp8_e4m3?"
+        "sglang 0.5.17 does not accept --kv-cache-dtype: invalid choice: 'fp8_e4': did you mean fp8_e4m3?"
     )
     assert refused[1] == "sglang 0.5.17 has no --atention-backend: did you mean --attention-backend?"
-    assert refused[2] == "sglang 0.5.17 does not take --ep: invalid int value: 'two'"
-    with pytest.raises(Usage, match="does not take --kv-cache-dtype"):
-        settle(wrong)
+    assert refused[2] == "sglang 0.5.17 does not accept --ep: invalid int value: 'two'"
+    with pytest.raises(Usage, match="does not accept --kv-cache-dtype"):
+        report(wrong)
 
 
 @pytest.mark.timeout(1500)
@@ -100,7 +100,7 @@ def test_sglang_takes_every_profile_and_warns_of_the_card_s(told: dict[str, Any]
 def test_vllm_takes_its_profile(told: dict[str, Any]) -> None:
     assert told["vllm"] == []
     sentences = [finding.sentence for finding in told["wrong"]]
-    assert sentences[0].startswith("--kv-cache may be any of ")
+    assert sentences[0].startswith("--kv-cache is ambiguous in ")
     assert "--kv-cache-dtype" in sentences[0]
     assert sentences[1].endswith("invalid choice: 'fp8_e4': did you mean fp8_e4m3?")
     assert sentences[2].endswith("invalid choice: 'minimax-m2': did you mean minimax_m2?")

@@ -101,7 +101,7 @@ def test_a_process_that_listens_elsewhere_is_not_the_owner(tmp_path: Path):
 @pytest.mark.parametrize("names", [["other"], ["[/INST]"], ["M"], ["m "], ["n", "m/m"]])
 def test_another_model_is_not_ready(log: Path, names: list[str]):
     server = Routed(health=HEALTHY, models=of_json({"data": [{"id": n} for n in names]}), completions=TOKEN)
-    with pytest.raises(Stop, match=r"started and cannot answer: it serves .*, not m;"):
+    with pytest.raises(Stop, match=r"started, but cannot answer: it serves .* instead of m;"):
         until_ready(server, Started(), log)
     assert server.paths == ["health", "models"]
 
@@ -109,14 +109,14 @@ def test_another_model_is_not_ready(log: Path, names: list[str]):
 @pytest.mark.parametrize("case", list(MODELS)[:8])
 def test_no_list_of_models_is_a_failure(log: Path, case: str):
     server = Routed(health=HEALTHY, models=MODELS[case], completions=TOKEN)
-    with pytest.raises(Stop, match=r"started and cannot answer: its (answer|list)"):
+    with pytest.raises(Stop, match=r"started, but cannot answer: its (answer|list)"):
         until_ready(server, Started(), log)
 
 
 @pytest.mark.parametrize("case", ["closes at once", "500 with markup", "garbage", "301 elsewhere"])
 def test_a_first_answer_that_is_none_is_a_failure(log: Path, case: str):
     server = Routed(health=HEALTHY, models=NAMED, completions=HTTP[case])
-    with pytest.raises(Stop, match="started and cannot answer"):
+    with pytest.raises(Stop, match="started, but cannot answer"):
         until_ready(server, Started(), log)
 
 
@@ -136,7 +136,7 @@ def test_an_exception_in_the_thread_is_a_failure(
 
     monkeypatch.setattr(client, "models", fails)
     server = Routed(health=HEALTHY)
-    with pytest.raises(Stop, match=f"asking it failed with {type(error).__name__}"):
+    with pytest.raises(Stop, match=f"the first request failed with {type(error).__name__}"):
         until_ready(server, Started(), log)
 
 

@@ -172,7 +172,7 @@ def test_a_template_that_begins_an_answer_within_thoughts(tmp_path, template: st
 
 
 def test_what_is_not_an_object_is_named():
-    with pytest.raises(NoAnswer, match="what it sends is a list, not a JSON object"):
+    with pytest.raises(NoAnswer, match="its reply is a list, not a JSON object"):
         json_object(b"[]")
 
 

@@ -69,5 +69,5 @@ def test_what_is_no_list_of_calls_is_no_answer(calls: Any) -> None:
 
 
 def test_arguments_count_as_text_of_the_answer() -> None:
-    with pytest.raises(NoAnswer, match="more text than the tokens"):
+    with pytest.raises(NoAnswer, match="longer than the requested number"):
         whole([function("f", "x" * 30_000)], tokens=8)

@@ -73,11 +73,11 @@ def test_too_late_after_an_import_from_elsewhere(root: Path, monkeypatch: pytest
     activation._copies.clear()  # as in a process forked from one that has imported it
     activate(tools)
     for other in ("as_published", "none"):
-        with pytest.raises(ToolchainError, match=f"modelopt was imported already, from {copy}"):
+        with pytest.raises(ToolchainError, match=f"modelopt was already imported from {copy}"):
             activate(materialise(other, root))
     monkeypatch.setitem(sys.modules, "modelopt", imported_from(tools.path))
     activation._copies.clear()
-    with pytest.raises(ToolchainError, match="modelopt was imported already"):
+    with pytest.raises(ToolchainError, match="modelopt was already imported"):
         activate(tools)  # the folder for all to see is no private copy
 
 
@@ -232,7 +232,7 @@ def test_a_copy_goes_with_its_process(own: Toolchain, tmp_path: Path) -> None:
 
 def test_a_folder_in_which_anybody_may_exchange_it_is_refused(own: Toolchain, temporary: Path) -> None:
     temporary.chmod(0o777)
-    with pytest.raises(ToolchainError, match=r"everybody may exchange what lies in .* set TMPDIR"):
+    with pytest.raises(ToolchainError, match=r"other users can replace files in .* set TMPDIR"):
         activate(own)
     temporary.chmod(0o1777)
     activate(own)
@@ -246,6 +246,6 @@ def test_no_room_for_the_copy_is_said_with_the_folder(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(
-        ToolchainError, match=rf"{temporary}/.*: the disk is full: make room, or set TMPDIR to"
+        ToolchainError, match=rf"{temporary}/.*: the disk is full: free some space, or set TMPDIR to"
     ):
         activate(own)

@@ -27,10 +27,10 @@ def test_inserts_deletes_and_replaces():
 @pytest.mark.parametrize(
     ("hunks", "reason"),
     [
-        ("@@ -1 +1 @@\n-two\n+TWO\n", "line 1 is not what it expects"),  # one line off is off
-        ("@@ -3,2 +3 @@\n three\n-four\n", "line 4 is not what it expects"),
-        ("@@ -9,0 +10 @@\n+ten\n", "is not what it expects"),
-        ("@@ -1 +1 @@\n-one \n+ONE\n", "line 1 is not what it expects"),  # white space counts
+        ("@@ -1 +1 @@\n-two\n+TWO\n", "line 1 differs from what it expects"),  # one line off is off
+        ("@@ -3,2 +3 @@\n three\n-four\n", "line 4 differs from what it expects"),
+        ("@@ -9,0 +10 @@\n+ten\n", "differs from what it expects"),
+        ("@@ -1 +1 @@\n-one \n+ONE\n", "line 1 differs from what it expects"),  # white space counts
         ("@@ -2 +2 @@\n-two\n+TWO\n@@ -1 +1 @@\n-one\n+ONE\n", "overlaps"),
     ],
 )
@@ -45,11 +45,11 @@ def test_nothing_is_applied_nearly(hunks, reason):
         ("", "changes nothing"),
         (HEAD, "changes nothing"),
         (HEAD + "@@ -1,2 +1 @@\n-one\n+ONE\n", "has 1 old and 1 new lines"),
-        (HEAD + "@@ -1 +1 @@\n-one\n+ONE\n+more\n", "outside of every hunk"),
-        ("--- /dev/null\n+++ b/x\n@@ -0,0 +1 @@\n+x\n", "no header of a changed file"),
-        ("--- a/../x\n+++ b/../x\n@@ -0,0 +1 @@\n+x\n", "not one file of the package"),
-        ("--- a/x\n+++ b/y\n@@ -0,0 +1 @@\n+x\n", "not one file of the package"),
-        (2 * (HEAD + "@@ -0,0 +1 @@\n+x\n"), "named twice"),
+        (HEAD + "@@ -1 +1 @@\n-one\n+ONE\n+more\n", "outside all hunks"),
+        ("--- /dev/null\n+++ b/x\n@@ -0,0 +1 @@\n+x\n", "not the header of a changed file"),
+        ("--- a/../x\n+++ b/../x\n@@ -0,0 +1 @@\n+x\n", "not the same file of the package"),
+        ("--- a/x\n+++ b/y\n@@ -0,0 +1 @@\n+x\n", "not the same file of the package"),
+        (2 * (HEAD + "@@ -0,0 +1 @@\n+x\n"), "listed twice"),
     ],
 )
 def test_only_plain_changes_are_taken(text, reason):

@@ -29,12 +29,12 @@ def test_sizes_that_fit_are_no_finding() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"hidden_size": 128}, "hidden_size is 128; the tensors say 64"),
-        ({"num_attention_heads": 8}, "num_attention_heads · head_dim is 128; the tensors say 64"),
-        ({"num_key_value_heads": 4}, "num_key_value_heads · head_dim is 64; the tensors say 32"),
-        ({"intermediate_size": 100}, "intermediate_size is 100; the tensors say 96"),
-        ({"num_local_experts": 8}, "num_local_experts is 8; the tensors say 4"),
-        ({"vocab_size": "many"}, 'vocab_size is "many", which is no number'),
+        ({"hidden_size": 128}, "hidden_size is 128, but the tensors have 64"),
+        ({"num_attention_heads": 8}, "num_attention_heads · head_dim is 128, but the tensors have 64"),
+        ({"num_key_value_heads": 4}, "num_key_value_heads · head_dim is 64, but the tensors have 32"),
+        ({"intermediate_size": 100}, "intermediate_size is 100, but the tensors have 96"),
+        ({"num_local_experts": 8}, "num_local_experts is 8, but the tensors have 4"),
+        ({"vocab_size": "many"}, 'vocab_size is "many", which is not a number'),
     ],
 )
 def test_a_size_that_no_tensor_has_is_named(changed: dict[str, Any], message: str) -> None:

@@ -304,7 +304,10 @@ def test_a_source_that_the_formulas_do_not_cover(checkpoint: Path, tmp_path: Pat
         (lambda folder: (folder / "config.json").write_text("{"), "not JSON"),
         (lambda folder: (folder / "config.json").write_text("[]"), "source: "),
         (lambda folder: next(folder.glob("*.safetensors")).write_bytes(b"\xff" * 40), "header"),
-        (lambda folder: next(folder.glob("*.safetensors")).unlink(), "names 1 files, 1 of them not here"),
+        (
+            lambda folder: next(folder.glob("*.safetensors")).unlink(),
+            "lists files that are missing (1 of 1)",
+        ),
     ],
 )
 def test_an_unreadable_source(checkpoint: Path, tmp_path: Path, change: Any, message: str) -> None:

@@ -54,7 +54,7 @@ def execute(config: AgenticConfig) -> tuple[Path, AgenticReport]:
             subject=server.subject,
             name=f"agentic {config.agentic.name}",
         ) as tracker,
-        results.standing(config.work_dir / "agentic", config.agentic.name) as folder,
+        results.new_folder(config.work_dir / "agentic", config.agentic.name) as folder,
     ):
         said = config.agentic.model_dump(mode="json", exclude={"specification", "tasks"})
         tracker.params({"agentic": said | {"specification_sha256": _digest(config)}})

@@ -1,1 +1,1 @@
-"""What a sealed checkpoint's calibration was worth, measured from what it carries."""
+"""Analyses a sealed checkpoint's calibration from its own statistics."""

@@ -1,4 +1,4 @@
-"""`analyse`: what a sealed checkpoint's calibration was worth, as tables, figures and numbers."""
+"""`analyse`: a sealed checkpoint's calibration, as tables, figures and numbers."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +24,7 @@ def run(overrides: list[str]) -> int:
     """Compose, analyse, write and show. Returns 0.
 
     Raises:
-        Usage: when there is nothing to analyse or the report has nowhere to stand; nothing was done then.
+        Usage: when there is nothing to analyse or the report cannot be written; nothing was done.
     """
     config = compose(AnalyseConfig, "analyse", overrides)
     with before_work():
@@ -44,9 +44,9 @@ def run(overrides: list[str]) -> int:
 
 
 def _read(folder: Path) -> tuple[Manifest, CalibrationStatistics]:
-    """A checkpoint's manifest and its tables; every byte of it, weights too, must be what was sealed."""
+    """A checkpoint's manifest and statistics, after checking every byte against the seal."""
     if not folder.is_dir():
-        raise Stop(f"{folder} is no folder: give the checkpoint of a `quantize` run")
+        raise Stop(f"{folder} is not a folder: use the checkpoint of a `quantize` run")
     check_handed(folder)
     sealed = manifest.read(folder)
     if sealed.stage != "quantize":
@@ -59,7 +59,7 @@ def _read(folder: Path) -> tuple[Manifest, CalibrationStatistics]:
 
 
 def analysed(sealed: Manifest, found: CalibrationStatistics) -> Analysis:
-    """Every question answered."""
+    """The answers to all questions."""
     return Analysis(
         checkpoint=Origin(key=sealed.key, recipe=sealed.recipe),
         samples=found.samples[-1],
@@ -72,7 +72,7 @@ def analysed(sealed: Manifest, found: CalibrationStatistics) -> Analysis:
 
 
 def drawings(found: CalibrationStatistics) -> dict[str, Callable[[], Any]]:
-    """The figures that there is something for, by name."""
+    """The figures for which there is data, by name."""
     drawn: dict[str, Callable[[], Any]] = {
         name: partial(draw, found) for name, draw in plots.figures(found).items()
     }

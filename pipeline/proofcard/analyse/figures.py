@@ -14,7 +14,7 @@ _MARKS = "osv^DPX*"
 
 
 def routing(found: CalibrationStatistics) -> Any:
-    """Positions of each expert by its rank within its layer: one line a layer, and an even spread."""
+    """Positions of each expert by its rank within its layer: one line per layer, and an even distribution."""
     figure = figure_of(7.5, 4.6)
     chart = figure.subplots()
     layers = len(found.experts)
@@ -25,18 +25,18 @@ def routing(found: CalibrationStatistics) -> Any:
         chart.plot(np.arange(1, ranked.size + 1), np.maximum(ranked, 0.5), color=shade, label=label)
     even = float(np.mean([block.routed.mean() for block in found.experts]))
     chart.axhline(even, color=GREY, linestyle="--", label=f"mean: {even:,.0f}")
-    chart.axhline(even / 10, color=COLD, linestyle=":", label="a tenth of it")
+    chart.axhline(even / 10, color=COLD, linestyle=":", label="a tenth of the mean")
     chart.set(xscale="log", yscale="log", xlabel="rank of the expert in its layer", ylabel="routed positions")
     plain_ticks(chart.xaxis)
     plain_ticks(chart.yaxis)
     chart.grid(color="0.9")
     chart.legend(frameon=False)
-    figure.suptitle("How unevenly the routers choose")
+    figure.suptitle("Distribution of positions over experts")
     return figure
 
 
 def datasets(found: CalibrationStatistics) -> Any:
-    """How much of the last amax each dataset alone gives, by layer: the median of each group."""
+    """The share of the last amax that each dataset alone reaches, by layer: the median of each group."""
     chosen = quantizer_groups(found)
     figure = figure_of(3.2 * max(len(chosen), 2) + 1, 4.2)
     charts = figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0]
@@ -57,14 +57,14 @@ def datasets(found: CalibrationStatistics) -> Any:
         chart.set(title=in_a_figure(title), xlabel="layer")
         chart.xaxis.get_major_locator().set_params(integer=True)
         chart.grid(color="0.9")
-    charts[0].set_ylabel("amax of the dataset alone,\n% of that of all (median)")
+    charts[0].set_ylabel("amax of the dataset alone,\n% of the amax of all (median)")
     figure.legend(*charts[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    figure.suptitle("What one dataset alone would have given")
+    figure.suptitle("Amax from one dataset alone")
     return figure
 
 
 def forcing(found: CalibrationStatistics) -> Any:
-    """The natural part of each expert's amax as a map of layers and experts, for each group of linears."""
+    """The natural share of each expert's amax as a heat map of layers and experts, per group of linears."""
     part, seen = 100 * natural_part(found), routed_of(found)
     chosen = [
         (title, mask & (seen >= 0)) for title, mask in quantizer_groups(found) if (mask & (seen >= 0)).any()
@@ -89,7 +89,7 @@ def forcing(found: CalibrationStatistics) -> Any:
         chart.set_yticks(*layer_ticks(layers))
     charts[0].set_ylabel("layer")
     figure.colorbar(picture, ax=list(charts), pad=0.01).set_label("natural amax, % of the forced one")
-    figure.suptitle("What the router's own choices would have given each expert")
+    figure.suptitle("Amax over naturally routed positions, per expert")
     return figure
 
 

@@ -1,7 +1,7 @@
-"""The numbers: five questions, a function each, from tables and manifest to the parts of an `Analysis`.
+"""Computes the analysis: five questions, one function each, from tables and manifest to an `Analysis`.
 
-A *part* is an amax divided by the last measured one: 1 where nothing was missing. A quantizer that nothing
-reached counts nowhere.
+A *part* is an amax divided by the last measured one: 1 if nothing is missing. Quantizers without input are
+not counted.
 """
 
 from collections import Counter
@@ -29,11 +29,11 @@ from proofcard.quantize.metrics import quantizer_groups, share_of_last
 from proofcard.quantize.statistics import CalibrationStatistics
 
 THRESHOLDS = (100, 1_000, 10_000, 100_000)
-"""Tokens an expert after which the card calls an amax noisy, rough, settled and perfect."""
+"""Tokens per expert after which the card calls an amax noisy, rough, settled and perfect."""
 
 
 def convergence(found: CalibrationStatistics) -> dict[str, list[Mark]]:
-    """By group of quantizers and mark: how many had their last amax, or were near it."""
+    """By group of quantizers and mark: how many had reached their last amax, or were close."""
     part = share_of_last(found)
     return {
         title: [
@@ -44,7 +44,7 @@ def convergence(found: CalibrationStatistics) -> dict[str, list[Mark]]:
 
 
 def datasets(found: CalibrationStatistics) -> list[DatasetPart]:
-    """What each dataset alone would have given, and how many of all amaxes none of the others reaches."""
+    """The amax from each dataset alone, and how many amaxes no other dataset reaches."""
     last = found.measured[:, -1:]
     sets = (found.of_dataset == last) & (last > 0)
     part = np.divide(found.of_dataset, last, out=np.full_like(found.of_dataset, np.nan), where=last > 0)
@@ -69,7 +69,7 @@ def datasets(found: CalibrationStatistics) -> list[DatasetPart]:
 
 
 def coverage(found: CalibrationStatistics) -> Spread | None:
-    """How the routers spread the positions over experts; None without experts."""
+    """How the routers distribute the positions over experts; None without experts."""
     if not found.experts:
         return None
     routed = np.concatenate([block.routed for block in found.experts])
@@ -102,7 +102,7 @@ def coverage(found: CalibrationStatistics) -> Spread | None:
 
 
 def forcing(found: CalibrationStatistics) -> Forcing | None:
-    """What forced tokens added to what the router sent, and to those it had sent how many; None without."""
+    """What forced tokens add to routed ones, by number of routed tokens; None without a forced pass."""
     if not any(block.forced.any() for block in found.experts):
         return None
     part, seen = natural_part(found), routed_of(found)
@@ -126,13 +126,13 @@ def forcing(found: CalibrationStatistics) -> Forcing | None:
 
 
 def natural_part(found: CalibrationStatistics) -> np.ndarray:
-    """The natural part of each quantizer's amax, [quantizers]; NaN where nothing came at all."""
+    """The natural part of each quantizer's amax, [quantizers]; NaN without any input."""
     last = found.measured[:, -1]
     return np.divide(found.natural, last, out=np.full_like(last, np.nan), where=last > 0)
 
 
 def routed_of(found: CalibrationStatistics) -> np.ndarray:
-    """The positions that the expert of each quantizer was sent, int64 [quantizers]; −1 outside experts."""
+    """The positions routed to the expert of each quantizer, int64 [quantizers]; −1 outside experts."""
     counts = {
         f"{block.block}.experts.{expert}": count
         for block in found.experts
@@ -142,7 +142,7 @@ def routed_of(found: CalibrationStatistics) -> np.ndarray:
 
 
 def calibrated_bytes(tensors: dict[str, TensorEntry]) -> CalibratedBytes:
-    """Of a manifest's tensors, the bytes that calibration decides, by kind, beside all."""
+    """The bytes of a manifest's tensors that calibration determines, by kind, and in total."""
     kinds = {name: Counter[str]() for name in CALIBRATED}
     total = 0
     for name, tensor in tensors.items():
@@ -182,5 +182,5 @@ def _slope(routed: np.ndarray) -> float:
 
 
 def _over(high: float, low: float) -> float | None:
-    """A ratio, or None when there is nothing to divide by."""
+    """A ratio, or None for a denominator of 0."""
     return high / low if low else None

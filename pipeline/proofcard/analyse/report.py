@@ -1,4 +1,4 @@
-"""The analysis as tables and sentences, for the screen and as a page."""
+"""The analysis as tables and sentences, for the screen and as a Markdown page."""
 
 from proofcard.documents.analysis import (
     Analysis,
@@ -16,7 +16,7 @@ _PARTS = ["equal", "within 1%", "within 5%", "median", "smallest"]
 
 
 def sections(analysis: Analysis) -> list[Section]:
-    """The questions that this checkpoint answers, in their order."""
+    """The sections for which this checkpoint has data, in order."""
     answers = [_bytes(analysis.bytes), _convergence(analysis.convergence), _datasets(analysis.datasets)]
     if analysis.coverage is not None:
         answers.append(_coverage(analysis.coverage))
@@ -32,7 +32,7 @@ def _bytes(counted: CalibratedBytes) -> Section:
     ]
     rows.append(["all of them", "", f"{counted.bytes:,}", percent(counted.share)])
     answer = (
-        f"Calibration decides {counted.bytes:,} of {counted.total:,} bytes of tensors, "
+        f"Calibration determines {counted.bytes:,} of {counted.total:,} bytes of tensors, "
         f"{percent(counted.share)}; all others follow from the weights."
     )
     return Section("What depends on calibration", answer, ["tensors", "number", "bytes", "share"], rows)
@@ -45,13 +45,13 @@ def _convergence(groups: dict[str, list[Mark]]) -> Section:
         for mark, count in enumerate(marks)
     ]
     half = next((mark for mark in range(len(marks) - 1, -1, -1) if 2 * marks[mark] <= marks[-1]), None)
-    answer = "In %: quantizers within 1% of their last amax / the smallest part of it that one had."
+    answer = "In %: quantizers within 1% of their last amax / the lowest share of it."
     if half is not None:
         at_half = [points[half] for points in groups.values()]
         later = sum(round((1 - each.equal) * each.quantizers) for each in at_half if each.equal is not None)
         every = sum(points[-1].quantizers for points in groups.values())
-        answer += f" After {marks[half]:,} samples {later:,} of {every:,} scales were still to change."
-    return Section("How an amax converges", answer, ["samples", *map(_short, groups)], rows)
+        answer += f" After {marks[half]:,} samples {later:,} of {every:,} scales still changed later."
+    return Section("Convergence of amax", answer, ["samples", *map(_short, groups)], rows)
 
 
 def _datasets(parts: list[DatasetPart]) -> Section:
@@ -69,11 +69,11 @@ def _datasets(parts: list[DatasetPart]) -> Section:
     ]
     best = max(parts, key=lambda each: each.sets)
     answer = (
-        f"{best.dataset} reaches the amax of all in {best.sets:,} quantizers, most of any. With one "
-        "dataset alone, in %: quantizers within 1% of the amax of all / the smallest part of it."
+        f"{best.dataset} reaches the overall amax in {best.sets:,} quantizers, the most of any. With one "
+        "dataset alone, in %: quantizers within 1% of the overall amax / the lowest share of it."
     )
     header = ["dataset", "reaches", "it alone", *(["cold"] if counted else []), *map(_short, groups)]
-    return Section("What datasets add to one another", answer, header, rows)
+    return Section("Contribution of datasets", answer, header, rows)
 
 
 def _coverage(spread: Spread) -> Section:
@@ -96,7 +96,9 @@ def _coverage(spread: Spread) -> Section:
         f"{spread.largest_over_mean:.1f} times the mean. Slope of log positions over log rank: "
         f"{spread.zipf:.2f}."
     )
-    return Section("How routers spread the tokens", answer, ["expert", "positions", "of the mean"], rows)
+    return Section(
+        "Distribution of tokens over experts", answer, ["expert", "positions", "of the mean"], rows
+    )
 
 
 def _forcing(forcing: Forcing) -> list[Section]:
@@ -104,17 +106,19 @@ def _forcing(forcing: Forcing) -> list[Section]:
         [_short(title), f"{near.quantizers:,}", f"{near.unreached:,}", *_spread(near)]
         for title, near in forcing.near.items()
     ]
-    answer = "The amax of the router's own choices, as part of the one that every expert took of all tokens."
+    answer = "The amax over naturally routed tokens, as a share of the amax over all tokens."
     by = [
         [_short(title), f"{near.from_:,}", f"{near.quantizers:,}", *_spread(near)]
         for title, points in forcing.by_routed.items()
         for near in points
     ]
     return [
-        Section("What all experts change", answer, ["inputs of", "number", "unreached", *_PARTS], rows),
         Section(
-            "The same by the positions that the router had sent",
-            "If the card's thresholds hold, the part is near 100% from 10,000 on.",
+            "Effect of coverage=all_experts", answer, ["inputs of", "number", "unreached", *_PARTS], rows
+        ),
+        Section(
+            "The same by number of routed positions",
+            "If the card's thresholds hold, the share is close to 100% from 10,000 on.",
             ["inputs of", "from", "number", *_PARTS],
             by,
         ),
@@ -137,7 +141,7 @@ def _spread(near: Nearness) -> list[str]:
 
 
 def page(found: list[Section], figures: list[str], name: str) -> str:
-    """The same in Markdown, with the figures that stand beside it."""
+    """The same in Markdown, with links to the figures."""
     lines = [f"# Calibration of {in_markdown(name)}", "", *markdown(found), "## Figures", ""]
     lines += [f"![{figure}]({figure}.png)" for figure in figures]
     return "\n".join(lines) + "\n"

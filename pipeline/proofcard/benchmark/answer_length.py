@@ -1,4 +1,4 @@
-"""How a server must be asked for answers of a given length, found by asking it."""
+"""Determines how to request answers of an exact length from a server, by trying."""
 
 import json
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ _TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a server is told to answer at full length, and whether it counts the tokens of a stream itself.
+    """How to make a server answer at full length, and whether it counts the tokens of a stream itself.
 
-    `length` is the field that bounds an answer, `extra` are the fields beside it.
+    `length` is the field that limits an answer, `extra` are additional fields.
     """
 
     name: str
@@ -27,10 +27,10 @@ class Dialect:
 
 
 def dialect_of(target: Endpoint, temperature: float, output_tokens: int) -> Dialect:
-    """Found by asking for a few tokens: as SGLang and vLLM understand it, then as `transformers serve` does.
+    """Request a few tokens, first in the form of SGLang and vLLM, then in that of `transformers serve`.
 
     Raises:
-        Usage: when the server understands neither.
+        Usage: when the server accepts neither.
     """
     refusals = []
     for kind in (_engines, _transformers):
@@ -43,7 +43,7 @@ def dialect_of(target: Endpoint, temperature: float, output_tokens: int) -> Dial
             continue
         asked = kind(temperature, output_tokens)
         return Dialect(asked.name, asked.extra, asked.length, counted)
-    raise Usage(f"{target.url} does not take a request for {target.model}: {refusals[0]}")
+    raise Usage(f"{target.url} refuses requests for {target.model}: {refusals[0]}")
 
 
 def _engines(temperature: float, tokens: int) -> Dialect:
@@ -52,7 +52,7 @@ def _engines(temperature: float, tokens: int) -> Dialect:
 
 
 def _transformers(temperature: float, tokens: int) -> Dialect:
-    """It refuses what it does not know, `ignore_eos` too; its own field carries a whole generation config."""
+    """It refuses unknown fields such as `ignore_eos`; its own field carries a whole generation config."""
     exactly: dict[str, Any] = {
         "max_new_tokens": tokens,
         "min_new_tokens": tokens,
@@ -65,7 +65,7 @@ def _transformers(temperature: float, tokens: int) -> Dialect:
 
 
 def _counted(target: Endpoint, dialect: Dialect) -> bool:
-    """Whether the server reports, of a short answer, how many tokens it was: a number that can be true."""
+    """Whether the server reports a plausible number of tokens for a short answer."""
     question = [{"role": "user", "content": "Count to ten."}]
     body = {"model": target.model, "messages": question, "stream": True, dialect.length: _TOKENS}
     if dialect.usage:
@@ -74,7 +74,8 @@ def _counted(target: Endpoint, dialect: Dialect) -> bool:
     tokens = client.complete(target.url, target.api_key, body, _TOKENS, _TIMEOUT_S).tokens
     if tokens is not None and tokens > _TOKENS:
         console.print(
-            f"{target.url} counts {tokens:,} tokens in an answer of {_TOKENS}: the tokenizer counts instead",
+            f"{target.url} reports {tokens:,} tokens for an answer of {_TOKENS}: counting with the "
+            "tokenizer instead",
             soft_wrap=True,
         )
         return False

@@ -1,7 +1,7 @@
-"""What the client itself costs: the same load on an endpoint without a model, whose pace is known.
+"""Measures the client's own overhead: the same load on an endpoint without a model, whose pace is known.
 
 The null endpoint answers each level at the pace that was measured there. Whatever is slower than that pace is
-the client's (and the null endpoint's, and the network's on loopback): an upper bound of what the client adds.
+due to the client (and the null endpoint, and the loopback network): an upper bound of the client's share.
 """
 
 import os
@@ -19,22 +19,22 @@ from proofcard.serve.endpoint import Endpoint
 
 
 def paces(benchmark: Benchmark, levels: list[Level]) -> list[Pace]:
-    """The pace of each level as it was measured, for as many requests as the level has, warm-up included."""
-    found = []
+    """The measured pace of each level, for all of its requests including warm-up."""
+    paces = []
     for level in levels:
         users = level.users
         first, each = level.mean("first_ms_mean"), level.mean("each_ms_mean")
         assert first is not None and each is not None
         sent = benchmark.warmup_waves * users + benchmark.requests(users)
-        found.append(Pace(sent, first / 1000, each / 1000))
-    return found
+        paces.append(Pace(sent, first / 1000, each / 1000))
+    return paces
 
 
 @contextmanager
 def null(paces: list[Pace], tokenizer: Path) -> Iterator[Endpoint]:
-    """A null endpoint in a process of its own, gone afterwards, and with us."""
-    words = [f"{pace.requests}:{1000 * pace.first_s!r}:{1000 * pace.each_s!r}" for pace in paces]
-    argv = children.python("-m", null_endpoint.__name__, *words)
+    """A null endpoint in a separate process, stopped afterwards or when this process ends."""
+    arguments = [f"{pace.requests}:{1000 * pace.first_s!r}:{1000 * pace.each_s!r}" for pace in paces]
+    argv = children.python("-m", null_endpoint.__name__, *arguments)
     with subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
         env=children.environment(),
@@ -50,14 +50,14 @@ def null(paces: list[Pace], tokenizer: Path) -> Iterator[Endpoint]:
 def share(users: int, pace: Pace, tokens: int, seen: Point) -> ClientShare:
     """How far a level on the null endpoint missed its pace.
 
-    How much longer a request and the time between two tokens were than they were meant to be, and how much of
+    How much longer a request and the inter-token latency were than intended, and how much of
     the throughput was missing.
     """
     assert seen.request_s_mean is not None and seen.each_ms_mean is not None
     assert seen.tokens_per_s is not None and seen.first_ms_mean is not None
     meant_s = pace.first_s + (tokens - 1) * pace.each_s
     latency = seen.request_s_mean / meant_s - 1
-    # a server that sends an answer in one piece has no time between tokens to be held against
+    # a server that sends an answer in one piece has no inter-token latency to compare with
     each = seen.each_ms_mean / (1000 * pace.each_s) - 1 if pace.each_s else 0.0
     throughput = 1 - seen.tokens_per_s * meant_s / (users * tokens)
     return ClientShare(

@@ -1,4 +1,4 @@
-"""`benchmark`: throughput and latency of a served checkpoint, and what speaks against the figures."""
+"""`benchmark`: throughput and latency of a served checkpoint, with doubts about the figures."""
 
 import shutil
 from functools import partial
@@ -7,7 +7,7 @@ from typing import Any
 
 from proofcard import outcome, tracking
 from proofcard.benchmark import figure, report, results
-from proofcard.benchmark.measure import Measurement, begun, measure, prepared, settled
+from proofcard.benchmark.measure import Measurement, begun, measure, prepared, resolved
 from proofcard.benchmark.report import Series
 from proofcard.config import compose
 from proofcard.config.benchmarking import BenchmarkConfig
@@ -25,7 +25,7 @@ def run(overrides: list[str]) -> int:
     """Compose, measure, write and show. Returns 0.
 
     Raises:
-        Usage: when nothing can be measured as asked.
+        Usage: when nothing can be measured as requested.
         Stop: when the server or the client fails.
     """
     config = compose(BenchmarkConfig, "benchmark", overrides)
@@ -36,8 +36,8 @@ def run(overrides: list[str]) -> int:
 
 
 def execute(config: BenchmarkConfig) -> tuple[Path, Results, list[Series]]:
-    """Measure; the folder of the results, the numbers, and what stands beside them. Raises as `run` does."""
-    config = settled(config)
+    """Measure; returns the folder of the results, the numbers, and other series. Raises as `run`."""
+    config = resolved(config)
     empty = begun(config)
     stand = config.work_dir / "benchmarks"
     beside = _beside(config, empty, stand)
@@ -48,7 +48,7 @@ def execute(config: BenchmarkConfig) -> tuple[Path, Results, list[Series]]:
     run = tracking.opened(
         config.tracking, "benchmark", config.work_dir, subject=subject, name=f"benchmark {empty.name}"
     )
-    with run as tracker, results.standing(stand, empty.name) as folder:
+    with run as tracker, results.new_folder(stand, empty.name) as folder:
         tracker.params({"benchmark": empty.load})
         found = Measurement(empty, folder)
         try:
@@ -62,7 +62,7 @@ def execute(config: BenchmarkConfig) -> tuple[Path, Results, list[Series]]:
 
 
 def _beside(config: BenchmarkConfig, found: Results, stand: Path) -> list[Series]:
-    """Earlier results of ours and published ones, checked before anything is started."""
+    """Our earlier results and published ones, checked before anything is started."""
     series = []
     path = config.against or results.earlier(stand, found.name, found.load)
     if path is not None:
@@ -73,13 +73,13 @@ def _beside(config: BenchmarkConfig, found: Results, stand: Path) -> list[Series
 
 
 def _configured(found: Results) -> dict[str, Any]:
-    """What decides the figures, as flat values."""
+    """The configuration that determines the figures, as flat values."""
     checkpoint = {"key": found.server.key, "model": found.server.model}
     return flatten({"load": found.load, "serving": found.serving or {}, "checkpoint": checkpoint})
 
 
 def _tell(folder: Path, found: Results, beside: list[Series], tracker: tracking.Tracker) -> None:
-    """Report and figure into the folder, and all of it to MLflow: curves over users, a nested run each."""
+    """Write report and figure to the folder, and track everything: curves over users, nested runs."""
     results.write(folder, results.PAGE, report.page(found, report.sections(found, beside)))
     figure.throughput(found, beside).savefig(folder / _FIGURE)
     for level in found.levels:

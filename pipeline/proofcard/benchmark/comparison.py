@@ -1,4 +1,4 @@
-"""`benchmark -m`: several configurations one after the other, and one table of them, failures included."""
+"""`benchmark -m`: measures several configurations in turn, with one table of all, failures included."""
 
 from functools import partial
 from pathlib import Path
@@ -25,14 +25,14 @@ def run(overrides: list[str]) -> int:
     """Measure each combination of the swept values. Returns 0, or 1 when none could be measured.
 
     Raises:
-        Usage: before anything is started, when one of them is not a configuration at all.
+        Usage: before anything is started, when one of them is not a valid configuration.
     """
     jobs = _jobs(overrides)
     configs = [compose(BenchmarkConfig, "benchmark", job) for job in jobs]
     swept = [word for word in jobs[0] if any(word not in job for job in jobs)]
     keys = [word.partition("=")[0] for word in swept]
     rows: list[Row] = []
-    with results.standing(configs[0].work_dir / "benchmarks", _NAME) as folder:
+    with results.new_folder(configs[0].work_dir / "benchmarks", _NAME) as folder:
         for number, (job, config) in enumerate(zip(jobs, configs, strict=True), 1):
             label = ", ".join(_short(word) for word in job if word.partition("=")[0] in keys) or "as given"
             console.print(f"{number} of {len(jobs)}: {label}")
@@ -56,9 +56,9 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
 
 
 def _measured(config: BenchmarkConfig, label: str, job: list[str]) -> Row:
-    """What came out of one configuration; a server that will not or cannot is an answer too."""
+    """The outcome of one configuration; a server that refuses or fails is an outcome, too."""
     try:
-        folder, found, _ = execute(config)
+        folder, measured_results, _ = execute(config)
     except Stop as stop:
         refused = isinstance(stop, Usage)
         return Row(configuration=label, overrides=job, failed=redact(str(stop)), refused=refused)
@@ -68,15 +68,15 @@ def _measured(config: BenchmarkConfig, label: str, job: list[str]) -> Row:
         results=folder.name,
         rates=[
             Rate(users=level.users, tokens_per_s=level.tokens_per_s.mean)
-            for level in found.levels
+            for level in measured_results.levels
             if level.tokens_per_s is not None
         ],
-        doubted=[level.users for level in found.levels if level.doubts],
+        doubted=[level.users for level in measured_results.levels if level.doubts],
     )
 
 
 def table(rows: list[Row]) -> Section:
-    """One line a configuration: one user's tokens/s, the most of all together, and the difference."""
+    """One line per configuration: tokens/s per user, the maximum throughput, and the difference."""
     measured = [_by_users(row) for row in rows if row.rates]
     lines = []
     for row in rows:
@@ -89,15 +89,15 @@ def table(rows: list[Row]) -> Section:
         against = f"{100 * (of[least] / base - 1):+.1f}%" if base and of != measured[0] else ""
         most = f"{of[peak]:.1f} at {peak}"
         lines.append([row.configuration, f"{of[least]:.1f} at {least}", most, against, _outcome(row)])
-    said = (
-        "Tokens/s with the fewest users and the most that all together had, each at so many users; the "
-        "difference is that of the fewest users, against the first that was measured."
+    text = (
+        "Tokens/s at the lowest number of users, and the maximum throughput with its number of users; the "
+        "difference is at the lowest number of users, relative to the first configuration."
     )
-    return Section("Configurations", said, ["", "tokens/s", "most", "against", ""], lines)
+    return Section("Configurations", text, ["", "tokens/s", "maximum", "difference", ""], lines)
 
 
 def reasons(rows: list[Row]) -> list[Section]:
-    """Why the others have no figures."""
+    """Why some configurations have no figures."""
     lines = [[row.configuration, row.failed.splitlines()[0]] for row in rows if row.failed]
     return [Section("Not measured", f"{len(lines)} of {len(rows)}.", ["", "why"], lines)] if lines else []
 
@@ -108,9 +108,9 @@ def _by_users(row: Row) -> dict[int, float]:
 
 def _outcome(row: Row) -> str:
     if row.failed:
-        said = "refused" if row.refused else "failed"
-        return "out of memory" if "out of memory" in row.failed else said
-    return f"doubted at {', '.join(map(str, row.doubted))}" if row.doubted else ""
+        text = "refused" if row.refused else "failed"
+        return "out of memory" if "out of memory" in row.failed else text
+    return f"doubtful at {', '.join(map(str, row.doubted))}" if row.doubted else ""
 
 
 def _short(word: str) -> str:

@@ -1,4 +1,4 @@
-"""Tokens/s against users, this and others: what a user looks at first."""
+"""The figure of tokens/s by number of users, for these results and others."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ _OTHERS = (*COLOURS[1:5], GREY)
 
 
 def throughput(results: Results, beside: list[Series]) -> Any:
-    """All users together, and one of them; bars from the least to the most of the server's starts."""
+    """Total throughput and tokens/s per user; bars from the lowest to the highest of the server's starts."""
     figure = figure_of(10.5, 4.4)
     charts = figure.subplots(1, 2)
     names = ("tokens_per_s", "tokens_per_s_user")
-    for chart, name, title in zip(charts, names, ("all users together", "one user"), strict=True):
+    for chart, name, title in zip(charts, names, ("all users", "per user"), strict=True):
         for colour, series in zip(_OTHERS, beside, strict=False):
             of = series.aggregate if name == "tokens_per_s" else series.per_user
             if of:

@@ -1,7 +1,7 @@
-"""The load: aiperf as a process of its own, through all levels in one run, and its record of each request.
+"""The load generator: aiperf in a separate process, through all levels in one run, and its request records.
 
-aiperf takes seconds to start and is started once for all levels, each a phase of its run, behind a phase of
-requests that are not counted. A record is read as soon as it is written.
+aiperf takes seconds to start, so it is started once for all levels, each a phase of its run, after a phase of
+warm-up requests. A record is read as soon as it is written.
 """
 
 import json
@@ -29,13 +29,13 @@ from proofcard.serve.process import Supervised
 
 _KEY = "PROOFCARD_BENCHMARK_KEY"  # the variable through which aiperf's configuration names the API key
 _LOOK_EVERY_S = 0.25
-_GRACE_S = 3.0  # for aiperf to end its own processes; what is left then is ended for it
+_GRACE_S = 3.0  # for aiperf to stop its own processes, before they are killed
 _COUNTED = "users-"
-_TEMPLATE = ("{{", "{%", "{#", "${")  # what aiperf's configuration is searched for
+_TEMPLATE = ("{{", "{%", "{#", "${")  # template marks that aiperf would expand
 _LONGEST = 4096  # characters of a name or a path
 _LINE = 1 << 20  # bytes of a record
-_TOO_MANY, _FEW = 2, 16  # no answer has more than so many times the tokens asked for, and so many more
-# aiperf's own parts wait 30 s for each other, which is not enough on a machine that is busy loading a model.
+_TOO_MANY, _FEW = 2, 16  # an answer has at most _TOO_MANY times the requested tokens plus _FEW
+# aiperf's own processes wait 30 s for each other, too short on a machine that is busy loading a model.
 _PATIENCE = "300"
 _PATIENT = (
     "REGISTRATION_TIMEOUT",
@@ -49,10 +49,10 @@ _PATIENT = (
 
 @dataclass(frozen=True)
 class Request:
-    """A counted request, times in seconds of the client's clock; of a failed one, when it was sent and why.
+    """A measured request, with times in seconds of the client's clock; if it failed, when and why.
 
     `tokens` are those of the answer and `input_tokens` those of the prompt, as the server counts them, or as
-    the tokenizer does where it does not. `each` is the mean time between tokens after the first.
+    the tokenizer does if the server does not. `each` is the mean inter-token latency (ITL).
     """
 
     users: int
@@ -66,23 +66,23 @@ class Request:
 
     @property
     def end(self) -> float:
-        """When the last token had come."""
+        """When the last token had arrived."""
         return self.start + self.latency
 
 
 def requests(benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: Path) -> Iterator[Request]:
-    """Put the load on `target`, and give each counted request when its answer has come. `folder` is aiperf's.
+    """Send the load to `target`, and yield each measured request once it is answered. `folder` is aiperf's.
 
     Raises:
-        Stop: when aiperf fails, with the last it said.
+        Stop: when aiperf fails, with its last message.
     """
     assert target.tokenizer is not None
     folder.mkdir()
     (folder / "tmp").mkdir()
-    words = folder / "tokenizer" / target.tokenizer.resolve().name
-    tokenizer.copied(target.tokenizer, words)
+    tokenizer_folder = folder / "tokenizer" / target.tokenizer.resolve().name
+    tokenizer.copied(target.tokenizer, tokenizer_folder)
     order = folder / "aiperf.json"  # JSON is YAML
-    order.write_text(json.dumps(_order(benchmark, target, dialect, folder, words)))
+    order.write_text(json.dumps(_order(benchmark, target, dialect, folder, tokenizer_folder)))
     end = time.monotonic() + _longest_s(benchmark)
     memory = psutil.virtual_memory().available // 2
     argv = (str(program("bench", "aiperf")), "profile", "--config", str(order), "--ui", "none")
@@ -92,11 +92,11 @@ def requests(benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: P
         while not client.ended():
             yield from _counted(records.new(), benchmark)
             if time.monotonic() > end:
-                raise Stop(f"aiperf was ended: it should have been through by now: see {shown(log)}")
+                raise Stop(f"aiperf was stopped because it took too long: see {shown(log)}")
             if client.memory() > memory:
                 raise Stop(
-                    f"aiperf was ended: it took more than {memory / 2**30:.1f} GiB, "
-                    "as it does when answers are endless"
+                    f"aiperf was stopped because it used more than {memory / 2**30:.1f} GiB, "
+                    "as it does for endless answers"
                 )
             time.sleep(_LOOK_EVERY_S)
         yield from _counted(records.new(), benchmark)
@@ -107,19 +107,19 @@ def requests(benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: P
 
 
 def prompts(folder: Path) -> list[Any]:
-    """The conversations that aiperf has sent, in order, without the name of the model.
+    """The conversations that aiperf has sent, in order, without the model's name.
 
     Raises:
         Stop: when aiperf has not written them.
     """
-    with _of_aiperf(folder / "inputs.json") as said:
-        return [[payload["messages"] for payload in entry["payloads"]] for entry in said["data"]]
+    with _of_aiperf(folder / "inputs.json") as content:
+        return [[payload["messages"] for payload in entry["payloads"]] for entry in content["data"]]
 
 
 def version(folder: Path) -> str:
-    """The version of aiperf as its export names it. Raises Stop when there is none."""
-    with _of_aiperf(folder / "profile_export_aiperf.json") as said:
-        return str(said["aiperf_version"])
+    """The version of aiperf according to its export. Raises Stop when it has none."""
+    with _of_aiperf(folder / "profile_export_aiperf.json") as content:
+        return str(content["aiperf_version"])
 
 
 @contextmanager
@@ -131,35 +131,35 @@ def _of_aiperf(path: Path) -> Iterator[Any]:
 
 
 def unusable(name: str) -> str | None:
-    """Why aiperf may not be given a text that came from elsewhere; None when it may.
+    """Why a text from outside must not be passed to aiperf; None if it may.
 
     Its configuration is a template: `{{ … }}` in it is run as code, `${…}` becomes a variable of the
     environment, also a secret one.
     """
     if any(mark in name for mark in _TEMPLATE):
-        return "holds a mark that aiperf would take for a template"
+        return "contains a mark that aiperf would expand as a template"
     if len(name) > _LONGEST or printable(name) != name or not name.strip() or "\n" in name or "\t" in name:
-        return f"is not a name on one line, of {_LONGEST} characters at most"
+        return f"is not a single line of at most {_LONGEST} characters"
     return None
 
 
 def check(*texts: str) -> None:
-    """Raises Usage for a text that is `unusable`."""
+    """Raise Usage for a text that is `unusable`."""
     for text in texts:
         if flaw := unusable(text):
             raise Usage(f"{quoted(text)} {flaw}: choose another name")
 
 
 def _longest_s(benchmark: Benchmark) -> float:
-    """More seconds than aiperf can need when every request takes all of its time."""
+    """An upper bound in seconds for aiperf when every request takes its maximum time."""
     waves = sum(benchmark.warmup_waves + benchmark.requests(users) // users for users in benchmark.levels)
     return 4 * float(_PATIENCE) + 1.2 * waves * benchmark.request_timeout_s
 
 
 def _order(
-    benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: Path, words: Path
+    benchmark: Benchmark, target: Endpoint, dialect: Dialect, folder: Path, tokenizer_folder: Path
 ) -> dict[str, Any]:
-    check(target.model, str(words), str(folder.absolute()), target.url)
+    check(target.model, str(tokenizer_folder), str(folder.absolute()), target.url)
     phases: list[dict[str, Any]] = []
     for users in benchmark.levels:
         shared = {"type": "concurrency", "concurrency": users}
@@ -180,7 +180,9 @@ def _order(
         endpoint["api_key"] = f"${{{_KEY}}}"
     dataset = {
         "type": "synthetic",
-        "entries": sum(phase["requests"] for phase in phases),  # no prompt twice: a server keeps prefixes
+        "entries": sum(
+            phase["requests"] for phase in phases
+        ),  # no prompt twice, since servers cache prefixes
         "sampling": "sequential",
         "random_seed": benchmark.seed,
         "prompts": {"isl": benchmark.input_tokens, "osl": benchmark.output_tokens},
@@ -193,7 +195,7 @@ def _order(
             "dataset": dataset,
             "phases": phases,
             "artifacts": {"dir": str(folder.absolute()), "records": ["jsonl"]},
-            "tokenizer": {"name": str(words.absolute())},
+            "tokenizer": {"name": str(tokenizer_folder.absolute())},
             "gpu_telemetry": {"enabled": False},
             "server_metrics": {"enabled": False},
         },
@@ -201,7 +203,7 @@ def _order(
 
 
 def _environment(target: Endpoint, folder: Path) -> dict[str, str]:
-    # With these two set aiperf looks for a local tokenizer in the hub's cache, and fails.
+    # With these two set, aiperf looks for a local tokenizer in the hub cache, and fails.
     offline = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     own = {
         "AIPERF_RECORD_EXPORT_BATCH_SIZE": "1",
@@ -217,14 +219,14 @@ def _environment(target: Endpoint, folder: Path) -> dict[str, str]:
 
 
 class _Lines:
-    """A file of JSON lines that is being written."""
+    """A JSON Lines file that is being written."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read = 0
 
     def new(self) -> Iterator[dict[str, Any]]:
-        """What is complete and was not given yet."""
+        """Complete lines that were not returned yet."""
         if not self._path.exists():
             return
         with self._path.open("rb") as file:
@@ -237,10 +239,10 @@ class _Lines:
 
 
 def _counted(records: Iterator[dict[str, Any]], benchmark: Benchmark) -> Iterator[Request]:
-    """The requests of counted phases.
+    """The requests of measured phases.
 
     Raises:
-        Stop: for a record that is none: figures from it would be anybody's guess.
+        Stop: for an invalid record, from which no figures can be computed.
     """
     try:
         for record in records:
@@ -254,13 +256,13 @@ def _counted(records: Iterator[dict[str, Any]], benchmark: Benchmark) -> Iterato
 
 
 def _request(record: dict[str, Any], output_tokens: int) -> Request:
-    about, found = record["metadata"], record["metrics"]
-    users = int(about["phase_name"].removeprefix(_COUNTED))
-    start = about["request_start_ns"] / 1e9
-    lasted = about["request_end_ns"] / 1e9 - start
+    metadata, metrics = record["metadata"], record["metrics"]
+    users = int(metadata["phase_name"].removeprefix(_COUNTED))
+    start = metadata["request_start_ns"] / 1e9
+    lasted = metadata["request_end_ns"] / 1e9 - start
 
     def value(name: str) -> float:
-        number = float(found[name]["value"]) if name in found else 0.0
+        number = float(metrics[name]["value"]) if name in metrics else 0.0
         if not math.isfinite(number):
             raise ValueError(f"{name} is {number}")
         return number
@@ -269,20 +271,22 @@ def _request(record: dict[str, Any], output_tokens: int) -> Request:
         return Request(users, start, lasted, 0, 0, 0, 0, quoted(reason))
 
     if record.get("error"):
-        said = record["error"]
-        return failed(f"{said.get('type')}: {said.get('message')}" if isinstance(said, dict) else str(said))
+        content = record["error"]
+        return failed(
+            f"{content.get('type')}: {content.get('message')}" if isinstance(content, dict) else str(content)
+        )
     tokens, prompt = int(value("output_sequence_length")), int(value("input_sequence_length"))
     if not 0 < tokens <= _TOO_MANY * output_tokens + _FEW or prompt < 0:  # as the server counts, perhaps
-        return failed(f"{value('output_sequence_length'):.4g} tokens counted, {output_tokens} asked for")
+        return failed(f"{value('output_sequence_length'):.4g} tokens counted, {output_tokens} requested")
     times = [value(n) / 1000 for n in ("request_latency", "time_to_first_token", "inter_token_latency")]
     latency, first, each = times
     if latency <= 0 or min(times) < 0:
-        return failed("its times make no sense")
+        return failed("its times are inconsistent")
     return Request(users, start, latency, first, each, tokens, prompt, error=None)
 
 
 def _last_word(log: Path) -> str:
-    """The last error in a log, or else its last line."""
+    """The last error in a log, or its last line."""
     lines = [" ".join(line.strip(" │╭╰─╮╯").split()) for line in both_ends(log).split("\n")]
-    said = [line for line in lines if " ERROR " in line] or [line for line in lines if line]
-    return quoted(said[-1].rpartition(" ERROR ")[2]) if said else "it said nothing"
+    content = [line for line in lines if " ERROR " in line] or [line for line in lines if line]
+    return quoted(content[-1].rpartition(" ERROR ")[2]) if content else "no message"

@@ -1,4 +1,4 @@
-"""The measurement: every start of the server through every level, then the client alone; saved by level."""
+"""The measurement: all levels at each start of the server, then the client alone; saved by level."""
 
 import os
 import re
@@ -29,11 +29,11 @@ from proofcard.serve.engine import Prepared, prepare
 from proofcard.tracking import Tracker
 
 _LONGEST_NAME = 80  # characters of each part of a name
-_CLIENT = "client"  # folders of aiperf's own files, of which nothing is kept
+_CLIENT = "client"  # folders of aiperf's own files, which are deleted
 
 
 def name_of(config: BenchmarkConfig) -> str:
-    """What results are called: what is measured and by which load."""
+    """The name of results: what is measured and with which load."""
     if config.serving is not None and config.checkpoint is not None:
         words = [config.checkpoint.absolute().name, config.serving.name]
     else:
@@ -43,18 +43,18 @@ def name_of(config: BenchmarkConfig) -> str:
 
 
 def _in_a_name(word: str) -> str:
-    """A word as a part of a folder's name; one that loses much to it gets its digest instead."""
+    """A word as part of a folder name; one that would be changed too much gets its digest instead."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", word).strip("-")
     if plain and len(plain) <= _LONGEST_NAME:
         return plain
     return f"{plain[:_LONGEST_NAME]}-{sha256_json(word)[:8]}".lstrip("-")
 
 
-def settled(config: BenchmarkConfig) -> BenchmarkConfig:
+def resolved(config: BenchmarkConfig) -> BenchmarkConfig:
     """The same with the name of the model that a running server has.
 
     Raises:
-        Usage: when it does not answer, or something else given with it is wrong.
+        Usage: when it does not answer, or its options are wrong.
     """
     if config.endpoint is None:
         return config
@@ -62,18 +62,22 @@ def settled(config: BenchmarkConfig) -> BenchmarkConfig:
         _check_tokenizer(config.tokenizer)
     url = config.endpoint.rstrip("/")
     if not url.endswith("/v1"):
-        raise Usage(f"endpoint={config.endpoint} should end in /v1, as in http://127.0.0.1:8000/v1")
+        raise Usage(f"endpoint={config.endpoint} must end in /v1, as in http://127.0.0.1:8000/v1")
     try:
         check_address(url)
     except ValueError as error:
-        raise Usage(f"endpoint={config.endpoint} is no address of a server: {error}") from None
+        raise Usage(f"endpoint={config.endpoint} is not the address of a server: {error}") from None
     key = read_key(config.api_key_file, "api_key_file")
     try:
         model = config.model or first_model(url, key)
     except NoAnswer as error:
-        raise Usage(f"{url}/models names no model ({error}): is the server up? Or give model=NAME") from None
+        raise Usage(
+            f"{url}/models lists no model ({error}): is the server running? Otherwise set model=NAME"
+        ) from None
     if flaw := load.unusable(model):
-        raise Usage(f"the model's name, {quoted(model)}, {flaw}: serve it under another, or give model=NAME")
+        raise Usage(
+            f"the model's name, {quoted(model)}, {flaw}: serve it under another name, or set model=NAME"
+        )
     load.check(url, str(config.tokenizer), str(config.work_dir.absolute()))
     return config.model_copy(update={"endpoint": url, "model": model})
 
@@ -83,7 +87,9 @@ def _check_tokenizer(folder: Path) -> None:
         check_handed(folder)
         located(folder / "tokenizer_config.json", folder)
     except FileNotFoundError:
-        raise Usage(f"tokenizer={folder} has no tokenizer_config.json: give the model's folder") from None
+        raise Usage(
+            f"tokenizer={folder} has no tokenizer_config.json: set it to the model's folder"
+        ) from None
     except Stop as error:
         raise Usage(f"tokenizer={folder}: {error}") from None
 
@@ -99,7 +105,7 @@ def begun(config: BenchmarkConfig) -> Results:
 
 
 class Measurement:
-    """Results that grow, saved in a folder after every level."""
+    """Results in progress, saved in a folder after every level."""
 
     def __init__(self, results: Results, folder: Path) -> None:
         self.results, self.folder = results, folder
@@ -109,12 +115,12 @@ class Measurement:
         self.results = self.results.model_copy(update=fields)
 
     def add(self, number: int, start: Start, benchmark: Benchmark) -> None:
-        """What the `number`th start, counted from 1, has come to, and the levels over all starts."""
+        """Add the points of the `number`th start, counted from 1, and update the levels over all starts."""
         self.update(starts=[*self.results.starts[: number - 1], start])
         self.summarise(benchmark)
 
     def summarise(self, benchmark: Benchmark) -> None:
-        """The starts' points by level, with what the client was found to cost and every doubt; saved."""
+        """Summarise the starts' points by level, with the client's overhead and every doubt; save."""
         client_of = {each.users: each for each in self.results.client}
         levels = []
         for users in benchmark.levels:
@@ -128,26 +134,28 @@ class Measurement:
 
 
 def prepared(config: BenchmarkConfig) -> Prepared | None:
-    """The engine to start, if one is to be started.
+    """The engine to start, if any.
 
     Raises:
         Usage: when it cannot be started as configured.
     """
     if config.serving is None or config.checkpoint is None:
         return None
-    found = prepare(config.serving, config.checkpoint, config.work_dir)
-    if found.endpoint.tokenizer is None:
-        raise Usage(f"{config.checkpoint} has no tokenizer_config.json: prompts cannot be made")
-    load.check(found.endpoint.model, str(config.checkpoint), str(config.work_dir.absolute()))
-    return found
+    measurement = prepare(config.serving, config.checkpoint, config.work_dir)
+    if measurement.endpoint.tokenizer is None:
+        raise Usage(f"{config.checkpoint} has no tokenizer_config.json, which is needed to make prompts")
+    load.check(measurement.endpoint.model, str(config.checkpoint), str(config.work_dir.absolute()))
+    return measurement
 
 
-def measure(config: BenchmarkConfig, first: Prepared | None, found: Measurement, tracker: Tracker) -> None:
+def measure(
+    config: BenchmarkConfig, first: Prepared | None, measurement: Measurement, tracker: Tracker
+) -> None:
     """Fill `found`. `first` is the engine's first start.
 
     Raises:
-        Usage: when the server cannot be asked as configured.
-        Stop: when it or the client fails.
+        Usage: when the server does not accept requests as configured.
+        Stop: when the server or the client fails.
     """
     benchmark = config.benchmark
     for number in range(1, (1 if first is None else benchmark.restarts) + 1):
@@ -155,33 +163,35 @@ def measure(config: BenchmarkConfig, first: Prepared | None, found: Measurement,
         with _served(config, engine, number, tracker) as target, tracker.stage(f"start {number}"):
             if number == 1:
                 dialect = dialect_of(target, benchmark.temperature, benchmark.output_tokens)
-                found.update(dialect=dialect.name, usage=dialect.usage)
+                measurement.update(dialect=dialect.name, usage=dialect.usage)
                 tokenizer = target.tokenizer or Path()
             measured: list[Point] = []
             tracker.metrics({"serve/ready_seconds": target.ready_s})
-            ours = found.folder / f"{_CLIENT}-{number}"
-            with closing(_points(benchmark, target, dialect, ours, f"start {number}", found)) as points:
+            ours = measurement.folder / f"{_CLIENT}-{number}"
+            with closing(_points(benchmark, target, dialect, ours, f"start {number}", measurement)) as points:
                 for each in points:
                     measured.append(each)
-                    found.add(number, Start(ready_s=target.ready_s, points=[*measured]), benchmark)
+                    measurement.add(number, Start(ready_s=target.ready_s, points=[*measured]), benchmark)
                     tracker.metrics(_numbers(each), step=each.users)
-            found.update(prompts_sha256=sha256_json(load.prompts(ours)), aiperf=load.version(ours))
-    _measure_client(benchmark, found, tokenizer)
-    found.update(complete=True)
-    found.summarise(benchmark)
+            measurement.update(prompts_sha256=sha256_json(load.prompts(ours)), aiperf=load.version(ours))
+    _measure_client(benchmark, measurement, tokenizer)
+    measurement.update(complete=True)
+    measurement.summarise(benchmark)
 
 
 @contextmanager
 def _served(
     config: BenchmarkConfig, engine: Prepared | None, number: int, tracker: Tracker
 ) -> Iterator[Endpoint]:
-    """A server to measure, started here for the `number`th time or found running, its known answers right."""
+    """A server to measure that has passed the known-answer check, started here or already running."""
     if engine is None:
         assert config.endpoint is not None and config.model is not None
         key, pid = read_key(config.api_key_file, "api_key_file"), listener(config.endpoint) or 0
-        found = Endpoint(config.endpoint, config.model, key, config.tokenizer, "", pid, Path(os.devnull))
-        _examine(config, found, tracker)
-        yield found
+        measurement = Endpoint(
+            config.endpoint, config.model, key, config.tokenizer, "", pid, Path(os.devnull)
+        )
+        _examine(config, measurement, tracker)
+        yield measurement
         return
     if number == 1:
         session.describe(tracker, engine)
@@ -212,14 +222,14 @@ def _points(
     dialect: Dialect,
     ours: Path,
     title: str,
-    found: Measurement | None,
+    measurement: Measurement | None,
 ) -> Generator[Point, None, None]:
-    """Each level's point once its last request has come; `ours` is aiperf's folder."""
+    """Yield each level's point once its last request is answered; `ours` is aiperf's folder."""
     sent: dict[int, list[load.Request]] = {users: [] for users in benchmark.levels}
     total = sum(benchmark.requests(users) for users in benchmark.levels)
     with Watch(target.pid or None) as watch, Bar(title, total, "requests") as bar:
-        if found is not None:
-            found.update(machine_absent=watch.absent)
+        if measurement is not None:
+            measurement.update(machine_absent=watch.absent)
         for request in load.requests(benchmark, target, dialect, ours):
             bar.advance()
             level = sent[request.users]
@@ -230,28 +240,28 @@ def _points(
                 console.print(f"{title}: {_line(done)}")
                 yield done
     if short := [users for users in benchmark.levels if len(sent[users]) < benchmark.requests(users)]:
-        raise Stop(f"aiperf ended before {short[0]} users were through: see {ours / 'aiperf.log'}")
+        raise Stop(f"aiperf ended before it finished {short[0]} users: see {ours / 'aiperf.log'}")
 
 
-def _measure_client(benchmark: Benchmark, found: Measurement, tokenizer: Path) -> None:
-    """The same load on an endpoint without a model; levels where every request failed have no pace."""
-    levels = [level for level in found.results.levels if level.each_ms_mean is not None]
+def _measure_client(benchmark: Benchmark, measurement: Measurement, tokenizer: Path) -> None:
+    """Measure the client alone on the null endpoint; levels where every request failed have no pace."""
+    levels = [level for level in measurement.results.levels if level.each_ms_mean is not None]
     if not levels:
-        raise Stop(f"every request failed, the first with: {found.results.levels[0].first_failure}")
+        raise Stop(f"every request failed, the first with: {measurement.results.levels[0].first_failure}")
     same = benchmark.model_copy(update={"levels": tuple(level.users for level in levels)})
     paces = client_cost.paces(same, levels)
     dialect = Dialect("ignore_eos", {}, "max_completion_tokens", usage=True)
     with client_cost.null(paces, tokenizer) as target:
-        points = _points(same, target, dialect, found.folder / f"{_CLIENT}-alone", "client alone", None)
+        points = _points(same, target, dialect, measurement.folder / f"{_CLIENT}-alone", "client alone", None)
         with closing(points) as alone:
             for pace, seen in zip(paces, alone, strict=True):
                 share = client_cost.share(seen.users, pace, benchmark.output_tokens, seen)
-                found.update(client=[*found.results.client, share])
+                measurement.update(client=[*measurement.results.client, share])
 
 
 def _server(config: BenchmarkConfig) -> Server:
     if config.serving is None or config.checkpoint is None:
-        told = f"{quoted(config.model or '')} by a server that was running"
+        told = f"{quoted(config.model or '')} on a running server"
         return Server(told=told, key=None, model=config.model)
     try:
         key = manifest.read(config.checkpoint).key
@@ -260,7 +270,7 @@ def _server(config: BenchmarkConfig) -> Server:
     except Stop as error:
         raise Usage(str(error)) from None
     checkpoint = config.checkpoint.absolute().name
-    return Server(told=f"{checkpoint} by {config.serving.name}", key=key, checkpoint=checkpoint)
+    return Server(told=f"{checkpoint} with {config.serving.name}", key=key, checkpoint=checkpoint)
 
 
 def _line(done: Point) -> str:

@@ -1,10 +1,10 @@
-"""An OpenAI-compatible endpoint without a model: tokens at a declared pace, to measure a client with.
+"""An OpenAI-compatible endpoint without a model: sends tokens at a given pace, to measure a client.
 
     python -m proofcard.benchmark.null_endpoint 8:50:10 32:60:12.5
 
 prints its address on loopback and answers until its standard input ends: here 8 requests, whose token k
-leaves 50 + k × 10 ms after the request has arrived, then 32 at another pace, and the last pace for all that
-follow. A token that leaves late delays none after it.
+is sent 50 + k × 10 ms after the request has arrived, then 32 at another pace, and the last pace for all that
+follow. A token that is sent late does not delay later ones.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ MODEL = "no-model"
 
 
 class Pace(NamedTuple):
-    """How fast so many requests are answered, in seconds."""
+    """The pace of a number of requests, in seconds."""
 
     requests: int
     first_s: float
@@ -27,7 +27,7 @@ class Pace(NamedTuple):
 
 
 async def serve(paces: list[Pace]) -> None:
-    """Answer on a free port of loopback until standard input ends."""
+    """Serve on a free loopback port until standard input ends."""
     schedule = _schedule(paces)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -40,7 +40,7 @@ async def serve(paces: list[Pace]) -> None:
                     await _tokens(writer, json.loads(body), next(schedule))
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client has left: nothing is kept of it
+            pass  # the client has disconnected
         finally:
             writer.close()
 
@@ -57,7 +57,7 @@ def _schedule(paces: list[Pace]) -> Iterator[Pace]:
 
 
 async def _head(reader: asyncio.StreamReader) -> dict[str, str] | None:
-    """The request's line under `target`, and its headers in lower case; None where the connection ends."""
+    """The request line under `target`, and the headers in lower case; None at the end of the connection."""
     target = (await reader.readline()).decode()
     if not target:
         return None
@@ -68,11 +68,11 @@ async def _head(reader: asyncio.StreamReader) -> dict[str, str] | None:
     return head
 
 
-async def _tokens(writer: asyncio.StreamWriter, asked: dict[str, Any], pace: Pace) -> None:
+async def _tokens(writer: asyncio.StreamWriter, request: dict[str, Any], pace: Pace) -> None:
     arrived = asyncio.get_running_loop().time()
-    count = int(asked.get("max_completion_tokens") or asked.get("max_tokens") or 16)
+    count = int(request.get("max_completion_tokens") or request.get("max_tokens") or 16)
     usage = {"prompt_tokens": 1, "completion_tokens": count, "total_tokens": count + 1}
-    if not asked.get("stream"):
+    if not request.get("stream"):
         await asyncio.sleep(pace.first_s + (count - 1) * pace.each_s)
         message = {"role": "assistant", "content": WORD * count}
         choice = {"index": 0, "message": message, "finish_reason": "length"}
@@ -89,26 +89,26 @@ async def _tokens(writer: asyncio.StreamWriter, asked: dict[str, Any], pace: Pac
     writer.write(_event(None) + b"0\r\n\r\n")
 
 
-def _chunk(**said: Any) -> dict[str, Any]:
-    return {"id": "none", "object": "chat.completion.chunk", "created": 0, "model": MODEL} | said
+def _chunk(**content: Any) -> dict[str, Any]:
+    return {"id": "none", "object": "chat.completion.chunk", "created": 0, "model": MODEL} | content
 
 
-def _event(said: dict[str, Any] | None) -> bytes:
-    """A server-sent event in an HTTP chunk of its own; None is the last."""
-    event = f"data: {'[DONE]' if said is None else json.dumps(said)}\n\n".encode()
+def _event(content: dict[str, Any] | None) -> bytes:
+    """A server-sent event as one HTTP chunk; None is the last event."""
+    event = f"data: {'[DONE]' if content is None else json.dumps(content)}\n\n".encode()
     return f"{len(event):x}\r\n".encode() + event + b"\r\n"
 
 
-def _answer(writer: asyncio.StreamWriter, said: dict[str, Any]) -> None:
-    body = json.dumps(said).encode()
+def _answer(writer: asyncio.StreamWriter, content: dict[str, Any]) -> None:
+    body = json.dumps(content).encode()
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
     writer.write(f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
 
-def _pace(said: str) -> Pace:
-    requests, first_ms, each_ms = said.split(":")
+def _pace(content: str) -> Pace:
+    requests, first_ms, each_ms = content.split(":")
     return Pace(int(requests), float(first_ms) / 1000, float(each_ms) / 1000)
 
 
 if __name__ == "__main__":
-    asyncio.run(serve([_pace(said) for said in sys.argv[1:]]))
+    asyncio.run(serve([_pace(content) for content in sys.argv[1:]]))

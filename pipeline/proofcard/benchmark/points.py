@@ -1,4 +1,4 @@
-"""From requests to a point: one number of users at one start of the server, or over all; and its doubts."""
+"""Turns requests into points (one number of users, at one start of the server or over all) with doubts."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from proofcard.benchmark.load import Request
 from proofcard.config.benchmarking import Benchmark, Published
 from proofcard.documents.benchmark import FIGURES, ClientShare, Level, Point, Spread
 
-CLIENT_LIMIT = 0.02  # the share of a point that may be the client's
-_UNEVEN = 0.05  # of aggregate, by which users × per user may miss it: the last requests of a level run alone
-_ALONE = 4  # times that, for one answer alone
-_SHORT = {True: 0.01, False: 0.05}  # of the length asked for: as the server counts, as a tokenizer does
+CLIENT_LIMIT = 0.02  # acceptable share of the client in a point
+_UNEVEN = 0.05  # acceptable relative gap between users × per user and aggregate: the last requests run alone
+_ALONE = 4  # times that limit for a single answer
+_SHORT = {True: 0.01, False: 0.05}  # of the requested length: counted by the server, by a tokenizer
 
 
 def point(users: int, requests: list[Request], seen: dict[str, Any] | None = None) -> Point:
-    """The figures of one level at one server start, with what the machine was `seen` to give.
+    """The figures of one level at one server start, with the machine's figures in `seen`.
 
     `tokens_per_s` is every token of an answer over the seconds from the first request to the last token;
     `tokens_per_s_user` is every token over the seconds that users have waited, the server's queue included.
@@ -29,7 +29,7 @@ def point(users: int, requests: list[Request], seen: dict[str, Any] | None = Non
 
 
 def _figures(good: list[Request]) -> dict[str, Any]:
-    """Throughput, lengths and latencies of the requests that were answered."""
+    """Throughput, lengths and latencies of the answered requests."""
     if not good:
         return {}
     tokens = sum(request.tokens for request in good)
@@ -54,7 +54,7 @@ def _figures(good: list[Request]) -> dict[str, Any]:
 
 
 def over_starts(points: list[Point], client: ClientShare | None = None) -> Level:
-    """Points of one level: each figure as its `mean`, `least` and `most` over the starts, counts as sums."""
+    """Combine a level's points: each figure as `mean`, `least` and `most` over the starts, counts as sums."""
     spreads: dict[str, Any] = {}
     for name in FIGURES:
         values = [value for each in points if (value := getattr(each, name)) is not None]
@@ -74,59 +74,59 @@ def over_starts(points: list[Point], client: ClientShare | None = None) -> Level
 
 
 def doubts(level: Level, benchmark: Benchmark, usage: bool) -> list[str]:
-    """What keeps a level's figures from being taken at their word; `usage`: the server counted the tokens."""
-    said = []
+    """Reasons to doubt a level's figures; `usage`: the server counted the tokens."""
+    reasons = []
     if level.failed:
-        said.append(
+        reasons.append(
             f"{level.failed} of {level.requests} requests failed, the first with: {level.first_failure}"
         )
     if level.tokens_per_s is None or level.tokens_per_s_user is None:
-        return said
-    said += _lengths(level, benchmark, usage)
+        return reasons
+    reasons += _lengths(level, benchmark, usage)
     if said_so := uneven(level.users, level.tokens_per_s.mean, level.tokens_per_s_user.mean):
-        said.append(f"{said_so}; users were idle between requests, or at the end")
+        reasons.append(f"{said_so}; users were idle between requests, or at the end")
     if level.mean("each_ms_mean") == 0:
-        said.append("answers came in one piece: nothing is known of the time between tokens")
+        reasons.append("answers arrived in one piece: the inter-token latency is unknown")
     if level.client is not None and level.client.share >= CLIENT_LIMIT:
-        said.append(f"{100 * level.client.share:.1f}% of it is the client's, not the server's")
-    return said
+        reasons.append(f"{100 * level.client.share:.1f}% of the time is the client's, not the server's")
+    return reasons
 
 
 def _lengths(level: Level, benchmark: Benchmark, usage: bool) -> list[str]:
-    """Whether answers were as long as asked for, on average and each by itself."""
-    asked, limit, answer = benchmark.output_tokens, _SHORT[usage], level.mean("tokens_an_answer")
+    """Doubts about the lengths of answers, on average and individually."""
+    requested, limit, answer = benchmark.output_tokens, _SHORT[usage], level.mean("tokens_an_answer")
     if answer is None:
         return []
-    if abs(answer / asked - 1) > limit:
-        return [f"answers were {answer:.1f} tokens long on average, {asked} were asked for"]
+    if abs(answer / requested - 1) > limit:
+        return [f"answers were {answer:.1f} tokens long on average instead of {requested}"]
     if level.tokens_fewest is None or level.tokens_most is None:
         return []
     fewest, most = level.tokens_fewest.least, level.tokens_most.most
-    if max(1 - fewest / asked, most / asked - 1) > _ALONE * limit:
-        return [f"answers were {fewest:.0f} to {most:.0f} tokens long, {asked} were asked for"]
+    if max(1 - fewest / requested, most / requested - 1) > _ALONE * limit:
+        return [f"answers were {fewest:.0f} to {most:.0f} tokens long instead of {requested}"]
     return []
 
 
 def uneven(users: int, aggregate: float, per_user: float, unit: float = 0.0) -> str | None:
-    """Why users × per user is not the aggregate, if it is not; `unit` is that of the last digit printed."""
+    """Says if users × per user differs from the aggregate; `unit` is that of the last printed digit."""
     together = users * per_user
     if abs(together - aggregate) <= _UNEVEN * aggregate + unit / 2 * (users + 1):
         return None
-    return f"{users} × {_short(per_user)} tokens/s a user make {_short(together)}, not {_short(aggregate)}"
+    return f"{users} × {_short(per_user)} tokens/s per user is {_short(together)}, not {_short(aggregate)}"
 
 
 def impossible(published: Published) -> dict[int, str]:
-    """Rows of a published table that contradict themselves, each with the reason."""
-    found = {}
+    """Inconsistent rows of a published table, each with the reason."""
+    rows = {}
     for users, per_user in published.per_user.items():
-        if said := uneven(users, published.aggregate[users], per_user, unit=1.0):
+        if reasons := uneven(users, published.aggregate[users], per_user, unit=1.0):
             if published.most_running is not None and users > published.most_running:
-                said += (
+                reasons += (
                     f"; with at most {published.most_running} requests running the others wait, "
                     "and time in the queue seems to be left out"
                 )
-            found[users] = said
-    return found
+            rows[users] = reasons
+    return rows
 
 
 def _short(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Results told: throughput, latency, what the machine gave, other measurements beside, and every doubt."""
+"""The report of a benchmark: throughput, latency, machine, comparison with others, and doubts."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from proofcard.screen import in_markdown
 
 @dataclass(frozen=True)
 class Series:
-    """Somebody's tokens/s by users, to stand beside; `wrong` are rows that contradict themselves."""
+    """Another series of tokens/s by users, for comparison; `wrong` are its inconsistent rows."""
 
     name: str
     told: str
@@ -21,14 +21,20 @@ class Series:
     wrong: dict[int, str]
 
 
-def of_published(found: Published) -> Series:
+def of_published(sections_so_far: Published) -> Series:
     """A published table."""
-    told = f"{found.source}: {found.setting}."
-    return Series(found.name, told, found.aggregate, found.per_user, points.impossible(found))
+    told = f"{sections_so_far.source}: {sections_so_far.setting}."
+    return Series(
+        sections_so_far.name,
+        told,
+        sections_so_far.aggregate,
+        sections_so_far.per_user,
+        points.impossible(sections_so_far),
+    )
 
 
 def of_earlier(name: str, results: Results, differs: list[str]) -> Series:
-    """Earlier results of ours; `differs` names what was configured otherwise."""
+    """Earlier results of our own; `differs` lists what was configured differently."""
     of = {level.users: level for level in results.levels}
     told = f"{name}: " + (f"differs in {', '.join(differs)}." if differs else "the same configuration.")
     return Series(
@@ -41,29 +47,29 @@ def of_earlier(name: str, results: Results, differs: list[str]) -> Series:
 
 
 def sections(results: Results, beside: list[Series]) -> list[Section]:
-    """What was measured, in this order."""
-    found = [_throughput(results), _latency(results), _machine(results)]
+    """The sections of the report, in order."""
+    sections_so_far = [_throughput(results), _latency(results), _machine(results)]
     if beside:
-        found.append(_beside(results, beside))
-    doubts = [[str(level.users), said] for level in results.levels for said in level.doubts]
+        sections_so_far.append(_beside(results, beside))
+    doubts = [[str(level.users), text] for level in results.levels for text in level.doubts]
     if not results.complete:
-        doubts.insert(0, ["all", "it was interrupted: not every start went through every level"])
-    said = "Nothing speaks against the figures." if not doubts else "Levels marked ! and why."
-    return [*found, Section("Doubts", said, ["users", "doubt"] if doubts else [], doubts)]
+        doubts.insert(0, ["all", "interrupted: not every start has every level"])
+    text = "None." if not doubts else "Why levels are marked with !."
+    return [*sections_so_far, Section("Doubts", text, ["users", "doubt"] if doubts else [], doubts)]
 
 
-def page(results: Results, found: list[Section]) -> str:
+def page(results: Results, sections_so_far: list[Section]) -> str:
     """The report as Markdown."""
-    return "\n".join([f"# {in_markdown(results.name)}", "", *markdown(found)]) + "\n"
+    return "\n".join([f"# {in_markdown(results.name)}", "", *markdown(sections_so_far)]) + "\n"
 
 
 def _throughput(results: Results) -> Section:
     load, starts = results.load, len(results.starts)
-    said = (
+    text = (
         f"{results.server.told}, {starts} start{'s' if starts > 1 else ''} of it, "
         f"{load['output_tokens']}-token answers to prompts of {load['input_tokens']} tokens; "
         f"tokens counted by the {'server' if results.usage else 'tokenizer'}. Mean over the starts, "
-        "and least to most. A user's: tokens over the seconds waited. Client: the share that may be its own."
+        "and lowest to highest. Per user: tokens over the seconds waited. Client: upper bound of its share."
     )
     rows = []
     for level in results.levels:
@@ -78,16 +84,19 @@ def _throughput(results: Results) -> Section:
                 f"{100 * client.share:.1f}%" if client else "–",
             ]
         )
-    return Section("Throughput", said, ["users", "requests", "tokens/s", "range", "a user's", "client"], rows)
+    return Section("Throughput", text, ["users", "requests", "tokens/s", "range", "per user", "client"], rows)
 
 
 def _latency(results: Results) -> Section:
-    said = "p50 / p90 / p99 of a start's requests, mean over the starts."
+    text = (
+        "p50 / p90 / p99 over a start's requests, mean over the starts. TTFT: time to first token. ITL: "
+        "inter-token latency."
+    )
     rows = [
         [_users(level), *(_spread(level, name) for name in ("first_ms", "each_ms", "request_s"))]
         for level in results.levels
     ]
-    return Section("Latency", said, ["users", "first token, ms", "then each, ms", "request, s"], rows)
+    return Section("Latency", text, ["users", "TTFT, ms", "ITL, ms", "request, s"], rows)
 
 
 def _spread(level: Level, name: str) -> str:
@@ -101,23 +110,25 @@ def _machine(results: Results) -> Section:
         for name, title in columns.items()
         if any(getattr(one, name) is not None for one in results.levels)
     }
-    said = "Peak memory of the server's processes and GPUs, mean power."
+    text = "Peak memory of the server's processes and GPUs, mean power."
     if absent := results.machine_absent:
-        said += f" Not all can be told: {absent}."
+        text += f" Not available: {absent}."
     rows = [[_users(level), *(_number(level.mean(name)) for name in seen)] for level in results.levels]
-    return Section("Machine", said, ["users", *seen.values()] if seen else [], rows if seen else [])
+    return Section("Machine", text, ["users", *seen.values()] if seen else [], rows if seen else [])
 
 
 def _beside(results: Results, beside: list[Series]) -> Section:
     ours = {level.users: level for level in results.levels}
     rows = []
     for users in sorted({*ours, *(users for series in beside for users in series.aggregate)}):
-        own = _number(ours[users].mean("tokens_per_s")) if users in ours else "–"
-        rows.append([str(users), own, *(_cell(series, users) for series in beside)])
-    said = "Tokens/s, all users together. " + " ".join(series.told for series in beside)
+        ours_here = _number(ours[users].mean("tokens_per_s")) if users in ours else "–"
+        rows.append([str(users), ours_here, *(_cell(series, users) for series in beside)])
+    text = "Tokens/s of all users. " + " ".join(series.told for series in beside)
     for series in beside:
-        said += "".join(f" {series.name}, {users} users: {why}." for users, why in series.wrong.items())
-    return Section("Beside others", said, ["users", "this", *(series.name for series in beside)], rows)
+        text += "".join(f" {series.name}, {users} users: {why}." for users, why in series.wrong.items())
+    return Section(
+        "Comparison with others", text, ["users", "this", *(series.name for series in beside)], rows
+    )
 
 
 def _cell(series: Series, users: int) -> str:
@@ -129,7 +140,7 @@ def _users(level: Level) -> str:
 
 
 def _number(value: Any) -> str:
-    """Three digits that count, whole numbers from 100 on; a dash for none."""
+    """Three significant digits, whole numbers from 100 on; a dash for none."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""What the server takes of this machine while it is measured: memory of its processes, and of its GPUs."""
+"""The server's use of this machine during a measurement: memory of its processes and GPUs, and power."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ import psutil
 from proofcard.serve import address
 
 _EVERY_S = 0.5
-_NEAR_S = 2.0  # a level shorter than a look is told of by the nearest one
+_NEAR_S = 2.0  # a level without a sample uses the nearest one
 _GIB = 2**30
 
 
@@ -25,9 +25,9 @@ class _Sample:
 
 
 class Watch:
-    """A context that looks at a process, all below it, and the GPUs they use, twice a second.
+    """A context that samples a process, its descendants, and their GPUs, twice a second.
 
-    `absent` says in words what cannot be seen here.
+    `absent` says in words what is not available.
     """
 
     def __init__(self, pid: int | None) -> None:
@@ -35,9 +35,9 @@ class Watch:
         self._samples: list[_Sample] = []
         self._end = threading.Event()
         self._gpus = _Gpus() if pid is not None else None
-        self.absent = "the server's processes are not known here" if pid is None else ""
+        self.absent = "the server's processes are unknown" if pid is None else ""
         if self._gpus is not None and not self._gpus.handles:
-            self.absent = "no NVIDIA GPU was seen here"
+            self.absent = "no NVIDIA GPU is visible"
 
     def __enter__(self) -> "Watch":
         self._thread = threading.Thread(target=self._look, daemon=True)
@@ -53,20 +53,20 @@ class Watch:
             self._thread.join()
 
     def between(self, start: float, end: float) -> dict[str, float]:
-        """Peaks of memory in GiB and mean power in watts, between two times of the clock; what is known."""
+        """Peak memory in GiB and mean power in watts between two times, as far as available."""
         samples = self._samples.copy()
         seen = [each for each in samples if start <= each.at <= end]
         if not seen and samples:
             nearest = min(samples, key=lambda each: max(start - each.at, each.at - end))
             seen = [nearest] if start - _NEAR_S <= nearest.at <= end + _NEAR_S else []
-        found: dict[str, float] = {}
+        figures: dict[str, float] = {}
         if seen:
-            found["rss_gib"] = max(each.rss for each in seen) / _GIB
+            figures["rss_gib"] = max(each.rss for each in seen) / _GIB
         if memory := [each.gpu for each in seen if each.gpu is not None]:
-            found["gpu_gib"] = max(memory) / _GIB
+            figures["gpu_gib"] = max(memory) / _GIB
         if power := [each.watts for each in seen if each.watts is not None]:
-            found["gpu_watts"] = sum(power) / len(power)
-        return found
+            figures["gpu_watts"] = sum(power) / len(power)
+        return figures
 
     def _look(self) -> None:
         assert self._pid is not None and self._gpus is not None
@@ -89,7 +89,7 @@ def _rss(process: psutil.Process) -> int:
 
 
 class _Gpus:
-    """The GPUs of this machine, if the driver's library tells of any."""
+    """The GPUs of this machine, if the driver's library lists any."""
 
     def __init__(self) -> None:
         self.handles: list[Any] = []
@@ -99,13 +99,13 @@ class _Gpus:
             pynvml.nvmlInit()
             self._nvml = pynvml
             self.handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
-        except Exception:  # no library, no driver, no device: each has its own exception
+        except Exception:  # no library, driver or device: each raises another type
             pass
 
     def taken(self, processes: set[int]) -> tuple[int | None, float | None]:
-        """Bytes in use and watts drawn, of the GPUs these processes compute on; of all, where none is seen.
+        """Bytes in use and watts drawn by the GPUs that these processes use; by all GPUs if none is visible.
 
-        A container hides the numbers by which the driver knows processes.
+        A container hides the process ids that the driver reports.
         """
         if not self.handles:
             return None, None
@@ -125,7 +125,7 @@ class _Gpus:
 
 
 def listener(url: str) -> int | None:
-    """The process that listens at an address of loopback, if it can be seen."""
+    """The process that listens at a loopback address, if visible."""
     at = urlsplit(url)
     if at.port is None or not address.is_loopback(at.hostname or ""):
         return None

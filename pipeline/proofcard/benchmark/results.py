@@ -1,4 +1,4 @@
-"""Where results stand: a numbered folder below `benchmarks`, under a partial name until it is complete."""
+"""Stores results: a numbered folder below `benchmarks`, under a partial name until it is complete."""
 
 import shutil
 from collections.abc import Iterator
@@ -22,10 +22,10 @@ _PARTIAL = ".partial"
 
 
 @contextmanager
-def standing(folder: Path, name: str) -> Iterator[Path]:
-    """A fresh folder `<name>-NNN.partial` in `folder`, which loses its `.partial` at the end.
+def new_folder(folder: Path, name: str) -> Iterator[Path]:
+    """A new folder `<name>-NNN.partial` in `folder`, which loses its `.partial` at the end.
 
-    After a failure it keeps it, if there are numbers in it, and a note on the exception says so.
+    After a failure it keeps the suffix if it contains numbers, and a note on the exception says so.
     """
     folder.mkdir(parents=True, exist_ok=True)
     partial = _fresh(folder, name)
@@ -33,7 +33,7 @@ def standing(folder: Path, name: str) -> Iterator[Path]:
         yield partial
     except BaseException as error:
         if (partial / NUMBERS).exists():
-            error.add_note(f"what was measured until then is in {shown(partial)}")
+            error.add_note(f"results so far are in {shown(partial)}")
         else:
             shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -41,31 +41,31 @@ def standing(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _fresh(folder: Path, name: str) -> Path:
-    taken = [path.name.removesuffix(_PARTIAL).removeprefix(f"{name}-") for path in folder.glob(f"{name}-*")]
-    number = max((int(each) for each in taken if each.isdigit()), default=0) + 1
+    numbers = [path.name.removesuffix(_PARTIAL).removeprefix(f"{name}-") for path in folder.glob(f"{name}-*")]
+    number = max((int(each) for each in numbers if each.isdigit()), default=0) + 1
     while True:
         partial = folder / f"{name}-{number:03d}{_PARTIAL}"
         try:
             partial.mkdir()
             return partial
-        except FileExistsError:  # another process was quicker
+        except FileExistsError:  # another process was faster
             number += 1
 
 
 def final(partial: Path) -> Path:
-    """The name that a folder will have."""
+    """The final name of a folder."""
     return partial.with_name(partial.name.removesuffix(_PARTIAL))
 
 
 def write(folder: Path, name: str, text: str) -> None:
-    """A file of the folder, whole or not at all."""
+    """Write a file of the folder atomically."""
     fresh = folder / f".{name}.new"
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(folder / name)
 
 
 def save(folder: Path, results: Document) -> None:
-    """The numbers, as far as there are any."""
+    """Save the numbers measured so far."""
     write(folder, NUMBERS, results.text())
 
 
@@ -73,12 +73,12 @@ def read(folder: Path) -> Results:
     """The results in a folder.
 
     Raises:
-        Usage: when there are none.
+        Usage: when it has none.
     """
     try:
         return documents.read(Results, folder / NUMBERS, folder)
     except (OSError, Stop) as error:
-        raise Usage(f"{folder} holds no results of benchmark ({error})") from None
+        raise Usage(f"{folder} has no benchmark results ({error})") from None
 
 
 def earlier(folder: Path, name: str, load: dict[str, Any]) -> Path | None:
@@ -88,10 +88,10 @@ def earlier(folder: Path, name: str, load: dict[str, Any]) -> Path | None:
         if path.suffix == _PARTIAL or not (path / NUMBERS).exists():
             continue
         try:
-            found = read(path)
-        except Usage:  # of another version of this program
+            series = read(path)
+        except Usage:  # from another version of this program
             continue
-        if all(found.load.get(each) == load[each] for each in lengths):
+        if all(series.load.get(each) == load[each] for each in lengths):
             return path
     return None
 
@@ -103,12 +103,14 @@ def published(names: tuple[str, ...]) -> list[Published]:
         Usage: for a name that `conf/benchmark/published` does not have.
     """
     folder = bundled("conf/benchmark/published")
-    found = []
+    series = []
     for name in names:
         if not (folder / f"{name}.yaml").exists():
             known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-            raise Usage(f"benchmark.beside names {name}, which is no published series: there are {known}")
-        found.append(
+            raise Usage(
+                f"benchmark.beside names {name}, which is not a published series: choose from {known}"
+            )
+        series.append(
             Published.model_validate(OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml")))
         )
-    return found
+    return series

@@ -1,1 +1,1 @@
-"""Calibration samples: rows of datasets, chosen by seed, tokenized once and frozen."""
+"""Calibration samples: rows of datasets, selected by seed, tokenized once and frozen."""

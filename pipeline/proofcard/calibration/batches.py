@@ -1,4 +1,4 @@
-"""A sealed sample set read back, and its batches: the same tokens for every batch size."""
+"""Reads a sealed sample set and puts it into batches: the same tokens for every batch size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from proofcard.files import read_bytes
 class Batch:
     """`input_ids` int64 [samples, tokens], `attention_mask` int64 of the same shape, 0 where padded.
 
-    `dataset` is where its samples are from: two names with a + between them where it holds some of both.
+    `dataset` names where its samples come from; names are joined by + if it holds samples of several.
     """
 
     input_ids: np.ndarray
@@ -30,15 +30,15 @@ def read_samples(directory: Path) -> list[np.ndarray]:
     """The token ids of every sample, int32 [tokens] each, in the set's order.
 
     Raises:
-        Stop: when the file does not hold them, and as `read_header`.
+        Stop: when the file does not have the expected tensors, and as `read_header`.
     """
     stored = read_header(directory / TOKENS)
     kinds = {name: (tensor.dtype, len(tensor.shape)) for name, tensor in stored.items()}
     if kinds != {"input_ids": ("I32", 1), "lengths": ("I64", 1)}:
-        raise Stop(f"{directory / TOKENS} does not hold input_ids and lengths as a sample set has them")
+        raise Stop(f"{directory / TOKENS} is not a sample set: it needs the tensors input_ids and lengths")
     tokens, lengths = stored["input_ids"].bits(), stored["lengths"].bits()
     if (lengths < 0).any() or (lengths > len(tokens)).any() or lengths.sum() != len(tokens):
-        raise Stop(f"{directory / TOKENS}: its lengths are not those of {len(tokens)} tokens")
+        raise Stop(f"{directory / TOKENS}: its lengths do not add up to its {len(tokens)} tokens")
     return np.split(tokens, np.cumsum(lengths)[:-1])
 
 
@@ -46,12 +46,12 @@ def read_index(directory: Path) -> list[dict[str, object]]:
     """The record of every sample: dataset, row, digests, length.
 
     Raises:
-        Stop: for a line that is no record, and as `files.opened`.
+        Stop: for a line that is not a record, and as `files.opened`.
     """
     lines = read_bytes(directory / INDEX, directory, json_files.SETTINGS).splitlines()
     records = [json_files.parse(line, f"{INDEX}, line {n}") for n, line in enumerate(lines, 1)]
     if not all(isinstance(record, dict) for record in records):
-        raise Stop(f"{directory / INDEX} is no list of samples")
+        raise Stop(f"{directory / INDEX} is not a list of samples")
     return records
 
 
@@ -73,5 +73,5 @@ def batches(samples: list[np.ndarray], calibration: Calibration, pad_id: int) ->
 
 
 def dataset_names(batches: list[Batch]) -> list[str]:
-    """Where samples are from, each once, in the order of the batches."""
+    """The datasets that the samples come from, each once, in the order of the batches."""
     return list(dict.fromkeys(batch.dataset for batch in batches))

@@ -23,13 +23,13 @@ def opened(config: QuantizeConfig, files: dict[str, Any]) -> Any:
     """The source's tokenizer, which reads exactly `files` (size and sha256 by name).
 
     Raises:
-        Usage: when it cannot be opened, or lacks the chat template that the recipe asks for.
+        Usage: when it cannot be opened, or has no chat template although the recipe uses one.
     """
     assert config.model.path is not None
-    words = tokenizer.opened(config.model.path, config.model.remote_code, files)
-    if config.calibration.chat_template and not words.chat_template:
+    loaded = tokenizer.opened(config.model.path, config.model.remote_code, files)
+    if config.calibration.chat_template and not loaded.chat_template:
         raise Usage(f"{config.model.path} has no chat template: set calibration.chat_template=false")
-    return words
+    return loaded
 
 
 def draw(config: QuantizeConfig, files: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -39,27 +39,27 @@ def draw(config: QuantizeConfig, files: dict[str, Any], folder: Path) -> dict[st
         Usage: when the tokenizer or its chat template cannot be used.
         Stop: when a dataset has too few usable rows.
     """
-    words = opened(config, files)
-    chosen: list[Sample] = []
+    loaded = opened(config, files)
+    samples: list[Sample] = []
     skipped = {}
     for name in config.calibration.datasets:
-        drawn, skipped[name] = sample(config.calibration, words, name)
-        chosen += drawn
+        drawn, skipped[name] = sample(config.calibration, loaded, name)
+        samples += drawn
         if skipped[name]:
             reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped[name].items())
-            console.print(f"{name}: rows of another shape skipped ({reasons})", soft_wrap=True)
-    lines = "".join(canonical_json(one.record()) + "\n" for one in chosen)
+            console.print(f"{name}: unreadable rows skipped ({reasons})", soft_wrap=True)
+    lines = "".join(canonical_json(one.record()) + "\n" for one in samples)
     (folder / INDEX).write_text(lines, encoding="utf-8")
-    texts = "".join(canonical_json(one.text) + "\n" for one in chosen)
+    texts = "".join(canonical_json(one.text) + "\n" for one in samples)
     (folder / TEXTS).write_text(texts, encoding="utf-8")
     tokens = {
-        "input_ids": np.concatenate([one.token_ids for one in chosen]),
-        "lengths": np.array([len(one.token_ids) for one in chosen], np.int64),
+        "input_ids": np.concatenate([one.token_ids for one in samples]),
+        "lengths": np.array([len(one.token_ids) for one in samples], np.int64),
     }
     save_file(tokens, folder / TOKENS)
     return {
-        "samples": len(chosen),
+        "samples": len(samples),
         "tokens": int(tokens["lengths"].sum()),
-        "truncated": sum(one.truncated for one in chosen),
+        "truncated": sum(one.truncated for one in samples),
         "rows_skipped": skipped,
     }

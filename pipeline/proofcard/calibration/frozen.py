@@ -1,4 +1,4 @@
-"""A sealed sample set used again: no dataset is read, and the keys are those of the run that drew it."""
+"""Reuses a sealed sample set: no dataset is read, and the keys are those of the run that drew it."""
 
 import hashlib
 from pathlib import Path
@@ -18,7 +18,7 @@ def described(calibration: Calibration, config: dict[str, Any], tokenizer: dict[
     """What the set says that decided it, as `stage.describe` says it of a set to be drawn.
 
     Raises:
-        Stop: when the set is not intact, not the pinned one, or not one of this configuration and tokenizer.
+        Stop: when the set is altered, not the pinned one, or of another configuration or tokenizer.
     """
     assert calibration.frozen is not None
     folder = calibration.frozen
@@ -32,11 +32,11 @@ def described(calibration: Calibration, config: dict[str, Any], tokenizer: dict[
     if different:
         key = different[0]
         raise Stop(
-            f"calibration.frozen={folder} was drawn with {key}={theirs.get(key)}, the recipe says "
-            f"{ours.get(key)}: set calibration.{key}={theirs.get(key)}, or draw anew"
+            f"calibration.frozen={folder} was drawn with {key}={theirs.get(key)}, but the recipe has "
+            f"{ours.get(key)}: set calibration.{key}={theirs.get(key)}, or draw a new set"
         )
     if body.inputs["tokenizer"] != tokenizer:
-        raise Stop(f"calibration.frozen={folder} was tokenized with another tokenizer than the model's")
+        raise Stop(f"calibration.frozen={folder} was not tokenized with this model's tokenizer")
     toolchain = {key: value for key, value in body.toolchain.items() if key != "lock"}
     return {"config": body.config, "inputs": body.inputs, "toolchain": toolchain}
 
@@ -47,7 +47,7 @@ def _order(folder: Path) -> list[Any]:
 
 
 def copied(folder: Path, final: Path) -> Manifest:
-    """The set at `final`, byte for byte; returns its manifest."""
+    """Copy the set to `final` byte for byte; returns its manifest."""
 
     def make(partial: Path) -> Manifest:
         for name in [*manifest.read(folder).outputs.files, manifest.NAME]:
@@ -67,13 +67,13 @@ def intact(folder: Path) -> Manifest:
         raise Stop(f"{where} is a sealed {body.stage}, no sample set")
     sealed = body.outputs.files
     names = {file.relative_to(folder).as_posix(): file for file in all_files(folder)}
-    standing = {name: file for name, file in names.items() if name in sealed or not may_lie_beside(name)}
-    del standing[manifest.NAME]
-    for name in sorted(standing.keys() | sealed.keys()):
-        path, entry = standing.get(name), sealed.get(name)
+    present = {name: file for name, file in names.items() if name in sealed or not may_lie_beside(name)}
+    del present[manifest.NAME]
+    for name in sorted(present.keys() | sealed.keys()):
+        path, entry = present.get(name), sealed.get(name)
         if path is None or entry is None or not is_sealed(path, folder, entry.size, entry.sha256):
-            raise Stop(f"{where}: {files.plain(name)} is not what was sealed")
+            raise Stop(f"{where}: {files.plain(name)} differs from what was sealed")
     digests = [hashlib.sha256(ids.astype("<i4").tobytes()).hexdigest() for ids in read_samples(folder)]
     if digests != [record.get("tokens_sha256") for record in read_index(folder)]:
-        raise Stop(f"{where}: its tokens are not those of its index")
+        raise Stop(f"{where}: its tokens do not match its index")
     return body

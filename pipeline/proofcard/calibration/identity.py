@@ -1,4 +1,4 @@
-"""What identifies a dataset's content: its files with their digests. The hub is asked once a commit."""
+"""What identifies a dataset's content: its files with their digests. One hub request per commit."""
 
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from proofcard.files import exists
 
 
 def described(name: str, dataset: Dataset, records: Path) -> dict[str, Any]:
-    """What identifies the dataset's content: its files with their digests, their `digest`, a hub's commit.
+    """What identifies the dataset's content: its files with digests, their `digest`, the commit on the hub.
 
-    Reads a local copy wholly. Asks the hub for what it keeps at a commit once, and notes it in `records`.
+    Reads all of a local copy. Asks the hub only once per commit, and keeps the answer in `records`.
 
     Raises:
-        Stop: when the files, the subset or a split is not there, or the hub refuses.
+        Stop: when the files, the subset or a split is missing, or the hub refuses.
     """
     if is_on_hub(name, dataset):
         return _at_commit(name, dataset, records)
@@ -35,23 +35,25 @@ def described(name: str, dataset: Dataset, records: Path) -> dict[str, Any]:
 
 
 def _at_commit(name: str, dataset: Dataset, records: Path) -> dict[str, Any]:
-    """A commit never changes: with a record of it the hub is not asked, and need not be reached."""
-    asked = {"commit": dataset.revision, "subset": dataset.subset, "splits": list(dataset.splits)}
-    place = f".{dataset.repository.replace('/', '--')}-{sha256_json([dataset.repository, asked])[:12]}.json"
-    if (record := _recorded(records / place)) is not None:
+    """A commit never changes, so a record of it replaces the hub, which may then be unreachable."""
+    selection = {"commit": dataset.revision, "subset": dataset.subset, "splits": list(dataset.splits)}
+    record_name = (
+        f".{dataset.repository.replace('/', '--')}-{sha256_json([dataset.repository, selection])[:12]}.json"
+    )
+    if (record := _recorded(records / record_name)) is not None:
         return record
-    known = dataset_files.listing(name, dataset)
+    listing = dataset_files.listing(name, dataset)
     root = f"hf://datasets/{dataset.repository}@{dataset.revision}/"
-    files = {url.removeprefix(root): known[url.removeprefix(root)] for url in files_of(name, dataset)}
+    files = {url.removeprefix(root): listing[url.removeprefix(root)] for url in files_of(name, dataset)}
     content: dict[str, Any] = {"commit": dataset.revision, "files": dict(sorted(files.items()))}
     content["digest"] = sha256_json(content)
     records.mkdir(parents=True, exist_ok=True)
-    write_whole(records / place, readable_json(content))
+    write_whole(records / record_name, readable_json(content))
     return content
 
 
 def _recorded(path: Path) -> dict[str, Any] | None:
-    """What was noted, if its own digest holds: anything else is asked for again."""
+    """The stored record if its digest is right; any other record is fetched again."""
     try:
         record = json_files.read(path, path.parent)
         rest = {key: record[key] for key in ("commit", "files")}

@@ -1,8 +1,8 @@
-"""What an adapter makes of a dataset's row, and what several of them read in one way.
+"""What an adapter turns a dataset's row into, and the functions that several adapters share.
 
-A conversation is what a chat template takes, and the plain text that the row makes without one. The plain
+A conversation holds the messages for a chat template, and the plain text for a recipe without one. The plain
 text is ModelOpt 0.43.0's own (`preprocess` in `modelopt/torch/utils/dataset_utils.py`), character for
-character. A row that does not have an adapter's shape raises `OtherShape`, whose message is the reason.
+character. A row without an adapter's columns raises `UnreadableRow`, whose message is the reason.
 """
 
 import json
@@ -13,32 +13,32 @@ from typing import Any
 Message = dict[str, Any]
 Row = dict[str, Any]
 
-AS_THEY_ARE = {role: role for role in ("system", "user", "assistant", "tool")}
+SAME_ROLES = {role: role for role in ("system", "user", "assistant", "tool")}
 _KINDS: dict[type, str] = {str: "a text", list: "a list", dict: "a record"}
 
 
-class OtherShape(ValueError):
-    """A row that an adapter cannot read. Its message names the reason, never the row's content."""
+class UnreadableRow(ValueError):
+    """A row that an adapter cannot read. Its message gives the reason, never the row's content."""
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Chat messages of `role`, `content` and perhaps `tool_calls`; the tools declared; the plain text."""
+    """Chat messages with `role`, `content` and perhaps `tool_calls`; declared tools; the plain text."""
 
     messages: tuple[Message, ...]
     text: str
     tools: tuple[dict[str, Any], ...] = ()
 
 
-def asked_and_answered(row: Row, question: str, answer: str) -> Conversation:
-    """One question and its answer, each a column."""
+def question_and_answer(row: Row, question: str, answer: str) -> Conversation:
+    """One question and its answer, in two columns."""
     asked, answered = text_of(row, question), text_of(row, answer)
     turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
     return conversation(turns, f"{asked}\n{answered}")
 
 
 def input_and_output(row: Row) -> Conversation:
-    """`input`, a text or messages of role and content, and its `output`."""
+    """`input`, either text or messages with role and content, and its `output`."""
     output = text_of(row, "output")
     if isinstance(row.get("input"), str):
         asked: list[Message] = [{"role": "user", "content": row["input"]}]
@@ -49,59 +49,59 @@ def input_and_output(row: Row) -> Conversation:
 
 def plain_text(row: Row, column: str) -> Conversation:
     """A column of plain text, for recipes without a chat template."""
-    said = text_of(row, column)
-    return conversation([{"role": "user", "content": said}], said)
+    text = text_of(row, column)
+    return conversation([{"role": "user", "content": text}], text)
 
 
 def conversation(turns: list[Message], plain: str, tools: Iterable[Any] = ()) -> Conversation:
-    """The turns as a conversation. Raises OtherShape when nobody says a word in it."""
+    """The turns as a conversation. Raises UnreadableRow when all of them are empty."""
     if not any(turn["content"].strip() or "tool_calls" in turn for turn in turns):
-        raise OtherShape("not a word in it")
+        raise UnreadableRow("no text")
     return Conversation(tuple(turns), plain, tuple(tools))
 
 
 def turns_of(
-    row: Row, column: str, role: str, content: str, roles: dict[str, str] = AS_THEY_ARE
+    row: Row, column: str, role: str, content: str, roles: dict[str, str] = SAME_ROLES
 ) -> list[Message]:
-    """The turns of a column, in which `role` and `content` name the keys of one. Raises OtherShape."""
+    """The turns in a column; `role` and `content` are the keys of a turn. Raises UnreadableRow."""
     turns: list[Message] = []
     for turn in typed(row, column, list):
         if text_of(record_of(turn, f"a turn of {column}"), role) not in roles:
-            raise OtherShape(f"a turn of {column} has an unknown {role}")
+            raise UnreadableRow(f"a turn of {column} has an unknown {role}")
         only_calls = turn.get("tool_calls") and turn.get(content) is None
         turns.append({"role": roles[turn[role]], "content": "" if only_calls else text_of(turn, content)})
     return turns
 
 
 def lines(turns: list[Message]) -> str:
-    """What is said, one turn after the other."""
+    """The contents of all turns, one after the other."""
     return "\n".join(turn["content"] for turn in turns)
 
 
 def text_of(row: Row, column: str) -> str:
-    """A column's text. Raises OtherShape."""
+    """A column's text. Raises UnreadableRow."""
     return str(typed(row, column, str))
 
 
 def typed(row: Row, column: str, kind: type) -> Any:
-    """A column's value of that type. Raises OtherShape."""
+    """A column's value of that type. Raises UnreadableRow."""
     if column not in row:
-        raise OtherShape(f"no {column}")
+        raise UnreadableRow(f"no {column}")
     if not isinstance(row[column], kind):
-        raise OtherShape(f"{column} is not {_KINDS[kind]}")
+        raise UnreadableRow(f"{column} is not {_KINDS[kind]}")
     return row[column]
 
 
 def json_of(written: Any, what: str) -> dict[str, Any]:
-    """A record written as JSON. Raises OtherShape."""
+    """A record written as JSON. Raises UnreadableRow."""
     try:
         return record_of(json.loads(written), what)
     except (TypeError, json.JSONDecodeError):
-        raise OtherShape(f"{what} is not JSON") from None
+        raise UnreadableRow(f"{what} is not JSON") from None
 
 
 def record_of(value: Any, what: str) -> dict[str, Any]:
-    """The value, a record. Raises OtherShape."""
+    """The value, a record. Raises UnreadableRow."""
     if not isinstance(value, dict):
-        raise OtherShape(f"{what} is no record")
+        raise UnreadableRow(f"{what} is not a record")
     return value

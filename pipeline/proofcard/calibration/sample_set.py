@@ -1,4 +1,4 @@
-"""The stage `samples`: what is in its key, and the sealed folder around what `drawing` writes."""
+"""The stage `samples`: what its key covers, and the sealed folder around what `drawing` writes."""
 
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,16 @@ def describe(config: QuantizeConfig) -> dict[str, Any]:
     """What decides the sample set: configuration, inputs with their digests, toolchain. Reads the inputs."""
     assert config.model.path is not None
     read_by_tokenizer = tokenizer.described(tokenizer.read_by(config.model.path))
-    chosen = deciding.settings(config)["samples"]
+    settings = deciding.settings(config)["samples"]
     if config.calibration.frozen is not None:
-        return frozen.described(config.calibration, chosen, read_by_tokenizer)
+        return frozen.described(config.calibration, settings, read_by_tokenizer)
     adapters = [dataset.adapter for dataset in config.calibration.datasets.values()]
     records = config.work_dir / "sources"
     datasets = {
         name: described(name, dataset, records) for name, dataset in config.calibration.datasets.items()
     }
     return {
-        "config": chosen,
+        "config": settings,
         "inputs": {"datasets": datasets, "tokenizer": read_by_tokenizer},
         "toolchain": {
             "packages": packages(*deciding.PACKAGES["samples"]),
@@ -41,9 +41,9 @@ def check(config: QuantizeConfig, origin: dict[str, Any]) -> None:
     Raises:
         Usage: when the tokenizer cannot be opened, or its chat template cannot be used.
     """
-    words = opened(config, origin["inputs"]["tokenizer"])
+    loaded = opened(config, origin["inputs"]["tokenizer"])
     if config.calibration.chat_template:
-        with Renderer(words) as renderer:
+        with Renderer(loaded) as renderer:
             renderer.check()
 
 
@@ -55,7 +55,8 @@ def place(config: QuantizeConfig, key: str) -> Path:
 def make(config: QuantizeConfig, origin: dict[str, Any], final: Path) -> Manifest:
     """Draw, tokenize and seal the sample set at `final`, or copy a frozen one there; returns its manifest.
 
-    `origin` is what `describe` returned. A set that another process is drawing is waited for and taken.
+    `origin` is what `describe` returned. If another process is drawing the same set, waits for it and uses
+    it.
 
     Raises:
         Usage: when the tokenizer or its chat template cannot be used.

@@ -1,4 +1,4 @@
-"""Choosing rows by seed and turning them into tokens, dataset by dataset, in the recipe's order."""
+"""Selects rows by seed and tokenizes them, dataset by dataset, in the recipe's order."""
 
 import hashlib
 from collections import Counter
@@ -10,13 +10,13 @@ import numpy as np
 
 from proofcard.calibration.adapters import adapter
 from proofcard.calibration.rendering import Renderer
-from proofcard.calibration.rows import Conversation, OtherShape
-from proofcard.calibration.sources import in_plain_words, streams
+from proofcard.calibration.rows import Conversation, UnreadableRow
+from proofcard.calibration.sources import errors_explained, streams
 from proofcard.calibration.uniform import uniform
 from proofcard.config.schema import Calibration, Dataset, Sampling
 from proofcard.errors import Stop
 
-PATIENCE = 1000  # rows of another shape before a dataset is taken for another one
+PATIENCE = 1000  # unreadable rows before a dataset is given up as the wrong one
 _TABLE = 1000  # rows looked at together
 
 
@@ -57,14 +57,14 @@ class Sample:
 def sample(
     calibration: Calibration, tokenizer: Any, name: str, drawn_before: Container[str] = ()
 ) -> tuple[list[Sample], dict[str, int]]:
-    """The samples of one dataset, and how many rows were skipped on the way for each reason.
+    """The samples of one dataset, and how many rows were skipped for each reason.
 
-    The samples are shared out over the splits, the remainder to the last, as ModelOpt does it. Texts with a
-    sha256 in `drawn_before` are skipped.
+    The samples are divided evenly over the splits, the remainder going to the last, as in ModelOpt. Texts
+    with a sha256 in `drawn_before` are skipped.
 
     Raises:
-        Usage: when the chat template is none, or works without end.
-        Stop: when the dataset cannot be read, or has fewer usable rows than the recipe asks for.
+        Usage: when the chat template is invalid or exceeds its limits.
+        Stop: when the dataset cannot be read, or has fewer usable rows than the recipe needs.
     """
     if not calibration.chat_template:
         return _sample(calibration, tokenizer, name, lambda conversation: conversation.text, drawn_before)
@@ -85,7 +85,7 @@ def _sample(
     def read(row: dict[str, Any]) -> str:
         text = render(adapt(row))
         if drawn_before and text_sha256(text) in drawn_before:
-            raise OtherShape("drawn before")
+            raise UnreadableRow("drawn before")
         return text
 
     chosen: list[Sample] = []
@@ -94,7 +94,7 @@ def _sample(
         wanted = _share(dataset, split)
         if wanted == 0:  # fewer samples than splits
             continue
-        with in_plain_words(name, dataset):
+        with errors_explained(name, dataset):
             found, reasons = choose(rows, wanted, calibration.sampling, read)
         if len(found) < wanted:
             raise Stop(_too_few(name, dataset, split, len(found), reasons))
@@ -111,9 +111,9 @@ def text_sha256(text: str) -> str:
 def choose(
     rows: Any, wanted: int, sampling: Sampling, read: Callable[[dict[str, Any]], str]
 ) -> tuple[list[tuple[int, str]], Counter[str]]:
-    """Index and text of `wanted` rows of a streamed split, and why others before them were skipped.
+    """Index and text of `wanted` rows of a streamed split, and the reasons why rows were skipped.
 
-    Gives up when the first rows that it tries, `PATIENCE` of them, are all of another shape.
+    Gives up when the first `PATIENCE` rows that it tries are all unreadable.
     """
     if sampling.method == "uniform":
         tables = rows.with_format("arrow").iter(batch_size=_TABLE)
@@ -128,7 +128,7 @@ def choose(
             break
         try:
             found.append((item["index"], read(item["row"])))
-        except OtherShape as reason:
+        except UnreadableRow as reason:
             skipped[str(reason)] += 1
     return found, skipped
 
@@ -143,13 +143,13 @@ def _too_few(name: str, dataset: Dataset, split: str, usable: int, skipped: Coun
     reasons = "; ".join(f"{reason}: {count}" for reason, count in sorted(skipped.items()))
     if usable == 0 and skipped.total() >= PATIENCE:
         return (
-            f"{where}: none of the first {skipped.total():,} rows of {split} has the shape that the adapter "
-            f"{dataset.adapter} reads ({reasons}): correct its adapter, subset or splits"
+            f"{where}: adapter {dataset.adapter} cannot read any of the first {skipped.total():,} rows of "
+            f"{split} ({reasons}): correct its adapter, subset or splits"
         )
     return (
-        f"{where} has {usable} usable rows in {split} ({skipped.total()} of another shape than "
-        f"{dataset.adapter}{': ' * bool(reasons)}{reasons}), the recipe asks for {_share(dataset, split)}: "
-        f"set {where}.samples"
+        f"{where} has {usable} usable rows in {split} (adapter {dataset.adapter} skipped {skipped.total()}"
+        f"{': ' * bool(reasons)}{reasons}), but the recipe needs {_share(dataset, split)}: "
+        f"lower {where}.samples"
     )
 
 
@@ -169,7 +169,7 @@ def _tokenized(
 
 def tokenized(text: str, tokenizer: Any, calibration: Calibration) -> tuple[np.ndarray, bool]:
     """The token ids of a text, int32 [tokens], at most `sequence_length`, and whether more were cut off."""
-    # A chat template writes its own special tokens; plain text gets the tokenizer's.
+    # A chat template writes its own special tokens; for plain text the tokenizer adds them.
     ids = tokenizer(text, add_special_tokens=not calibration.chat_template)["input_ids"]
     kept = ids[: calibration.sequence_length]
     return np.asarray(kept, dtype=np.int32), len(kept) < len(ids)

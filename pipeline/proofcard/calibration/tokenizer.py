@@ -1,6 +1,6 @@
-"""A checkpoint's tokenizer: what it may read, for the keys of what it makes, and the one way to open it.
+"""A checkpoint's tokenizer: the files it may read, which go into keys, and the one way to open it.
 
-It is opened from a private copy that holds the files of `read_by` and no other: only they can decide a token.
+It is opened from a private copy with the files of `read_by` only, so that nothing else can affect a token.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ _NEVER_READ = (
     "preprocessor_config.json", "processor_config.json", "quantize_config.json", "trainer_state.json",
     "training_args.json", "video_preprocessor_config.json",
 )  # fmt: skip
-"""Ends of the names of files that no tokenizer reads. Any other small file counts: a class may read it."""
+"""Suffixes of files that no tokenizer reads. Any other small file counts: some class may read it."""
 _OF_CONFIG = ("architectures", "auto_map", "model_type", "tokenizer_class", "transformers_version")
-"""What a tokenizer takes from config.json: its class, and which release of transformers wrote it."""
+"""Keys of config.json that a tokenizer reads: its class, and the transformers release that wrote it."""
 _LARGEST = 128 << 20  # bytes; the largest tokenizer.json of a known model has 35 MB
 _LARGEST_TEMPLATE = 4 << 20
 _WORDS = ("added_tokens", "chat_template", "merges", "special_tokens", "tokenizer", "vocab")
@@ -32,14 +32,14 @@ _SPECIAL = ("bos_token", "cls_token", "eos_token", "mask_token", "pad_token", "s
 
 
 def read_by(folder: Path) -> dict[str, bytes]:
-    """Every file that a tokenizer may read, by relative path; of config.json only the keys that it takes.
+    """Every file that a tokenizer may read, by relative path; config.json only with the keys that it reads.
 
     Raises:
-        Usage: when there is none, or one is larger than any tokenizer's.
+        Usage: when there are none, or one is larger than any tokenizer file.
     """
     paths = [path for path in sorted(folder.iterdir()) if _may_be_read(path)]
     if all(remote_code.is_importable(path.name) for path in paths):
-        raise Usage(f"model.path={folder} holds no tokenizer: it needs a tokenizer.json")
+        raise Usage(f"model.path={folder} has no tokenizer: it needs a tokenizer.json")
     files = {path.name: _content(path) for path in paths}
     for path in remote_code.templates(folder):
         files[path.relative_to(folder).as_posix()] = _content(path)
@@ -57,22 +57,22 @@ def described(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
 
 
 def opened(folder: Path, pins: Mapping[str, str], expected: Mapping[str, Any] | None = None) -> Any:
-    """The tokenizer of a checkpoint as AutoTokenizer opens it, by code of its own only where that is pinned.
+    """The tokenizer of a checkpoint as AutoTokenizer opens it, with its own code only if that is pinned.
 
-    Where this transformers does not know the class, tokenizer.json alone decides. `expected` is what
-    `described` gave when the work was planned.
+    If this transformers does not know the class, tokenizer.json alone is used. `expected` is what `described`
+    returned when the work was planned.
 
     Raises:
-        Usage: when it cannot be opened, or its files are not those that were expected.
+        Usage: when it cannot be opened, or its files are not the expected ones.
     """
     files = read_by(folder)
     if expected is not None and described(files) != expected:
-        raise Usage(f"the tokenizer in {folder} has changed since this command began: run it again")
+        raise Usage(f"the tokenizer in {folder} has changed since this command started: run it again")
     code = remote_code.read(folder)
     data = {name: content for name, content in files.items() if not remote_code.is_importable(name)}
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if name in data:
-            data[name] = _understood(folder / name, data[name])
+            data[name] = _for_transformers_4(folder / name, data[name])
     name = folder.resolve().name
     remote_code.keep_modules_here()
     try:
@@ -81,7 +81,7 @@ def opened(folder: Path, pins: Mapping[str, str], expected: Mapping[str, Any] | 
         failure = error
     if not code.of_tokenizer() and "tokenizer.json" in data and not _class_is_known(data):
         console.print(
-            f"{folder.name}: transformers does not know the tokenizer's class, tokenizer.json alone is used",
+            f"{folder.name}: transformers does not know the tokenizer's class, using tokenizer.json alone",
             soft_wrap=True, markup=False,
         )  # fmt: skip
         try:
@@ -98,10 +98,10 @@ def opened(folder: Path, pins: Mapping[str, str], expected: Mapping[str, Any] | 
 
 
 def copied(folder: Path, target: Path) -> None:
-    """Write what a tokenizer may read into the folder `target`, without code, for another program to open.
+    """Copy the files that a tokenizer may read, without code, to `target` for another program to open.
 
     Raises:
-        Usage: when there is no tokenizer, or its files name code that could not be pinned.
+        Usage: when there is no tokenizer, or its files refer to code that cannot be pinned.
     """
     remote_code.read(folder)
     files = read_by(folder)
@@ -111,7 +111,7 @@ def copied(folder: Path, target: Path) -> None:
 
 
 class _CannotOpen(Exception):
-    """A library's reason, on one line."""
+    """A library's error, on one line."""
 
 
 def _auto(folder: Path, trusted: bool) -> Any:
@@ -132,10 +132,10 @@ def _attempt(kind: Any, folder: Path, **options: Any) -> Any:
         len(tokenizer)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # a panic in Rust is no Exception
+    except BaseException as error:  # a panic in Rust is not an Exception
         raise _CannotOpen(one_line(error, folder=folder)) from None
     if not callable(tokenizer):
-        raise _CannotOpen(f"{type(tokenizer).__name__} is no tokenizer")
+        raise _CannotOpen(f"{type(tokenizer).__name__} is not a tokenizer")
     return tokenizer
 
 
@@ -146,7 +146,7 @@ def _class_is_known(data: Mapping[str, bytes]) -> bool:
     for file in ("tokenizer_config.json", "config.json"):
         name = _json(Path(file), data.get(file, b"{}")).get("tokenizer_class")
         if isinstance(name, str):
-            return any(tokenizer_class_from_name(each) is not None for each in (name, f"{name}Fast"))
+            return any(tokenizer_class_from_name(token) is not None for token in (name, f"{name}Fast"))
     return False
 
 
@@ -163,7 +163,7 @@ def _content(path: Path) -> bytes:
     with path.open("rb") as file:
         content = file.read(largest + 1)
     if len(content) > largest:
-        raise Usage(f"{path} is larger than {largest >> 20} MiB, which no file of a tokenizer is: remove it")
+        raise Usage(f"{path} is larger than {largest >> 20} MiB, too large for a tokenizer file: remove it")
     return content
 
 
@@ -172,27 +172,27 @@ def _of_config(file: Path) -> bytes:
     return json.dumps({key: config[key] for key in _OF_CONFIG if key in config}, sort_keys=True).encode()
 
 
-def _understood(file: Path, content: bytes) -> bytes:
-    """A settings file as transformers 4 reads it, where transformers 5 has written it.
+def _for_transformers_4(file: Path, content: bytes) -> bytes:
+    """A settings file written by transformers 5, as transformers 4 reads it.
 
-    Its `extra_special_tokens`, a list, are `additional_special_tokens` to transformers 4; and its
-    `model_specific_special_tokens`, an object, are the other's `extra_special_tokens`.
+    The list `extra_special_tokens` of transformers 5 is `additional_special_tokens` in transformers 4; its
+    object `model_specific_special_tokens` is `extra_special_tokens`.
     """
     settings = _json(file, content)
     for key in _SPECIAL:
         if isinstance(settings.get(key), list):
             raise Usage(
-                f"{file}: {key} is a list, and a tokenizer has one such token: give the one that is meant"
+                f"{file}: {key} is a list, but a tokenizer has only one such token: set it to that token"
             )
     changed = dict(settings)
     if isinstance(settings.get("extra_special_tokens"), list):
         listed = [*(settings.get("additional_special_tokens") or []), *changed.pop("extra_special_tokens")]
         changed["additional_special_tokens"] = [
-            each for i, each in enumerate(listed) if each not in listed[:i]
+            token for i, token in enumerate(listed) if token not in listed[:i]
         ]
     if isinstance(settings.get("model_specific_special_tokens"), dict):
-        own = changed.pop("model_specific_special_tokens")
-        changed["extra_special_tokens"] = (changed.get("extra_special_tokens") or {}) | own
+        model_specific = changed.pop("model_specific_special_tokens")
+        changed["extra_special_tokens"] = (changed.get("extra_special_tokens") or {}) | model_specific
     return content if changed == settings else json.dumps(changed).encode()
 
 
@@ -200,7 +200,7 @@ def _json(file: Path, content: bytes) -> dict[str, Any]:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise Usage(f"{file} is not JSON: {one_line(error)}") from None
+        raise Usage(f"{file} is not valid JSON: {one_line(error)}") from None
     if not isinstance(value, dict):
-        raise Usage(f"{file} should hold a JSON object")
+        raise Usage(f"{file} must be a JSON object")
     return value

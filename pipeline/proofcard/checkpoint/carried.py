@@ -1,16 +1,16 @@
-"""Which files of a source reach the checkpoint, and what changes in its config.json: the rules, in one place.
+"""Which files of a source are copied into the checkpoint, and what changes in config.json.
 
-Everything that engines read goes over byte for byte: tokenizer, chat templates, settings of generation and
-processors, pinned code, licence. What is left out, and why:
+Everything that engines read is copied byte for byte: tokenizer, chat templates, generation and processor
+settings, pinned code, licence. What is skipped, and why:
 
-- weights and their index: the checkpoint has its own;
-- the same weights in other formats, and what describes those (`params.json`);
-- what says how the source is quantized: the checkpoint says how it is quantized;
-- `README.md`: it is the card of another model;
-- hidden files, and folders other than `additional_chat_templates`: no engine reads them.
+- weights and their index: the checkpoint has new ones;
+- the same weights in other formats, and their description (`params.json`);
+- settings on how the source is quantized: the checkpoint is quantized differently;
+- `README.md`: it is the card of the source model;
+- hidden files, and folders other than `additional_chat_templates`: engines do not read them.
 
-config.json keeps every key with its value and in its place, but for two: `quantization_config` becomes the
-checkpoint's, and the dtype the one that the model is held in.
+config.json keeps every key, value and their order, with two exceptions: `quantization_config` becomes the
+checkpoint's, and the dtype that of the model in memory.
 """
 
 import json
@@ -34,7 +34,7 @@ _DTYPE_KEYS = ("dtype", "torch_dtype")
 
 
 def belongs(name: str) -> bool:
-    """Whether a file, by its path in the folder, is part of a source: at the top, or a chat template."""
+    """Whether a file, by its path in the folder, is part of a source: top-level, or a chat template."""
     folder, _, file = name.rpartition("/")
     return file[0] != "." and (not folder or (folder == _TEMPLATES and file.endswith(".jinja")))
 
@@ -49,33 +49,33 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def is_carried(name: str) -> bool:
-    """Whether a file that belongs to the source goes into the checkpoint as it is."""
+    """Whether a file of the source is copied into the checkpoint unchanged."""
     lower = name.lower()
     other = lower.endswith(OTHER_FORMATS) or any(fnmatch(lower, pattern) for pattern in _LEFT_OUT)
     return belongs(name) and not other
 
 
 def carry(source: Path, files: dict[str, dict[str, Any]], folder: Path) -> None:
-    """Copy what is carried; what an engine's export has written under such a name goes.
+    """Copy the files that are carried over; delete files with such names that only an engine's export wrote.
 
-    `files` are the source's with their digests, as they are in the checkpoint's key.
+    `files` is the source's file table, as in the checkpoint's key.
 
     Raises:
-        Stop: when a file is no longer the one in the key.
+        Stop: when a file differs from the one in the key.
     """
     for name in sorted(filter(is_carried, files)):
         target = folder / name
         target.parent.mkdir(exist_ok=True)
         copied(source / name, source, target)
         if sha256_file(target) != files[name]["sha256"]:
-            raise Stop(f"{source / name} was changed while the checkpoint was made: start again")
+            raise Stop(f"{source / name} changed while the checkpoint was being made: start again")
     for path in folder.iterdir():
         if path.is_file() and is_carried(path.name) and path.name not in files:
-            path.unlink()  # settings that transformers makes up where the source has none
+            path.unlink()  # default settings that transformers writes although the source has none
 
 
 def config(source: dict[str, Any], quantization: dict[str, Any]) -> str:
-    """The text of the checkpoint's config.json: the source's, with the two changes that the module names."""
+    """The text of the checkpoint's config.json: the source's with the two changes described above."""
     made = {key: value for key, value in source.items() if key != "compression_config"}
     present = [key for key in _DTYPE_KEYS if key in made]
     made |= dict.fromkeys(present or ["torch_dtype"], "bfloat16")

@@ -1,4 +1,4 @@
-"""A checkpoint's own word on itself: config.json and hf_quant_config.json, and the quantization they name."""
+"""A checkpoint's own configuration: config.json, hf_quant_config.json, and the quantization they declare."""
 
 from pathlib import Path
 from typing import Any
@@ -10,25 +10,25 @@ CONFIG, QUANTIZATION = "config.json", "hf_quant_config.json"
 
 
 def read_settings(folder: Path, name: str = CONFIG, shown: str | None = None) -> dict[str, Any]:
-    """A file of settings of a model; `Infinity`, which some of them hold, is a number.
+    """A model's settings file; `Infinity`, which some contain, is accepted as a number.
 
     Raises:
         FileNotFoundError: when there is none.
-        Stop: when it cannot be read; `shown` is what the message calls it.
+        Stop: when it cannot be read; `shown` is its name in the message.
     """
     return json_files.read(folder / name, folder, infinite=True, shown=shown)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A checkpoint's config.json. Raises Stop when the folder has none that can be read."""
+    """A checkpoint's config.json. Raises Stop when it is missing or unreadable."""
     try:
         return read_settings(folder)
     except FileNotFoundError:
-        raise Stop(f"{folder} is no checkpoint folder: it has no config.json") from None
+        raise Stop(f"{folder} is not a checkpoint folder: it has no config.json") from None
 
 
 def read_quantization(folder: Path) -> dict[str, Any]:
-    """hf_quant_config.json, empty where there is none. Raises Stop when it cannot be read."""
+    """hf_quant_config.json, empty if it is missing. Raises Stop when it cannot be read."""
     try:
         return read_settings(folder, QUANTIZATION)
     except FileNotFoundError:
@@ -36,15 +36,15 @@ def read_quantization(folder: Path) -> dict[str, Any]:
 
 
 def quantization_of(config: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A configuration's quantization_config, empty where there is none. Raises Stop when it is no object."""
-    said = config.get("quantization_config") or {}
-    if not isinstance(said, dict):
-        raise Stop(f"config.json of {path} has a quantization_config that is no object")
-    return said
+    """A configuration's quantization_config, empty by default. Raises Stop when it is not an object."""
+    declared_part = config.get("quantization_config") or {}
+    if not isinstance(declared_part, dict):
+        raise Stop(f"quantization_config in config.json of {path} is not a JSON object")
+    return declared_part
 
 
 def declared(config: dict[str, Any], quantization: dict[str, Any]) -> tuple[str, str]:
-    """The quantization that a checkpoint names: algorithm in capitals, method in small letters, or "".
+    """The declared quantization: algorithm in upper case, method in lower case, or "" for either.
 
     In config.json, at its top or for its text model, flat or in a part `quantization`; or in
     hf_quant_config.json, `quantization`.
@@ -52,8 +52,10 @@ def declared(config: dict[str, Any], quantization: dict[str, Any]) -> tuple[str,
     places = [config, config.get("text_config"), {"quantization_config": quantization}]
     algorithm = method = ""
     for place in places:
-        said = place.get("quantization_config") if isinstance(place, dict) else None
-        for part in (said, said.get("quantization")) if isinstance(said, dict) else ():
+        declared_part = place.get("quantization_config") if isinstance(place, dict) else None
+        for part in (
+            (declared_part, declared_part.get("quantization")) if isinstance(declared_part, dict) else ()
+        ):
             if isinstance(part, dict):
                 algorithm = algorithm or str(part.get("quant_algo") or "").upper()
                 method = method or str(part.get("quant_method") or "").lower()

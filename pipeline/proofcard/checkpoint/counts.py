@@ -1,4 +1,4 @@
-"""Counts that a config.json gives, held to the tensors that are there: loops run as often as they say."""
+"""Checks the counts in a config.json against the tensors, since loops run that many times."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -12,17 +12,17 @@ from proofcard.files import plain
 _LAYERS = re.compile(r"(?!max_)(\w+_)?(layers?|modules|blocks)|depth")
 _EXPERTS = re.compile(r"(?!max_)(\w+_)?experts")
 _MOST_LAYERS, _MOST_EXPERTS, _MOST_TOGETHER = 2_000, 20_000, 200_000  # Kimi K2 has 61 times 384
-_FEW_LAYERS, _FEW_EXPERTS = 100, 256  # below this a count costs nothing, whatever it counts
+_FEW_LAYERS, _FEW_EXPERTS = 100, 256  # counts up to these are harmless in any case
 
 
 def check_counts(config: dict[str, Any], path: Path, tensors: Iterable[Tensor] | None) -> None:
-    """Hold the numbers of layers and experts, at any depth of a configuration, to what the tensors can be.
+    """Check the numbers of layers and experts, at any depth of a configuration, against the tensors.
 
-    A layer has a tensor of its own; an expert has one, or a row of one. Without tensors, as for a plan from a
-    config.json alone, only the bounds that no model comes near hold.
+    Each layer has at least one tensor; each expert has one, or a row of one. Without tensors, as for a plan
+    from a config.json alone, only generous absolute limits apply.
 
     Raises:
-        Stop: naming the key whose number is larger.
+        Stop: naming the key whose number is too large.
     """
     layers, experts = _MOST_LAYERS, _MOST_EXPERTS
     if tensors is not None:
@@ -37,8 +37,8 @@ def check_counts(config: dict[str, Any], path: Path, tensors: Iterable[Tensor] |
                 other = _MOST_TOGETHER // largest[_EXPERTS if pattern is _LAYERS else _LAYERS]
                 if number > min(limit, other):
                     raise Stop(
-                        f"config.json of {plain(path)} says {key}={plain(number, 40)}: "
-                        f"its tensors allow {min(limit, other):,} at most"
+                        f"config.json of {plain(path)} has {key}={plain(number, 40)}, "
+                        f"but its tensors allow at most {min(limit, other):,}"
                     )
 
 

@@ -1,7 +1,7 @@
-"""What a model's configuration class takes for a key that config.json does not hold.
+"""The default of a model's configuration class for a key that config.json does not have.
 
-Known for the classes of the pinned transformers from a table (`scripts/config_defaults.py` writes it), for a
-source that brings a class of its own from the text of that class. Nothing is imported or run.
+For classes of the pinned transformers it comes from a table (written by `scripts/config_defaults.py`), for a
+source with its own class from that class's source code. Nothing is imported or run.
 """
 
 import ast
@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 UNKNOWN = object()
-"""The default of a key that neither the table nor the source's own class knows."""
+"""Returned for a key that neither the table nor the source's own class has."""
 
 _TABLE = Path(__file__).with_name("config_defaults.json")
-_MOST_CODE = 1 << 20  # bytes of a configuration_*.py that is looked into
+_MOST_CODE = 1 << 20  # bytes; larger configuration_*.py files are not parsed
 
 Config = Mapping[str, Any]
 
 
 def default(config: Config, key: str, code: Path | None = None) -> Any:
-    """The value that a class takes for `key`, which `config` lacks; `code` is a folder with its own class."""
+    """The class's default for `key`, which is missing in `config`; `code` is a folder with its own class."""
     kind = config.get("model_type")
     if key == "head_dim" and (width := _quotient(config)) is not None and not _knows(config, key, code):
         return width
@@ -35,7 +35,7 @@ def default(config: Config, key: str, code: Path | None = None) -> Any:
 
 
 def tied(config: Config, code: Path | None = None) -> bool:
-    """Whether a configuration says that the output head is the input embedding, by its flag or its class."""
+    """Whether a configuration ties the output head to the input embedding, by its flag or its class."""
     parts = [config, *(config[key] for key in ("text_config",) if isinstance(config.get(key), dict))]
     for part in parts:
         if isinstance(part.get("tie_word_embeddings"), bool):
@@ -44,9 +44,9 @@ def tied(config: Config, code: Path | None = None) -> bool:
 
 
 def written(folder: Path, kind: Any) -> dict[str, Any]:
-    """Defaults of the class of this model type that a folder's own `configuration_*.py` defines.
+    """Defaults of the class for this model type in a folder's `configuration_*.py`.
 
-    Only defaults that are written as constants count.
+    Only defaults written as constants count.
     """
     found: dict[str, Any] = {}
     for path in sorted(folder.glob("configuration*.py")):

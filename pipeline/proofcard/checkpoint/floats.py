@@ -1,4 +1,4 @@
-"""Floating-point tensors as raw bits, from the dtype that a file has them in to the one a model holds."""
+"""Converts floating-point tensors, as raw bits, from the stored dtype to the model's."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,12 @@ def is_float(dtype: str) -> bool:
 
 
 def converted(bits: NDArray[np.generic], dtype: str, wanted: str) -> NDArray[np.generic]:
-    """The same values in another dtype: to F32 from what is narrower exactly, to BF16 to nearest even.
+    """The same values in another dtype: exact from narrower dtypes to F32, round-to-nearest-even to BF16.
 
-    `bits` are as `Tensor.bits` gives them; the shape stays. F64 goes through F32, as torch converts it.
+    `bits` come from `Tensor.bits`; the shape is kept. F64 goes through F32, as in torch.
 
     Raises:
-        ValueError: for a pair of dtypes that no model asks for.
+        ValueError: for an unsupported pair of dtypes.
     """
     if dtype == wanted:
         return bits
@@ -43,5 +43,5 @@ def _to_f32(bits: NDArray[np.generic], dtype: str) -> NDArray[np.float32]:
     if dtype == "F8_E8M0":  # an exponent alone: 2^(code - 127)
         powers = np.ldexp(1.0, bits.astype(np.int32) - 127)
         return np.where(bits == _E8M0_NAN, np.nan, powers).astype(np.float32)
-    with np.errstate(over="ignore"):  # F64 beyond float32 becomes infinite, as it does in torch
+    with np.errstate(over="ignore"):  # F64 beyond float32 becomes infinite, as in torch
         return bits.astype(np.float32)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from proofcard.checkpoint.reading import TensorFileError
-from proofcard.checkpoint.repository import Promised, Repository
+from proofcard.checkpoint.repository import HubFile, Repository
 from proofcard.checkpoint.tensors import LONGEST_HEADER, Tensor, read_header
 from proofcard.disk import write_whole
 from proofcard.errors import Stop
@@ -33,7 +33,7 @@ class Placeholder:
     name: str
     path: Path
     record: Path
-    promised: Promised
+    promised: HubFile
     tensors: list[Tensor] = field(default_factory=list)  # by place
     came: int = 0
     sha256: str | None = None

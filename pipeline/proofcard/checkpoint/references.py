@@ -1,4 +1,4 @@
-"""What the JSON files of a checkpoint name: classes of Python files beside them, and nothing else."""
+"""Code references in the JSON files of a checkpoint: only to classes in Python files next to them."""
 
 import json
 import re
@@ -17,7 +17,7 @@ _CLASSES = (
 
 
 @dataclass(frozen=True)
-class Named:
+class CodeReference:
     """A reference to a class: the JSON file, the key in it, and the Python file that would be run."""
 
     settings: str
@@ -25,12 +25,12 @@ class Named:
     module: str
 
 
-def references(file: Path, content: bytes) -> Iterator[Named]:
-    """What a JSON file names. One that is no JSON names nothing: loaders read it with the same parser.
+def references(file: Path, content: bytes) -> Iterator[CodeReference]:
+    """The code that a JSON file refers to; nothing if it is not valid JSON, as for any loader.
 
     Raises:
-        Usage: when it names code that cannot be pinned (of the hub, of another folder), a kernel of the hub,
-            or something that is not the name of a class.
+        Usage: when it refers to code that cannot be pinned (on the hub, in another folder), to a kernel on
+            the hub, or to something that is not a class name.
     """
     try:
         value = json.loads(content, object_pairs_hook=list)
@@ -46,7 +46,7 @@ def references(file: Path, content: bytes) -> Iterator[Named]:
                     yield from _named(file, f"{key}.{each}", implementation)
         elif name == "custom_generate" and item:
             raise Usage(
-                f"{file}: {key} names code to generate text with, {_shown(item)}, which cannot be pinned: "
+                f"{file}: {key} refers to custom generation code, {_shown(item)}, which cannot be pinned: "
                 "remove the key"
             )
         elif "_implementation" in name:
@@ -56,25 +56,25 @@ def references(file: Path, content: bytes) -> Iterator[Named]:
 
 
 def _pairs(value: Any, inside: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key at any depth, dotted, and its value. Objects are lists of pairs: no key hides its double."""
-    left = [(inside, value)]
-    while left:
-        path, item = left.pop()
+    """Every key at any depth, dotted, with its value. Objects are lists of pairs, to keep duplicates."""
+    pending = [(inside, value)]
+    while pending:
+        path, item = pending.pop()
         if _is_object(item):
             for key, below in item:
                 dotted = f"{path[-200:]}.{key}" if path else key
                 yield dotted, below
-                left.append((dotted, below))
+                pending.append((dotted, below))
         elif isinstance(item, list):
-            left += [(path, each) for each in item]
+            pending += [(path, each) for each in item]
 
 
 def _is_object(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(each, tuple) for each in value)
 
 
-def _named(file: Path, key: str, value: Any) -> Iterator[Named]:
-    """The references of a value: a text, a list of texts and nulls, or an object of those."""
+def _named(file: Path, key: str, value: Any) -> Iterator[CodeReference]:
+    """The references in a value: a string, a list of strings and nulls, or an object of those."""
     if value is None or value == []:
         return
     if _is_object(value):
@@ -84,12 +84,12 @@ def _named(file: Path, key: str, value: Any) -> Iterator[Named]:
         for each in value:
             yield from _named(file, key, each)
     elif isinstance(value, str) and (match := _REFERENCE.fullmatch(value)):
-        yield Named(file.name, key, f"{match['module']}.py")
+        yield CodeReference(file.name, key, f"{match['module']}.py")
     else:
         raise Usage(
-            f"{file}: {key} names {_shown(value)}: code may come only from a Python file beside it, as in "
-            "modeling_x.Model, never from the hub or another folder; copy that file here and name it so, or "
-            "remove the entry"
+            f"{file}: {key} refers to {_shown(value)}, but code may only come from a Python file in the same "
+            "folder, as in modeling_x.Model, never from the hub or another folder: copy the file here and "
+            "change the entry, or remove it"
         )
 
 
@@ -97,28 +97,28 @@ def _check_kernels(file: Path, key: str, value: Any) -> None:
     for each in _texts(value):
         if re.search(r"[^A-Za-z0-9_|]", each):
             raise Usage(
-                f"{file}: {key} names {_shown(each)}, a kernel that would be fetched from the hub and run: "
-                "remove the key, or name an implementation of the library, such as sdpa"
+                f"{file}: {key} is {_shown(each)}, a kernel that would be downloaded from the hub and run: "
+                "remove the key, or use a built-in implementation such as sdpa"
             )
 
 
 def _check_class(file: Path, key: str, value: Any) -> None:
     for each in _texts(value):
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", each):
-            raise Usage(f"{file}: {key} is {_shown(each)}, which is no name of a class: correct it")
+            raise Usage(f"{file}: {key} is {_shown(each)}, which is not a class name: correct it")
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in a value, at any depth."""
-    left = [value]
-    while left:
-        item = left.pop()
+    """Every string in a value, at any depth."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
         if isinstance(item, str):
             yield item
         elif _is_object(item):
-            left += [each for _, each in item]
+            pending += [each for _, each in item]
         elif isinstance(item, list):
-            left += item
+            pending += item
 
 
 def _shown(value: Any) -> str:

@@ -1,9 +1,9 @@
-"""Code that comes with a checkpoint: which files may run, and folders from which only these can.
+"""Remote code: which Python files of a checkpoint may run, and folders from which only those can.
 
-A checkpoint names code in its JSON files (`auto_map` above all), and a loader imports what is named: from the
-folder, from one below it, or from a repository of the hub. Here only a class of a Python file beside the JSON
-may be named, every file that Python could import must be pinned by its sha256 before any of them runs, and
-loaders are given private copies that hold the bytes that were checked, never the checkpoint's own folder.
+A checkpoint refers to code in its JSON files (mainly in `auto_map`), and a loader imports it: from the
+folder, from a subfolder, or from a repository on the hub. Here only classes in Python files next to the JSON
+are allowed, every file that Python could import must be pinned by its sha256 before any of them runs, and
+loaders get private copies of the checked bytes, never the checkpoint's own folder.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from proofcard.bundle import bundled
-from proofcard.checkpoint.references import Named, references
+from proofcard.checkpoint.references import CodeReference, references
 from proofcard.errors import Usage
 
 _IMPORTABLE = tuple({*all_suffixes(), ".py", ".pyc", ".pyo", ".pyd", ".pyw", ".so"})
@@ -26,37 +26,37 @@ _PICKLED = (
     ".bin", ".ckpt", ".dill", ".h5", ".hdf5", ".joblib", ".msgpack", ".npy", ".npz", ".pickle", ".pkl", ".pt",
     ".pth", ".egg", ".whl", ".zip", ".gguf", ".onnx",
 )  # fmt: skip
-"""Files of other formats: reading some of them runs code, and none is needed beside safetensors."""
+"""Files of other formats: reading some of them runs code, and safetensors files replace them all."""
 _NO_SETTINGS = (
     "tokenizer.json",
     "vocab.json",
     "manifest.json",
-)  # large, and no loader takes a class from them
-_ELSEWHERE = ("adapter_config.json",)  # sends the loader to another model, on the hub or in another folder
+)  # large, and no loader reads a class name from them
+_ELSEWHERE = ("adapter_config.json",)  # makes loaders open another model, on the hub or in another folder
 _LARGEST_SETTINGS = 16 << 20  # bytes
 _LARGEST_CODE = 16 << 20
 TEMPLATES = "additional_chat_templates"
 GENERATE = "custom_generate/generate.py"
-"""A file that transformers runs instead of its own `generate`, whether or not anything names it."""
+"""A file that transformers runs instead of its own `generate`, even if nothing refers to it."""
 
 
 @dataclass(frozen=True)
 class Code:
-    """What a checkpoint says about code, read once: later changes of its folder change nothing.
+    """A checkpoint's code and the references to it, read once: later changes of its folder have no effect.
 
-    `settings` is the content of the JSON files at its top by name, `named` what they name.
+    `settings` maps the names of top-level JSON files to their content; `named` are the references in them.
     """
 
     folder: Path
     settings: Mapping[str, bytes]
-    named: tuple[Named, ...]
+    named: tuple[CodeReference, ...]
 
     @cached_property
     def files(self) -> dict[str, bytes]:
         """Every file that Python could import, at any depth, by its relative path.
 
-        `__pycache__` is left out, here and in every private copy: installers and Python itself fill it, and
-        nothing is loaded from the folder where it is.
+        `__pycache__` is skipped, here and in every private copy: installers and Python itself fill it, and
+        nothing is ever loaded from it.
         """
         found = {}
         for below, folders, names in os.walk(self.folder):
@@ -68,49 +68,51 @@ class Code:
         return found
 
     def of_model(self) -> bool:
-        """Whether config.json names code, which builds the model."""
+        """Whether config.json refers to code that builds the model."""
         return any(named.settings == "config.json" for named in self.named)
 
     def of_tokenizer(self) -> bool:
-        """Whether the tokenizer may be opened by code of its own."""
+        """Whether the tokenizer has its own code."""
         tokenizer = any(named.settings == "tokenizer_config.json" for named in self.named)
         return tokenizer or any(named.key.endswith(".AutoTokenizer") for named in self.named)
 
     def of_anything(self) -> bool:
-        """Whether a server that generates text would run code of the checkpoint."""
+        """Whether an inference server would run code of the checkpoint."""
         return bool(self.named) or GENERATE in self.files
 
     def pinned(self, pins: Mapping[str, str], setting: str) -> dict[str, bytes]:
-        """Every file that Python could import, held to its pin. `setting` is the key that holds the pins.
+        """Every file that Python could import, checked against its pin. `setting` is the key with the pins.
 
         Raises:
-            Usage: for a file whose sha256 is not pinned, and for a missing one that is pinned or named.
+            Usage: for a file whose sha256 is not pinned, or a missing one that is pinned or referred to.
         """
         found = {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
-        beside = {name for name in pins if "/" not in name}  # the hub delivers what is at the top alone
+        beside = {
+            name for name in pins if "/" not in name
+        }  # only top-level files are downloaded from the hub
         for name in sorted(found.keys() | beside):
             if found.get(name) != pins.get(name):
                 lines = "".join(f'\n  {file}: "{digest}"' for file, digest in sorted(found.items()))
                 seen, pin = found.get(name, "absent"), pins.get(name, "(nothing)")
                 first = "read it, then" if name.lower().endswith((".py", ".pyw")) else "remove it, or"
                 raise Usage(
-                    f"{self.folder / name} would be run, and its sha256 is {seen}, not the pinned {pin}: "
+                    f"{self.folder / name} would be run, but its sha256 is {seen}, not the pinned {pin}: "
                     f"{first} pin it under {setting}:{lines}"
                 )
         for named in self.named:
             if named.module not in found:
                 raise Usage(
-                    f"{self.folder / named.settings}: {named.key} names code in {named.module}, which is not "
-                    "beside it: copy it there, read it, and pin it"
+                    f"{self.folder / named.settings}: {named.key} refers to {named.module}, which is "
+                    "missing: copy it to the same folder, read it, and pin it"
                 )
         return self.files
 
 
 def read(folder: Path) -> Code:
-    """What a checkpoint's folder says about code; nothing is run.
+    """A checkpoint's code and the references to it; nothing is run.
 
     Raises:
-        Usage: as `references`, and when a file is too large or no regular file.
+        Usage: as `references`, and when a file is too large or not a regular file.
     """
     settings = {}
     for path in sorted(folder.iterdir()):
@@ -123,7 +125,7 @@ def read(folder: Path) -> Code:
 
 
 def known_pins(found: Code) -> dict[str, str]:
-    """The pins in `conf/model` of the model that shares most of these files; none if none does."""
+    """The pins in `conf/model` of the model that shares most of these files; empty if none does."""
     digests = {(name, hashlib.sha256(content).hexdigest()) for name, content in found.files.items()}
     options = (OmegaConf.load(path) for path in sorted(bundled("conf/model").glob("*.yaml")))
     known = [dict(OmegaConf.select(option, "remote_code") or {}) for option in options]
@@ -132,10 +134,10 @@ def known_pins(found: Code) -> dict[str, str]:
 
 
 def for_model(folder: Path, pins: Mapping[str, str]) -> tuple[Path, bool]:
-    """A private folder with config.json and, where it names code, all code; and whether it does.
+    """A private folder with config.json and, if it refers to code, all code; and whether it does.
 
     Raises:
-        Usage: when the code is not pinned under `model.remote_code`, or could not be.
+        Usage: when the code is not or cannot be pinned under `model.remote_code`.
     """
     found = read(folder)
     own_code = found.of_model()
@@ -145,9 +147,10 @@ def for_model(folder: Path, pins: Mapping[str, str]) -> tuple[Path, bool]:
 
 
 def private_copy(files: Mapping[str, bytes], name: str) -> Path:
-    """A folder below one called `name` that holds these files alone, closed to others, gone with us.
+    """A private folder below one called `name` that contains only these files, removed with this process.
 
-    It is called after its content: transformers takes modules of folders with one name for the same module.
+    It is named after its content, since transformers treats modules in folders of one name as the same
+    module.
     """
     digest = hashlib.sha256()
     for file, content in sorted(files.items()):
@@ -159,19 +162,19 @@ def private_copy(files: Mapping[str, bytes], name: str) -> Path:
 
 
 def keep_modules_here() -> None:
-    """Point transformers' own copies of a checkpoint's code at a fresh folder of this process.
+    """Make transformers copy remote code to a new folder of this process.
 
-    In a folder that others can write (a home, a working folder) other code might lie there already.
+    Its usual folder may already contain other code, and others may be able to write to it.
     """
     modules = str(_own_folder() / "modules")
     os.environ["HF_MODULES_CACHE"] = modules
     import transformers.dynamic_module_utils
 
-    vars(transformers.dynamic_module_utils)["HF_MODULES_CACHE"] = modules  # it was read at import
+    vars(transformers.dynamic_module_utils)["HF_MODULES_CACHE"] = modules  # already read on import
 
 
 def write(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write files by their relative paths into a folder."""
+    """Write files to their relative paths in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         path = folder / name
@@ -182,11 +185,11 @@ def write(files: Mapping[str, bytes], folder: Path) -> None:
 def for_engine(
     found: Code, allowed: Mapping[str, bytes], weights: Path, folder: Path, config: bytes | None = None
 ) -> None:
-    """Make `folder` what an engine is given: the checkpoint, and of its code only what is `allowed`.
+    """Fill `folder` with what an engine gets: the checkpoint, and of its code only what is `allowed`.
 
-    JSON files, code and templates are copied, so that what was checked is what is read; other files are
-    links, safetensors files to those of the folder `weights`. `config` takes the place of config.json.
-    Pickles are left out.
+    JSON files, code and templates are copied, so that exactly the checked bytes are read; other files are
+    symlinks, safetensors files to those in the folder `weights`. `config` replaces config.json. Pickles are
+    skipped.
     """
     settings = {name: content for name, content in found.settings.items() if name.lower() not in _ELSEWHERE}
     if config is not None:
@@ -203,7 +206,7 @@ def for_engine(
 
 
 def templates(folder: Path) -> list[Path]:
-    """The chat templates beside the tokenizer's first one."""
+    """The additional chat templates."""
     return sorted(path for path in (folder / TEMPLATES).glob("*.jinja") if path.is_file())
 
 
@@ -225,7 +228,7 @@ def _is_data(path: Path) -> bool:
 
 
 def _is_settings(name: str) -> bool:
-    """Whether a loader might take the name of a class from a file of this name."""
+    """Whether a loader might read a class name from a file of this name."""
     name = name.lower()
     weights_or_words = name in _NO_SETTINGS or name.endswith(".index.json")
     return name.endswith(".json") and name[0] != "." and not weights_or_words
@@ -235,7 +238,7 @@ _kept: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def _own_folder() -> Path:
-    """A fresh folder of this process, removed at its end."""
+    """A temporary folder of this process, removed when it ends."""
     if not _kept:
         _kept.append(tempfile.TemporaryDirectory(prefix="proofcard-"))
     return Path(_kept[0].name)
@@ -243,9 +246,9 @@ def _own_folder() -> Path:
 
 def _bytes(path: Path, largest: int) -> bytes:
     if not path.is_file():
-        raise Usage(f"{path} is no regular file: remove it, or put a copy of the file itself there")
+        raise Usage(f"{path} is not a regular file: remove it, or replace it by a copy of the file")
     with path.open("rb") as file:
         content = file.read(largest + 1)
     if len(content) > largest:
-        raise Usage(f"{path} is larger than {largest >> 20} MiB, which no file of its kind is: remove it")
+        raise Usage(f"{path} is larger than {largest >> 20} MiB, too large for a file of its kind: remove it")
     return content

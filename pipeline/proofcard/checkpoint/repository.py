@@ -1,4 +1,4 @@
-"""One commit of a model's repository, through the hub's own client: what it holds, and its files."""
+"""One commit of a model's repository, through the hub's own client: its file list, headers and files."""
 
 import hashlib
 import re
@@ -9,17 +9,17 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 from proofcard.digest import sha256_file
 from proofcard.errors import Stop, Usage, is_full, one_line
 from proofcard.files import plain
-from proofcard.hub import RESUMES, Wanted, in_plain_words, patiently
+from proofcard.hub import RESUMES, Wanted, errors_explained, with_retries
 
 
-class Promised(NamedTuple):
+class HubFile(NamedTuple):
     """What the hub says of a file: bytes, sha256 when it lies in LFS, and git's blob id when it does not."""
 
     size: int
     sha256: str | None
     blob: str
 
-    def kept_by(self, path: Path) -> str | None:
+    def digest_if_right(self, path: Path) -> str | None:
         """The sha256 of a file that is what was promised; None for any other."""
         if not path.is_file() or path.stat().st_size != self.size:
             return None
@@ -83,10 +83,10 @@ class Repository:
 
     @property
     def wanted(self) -> Wanted:
-        """It, with the settings that name it."""
+        """The repository and the settings that select it."""
         return Wanted("model", self.name, self.commit, self.where, self.address)
 
-    def listing(self) -> dict[str, Promised]:
+    def listing(self) -> dict[str, HubFile]:
         """Every file of the commit by path.
 
         Raises:
@@ -94,8 +94,8 @@ class Repository:
         """
         from huggingface_hub import HfApi
 
-        with in_plain_words(self.wanted):
-            info = patiently(
+        with errors_explained(self.wanted):
+            info = with_retries(
                 lambda: HfApi().model_info(self.name, revision=self.commit, files_metadata=True, timeout=30)
             )
         if info.id != self.name:  # the hub leads from a former name to the new one
@@ -104,23 +104,21 @@ class Repository:
                 f"{self.wanted.repository_key}"
             )
         return {
-            file.rfilename: Promised(
-                file.size or 0, file.lfs.sha256 if file.lfs else None, file.blob_id or ""
-            )
+            file.rfilename: HubFile(file.size or 0, file.lfs.sha256 if file.lfs else None, file.blob_id or "")
             for file in info.siblings or []
         }
 
     def header(self, file: str) -> dict[str, Any]:
-        """A safetensors file's header, by HTTP range: `{name: {"dtype", "shape", "data_offsets"}}`."""
+        """A safetensors file's header, read by HTTP range: `{name: {"dtype", "shape", "data_offsets"}}`."""
         from huggingface_hub import HfApi
 
-        with in_plain_words(self.wanted):
-            said = patiently(
+        with errors_explained(self.wanted):
+            reason = with_retries(
                 lambda: HfApi().parse_safetensors_file_metadata(self.name, file, revision=self.commit)
             )
         return {
             name: {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": tensor.data_offsets}
-            for name, tensor in said.tensors.items()
+            for name, tensor in reason.tensors.items()
         }
 
     def span(self, file: str, first: int, last: int) -> bytes:
@@ -136,8 +134,8 @@ class Repository:
             part.seek(0)
             self._get(file, part, span)
 
-        with in_plain_words(self.wanted):
-            patiently(ask)
+        with errors_explained(self.wanted):
+            with_retries(ask)
         return bytes(part.content)
 
     def stream(self, file: str, sink: "Sink") -> None:
@@ -154,8 +152,8 @@ class Repository:
             if sink.tell() < sink.size:
                 raise ConnectionError(f"{file} broke off after {sink.tell():,} of {sink.size:,} bytes")
 
-        with in_plain_words(self.wanted):
-            patiently(attempt, sink.tell)
+        with errors_explained(self.wanted):
+            with_retries(attempt, sink.tell)
 
     def _get(self, file: str, sink: "Sink", headers: dict[str, str]) -> None:
         """The client's own download, which goes on by itself after some faults. It writes 10 MiB a time."""
@@ -174,7 +172,7 @@ class Repository:
                 raise ConnectionError(one_line(error)) from None  # a short answer
             raise
 
-    def fetch(self, file: str, promised: Promised, incoming: Path) -> tuple[Path, str]:
+    def fetch(self, file: str, promised: HubFile, incoming: Path) -> tuple[Path, str]:
         """Download a file below `incoming`, going on where a former try ended; returns it and its sha256.
 
         Raises:
@@ -199,9 +197,9 @@ class Repository:
         def here() -> int:
             return sum(part.stat().st_size for part in parts.glob("*.incomplete"))
 
-        with in_plain_words(self.wanted):
-            path = Path(patiently(attempt, here))
-        digest = promised.kept_by(path)
+        with errors_explained(self.wanted):
+            path = Path(with_retries(attempt, here))
+        digest = promised.digest_if_right(path)
         if digest is None:
             found = sha256_file(path) if promised.sha256 else _blob_id(path)
             size = path.stat().st_size
@@ -221,10 +219,10 @@ def pinned(name: str, revision: str | None) -> Repository:
     """
     if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
         return Repository(name, revision)
-    said = f"model.revision={revision} is no commit" if revision else "model.revision is not set"
+    reason = f"model.revision={revision} is no commit" if revision else "model.revision is not set"
     main = Repository(name, "main").wanted.main()
     raise Usage(
-        f"{said}: a branch can move, so give the 40 hex digits of a commit of {name}{main}, "
+        f"{reason}: a branch can move, so give the 40 hex digits of a commit of {name}{main}, "
         "or model.path=… for a local copy"
     )
 

@@ -1,4 +1,4 @@
-"""What the tensors of a checkpoint are for, by their names."""
+"""The roles of a checkpoint's tensors, by name."""
 
 WEIGHT_SCALES = ("weight_scale", "weight_scale_2")
 """Scales beside a packed weight, which follow from it."""
@@ -10,7 +10,7 @@ CALIBRATED = (*INPUT_SCALES, *KV_CACHE)
 
 
 def role(name: str) -> str:
-    """What a tensor of the export is for."""
+    """The role of a tensor in the export, such as `experts weight_scale`."""
     leaf = name.rpartition(".")[2]
     parts = name.split(".")[:-1]
     if leaf in KV_CACHE:
@@ -26,7 +26,7 @@ def role(name: str) -> str:
         (("embed",), "embedding"),
         (("lm_head",), "output head"),
     ):
-        # `gate` is a module's whole name, every other word a part of one
+        # `gate` must match a module's whole name, the other words a part of one
         if any(word == part or (word != "gate" and word in part) for word in words for part in parts):
             where = called
             break

@@ -1,7 +1,7 @@
-"""Which of a folder's safetensors files are the model's weights.
+"""Which of a folder's safetensors files hold the model's weights.
 
-The index decides where there is one, as for SGLang and vLLM: a `consolidated.safetensors` or a second
-`model.safetensors` beside its shards does not count. Without one it is `model.safetensors`, or every file.
+If there is an index, it decides, as for SGLang and vLLM: a `consolidated.safetensors` or a second
+`model.safetensors` beside its shards does not count. Otherwise it is `model.safetensors`, or every file.
 """
 
 from collections.abc import Collection
@@ -17,18 +17,18 @@ _SUFFIX = ".safetensors"
 
 
 class BadIndex(Stop):
-    """An index that cannot be followed."""
+    """An index that is not valid."""
 
 
 class MissingShards(Stop):
-    """An index that names files which are not there."""
+    """An index that lists missing files."""
 
 
 def read_index(folder: Path) -> dict[str, str] | None:
-    """The index's file of each tensor, None where there is no index.
+    """The file of each tensor according to the index, or None if there is no index.
 
     Raises:
-        BadIndex: when it is no index, or names anything but files beside it.
+        BadIndex: when it is not valid, or lists anything but files in the same folder.
         Refused, Unreadable, JsonError: as `json_files.read`.
     """
     try:
@@ -37,21 +37,21 @@ def read_index(folder: Path) -> dict[str, str] | None:
         return None
     files = content.get("weight_map")
     if not isinstance(files, dict) or not files:
-        raise BadIndex(f"{INDEX} is no index: it has no weight_map that names files")
+        raise BadIndex(f"{INDEX} is not a valid index: it has no weight_map from tensors to files")
     for name, file in files.items():
         if not isinstance(file, str):
-            raise BadIndex(f"{INDEX} is no index: it gives {plain(name)!r} no file's name")
+            raise BadIndex(f"{INDEX} is not a valid index: {plain(name)!r} has no file name")
     for file in sorted(set(files.values())):
         if "/" in file or not file.endswith(_SUFFIX) or file[0] == "." or not file.isprintable():
-            raise BadIndex(f"{INDEX} names {plain(file)!r}: only {_SUFFIX} files beside it are read")
+            raise BadIndex(f"{INDEX} lists {plain(file)!r}: only {_SUFFIX} files in its own folder are read")
     return files
 
 
-def counted(names: Collection[str], index: dict[str, str] | None) -> list[str]:
-    """Of the names of a folder's files, those that hold the model's weights, sorted.
+def weight_file_names(names: Collection[str], index: dict[str, str] | None) -> list[str]:
+    """The sorted names of the files that hold the model's weights, out of all file names in a folder.
 
     Raises:
-        MissingShards: when the index names others.
+        MissingShards: when files in the index are missing.
     """
     here = sorted(name for name in names if name.endswith(_SUFFIX))
     if index is None:
@@ -59,25 +59,25 @@ def counted(names: Collection[str], index: dict[str, str] | None) -> list[str]:
     wanted = sorted(set(index.values()))
     if missing := [name for name in wanted if name not in set(here)]:
         raise MissingShards(
-            f"{INDEX} names {len(wanted)} files, {len(missing)} of them not here, the first {missing[0]}: "
-            "the download or copy is not complete"
+            f"{INDEX} lists files that are missing ({len(missing)} of {len(wanted)}), starting with "
+            f"{missing[0]}: the download or copy is incomplete"
         )
     return wanted
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the model's weights, none where there is no safetensors file.
+    """The files that hold the model's weights; empty if there is no safetensors file.
 
     Raises:
-        MissingShards: when the index names files that are not there.
-        BadIndex, Refused, Unreadable, JsonError: for an index that cannot be followed.
+        MissingShards: when files in the index are missing.
+        BadIndex, Refused, Unreadable, JsonError: for an index that is not valid.
     """
     names = [path.name for path in listed(folder)]
-    return [folder / name for name in counted(names, read_index(folder))]
+    return [folder / name for name in weight_file_names(names, read_index(folder))]
 
 
-def read_otherwise(folder: Path) -> str | None:
-    """The name of a file that transformers loads instead of the shards that the index names, if there is one.
+def loaded_instead(folder: Path) -> str | None:
+    """The name of a file that transformers would load instead of the shards in the index, or None.
 
     Raises as `weight_files`.
     """

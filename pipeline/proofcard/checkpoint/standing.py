@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from proofcard.checkpoint.placeholders import Placeholder
-from proofcard.checkpoint.repository import Promised, Repository
+from proofcard.checkpoint.repository import HubFile, Repository
 from proofcard.disk import free_at
 from proofcard.errors import Stop
 from proofcard.files import plain
@@ -20,7 +20,7 @@ _MOST_FILES = 200_000
 _CONNECTIONS = 8  # for headers
 
 
-def listing(repository: Repository) -> dict[str, Promised]:
+def listing(repository: Repository) -> dict[str, HubFile]:
     """Every file by path. Raises Stop for names that lead elsewhere, and for more files than a model has."""
     files = repository.listing()
     for file in files:
@@ -31,17 +31,17 @@ def listing(repository: Repository) -> dict[str, Promised]:
     return files
 
 
-def fetch_small(repository: Repository, folder: Path, files: dict[str, Promised]) -> None:
+def fetch_small(repository: Repository, folder: Path, files: dict[str, HubFile]) -> None:
     """Everything that is read whole, right away. Raises as `Repository.fetch`, and Stop without room."""
     for file, promised in sorted(files.items()):
-        if _is_small(file, promised) and promised.kept_by(folder / file) is None:
+        if _is_small(file, promised) and promised.digest_if_right(folder / file) is None:
             check_room(repository, folder, promised.size)
             repository.fetch(file, promised, folder)
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's own notes
 
 
 def placeholders(
-    repository: Repository, folder: Path, state: Path, files: dict[str, Promised]
+    repository: Repository, folder: Path, state: Path, files: dict[str, HubFile]
 ) -> dict[str, Placeholder]:
     """One for each file that is not small, by name. Raises as `Placeholder.stand`."""
     state.mkdir(parents=True, exist_ok=True)
@@ -65,5 +65,5 @@ def check_room(repository: Repository, folder: Path, needed: int) -> None:
         )
 
 
-def _is_small(file: str, promised: Promised) -> bool:
+def _is_small(file: str, promised: HubFile) -> bool:
     return file.endswith(_READ_WHOLE) and promised.size <= _LARGEST

@@ -1,4 +1,4 @@
-"""Safetensors files as raw bits: headers and the bytes of tensors, without torch.
+"""Reads safetensors files as raw bits: headers and the bytes of tensors, without torch.
 
 Layout (safetensors format): 8 bytes little-endian header length, a JSON header, the tensors' bytes. Bytes are
 read, not mapped: a file that is cut or changed meanwhile is then an error with a name, not a dead process.
@@ -25,10 +25,10 @@ from proofcard.files import opened, plain, readable
 _CHUNK = 1 << 20  # hashed twice while it is in the cache
 LONGEST_HEADER = 100_000_000  # bytes, as the safetensors library
 _PARTS = 6_000_000  # keys, values and brackets of a header, about 12 for a tensor
-_LONGEST_NAME, _DEEPEST_NAME = 500, 40  # characters, and modules within modules
+_LONGEST_NAME, _DEEPEST_NAME = 500, 40  # characters, and nested modules
 _MOST_TENSORS = 600_000  # of a folder; DeepSeek-V3 has 180,000 in NVFP4, Kimi K2 276,000
-_MOST_DIMENSIONS = 32  # as numpy
-_MOST_MODULES = 1 << 29  # characters of the names of all modules, each as often as a tensor lies below it
+_MOST_DIMENSIONS = 32  # as in numpy
+_MOST_MODULES = 1 << 29  # characters in the names of all modules, counted once per tensor below them
 
 BITS = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1",
@@ -39,7 +39,7 @@ BITS = {
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Where a tensor's bytes lie: `start` and `size` in bytes from the beginning of `path`.
+    """Where a tensor's bytes are: `size` bytes at offset `start` in `path`.
 
     `seen` is what the file was when its header was read: reading from another one is refused.
     """
@@ -53,16 +53,16 @@ class Tensor:
     seen: Seen | None = None
 
     def bits(self) -> NDArray[Any]:
-        """The tensor in memory of its own; BF16 as uint16 and FP8 as uint8 bits.
+        """A copy of the tensor; BF16 as uint16 and FP8 as uint8 bits.
 
         Raises:
-            TensorFileError: when the file is gone, or was cut or changed since its header was read.
+            TensorFileError: when the file was deleted, truncated or changed since its header was read.
             Refused, Unreadable: as `files.opened`.
         """
         return self.raw().view(BITS[self.dtype]).reshape(self.shape)
 
     def raw(self) -> NDArray[np.uint8]:
-        """The tensor's bytes in memory of their own, one dimension. Raises as `bits`."""
+        """A copy of the tensor's bytes, one dimension. Raises as `bits`."""
         return self._read(0, self.size)
 
     def pieces(self, size: int = 1 << 22) -> Iterator[NDArray[np.uint8]]:
@@ -85,7 +85,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
     """Every tensor of one file by name.
 
     Raises:
-        TensorFileError: when the header is no JSON, or its offsets leave a gap, overlap, or miss the end.
+        TensorFileError: when the header is not JSON, or its offsets leave a gap, overlap, or miss the end.
         Refused, Unreadable: as `files.opened`.
     """
     with opened(path, path.parent, partly=True) as file, readable(path):
@@ -94,7 +94,9 @@ def read_header(path: Path) -> dict[str, Tensor]:
         head = file.read(8)
         header_size = struct.unpack("<Q", head)[0] if len(head) == 8 else length
         if header_size > length - 8:
-            raise TensorFileError(f"{plain(path.name)} is no safetensors file: its header runs past its end")
+            raise TensorFileError(
+                f"{plain(path.name)} is not a safetensors file: its header extends past its end"
+            )
         if header_size > LONGEST_HEADER:
             raise _bad_header(path, f"it has {header_size:,} bytes, at most {LONGEST_HEADER:,} are read")
         text = file.read(header_size)
@@ -103,7 +105,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
     except json_files.JsonError as error:
         raise _bad_header(path, str(error)) from None
     if not isinstance(header, dict):
-        raise _bad_header(path, "it is no JSON object")
+        raise _bad_header(path, "it is not a JSON object")
     header.pop("__metadata__", None)
     return described(path, header, 8 + header_size, length, seen)
 
@@ -111,13 +113,13 @@ def read_header(path: Path) -> dict[str, Tensor]:
 def described(
     path: Path, header: dict[str, Any], base: int, length: int, seen: Seen | None = None
 ) -> dict[str, Tensor]:
-    """Every tensor that a file's header describes; its data begin at byte `base` of `length`.
+    """Every tensor in a file's header; the data start at byte `base` of `length`.
 
     Raises:
-        TensorFileError: when it describes none, or the offsets leave a gap, overlap, or miss the end.
+        TensorFileError: when an entry is not valid, or the offsets leave a gap, overlap, or miss the end.
     """
     try:
-        tensors = [_entry(path, base, name, said, seen) for name, said in header.items()]
+        tensors = [_entry(path, base, name, entry, seen) for name, entry in header.items()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _bad_header(path, plain(error)) from None
     tensors.sort(key=lambda tensor: (tensor.start, tensor.size))
@@ -129,43 +131,43 @@ def described(
             )
         end += tensor.size
     if end != length:
-        raise TensorFileError(f"{plain(path.name)} has {length} bytes, its header describes {end}")
+        raise TensorFileError(f"{plain(path.name)} has {length} bytes, but its header describes {end}")
     return {tensor.name: tensor for tensor in tensors}
 
 
 def _bad_header(path: Path, why: str) -> TensorFileError:
-    return TensorFileError(f"{plain(path.name)} is no safetensors file: bad header ({why})")
+    return TensorFileError(f"{plain(path.name)} is not a valid safetensors file: bad header ({why})")
 
 
-def _entry(path: Path, base: int, name: str, said: dict[str, Any], seen: Seen | None) -> Tensor:
-    if not isinstance(said, dict) or not {"dtype", "shape", "data_offsets"} <= said.keys():
+def _entry(path: Path, base: int, name: str, entry: dict[str, Any], seen: Seen | None) -> Tensor:
+    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise ValueError(f"{plain(name, 60)} has no dtype, shape and data_offsets")
     if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME or name.count(".") >= _DEEPEST_NAME:
-        raise ValueError(f"{plain(name, 60)!r} ({len(name):,} characters) is not the name of a tensor")
-    if (dtype := said["dtype"]) not in BITS:
-        raise ValueError(f"{name} is of dtype {plain(dtype, 40)!r}, which is not known here")
-    shape, (first, last) = tuple(said["shape"]), said["data_offsets"]
+        raise ValueError(f"{plain(name, 60)!r} ({len(name):,} characters) is not a valid tensor name")
+    if (dtype := entry["dtype"]) not in BITS:
+        raise ValueError(f"{name} has the unsupported dtype {plain(dtype, 40)!r}")
+    shape, (first, last) = tuple(entry["shape"]), entry["data_offsets"]
     for number in (*shape, first, last):
         if type(number) is not int or not 0 <= number < 1 << 63:
-            raise ValueError(f"{name} has {plain(number, 40)} as an extent or offset")
+            raise ValueError(f"{name} has {plain(number, 40)} as a size or offset")
     if len(shape) > _MOST_DIMENSIONS:
         raise ValueError(f"{name} has {len(shape)} dimensions")
     size = prod(shape) * np.dtype(BITS[dtype]).itemsize
     if last - first != size:
-        raise ValueError(f"{name} has {last - first} bytes, its shape needs {plain(size, 40)}")
+        raise ValueError(f"{name} has {last - first} bytes, but its shape needs {plain(size, 40)}")
     return Tensor(name, path, dtype, shape, base + first, size, seen)
 
 
 def read_folder(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of the files that hold a folder's weights, as `shards.weight_files` finds them.
+    """Every tensor in a folder's weight files, as listed by `shards.weight_files`.
 
     Raises:
-        TensorFileError: when there is none, two files hold a tensor of the same name, or there are too many.
+        TensorFileError: when there is none, two files have a tensor of the same name, or there are too many.
         Stop: as `weight_files`, and as `read_header`.
     """
     files = weight_files(folder)
     if not files:
-        raise TensorFileError(f"{plain(folder)} holds no .safetensors file")
+        raise TensorFileError(f"{plain(folder)} has no .safetensors file")
     return united(read_header(path) for path in files)
 
 
@@ -173,29 +175,29 @@ def united(files: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The tensors of several files.
 
     Raises:
-        TensorFileError: when two hold one of the same name, or there are more than any model has.
+        TensorFileError: when two have a tensor of the same name, or there are more than any model has.
     """
     tensors: dict[str, Tensor] = {}
     modules = 0
-    for found in files:
-        if twice := sorted(tensors.keys() & found.keys()):
-            first, again = tensors[twice[0]].path.name, found[twice[0]].path.name
-            raise TensorFileError(f"{twice[0]} is in {plain(first)} and again in {plain(again)}")
-        tensors |= found
-        modules = check_amount(tensors, found, modules)
+    for names in files:
+        if duplicates := sorted(tensors.keys() & names.keys()):
+            first, again = tensors[duplicates[0]].path.name, names[duplicates[0]].path.name
+            raise TensorFileError(f"{duplicates[0]} is in both {plain(first)} and {plain(again)}")
+        tensors |= names
+        modules = check_amount(tensors, names, modules)
     return tensors
 
 
-def check_amount(tensors: dict[str, Tensor], found: Iterable[str], modules: int) -> int:
-    """`modules` and what the names just `found` add to it.
+def check_amount(tensors: dict[str, Tensor], names: Iterable[str], modules: int) -> int:
+    """`modules` plus what the new tensor `names` add to it.
 
     Raises:
-        TensorFileError: for more tensors, or longer names of modules, than can be listed in memory.
+        TensorFileError: for more tensors, or longer module names, than can be kept in memory.
     """
-    modules += sum(len(name) * name.count(".") for name in found)
+    modules += sum(len(name) * name.count(".") for name in names)
     if len(tensors) > _MOST_TENSORS or modules > _MOST_MODULES:
         raise TensorFileError(
-            f"more tensors than a model has: {len(tensors):,}, {modules:,} characters in the names of modules"
+            f"too many tensors for a model: {len(tensors):,}, with {modules:,} characters of module names"
         )
     return modules
 
@@ -203,10 +205,10 @@ def check_amount(tensors: dict[str, Tensor], found: Iterable[str], modules: int)
 def digests(
     path: Path, tensors: list[Tensor], tick: Callable[[int], None] = lambda _: None, root: Path | None = None
 ) -> tuple[str, dict[str, str]]:
-    """Hex sha256 of the file, and of each tensor; every byte is read once, and `tick` told how many.
+    """Hex sha256 of the file and of each tensor. Reads every byte once; `tick` is called with byte counts.
 
-    `tensors` are `read_header`'s, in the order of their bytes, without gaps. A file below a folder's top
-    needs that folder as `root`.
+    `tensors` come from `read_header`, in the order of their offsets, without gaps. A file in a subfolder
+    needs the top folder as `root`.
 
     Raises:
         Refused, Unreadable: as `files.opened`.
@@ -221,7 +223,7 @@ def digests(
     with opened(path, root or path.parent) as file, readable(path):
         place = 0
 
-        def through(end: int | None, digest: Any = None) -> None:
+        def feed(end: int | None, digest: Any = None) -> None:
             nonlocal place
             while end is None or place < end:
                 chunk = file.read(_CHUNK if end is None else min(_CHUNK, end - place))
@@ -234,11 +236,11 @@ def digests(
                 tick(len(chunk))
 
         for tensor in tensors:
-            through(tensor.start)
+            feed(tensor.start)
             digest = hashlib.sha256()
-            through(tensor.start + tensor.size, digest)
+            feed(tensor.start + tensor.size, digest)
             inside[tensor.name] = digest.hexdigest()
-        through(None)
+        feed(None)
     return whole.hexdigest(), inside
 
 

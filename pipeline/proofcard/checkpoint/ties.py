@@ -1,7 +1,7 @@
-"""Tied embeddings: an input embedding and an output head that are one tensor, of which one may be stored.
+"""Tied embeddings: input embedding and output head share one tensor, and only one of them may be stored.
 
-They count as tied only where the source says so, by its flag or its class's default, and, if it stores both,
-where both are equal. Without a source the checkpoint's own word is taken, and both stored must be equal.
+They count as tied only if the source ties them, by its flag or its class's default, and, if it stores both,
+both are equal. Without a source the checkpoint's own configuration decides in the same way.
 """
 
 from collections.abc import Iterable
@@ -23,13 +23,13 @@ _SLICE = 1 << 24  # bytes compared at a time
 
 @dataclass(frozen=True)
 class Ties:
-    """Whether input embedding and output head are one tensor; `contradicted`: said so, and both differ."""
+    """Whether input embedding and output head are tied; `contradicted`: declared as tied, but different."""
 
     tied: bool
     contradicted: bool = False
 
     def partner(self, name: str, names: Iterable[str]) -> str | None:
-        """The one of `names` that may stand for `name`; None where `name` must be there itself."""
+        """The one of `names` that can replace a missing `name`; None if `name` itself is required."""
         if not self.tied or _numbered(name) or not name.endswith(".weight"):
             return None
         module, (first, last) = _module(name), pair(names)
@@ -38,7 +38,7 @@ class Ties:
         return first if module in OUTPUT else None
 
     def modules(self, names: Iterable[str]) -> set[str]:
-        """Modules that have no tensor of their own among `names` because of it."""
+        """Modules without a tensor among `names` because they are tied."""
         first, last = pair(names)
         if not self.tied or first is None or last is not None:
             return set()
@@ -47,7 +47,7 @@ class Ties:
 
 
 def of_source(source: Source) -> Ties:
-    """As the source says and stores it."""
+    """The ties of a source, as declared and stored."""
     if not defaults.tied(source.config, source.path):
         return Ties(False)
     first, last = pair(source.weights())
@@ -61,18 +61,18 @@ def of_source(source: Source) -> Ties:
 
 
 def check(source: Source) -> None:
-    """Raises Stop for a source that says its embeddings are one tensor and stores two that differ."""
+    """Raise Stop for a source that declares tied embeddings but stores two different tensors."""
     if of_source(source).contradicted:
         first, last = pair(source.weights())
         raise Stop(
-            f"{source.path} says that its embeddings are tied (tie_word_embeddings, or its class's default), "
-            f"and its {last} is not its {first}: one of them would be lost; set tie_word_embeddings to false "
-            f"in its config.json, or take {last} out"
+            f"{source.path} declares tied embeddings (tie_word_embeddings, or its class's default), but its "
+            f"{last} differs from its {first}: one of them would be lost; set tie_word_embeddings to false "
+            f"in its config.json, or remove {last}"
         )
 
 
 def of_checkpoint(config: defaults.Config, folder: Path, tensors: dict[str, Tensor]) -> Ties:
-    """As the checkpoint says it, for want of a source."""
+    """The ties of a checkpoint without its source."""
     if not defaults.tied(config, folder):
         return Ties(False)
     first, last = pair(tensors)
@@ -93,12 +93,12 @@ def equal(one: Tensor, other: Tensor) -> bool:
 
 
 def pair(names: Iterable[str]) -> tuple[str | None, str | None]:
-    """The model's input embedding and output head, by name: outside every numbered layer, the shortest."""
+    """The names of the input embedding and output head: the shortest outside all numbered layers."""
     outside = [name for name in names if name.endswith(".weight") and not _numbered(name)]
 
     def shortest(known: tuple[str, ...]) -> str | None:
-        chosen = [name for name in outside if _module(name) in known]
-        return min(chosen, key=lambda name: (_other_tower(name), name.count("."), name), default=None)
+        candidates = [name for name in outside if _module(name) in known]
+        return min(candidates, key=lambda name: (_other_tower(name), name.count("."), name), default=None)
 
     return shortest(INPUT), shortest(OUTPUT)
 

@@ -1,7 +1,7 @@
-"""The shards that transformers' `save_pretrained` would write, written as a stream.
+"""Writes the shards that transformers' `save_pretrained` would write, as a stream.
 
-Every name, dtype and shape is known beforehand, so every tensor has its place before its bytes exist: they
-come in any order, from several processes, and again after a kill. The bytes of the files are the same.
+All names, dtypes and shapes are known beforehand, so every tensor has a fixed offset before its bytes exist:
+they may be written in any order, by several processes, and again after a kill, with the same result.
 """
 
 import json
@@ -25,7 +25,7 @@ _METADATA = {"format": "pt"}
 
 
 class Entry(NamedTuple):
-    """A tensor to come: its name, its safetensors dtype (`BF16`, `F8_E4M3`, `U8`, …) and its shape."""
+    """A planned tensor: its name, safetensors dtype (`BF16`, `F8_E4M3`, `U8`, …) and shape."""
 
     name: str
     dtype: str
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return prod(self.shape) * np.dtype(BITS[self.dtype]).itemsize
 
 
@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Header and size in bytes of every file, the place of every tensor, the index's text if there is one."""
+    """Header and size in bytes of every file, the place of every tensor, the index text if any."""
 
     headers: dict[str, bytes]
     sizes: dict[str, int]
@@ -61,16 +61,16 @@ def layout(
     max_shard_size: int = MAX_SHARD_SIZE,
     stem: str = "model",
 ) -> Layout:
-    """Files as `huggingface_hub.split_torch_state_dict_into_shards` fills them: in order, none too full.
+    """The files as `huggingface_hub.split_torch_state_dict_into_shards` fills them, in order.
 
-    `entries` come in the order of the state dict; `total_parameters` is what the index says of the model. A
-    tensor larger than `max_shard_size` gets a file of its own. `stem` is how the files are called.
+    `entries` are in the order of the state dict; `total_parameters` goes into the index. A tensor larger than
+    `max_shard_size` gets a separate file. `stem` is the base of the file names.
 
     Raises:
-        ValueError: when a name comes twice.
+        ValueError: for a duplicate name.
     """
     if len({entry.name for entry in entries}) < len(entries):
-        raise ValueError("a tensor's name comes twice")
+        raise ValueError("duplicate tensor name")
     shards: list[list[Entry]] = []
     current: list[Entry] = []
     filled = 0
@@ -97,8 +97,8 @@ def layout(
         places |= {name: Place(file, start, size) for name, (start, size) in inside.items()}
     index = None
     if len(shards) > 1:
-        said = {"total_parameters": total_parameters, "total_size": sum(entry.size for entry in entries)}
-        content = {"metadata": said, "weight_map": {name: place.file for name, place in places.items()}}
+        header = {"total_parameters": total_parameters, "total_size": sum(entry.size for entry in entries)}
+        content = {"metadata": header, "weight_map": {name: place.file for name, place in places.items()}}
         index = json.dumps(content, indent=2, sort_keys=True) + "\n"
     return Layout(headers, sizes, places, index)
 
@@ -106,27 +106,27 @@ def layout(
 def _header(shard: list[Entry]) -> tuple[bytes, dict[str, tuple[int, int]]]:
     """The first bytes of a file, and `{name: (start in the file, size)}`.
 
-    Tensors lie by dtype, in safetensors' own order, then by name.
+    Tensors are ordered by dtype, in safetensors' own order, then by name.
     """
     order = sorted(shard, key=lambda entry: (_DTYPES.index(entry.dtype), entry.name.encode()))
-    said: dict[str, Any] = {"__metadata__": _METADATA}
+    header: dict[str, Any] = {"__metadata__": _METADATA}
     end = 0
     for entry in order:
-        said[entry.name] = {
+        header[entry.name] = {
             "dtype": entry.dtype,
             "shape": list(entry.shape),
             "data_offsets": [end, end + entry.size],
         }
         end += entry.size
-    text = json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     base = 8 + len(text)
-    inside = {entry.name: (base + said[entry.name]["data_offsets"][0], entry.size) for entry in order}
+    inside = {entry.name: (base + header[entry.name]["data_offsets"][0], entry.size) for entry in order}
     return struct.pack("<Q", len(text)) + text, inside
 
 
 class Writer:
-    """A context that writes tensors to their places below `folder`; any thread or process may."""
+    """A context that writes tensors to their places in `folder`, from any thread or process."""
 
     def __init__(self, folder: Path, layout: Layout) -> None:
         self._folder, self._layout = folder, layout
@@ -143,21 +143,21 @@ class Writer:
         self._open = {}
 
     def allocated(self) -> bool:
-        """Whether every file stands, at its full size."""
+        """Whether every file exists at its full size."""
         paths = {self._folder / file: size for file, size in self._layout.sizes.items()}
         return all(path.exists() and path.stat().st_size == size for path, size in paths.items())
 
     def allocate(self) -> None:
-        """Take the room of every file and write headers and index. A file that stands keeps its bytes.
+        """Allocate every file and write headers and index. Files that exist at full size are kept.
 
         Raises:
-            OSError: when there is not enough room; what was begun is removed.
+            OSError: when there is not enough space; the file being allocated is removed.
         """
         for file, size in self._layout.sizes.items():
             path = self._folder / file
             if path.exists() and path.stat().st_size == size:
                 continue
-            fresh = path.with_name(f".{file}.new")  # under its name only at its full size, with its header
+            fresh = path.with_name(f".{file}.new")  # renamed once it has its full size and header
             try:
                 with fresh.open("wb") as opened:
                     os.posix_fallocate(opened.fileno(), 0, size)
@@ -170,23 +170,23 @@ class Writer:
             (self._folder / INDEX).write_text(self._layout.index, encoding="utf-8")
 
     def write(self, name: str, values: np.ndarray) -> None:
-        """Put a tensor's bytes in their place.
+        """Write a tensor's bytes to their place.
 
         Raises:
             KeyError: for a name that is not in the layout.
-            ValueError: when the bytes are not as many as the tensor's shape needs.
+            ValueError: when the number of bytes does not match the tensor's shape.
         """
         place = self._layout.places[name]
         view = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
         if len(view) != place.size:
-            raise ValueError(f"{name} has {len(view)} bytes, its place takes {place.size}")
+            raise ValueError(f"{name} has {len(view)} bytes, but needs {place.size}")
         handle, at = self._handle(place.file), place.start
         while view:
             written = os.pwrite(handle, view, at)
             view, at = view[written:], at + written
 
     def sync(self) -> None:
-        """Force to disk every file that was written to since the last time."""
+        """Force to disk every file written since the last sync."""
         for handle in self._open.values():
             os.fsync(handle)
         self.__exit__(None, None, None)

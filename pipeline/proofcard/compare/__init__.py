@@ -1,1 +1,1 @@
-"""Two checkpoints of one model side by side."""
+"""Compares two checkpoints of one model."""

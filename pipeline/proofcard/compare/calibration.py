@@ -1,4 +1,4 @@
-"""What two checkpoints carry of their calibration, side by side: coverage of experts, and exported scales."""
+"""Compares the calibration statistics in two checkpoints: expert coverage and exported scales."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -13,7 +13,7 @@ from proofcard.quantize.statistics import CalibrationStatistics
 
 
 def read(folder: Path, sealed: Manifest | None, altered: Collection[str]) -> CalibrationStatistics | None:
-    """The tables of a checkpoint; None unless it carries them as they were sealed."""
+    """The statistics in a checkpoint; None if it has none or they were altered."""
     needed = {tables.COVERAGE, tables.AMAX, tables.DATASETS}
     if sealed is None or not needed <= sealed.outputs.files.keys() or needed & set(altered):
         return None
@@ -21,7 +21,7 @@ def read(folder: Path, sealed: Manifest | None, altered: Collection[str]) -> Cal
 
 
 def coverage(found: CalibrationStatistics) -> Coverage | None:
-    """Positions that an expert and layer saw; None without experts."""
+    """Positions per expert and layer; None without experts."""
     routed = [int(count) for block in found.experts for count in block.routed]
     forced = [int(count) for block in found.experts for count in block.forced]
     if not routed:
@@ -38,9 +38,9 @@ def coverage(found: CalibrationStatistics) -> Coverage | None:
 
 
 def scales(a: CalibrationStatistics, b: CalibrationStatistics) -> dict[str, ScaleRatio]:
-    """The exported amaxes of b divided by those of a, by group; empty when the quantizers are others.
+    """The exported amaxes of b divided by those of a, by group; empty if the quantizers are different.
 
-    Quantizers whose amax is 0 on a side, which nothing reached, are left out.
+    Quantizers with an amax of 0 on either side, which got no input, are skipped.
     """
     if a.names != b.names:
         return {}

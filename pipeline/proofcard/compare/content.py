@@ -1,4 +1,4 @@
-"""What a folder holds now: every byte is read, nothing is taken from a manifest."""
+"""Reads what a folder contains now, every byte of it, without relying on a manifest."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +15,14 @@ from proofcard.progress import Bar
 
 @dataclass(frozen=True)
 class Content:
-    """A checkpoint's tensors by name, their sha256, and the sha256 of every file; read, not believed."""
+    """A checkpoint's tensors by name, their sha256, and the sha256 of every file, as read."""
 
     tensors: dict[str, Tensor]
     tensor_sha256: dict[str, str]
     file_sha256: dict[str, str]
 
     def others(self) -> dict[str, str]:
-        """The sha256 of the files that hold no weights, manifest.json left out."""
+        """The sha256 of the files without weights, except manifest.json."""
         return {
             name: sha256
             for name, sha256 in self.file_sha256.items()
@@ -30,16 +30,16 @@ class Content:
         }
 
     def altered(self, sealed: Manifest) -> list[str]:
-        """The files of a manifest that are not what was sealed, or not there."""
+        """The files in a manifest that are altered or missing."""
         files = sealed.outputs.files
         return [name for name in sorted(files) if self.file_sha256.get(name) != files[name].sha256]
 
 
 def read(folder: Path) -> Content:
-    """Read every file of a checkpoint once, hidden ones left out, on every core.
+    """Read every visible file of a checkpoint once, using all cores.
 
     Raises:
-        Stop: when it is no checkpoint, or a file cannot be read.
+        Stop: when it is not a checkpoint, or a file cannot be read.
     """
     tensors = read_folder(folder)
     inside: dict[Path, list[Tensor]] = {}

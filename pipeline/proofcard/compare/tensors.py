@@ -1,4 +1,4 @@
-"""Two checkpoints' tensors held against each other, one at a time: which bytes differ, and how far."""
+"""Compares two checkpoints tensor by tensor: which bytes differ, and by how much."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ _WIDE = {"F32": lambda bits: bits, "BF16": bf16_to_f32, "F8_E4M3": e4m3_to_f32}
 
 @dataclass
 class Group:
-    """The tensors of one role, and of one dtype on either side ("" where that side has none).
+    """The tensors of one role, with one dtype on either side ("" if that side has none).
 
     `bytes_differ` counts bytes of equal dtype and shape; `steps` is the largest distance in units of the last
     place; `ratios` are b / a of single-valued tensors; `rounded` counts F32 and BF16 pairs that agree after
@@ -46,9 +46,9 @@ class Group:
 def held(
     a: dict[str, Tensor], b: dict[str, Tensor], read: tuple[Sha256s, Sha256s]
 ) -> dict[tuple[str, str, str], Group]:
-    """Groups by role, dtype in `a` and dtype in `b`. Where the sha256 of the bytes `read` differ, how far.
+    """Groups by role, dtype in `a` and dtype in `b`, with the differences where the sha256 in `read` differ.
 
-    `read` are digests of what the two folders hold now, never those of a manifest.
+    `read` are digests of what the two folders contain now, never those of a manifest.
     """
     groups: dict[tuple[str, str, str], Group] = {}
     for name in sorted(a.keys() | b.keys()):
@@ -90,7 +90,7 @@ def _pieces(values: np.ndarray, size: int = 1 << 22) -> Iterator[np.ndarray]:
 
 
 def _ordered(bits: np.ndarray, dtype: str) -> np.ndarray:
-    """Bits of a sign-magnitude number as int64 that count up with its value."""
+    """Bits of a sign-magnitude number as int64 in the order of its value."""
     kind = _ORDERED[dtype]
     signed = np.ascontiguousarray(bits).view(kind).astype(np.int64)
     return np.where(signed < 0, int(np.iinfo(kind).min) - signed, signed)

@@ -1,4 +1,4 @@
-"""Composed, checked, frozen configuration."""
+"""The configuration: composed, validated, immutable."""
 
 from proofcard.config.compose import checked, compose
 from proofcard.config.reproducing import ReproduceConfig

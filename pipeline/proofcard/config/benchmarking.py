@@ -1,4 +1,4 @@
-"""What `benchmark` may be told: the load, what it is put on, and the published numbers that stand beside."""
+"""The configuration of `benchmark`: the load, its target, and published numbers for comparison."""
 
 from pathlib import Path
 from typing import Self
@@ -12,10 +12,10 @@ from proofcard.config.serving import Serving, Truth
 class Benchmark(Part):
     """A closed loop of users: each sends a request, reads the whole answer, and sends the next.
 
-    `levels` are numbers of users. At each, after `warmup_waves` requests a user that are not counted, every
+    `levels` are numbers of users. At each, after `warmup_waves` warm-up requests per user, every
     user sends `waves`, or more until `fewest_requests` are sent. Lengths are in tokens, times in seconds; an
-    answer is `output_tokens` long whatever the model would say. The server is started `restarts`
-    times, and each time all levels are gone through. `beside` names the published series of
+    answer is `output_tokens` long, whatever the model would answer. The server is started `restarts`
+    times, and each time all levels are measured. `beside` lists the published series of
     `conf/benchmark/published` to compare with.
     """
 
@@ -35,16 +35,16 @@ class Benchmark(Part):
     @model_validator(mode="after")
     def _levels_rise(self) -> Self:
         if list(self.levels) != sorted({*self.levels}) or self.levels[0] < 1:
-            raise ValueError("levels should be rising numbers of users, from 1")
+            raise ValueError("levels must be increasing numbers of users, from 1")
         return self
 
     def requests(self, users: int) -> int:
-        """How many requests are counted at a level: a multiple of its users."""
+        """The number of measured requests at a level: a multiple of its users."""
         return users * max(self.waves, -(-self.fewest_requests // users))
 
 
 class BenchmarkConfig(Part):
-    """The whole of `benchmark`'s configuration: a server that runs, or a checkpoint and how to serve it."""
+    """The configuration of `benchmark`: a running server, or a checkpoint and how to serve it."""
 
     endpoint: str | None
     model: str | None
@@ -62,25 +62,23 @@ class BenchmarkConfig(Part):
     def _one_server(self) -> Self:
         if self.endpoint is None and (self.checkpoint is None or self.serving is None):
             raise ValueError(
-                "nothing to measure: give endpoint=http://HOST:PORT/v1, or checkpoint=DIR serving=PROFILE"
+                "nothing to measure: set endpoint=http://HOST:PORT/v1, or checkpoint=DIR serving=PROFILE"
             )
         if self.endpoint is not None and (self.checkpoint is not None or self.serving is not None):
-            raise ValueError("endpoint is a server that runs: leave out checkpoint and serving, or endpoint")
+            raise ValueError("endpoint is a running server: remove checkpoint and serving, or endpoint")
         if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
-            raise ValueError(
-                f"endpoint={self.endpoint}: should be an address such as http://127.0.0.1:8000/v1"
-            )
+            raise ValueError(f"endpoint={self.endpoint}: must be a URL such as http://127.0.0.1:8000/v1")
         if self.endpoint is not None and self.tokenizer is None:
-            raise ValueError("tokenizer is needed: give tokenizer=DIR, a folder with the model's tokenizer")
+            raise ValueError("tokenizer is missing: set tokenizer=DIR, a folder with the model's tokenizer")
         if self.endpoint is None and (self.model or self.tokenizer or self.api_key_file):
-            raise ValueError("model, tokenizer and api_key_file go with endpoint, and only with it")
+            raise ValueError("model, tokenizer and api_key_file are only allowed with endpoint")
         return self
 
 
 class Published(Part):
-    """Somebody's published numbers: aggregate and per-user tokens/s by concurrent requests, as printed.
+    """Published numbers of others: aggregate and per-user tokens/s by concurrent requests, as printed.
 
-    `most_running` is how many requests their server worked on at a time, where they say so.
+    `most_running` is their server's limit of concurrently running requests, if published.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""From the command line's overrides to a checked configuration, or one sentence on what is wrong."""
+"""Turns the command line's overrides into a validated configuration, or one sentence on what is wrong."""
 
 import re
 from difflib import get_close_matches
@@ -19,7 +19,7 @@ from proofcard.extras import installed, require
 
 Config = TypeVar("Config", bound=Part)
 
-# Keys that hold a value, where Hydra would look for a file in the group of that name.
+# Keys with a value, for which Hydra would look for a file in the group of that name.
 _VALUES = dict.fromkeys(("agentic", "benchmark", "repeat"), ("model=",))
 
 # Keys below which any name may be given.
@@ -29,10 +29,10 @@ OmegaConf.register_new_resolver("bundled", lambda name: str(bundled(name)), repl
 
 
 def compose(schema: type[Config], config_name: str, overrides: list[str]) -> Config:
-    """Compose `conf/<config_name>.yaml` with Hydra overrides and check it against `schema`.
+    """Compose `conf/<config_name>.yaml` with Hydra overrides and validate it against `schema`.
 
     Raises:
-        Usage: for an unknown key or option (naming the nearest valid one), a missing or bad value,
+        Usage: for an unknown key or option (naming the nearest valid one), a missing or invalid value,
             or a combination that cannot work.
     """
     with initialize_config_dir(config_dir=str(bundled("conf")), version_base="1.3"):
@@ -53,11 +53,11 @@ def compose(schema: type[Config], config_name: str, overrides: list[str]) -> Con
 
 
 def checked(schema: type[Config], composed: DictConfig) -> Config:
-    """A configuration that Hydra has composed, as a `schema`.
+    """A configuration composed by Hydra, as an instance of `schema`.
 
     Raises:
-        Usage: for an unknown key, a bad value, a combination that cannot work, or tracking without MLflow.
-        MissingMandatoryValue: when a value is missing.
+        Usage: for an unknown key, an invalid value, a combination that cannot work, or tracking without
+        MLflow. MissingMandatoryValue: when a value is missing.
     """
     plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
@@ -75,7 +75,7 @@ def checked(schema: type[Config], composed: DictConfig) -> Config:
 
 
 def _explain(error: Exception, config_name: str, overrides: list[str]) -> str:
-    """Which override is at fault, and the nearest thing that would have worked."""
+    """The wrong override, and the nearest valid one."""
     text = str(error)
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is needed: give {error.full_key}=…"
@@ -93,7 +93,7 @@ def _explain(error: Exception, config_name: str, overrides: list[str]) -> str:
         elif not override.startswith(("+", "~")) and key in text:
             return f"unknown key '{key}'{_nearest(key, _known_keys(config_name))}"
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) and error.__cause__ else error
-    return f"the configuration cannot be composed: {one_line(cause)}"
+    return f"cannot compose the configuration: {one_line(cause)}"
 
 
 def _known_keys(config_name: str) -> list[str]:
@@ -116,7 +116,7 @@ def _nearest(word: str, known: list[str]) -> str:
     close = get_close_matches(word, known, n=1, cutoff=0.5)
     if close:
         return f": did you mean '{close[0]}'?"
-    return f": it is one of {', '.join(dict.fromkeys(key.split('.')[0] for key in known))}"
+    return f": choose one of {', '.join(dict.fromkeys(key.split('.')[0] for key in known))}"
 
 
 def _first_fault(error: ValidationError, values: dict[str, Any]) -> str:
@@ -130,4 +130,4 @@ def _first_fault(error: ValidationError, values: dict[str, Any]) -> str:
         return message
     if isinstance(fault["input"], dict):  # of a whole part: too long to be shown
         return f"{where}: {message}"
-    return f"{where}={fault['input']!r}: should be {message}"
+    return f"{where}={fault['input']!r}: it must be {message}"

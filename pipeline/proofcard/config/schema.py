@@ -1,7 +1,7 @@
-"""What a composed configuration may say: frozen pydantic models, unknown keys forbidden.
+"""The schema of the configuration: frozen pydantic models that forbid unknown keys.
 
-A field of type `Path` says where things are, never what they are: it enters no manifest. Every field of
-`QuantizeConfig` enters a key but those that `deciding.NOT_DECIDING` lists.
+A field of type `Path` says where things are, never what they are, so it is in no manifest. Every field of
+`QuantizeConfig` is part of a key, except those in `deciding.NOT_DECIDING`.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from proofcard.deciding import adapters
 
 PLAIN_TEXT = ("cnn_dailymail", "text")
-"""Adapters whose rows are no conversations: they need no chat template and can go through none."""
+"""Adapters whose rows are not conversations, so that no chat template can be used."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -24,7 +24,7 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def identity(self) -> dict[str, Any]:
-        """The values that a manifest records: everything but `Path` fields, as plain JSON values."""
+        """The values recorded in a manifest: everything but `Path` fields, as plain JSON values."""
         fields = type(self).model_fields.items()
         what = [name for name, field in fields if Path not in (field.annotation, *get_args(field.annotation))]
         return {name: _plain(getattr(self, name)) for name in what}
@@ -39,7 +39,7 @@ def _plain(value: Any) -> Any:
 
 
 class Recipe(Part):
-    """Name and one-line summary of a recipe."""
+    """A recipe's name and one-line summary."""
 
     name: str
     summary: str
@@ -49,7 +49,7 @@ class Model(Part):
     """The source checkpoint: a local folder, or a repository of the hub at a commit.
 
     `config` is a copy of its config.json, for `plan`. `remote_code` pins the sha256 of each Python file that
-    may be run. `ignored_keys` are keys of config.json that the model's class does not read, and need not.
+    may be run. `ignored_keys` are keys of config.json that the model's class may ignore.
     """
 
     name: str
@@ -71,8 +71,8 @@ def _known_adapter(name: str) -> str:
 class Dataset(Part):
     """One calibration dataset: which adapter reads its rows, where they are, how many samples.
 
-    The samples are shared out over the splits, the remainder to the last. `subset` is what the hub calls a
-    dataset's configuration.
+    The samples are divided evenly over the splits, the remainder going to the last. `subset` is what the hub
+    calls a dataset's configuration.
     """
 
     adapter: Annotated[str, AfterValidator(_known_adapter)]
@@ -86,7 +86,7 @@ class Dataset(Part):
     @model_validator(mode="after")
     def _each_split_once(self) -> Self:
         if len(set(self.splits)) < len(self.splits):
-            raise ValueError(f"splits names one twice: {', '.join(self.splits)}")
+            raise ValueError(f"splits has a duplicate: {', '.join(self.splits)}")
         return self
 
 
@@ -101,10 +101,10 @@ class Sampling(Part):
 
 
 class Calibration(Part):
-    """Which samples calibrate, and how they become batches. Lengths in tokens.
+    """The calibration samples, and how they become batches. Lengths in tokens.
 
     Samples are padded to the longest of their `batch`, or of the whole `set` as ModelOpt's data loader does.
-    `frozen` is a sealed sample set of the same configuration to take instead of drawing one, and
+    `frozen` is a sealed sample set of the same configuration to reuse instead of drawing one, and
     `frozen_sha256` the digest of its manifest.json.
     """
 
@@ -131,8 +131,8 @@ class Calibration(Part):
 class Quantization(Part):
     """ModelOpt's configuration by name.
 
-    `dequantize_to` is the dtype that FP8 source weights take on the way to the checkpoint: what is not
-    quantized is written in it, and block scales are computed from it. The model runs, and codes are, in BF16.
+    `dequantize_to` is the dtype to which FP8 source weights are dequantized: what is not
+    quantized is written in it, and block scales are computed from it. The model and codes use BF16.
     """
 
     format: Literal["nvfp4_experts_only", "nvfp4_mlp_only"]
@@ -140,7 +140,7 @@ class Quantization(Part):
 
 
 class Coverage(Part):
-    """Which tokens calibrate an expert. `minimum_tokens` is for `top_up` alone."""
+    """Which tokens calibrate an expert. `minimum_tokens` is only for `top_up`."""
 
     name: Literal["natural", "all_experts", "top_up"]
     minimum_tokens: int | None = Field(ge=1)
@@ -153,19 +153,19 @@ class KvCache(Part):
 
 
 class Engine(Part):
-    """What runs the calibration."""
+    """The engine that runs the calibration."""
 
     name: Literal["layerwise", "modelopt"]
 
 
 class Toolchain(Part):
-    """The patch series that ModelOpt runs with."""
+    """The patch series for ModelOpt."""
 
     series: Literal["fixed", "as_published", "none"]
 
 
 class Hardware(Part):
-    """Where it runs. `threads` 0 means every core this process may use."""
+    """The hardware to use. `threads` 0 means all cores available to this process."""
 
     device: Literal["auto", "cpu", "cuda"]
     threads: int = Field(ge=0)
@@ -206,7 +206,7 @@ class QuantizeConfig(Part):
         if self.hardware.device == "cpu" and self.toolchain.series != "fixed":
             raise ValueError(
                 f"toolchain={self.toolchain.series} cannot export without a GPU driver: "
-                "take toolchain=fixed, or hardware=cuda on a machine that has one"
+                "use toolchain=fixed, or hardware=cuda on a machine with one"
             )
         if self.engine.name == "layerwise" and self.toolchain.series != "fixed":
             raise ValueError(
@@ -214,21 +214,23 @@ class QuantizeConfig(Part):
                 f"for {self.toolchain.series} take engine=modelopt"
             )
         if (self.coverage.name == "top_up") != (self.coverage.minimum_tokens is not None):
-            raise ValueError("coverage.minimum_tokens goes with coverage=top_up, and only with it")
+            raise ValueError(
+                "coverage.minimum_tokens is required with coverage=top_up, and only allowed with it"
+            )
         if self.coverage.name == "top_up" and self.engine.name == "modelopt":
-            raise ValueError("ModelOpt has no coverage=top_up: take engine=layerwise")
+            raise ValueError("ModelOpt has no coverage=top_up: use engine=layerwise")
         without_chat = [n for n, d in self.calibration.datasets.items() if d.adapter in PLAIN_TEXT]
         if self.calibration.chat_template and without_chat:
             raise ValueError(
                 f"calibration.chat_template=true, but dataset {without_chat[0]} has plain text, "
-                "no messages: set calibration.chat_template=false or leave the dataset out"
+                "no messages: set calibration.chat_template=false or remove the dataset"
             )
         if self.calibration.frozen_sha256 is not None and self.calibration.frozen is None:
-            raise ValueError("calibration.frozen_sha256 goes with calibration.frozen, and only with it")
+            raise ValueError("calibration.frozen_sha256 is only allowed with calibration.frozen")
         return self
 
     def identity(self) -> dict[str, Any]:
-        """What is made, without where it runs, where it lies and where it is logged."""
+        """What is made, without where it runs, is stored and is logged."""
         said = super().identity()
         return {key: said[key] for key in said if key not in ("hardware", "tracking")}
 
@@ -288,7 +290,7 @@ class VerifyConfig(Part):
 
 
 class AnalyseConfig(Part):
-    """The whole of `analyse`'s configuration."""
+    """The configuration of `analyse`."""
 
     checkpoint: Path
     report: Path | None
@@ -297,7 +299,7 @@ class AnalyseConfig(Part):
 
 
 class CompareConfig(Part):
-    """The whole of `compare`'s configuration."""
+    """The configuration of `compare`."""
 
     a: Path
     b: Path

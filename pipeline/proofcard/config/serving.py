@@ -1,4 +1,4 @@
-"""What `serve` may be told: how an engine is started, and the questions it must answer first."""
+"""The configuration of `serve`: how an engine is started, and its known-answer check."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -14,9 +14,9 @@ class Serving(Part):
     """One way to start an engine. Times in seconds.
 
     `flags` become the engine's options in this order: `name: value` is `--name value`, `true` is `--name`
-    alone, `false` and null leave it out. `port` 0 is a free one. `served_model_name` null is the checkpoint's
-    own name. The file `api_key_file` holds the key that clients must show. `remote_code` pins the sha256 of
-    each Python file of the checkpoint that may be run; what `conf/model` pins need not be repeated.
+    alone, `false` and null omit it. `port` 0 is any free port. `served_model_name` null is the checkpoint's
+    own name. The file `api_key_file` contains the key that clients must send. `remote_code` pins the sha256
+    of each Python file of the checkpoint that may be run; what `conf/model` pins need not be repeated.
     """
 
     name: str
@@ -33,9 +33,9 @@ class Serving(Part):
 
 
 class Numbers(Part):
-    """A list too long to write down: n · `step`, modulo `modulo`, for n from 0 to `count` - 1.
+    """A long list of numbers: n · `step`, modulo `modulo`, for n from 0 to `count` - 1.
 
-    With `ascending` it is sorted. With `reads`, of an argument, a call may read so many of its elements.
+    With `ascending` it is sorted. With `reads`, a call may read at most that many elements of the argument.
     """
 
     count: int = Field(ge=1, le=1 << 20)
@@ -50,7 +50,7 @@ class Numbers(Part):
         return sorted(numbers) if self.ascending else numbers
 
     def __str__(self) -> str:
-        """How a sentence names it."""
+        """Its description in a sentence."""
         return f"{'sorted ' if self.ascending else ''}list of {self.count:,} numbers"
 
 
@@ -74,7 +74,7 @@ class Calls(Part):
 class Question(Part):
     """A question with a known answer; exactly one of the last three says how the answer is judged.
 
-    `contains` must stand in the answer; the regular expression `matches` must describe all of it; `calls` are
+    `contains` must occur in the answer; the regular expression `matches` must match all of it; `calls` are
     calls of what the answer's code defines.
     """
 
@@ -94,19 +94,19 @@ class Question(Part):
             try:
                 regex.compile(self.matches)
             except regex.error as error:
-                raise ValueError(f"matches is no regular expression: {error}") from None
+                raise ValueError(f"matches is not a regular expression: {error}") from None
         if "" in (self.contains, self.matches):
-            raise ValueError("an empty contains or matches would find every answer right, or none")
+            raise ValueError("contains and matches must not be empty")
         return self
 
 
 class Truth(Part):
-    """Known-answer questions, asked once the engine is ready, before anything else.
+    """The known-answer check, done once the engine is ready, before anything else.
 
-    `known_answers` is a file of more of them, as `demo/known_answers.json`. The model is sound when at least
-    the share `at_least` of the answers is right; with `required`, nothing is measured of one that is not.
+    `known_answers` is a file with more questions, such as `demo/known_answers.json`. The model passes if at
+    least the share `at_least` of the answers is right; with `required`, a model that fails is not measured.
     `max_tokens` is for one answer, and so is `timeout_s`, in seconds. Code in answers runs in a sandbox:
-    `strict` refuses to start where the machine cannot provide all of it, `weak` goes on with what there is.
+    `strict` refuses to start if the machine cannot provide all of it, `weak` uses what there is.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Typed, versioned documents: what a stage or a command leaves behind, a module each.
+"""Typed, versioned documents: the results of stages and commands, one module each.
 
 Documents about a checkpoint hold no times, hosts or paths: the same work gives the same bytes.
 """

@@ -1,4 +1,4 @@
-"""What a checkpoint's calibration was worth. A *part* is an amax divided by the last measured one."""
+"""The analysis of a checkpoint's calibration. A *part* is an amax divided by the last measured one."""
 
 from typing import Literal
 
@@ -31,7 +31,7 @@ class CalibratedBytes(Document):
 
 
 class Nearness(Document):
-    """How near the parts of quantizers are to 1: shares of them, median and smallest; null without any."""
+    """How close the parts of quantizers are to 1: shares of them, median and smallest; null without any."""
 
     quantizers: NonNegativeInt
     equal: float | None = None
@@ -42,25 +42,25 @@ class Nearness(Document):
 
 
 class Mark(Nearness):
-    """After so many samples."""
+    """The state after a number of samples."""
 
     samples: NonNegativeInt
 
 
 class Unreached(Nearness):
-    """`unreached` counts the quantizers that the router sent nothing."""
+    """`unreached` counts the quantizers without routed input."""
 
     unreached: NonNegativeInt
 
 
 class Routed(Nearness):
-    """Quantizers of experts that the router had sent `from_` positions or more, up to the next entry."""
+    """Quantizers of experts with `from_` or more routed positions, up to the next entry."""
 
     from_: NonNegativeInt = Field(alias="from")
 
 
 class DatasetPart(Document):
-    """What a dataset alone would have given, `near` by group.
+    """The result of a dataset alone, `near` by group.
 
     `sets` counts the quantizers whose amax it reaches, `sets_alone` those where no other does; `routed`,
     `cold` and `smallest` count positions of experts, null without experts.
@@ -86,7 +86,7 @@ class LayerSpread(Document):
 
 
 class Spread(Document):
-    """How the routers spread the positions over all experts.
+    """How the routers distributed the positions over all experts.
 
     `below` counts experts below a number of positions. `zipf` is the slope of log positions over log rank, by
     least squares in each layer, the mean of layers. A ratio is null where there is nothing to divide by.
@@ -108,14 +108,14 @@ class Spread(Document):
 
 
 class Forcing(Document):
-    """What forced tokens added to what the router sent, by group: the natural part of each amax."""
+    """What forced tokens added to routed ones, by group: the natural part of each amax."""
 
     near: dict[str, Unreached]
     by_routed: dict[str, list[Routed]]
 
 
 class Analysis(Document):
-    """Everything that is measured. `coverage` is null without experts, `forcing` where nothing was forced."""
+    """The whole analysis. `coverage` is null without experts, `forcing` without a forced pass."""
 
     schema_: Literal["proofcard/analysis/2"] = Field(default="proofcard/analysis/2", alias="schema")
     checkpoint: Origin

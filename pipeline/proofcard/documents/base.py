@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Json = Any
 else:
     Json = JsonValue
-"""Any JSON value, checked to be one. What is inside is looked at where it is used."""
+"""Any JSON value. Its content is checked where it is used."""
 
 Read = TypeVar("Read", bound="Document")
 
@@ -39,7 +39,7 @@ class Document(BaseModel):
 
 
 class Difference(Document):
-    """A value by its dotted name that two sides have otherwise; null where a side has none."""
+    """A value, by its dotted name, that differs between two sides; null if a side has none."""
 
     name: str
     a: Json
@@ -47,10 +47,10 @@ class Difference(Document):
 
 
 def read(kind: type[Read], path: Path, root: Path | None = None) -> Read:
-    """A document from a file that anybody may have written. `root` is the folder that it has to be in.
+    """A document from an untrusted file. `root` is the folder that it must be in.
 
     Raises:
-        Stop: when the file is of another schema or is damaged.
+        Stop: when the file has another schema or is damaged.
         OSError: when it cannot be read.
     """
     values = json_files.read(path, root or path.parent)
@@ -60,11 +60,11 @@ def read(kind: type[Read], path: Path, root: Path | None = None) -> Read:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise Stop(f"{path} is not a whole {known}: {fault(error)}") from None
+        raise Stop(f"{path} is not a valid {known}: {fault(error)}") from None
 
 
 def fault(error: ValidationError) -> str:
-    """The first thing that is wrong with a document, in a few words."""
+    """The first error in a document, in a few words."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(step)[:80] for step in first["loc"])
     return f"{where}: {first['msg']}" if where else str(first["msg"])

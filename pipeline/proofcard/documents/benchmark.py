@@ -16,10 +16,10 @@ class Spread(Document):
 
 
 class Point(Document):
-    """A level at one start. Figures are null where every request failed, or where nothing could be seen.
+    """A level at one start. Figures are null if every request failed, or they are not available.
 
-    Tokens are those of answers but for `tokens_a_prompt`. `first_ms` is the time to the first token,
-    `each_ms` the time between two tokens, `request_s` a request's seconds. Memory is a peak, power a mean.
+    Tokens are output tokens except in `tokens_a_prompt`. `first_ms` is the time to first token (TTFT),
+    `each_ms` the inter-token latency (ITL), `request_s` a request's seconds. Memory is a peak, power a mean.
     """
 
     users: NonNegativeInt
@@ -54,9 +54,9 @@ FIGURES = tuple(Point.model_fields)[4:]
 
 
 class ClientShare(Document):
-    """What the client itself costs at a level, as shares of 1: `share` is the largest of the three after it.
+    """The client's overhead at a level, as shares of 1: `share` is the largest of the three after it.
 
-    `first_ms` is what the first token came late by.
+    `first_ms` is the delay of first tokens.
     """
 
     users: NonNegativeInt
@@ -70,8 +70,8 @@ class ClientShare(Document):
 class Level(Document):
     """A level over all starts: the figures of `Point`, each with its spread; counts are sums.
 
-    `client` is null until the client was measured alone; `doubts` are sentences on why the figures should not
-    be taken at their word.
+    `client` is null until the client is measured alone; `doubts` are sentences on why the figures may not
+    be reliable.
     """
 
     users: NonNegativeInt
@@ -104,12 +104,12 @@ class Level(Document):
     doubts: list[str] = Field(default_factory=list)
 
     def figures(self) -> dict[str, Spread]:
-        """The figures that there are, by name."""
+        """The available figures by name."""
         named = ((name, getattr(self, name)) for name in FIGURES)
         return {name: spread for name, spread in named if spread is not None}
 
     def mean(self, name: str) -> float | None:
-        """A figure's mean over the starts, if there is one."""
+        """A figure's mean over the starts, if available."""
         spread: Spread | None = getattr(self, name)
         return None if spread is None else spread.mean
 
@@ -122,7 +122,7 @@ class Start(Document):
 
 
 class Server(Document):
-    """What was measured: a sealed checkpoint has a `key`, a server that was running a `model`."""
+    """What was measured: a sealed checkpoint has a `key`, a running server a `model`."""
 
     told: str
     key: Sha256 | None
@@ -131,10 +131,10 @@ class Server(Document):
 
 
 class Results(Document):
-    """A benchmark. `complete` when every start went through every level, and so did the client alone.
+    """A benchmark. `complete` once every start and the client alone have all levels.
 
-    `dialect` is how the server is asked for answers of one length, `usage` whether it counts their tokens
-    itself; both are null before it has been asked.
+    `dialect` is the form of requests for a fixed answer length, `usage` whether the server counts tokens
+    itself; both are null before the first request.
     """
 
     schema_: Literal["proofcard/benchmark/2"] = Field(default="proofcard/benchmark/2", alias="schema")

@@ -1,4 +1,4 @@
-"""What two checkpoints of one model differ in."""
+"""The differences between two checkpoints of one model."""
 
 from typing import Literal
 
@@ -8,9 +8,9 @@ from proofcard.documents.base import Difference, Document, Sha256
 
 
 class Side(Document):
-    """A checkpoint by its folder's name. Recipe and key are null where it was never sealed.
+    """A checkpoint by its folder's name. Recipe and key are null if it was never sealed.
 
-    `altered` are the sealed files that have changed since, or are gone.
+    `altered` are the sealed files that are altered or missing.
     """
 
     name: str
@@ -48,7 +48,7 @@ class TensorGroup(Document):
 
 
 class FileDifference(Document):
-    """A file without weights whose digests differ; null where a side has none."""
+    """A file without weights whose digests differ; null if a side has none."""
 
     name: str
     a: Sha256 | None
@@ -104,7 +104,7 @@ class Closeness(Document):
 
 
 class Coverage(Document):
-    """Positions, padding included, that an expert of a layer saw."""
+    """Positions per expert and layer, padding included."""
 
     experts: NonNegativeInt
     cold: NonNegativeInt

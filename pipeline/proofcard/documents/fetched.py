@@ -1,4 +1,4 @@
-"""What a recipe takes from the hub, as it is here now."""
+"""What a recipe needs from the hub, as downloaded."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from proofcard.documents.base import Document, Sha256
 
 
 class FetchedFile(Document):
-    """A file of the model, its digest checked; `fetched` now, or it was here."""
+    """A file of the model with a checked digest; `fetched` if it was downloaded now."""
 
     size: NonNegativeInt
     sha256: Sha256
@@ -24,7 +24,7 @@ class FetchedModel(Document):
 
 
 class FetchedSamples(Document):
-    """The sealed sample set that was drawn from the datasets, or was here."""
+    """The sealed sample set, drawn from the datasets or reused."""
 
     key: Sha256
     samples: NonNegativeInt
@@ -32,7 +32,7 @@ class FetchedSamples(Document):
 
 
 class Fetched(Document):
-    """The model is null where it is a local folder, the samples where no dataset is on the hub."""
+    """The model is null if it is a local folder, the samples if no dataset is on the hub."""
 
     schema_: Literal["proofcard/fetched/1"] = Field(default="proofcard/fetched/1", alias="schema")
     recipe: str

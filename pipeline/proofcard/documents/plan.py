@@ -1,4 +1,4 @@
-"""What a recipe will do: inventory, work, memory, and where the result fits. Sizes in bytes."""
+"""The plan of a recipe: inventory, work, memory, and where the result fits. Sizes in bytes."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ class Recipe(Document):
 
 
 class Source(Document):
-    """Where the source is from. `differences` are sentences on what in it is not as this program expects."""
+    """The origin of the source. `differences` are sentences on differences from the bundled config.json."""
 
     config: str
     repository: str | None
@@ -46,7 +46,7 @@ class Quantizers(Document):
 
 
 class Modules(Document):
-    """Linears of one name but for their numbers; `glob` has the last word on their weights."""
+    """Linears with the same name except for numbers; `glob` decides on their weights."""
 
     kind: str
     modules: NonNegativeInt
@@ -56,7 +56,7 @@ class Modules(Document):
 
 
 class Glob(Document):
-    """A pattern of ModelOpt's configuration: quantizers it matches, and those it has the last word on."""
+    """A pattern of ModelOpt's configuration: quantizers it matches, and those it decides."""
 
     glob: str
     enables: bool
@@ -83,14 +83,14 @@ class Export(Document):
 
 
 class PerExpert(Document):
-    """Positions that an expert sees: those the router sends it, and those that calibrate it."""
+    """Positions per expert: as routed, and as used for calibration."""
 
     routed: NonNegativeInt
     seen: NonNegativeInt
 
 
 class CoverageRow(Document):
-    """Positions that an expert sees with so many samples; `as_run` at the length the card really used."""
+    """Positions per expert by number of samples; `as_run` at the length that the card's code used."""
 
     samples: NonNegativeInt
     positions: NonNegativeInt
@@ -116,7 +116,7 @@ class Memory(Document):
 
 
 class Work(Document):
-    """What calibration takes at most: every sample counts at its full length."""
+    """The maximum cost of calibration: every sample counts at its full length."""
 
     samples: NonNegativeInt
     positions: NonNegativeInt
@@ -143,7 +143,7 @@ class EvaluationWork(Document):
 
 
 class Machine(Document):
-    """The machine that planned: cores, memory, and free room where the work would be."""
+    """The planning machine: cores, memory, and free disk space in the work folder."""
 
     cores: NonNegativeInt
     memory: NonNegativeInt
@@ -158,7 +158,7 @@ class Tokens(Document):
 
 
 class Claim(Document):
-    """What a published card says of this hardware, and a correction where that is wrong."""
+    """A published card's figures for this hardware, with a correction if they are wrong."""
 
     repository: str
     weights: str
@@ -201,7 +201,7 @@ class Plan(Document):
 
 
 class Plans(Document):
-    """Two recipes side by side: what differs, the numbers that this changes, and both plans."""
+    """Two recipes compared: differences, their effect on numbers, and both plans."""
 
     schema_: Literal["proofcard/plans/1"] = Field(default="proofcard/plans/1", alias="schema")
     recipes: list[str]

@@ -1,4 +1,4 @@
-"""An engine that answers for a checkpoint: how it was started, what really runs, and what it knows."""
+"""A serving session: how the engine was started, its effective settings, and the known-answer check."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from proofcard.documents.base import Document, Json, Sha256
 
 
 class Setting(Document):
-    """A setting as it was requested and as it runs; null where the profile or the engine does not say."""
+    """A setting as requested and in effect; null if the profile or the engine does not have it."""
 
     name: str
     asked: str | None
@@ -17,7 +17,7 @@ class Setting(Document):
 
 
 class Verdict(Document):
-    """A known-answer question, the answer to it, and why that is right or wrong."""
+    """A question of the known-answer check, the answer, and why it is right or wrong."""
 
     name: str
     prompt: str
@@ -27,7 +27,7 @@ class Verdict(Document):
 
 
 class KnownAnswers(Document):
-    """A set of known-answer questions; `sound` when the share `at_least` of them is right."""
+    """A known-answer check; `sound` if at least the share `at_least` of the answers is right."""
 
     name: str
     at_least: float
@@ -37,7 +37,7 @@ class KnownAnswers(Document):
 
 
 class ServingSession(Document):
-    """One start of an engine. `command` can be pasted into a shell, secrets struck out; `url` ends in /v1."""
+    """One start of an engine. `command` can be pasted into a shell, secrets redacted; `url` ends in /v1."""
 
     schema_: Literal["proofcard/serving/1"] = Field(default="proofcard/serving/1", alias="schema")
     checkpoint: str

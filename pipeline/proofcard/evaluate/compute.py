@@ -178,7 +178,7 @@ def computes(source: Source, checkpoint: Checkpoint, model: Model, device: str) 
     own = Compute(Stepper(source, bare, layers_name(bare), where), None)
     again = skeleton(source, model)
     readable: Any = checkpoint  # it is read as a source is
-    checkpoint.held_in(fit.held_in(readable, again))
+    checkpoint.set_dtypes(fit.model_dtypes(readable, again))
     intake = PackedIntake(checkpoint, where) if device == "cuda" else None
     stepper = Stepper(readable, again, layers_name(again), where, intake)
     return own, Compute(stepper, checkpoint)

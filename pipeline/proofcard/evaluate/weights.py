@@ -20,7 +20,7 @@ class Checkpoint:
     """A checkpoint folder whose weights are read as `proofcard.checkpoint.source.Source` reads a source's.
 
     NVFP4 weights become bf16(value(code) · (float32(weight_scale) · weight_scale_2)). Other floats are
-    read as stored until `held_in` says in which dtype the model holds them.
+    read as stored until `set_dtypes` says in which dtype the model holds them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +56,7 @@ class Checkpoint:
         """The safetensors dtype of what `bits` returns."""
         return self._held.get(name, self.tensors[name].dtype)
 
-    def held_in(self, dtypes: dict[str, str]) -> None:
+    def set_dtypes(self, dtypes: dict[str, str]) -> None:
         """Say in which dtype the model holds its weights, by name."""
         self._held = dtypes
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from proofcard import manifest, outcome, stage, tracking
 from proofcard.calibration import sample_set as samples_stage
-from proofcard.checkpoint.delivery import Delivery
+from proofcard.checkpoint.download import Download
 from proofcard.checkpoint.repository import pinned
 from proofcard.config import QuantizeConfig, compose
 from proofcard.documents.fetched import Fetched, FetchedFile, FetchedModel, FetchedSamples
@@ -53,7 +53,7 @@ def _takes_samples(config: QuantizeConfig) -> bool:
     return remote and config.calibration.frozen is None
 
 
-def _delivery(config: QuantizeConfig, takes_samples: bool) -> Delivery | None:
+def _delivery(config: QuantizeConfig, takes_samples: bool) -> Download | None:
     """The model's files to come; None where the model is a local folder."""
     if config.model.path is not None:
         if not takes_samples:
@@ -65,11 +65,11 @@ def _delivery(config: QuantizeConfig, takes_samples: bool) -> Delivery | None:
     if config.model.repository is None:
         raise Usage("model.path is not set: give model.repository and model.revision, or a local folder")
     repository = pinned(config.model.repository, config.model.revision)
-    return Delivery(repository, config.work_dir / "sources")
+    return Download(repository, config.work_dir / "sources")
 
 
 def _brought(
-    config: QuantizeConfig, delivery: Delivery | None, takes_samples: bool
+    config: QuantizeConfig, delivery: Download | None, takes_samples: bool
 ) -> tuple[Fetched, tuple[Path | None, Path | None]]:
     """Everything brought, and the folders of model and samples.
 
@@ -101,7 +101,7 @@ def _draw(config: QuantizeConfig) -> Manifest:
     return stage.find_sealed(final, key) or samples_stage.make(config, origin, final)
 
 
-def _fetch(delivery: Delivery) -> None:
+def _fetch(delivery: Download) -> None:
     """Everything that is still missing, with a bar of megabytes."""
     with Bar(str(delivery.repository), delivery.size(delivery.missing) // 10**6, "MB") as bar:
         left = 0
@@ -114,7 +114,7 @@ def _fetch(delivery: Delivery) -> None:
         delivery.fetch(lambda _: True, tell)
 
 
-def _model(delivery: Delivery, missing: set[str]) -> FetchedModel:
+def _model(delivery: Download, missing: set[str]) -> FetchedModel:
     files = {
         name: FetchedFile(size=file["size"], sha256=file["sha256"], fetched=name in missing)
         for name, file in delivery.files().items()

@@ -1,19 +1,19 @@
-"""NVFP4, the number format: pure functions of arrays, no model, no torch.
+"""The NVFP4 number format: pure functions on arrays, without models or torch.
 
 A weight [rows, cols] is stored as E2M1 codes (two in a byte, the even column in the low half), one E4M3
-scale for every 16 columns, and one float32 scale for the whole. The formulas are those that ModelOpt
+scale per 16 columns, and one float32 scale for the whole weight. The formulas are those that ModelOpt
 0.43.0 runs on a CPU (`torch/quantization/qtensor/nvfp4_tensor.py`), and the bytes are equal.
 
-Arrays travel as raw bits: BF16 as uint16, E4M3FN as uint8, packed FP4 as uint8, float32 as itself. Inputs
-may be read-only, unaligned (a mapped file) or strided (copied then). `threads` never changes a byte.
+Arrays are raw bits: BF16 as uint16, E4M3FN as uint8, packed FP4 as uint8, float32 as itself. Inputs
+may be read-only, unaligned (a mapped file) or strided (then copied). `threads` never changes a byte.
 
     scale_2 = weight_scale_2(amax(weight))      # of gate and up, the larger amax serves both
     packed, scale = quantize(weight, scale_2)
     weight_again = dequantize(packed, scale, scale_2)
 
 FP8 sources with block scales go through `fp8_block_to_bf16`, whose rule `amax_fp8` and `quantize_fp8`
-follow without making that array. `fp8_block_to_f32` is that product before it is rounded; from it ModelOpt
-takes the block scales, and they alone, of a model that stays in FP8 until it is exported.
+follow without creating that array. `fp8_block_to_f32` is the same product before rounding; ModelOpt
+derives the block scales, and nothing else, from it for a model that stays in FP8 until its export.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -56,7 +56,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """numba takes most of a second to import: whoever only reads scales need not wait for it."""
+    """Load numba, which takes most of a second to import, only when a function needs it."""
     if name in __all__:
         from proofcard.nvfp4 import compiled, fp8, packing, unpacking
 

@@ -4,7 +4,7 @@ import numpy as np
 
 BLOCK = 16  # weights that share one E4M3 scale
 FP8_BLOCK = (128, 128)  # weights that share one float32 scale_inv in an FP8 source
-BF16_NAN = 0x7FC0  # the one NaN written here; what a NaN's payload was is not kept
+BF16_NAN = 0x7FC0  # the only NaN written here; payloads are not preserved
 BF16_INF = 0x7F80
 E4M3_MAX = 448.0
 E4M3_NAN = 0x7F

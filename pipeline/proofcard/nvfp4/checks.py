@@ -1,4 +1,4 @@
-"""What NVFP4 cannot take: other dtypes and shapes, weights that are not finite."""
+"""Checks for inputs that NVFP4 cannot represent: wrong dtypes and shapes, non-finite weights."""
 
 import numpy as np
 
@@ -6,22 +6,22 @@ from proofcard.nvfp4.bits import BF16_INF, BLOCK, bf16_to_f32
 
 
 def expect(array: np.ndarray, name: str, dtype: type[np.generic]) -> None:
-    """Raises ValueError for another dtype, or an empty array."""
+    """Raise ValueError for another dtype or an empty array."""
     if array.dtype != dtype:
-        raise ValueError(f"{name} is {array.dtype}; {np.dtype(dtype)} bits are needed")
+        raise ValueError(f"{name} is {array.dtype}; it must be {np.dtype(dtype)} bits")
     if array.size == 0:
         raise ValueError(f"{name} is empty: {array.shape}")
 
 
 def expect_matrix(array: np.ndarray, name: str, dtype: type[np.generic]) -> None:
-    """As `expect`, and for other than two dimensions."""
+    """As `expect`, also for anything but two dimensions."""
     expect(array, name, dtype)
     if array.ndim != 2:
         raise ValueError(f"{name} has shape {array.shape}; flatten it to [rows, cols]")
 
 
 def expect_amaxes(amaxes: np.ndarray, shape: tuple[int, int]) -> None:
-    """Raises ValueError unless there is a float32 amax for every block."""
+    """Raise ValueError unless there is a float32 amax for every block."""
     expect_matrix(amaxes, "block_amaxes", np.float32)
     if amaxes.shape != shape:
         raise ValueError(f"block_amaxes has shape {amaxes.shape}; the weight's blocks are {shape}")
@@ -36,11 +36,11 @@ def blocks_of(weight: np.ndarray) -> tuple[int, int]:
 
 
 def expect_scale_2(scale_2: float | np.floating) -> np.float32:
-    """As float32. Raises ValueError when it is not finite and above zero."""
+    """The scale as float32. Raises ValueError unless it is finite and positive."""
     value = np.float32(scale_2)
     if not (np.isfinite(value) and value > 0):
         raise ValueError(
-            f"scale_2 is {value}; it must be finite and above zero (an all-zero weight has none)"
+            f"scale_2 is {value}; it must be finite and positive (an all-zero weight has no such scale)"
         )
     return value
 

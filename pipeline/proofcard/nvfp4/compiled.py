@@ -1,8 +1,8 @@
-"""How loops over raw bits are compiled and spread over threads; no formula is here.
+"""Compiles loops over raw bits and runs them on several threads; contains no formula.
 
 Each kernel handles items `begin` to `end` (blocks, rows, strips) and writes nothing else, so any split over
-threads gives the same bytes; it holds no GIL. `fastmath` stays off: nothing is contracted or reordered.
-Compiled in memory at first use and never cached on disk: numba tells a stale cache by time and size alone,
+threads gives the same bytes; it releases the GIL. `fastmath` is off: nothing is contracted or reordered.
+Compiled in memory at first use and never cached on disk: numba detects a stale cache by time and size alone,
 and two builds with squashed times can agree in both.
 
 numba is not part of the base installation (the extra `fast` brings it, 190 MB with LLVM). Without it every
@@ -51,7 +51,7 @@ def kernels() -> Literal["compiled", "numpy"]:
 
 
 def readable(dtype: Any, ndim: int = 1) -> Any:
-    """An input may be read-only and unaligned: it is, when it comes from a mapped file."""
+    """The type of an input, which may be read-only and unaligned, as in a mapped file."""
     return numba.types.Array(dtype, ndim, "C", readonly=True, aligned=False) if numba is not None else dtype
 
 
@@ -72,7 +72,7 @@ def kernel(
                 with _compiling:
                     if not ready:
                         dispatcher.compile(signature)
-                        dispatcher.disable_compile()  # a writable input must not bring a second compilation
+                        dispatcher.disable_compile()  # a writable input must not trigger a second compilation
                         ready = True
             return dispatcher(*args)
 
@@ -82,13 +82,13 @@ def kernel(
 
 
 def spread(work: Callable[[int, int], Any], count: int, grain: int, threads: int) -> list[Any]:
-    """work(begin, end) over 0 to count, on so many threads, several pieces each in case one is slow.
+    """Run work(begin, end) over 0 to count on `threads` threads, in several pieces each for balance.
 
-    Plain threads, not numba's: the kernels hold no GIL, and this neither depends on which OpenMP is
+    Plain threads instead of numba's: the kernels release the GIL, and this neither depends on which OpenMP is
     installed nor breaks a process that forks or calls from two threads at once.
     """
     if threads < 1:
-        raise ValueError(f"threads is {threads}; at least 1 is needed")
+        raise ValueError(f"threads is {threads}; it must be at least 1")
     if threads == 1 or count <= grain:
         return [work(0, count)]
     size = max(grain, -(-count // (4 * threads)))

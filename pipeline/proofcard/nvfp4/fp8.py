@@ -1,4 +1,4 @@
-"""FP8 sources with block scales: their weights in BF16 and float32, and to NVFP4 without those arrays."""
+"""FP8 sources with block scales: to BF16 and float32, and to NVFP4 without those intermediate arrays."""
 
 import numpy as np
 from numpy import float32 as F32
@@ -45,7 +45,7 @@ def fp8_block_to_bf16(
     """The one rule for FP8 sources: bf16(float32(w[r, c]) · scale_inv[r // block[0], c // block[1]]).
 
     `weight` uint8 E4M3FN [rows, cols], `scale_inv` float32 [⌈rows/block[0]⌉, ⌈cols/block[1]⌉]; the last
-    blocks may be cut short. Rounds to nearest even. Returns uint16 [rows, cols]; NaN stays NaN.
+    blocks may be smaller. Rounds to nearest even. Returns uint16 [rows, cols]; NaN stays NaN.
     """
     weight, scale_inv = _expect_fp8(weight, scale_inv, block)
     bits = np.empty(weight.shape, np.uint16)
@@ -60,7 +60,7 @@ def fp8_block_to_bf16(
 def fp8_block_to_f32(
     weight: np.ndarray, scale_inv: np.ndarray, *, block: tuple[int, int] = FP8_BLOCK
 ) -> np.ndarray:
-    """The same product before it is rounded: float32 [rows, cols]. NaN stays NaN."""
+    """The same product before rounding: float32 [rows, cols]. NaN stays NaN."""
     weight, scale_inv = _expect_fp8(weight, scale_inv, block)
     values = np.empty(weight.shape, np.float32)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -100,9 +100,9 @@ def quantize_fp8(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`quantize(fp8_block_to_bf16(weight, scale_inv), scale_2)` with a few BF16 rows in memory at a time.
 
-    `unrounded_scales` takes the block scales from `fp8_block_to_f32`, the codes still from BF16: so does
-    ModelOpt 0.43.0 with a model that stays in FP8 (`_export_quantized_weight`: the scales are those of the
-    unpacked weight, the codes those of `weight.to(dtype)`).
+    With `unrounded_scales`, block scales come from `fp8_block_to_f32` and codes still from BF16, as in
+    ModelOpt 0.43.0 for a model that stays in FP8 (`_export_quantized_weight`: scales of the
+    unpacked weight, codes of `weight.to(dtype)`).
     """
     weight, scale_inv = _expect_fp8(weight, scale_inv, block)
     rows, cols = blocks_of(weight)
@@ -120,11 +120,13 @@ def quantize_fp8(
             _widen_fp8_rows(weight, scale_inv, *block, scratch, start, stop)
             out, out_scale = packed[start:stop].reshape(-1), scale[start:stop].reshape(-1)
             if amaxes is None:
-                met = quantize_blocks(pairs, factor, out, out_scale, 0, out_scale.size)
+                largest_seen = quantize_blocks(pairs, factor, out, out_scale, 0, out_scale.size)
             else:
-                own = amaxes[start:stop].reshape(-1)
-                met = quantize_blocks_by(pairs, own, factor, out, out_scale, 0, out_scale.size)
-            largest = max(largest, int(met))
+                block_amaxes_here = amaxes[start:stop].reshape(-1)
+                largest_seen = quantize_blocks_by(
+                    pairs, block_amaxes_here, factor, out, out_scale, 0, out_scale.size
+                )
+            largest = max(largest, int(largest_seen))
         return largest
 
     if max(spread(pack, rows, step, threads)) >= BF16_INF:
@@ -189,7 +191,7 @@ def _block_amaxes_fp8_rows(
 def _largest_fp8(
     weight: np.ndarray, block_rows: int, block_cols: int, largest: np.ndarray, begin: int, end: int
 ) -> None:
-    """Largest code, sign apart, of each source block in strips `begin` to `end`."""
+    """Largest code, ignoring the sign, of each source block in strips `begin` to `end`."""
     rows, cols = weight.shape
     for strip in range(begin, end):
         for j in range(largest.shape[1]):

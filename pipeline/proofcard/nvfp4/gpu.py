@@ -1,8 +1,8 @@
-"""NVFP4 on a CUDA device: the bytes of `proofcard.nvfp4`'s loops on a CPU, from tensors that are there.
+"""NVFP4 on a CUDA device: the same bytes as `proofcard.nvfp4` on a CPU, from tensors on the device.
 
-Every operation is one that IEEE 754 leaves no choice in (a division rounded to nearest, comparisons,
+Every operation is fully determined by IEEE 754 (a division rounded to nearest, comparisons,
 integer arithmetic on the bits), in the order of `packing.py`. Triton's own `/` on float32 is an
-approximation, so it does not occur here.
+approximation, so it is not used.
 """
 
 # mypy: disallow-untyped-defs=False
@@ -15,13 +15,13 @@ import triton
 import triton.language as tl
 
 BLOCK = 16
-_BLOCKS = 256  # of 16 weights, in one program
+_BLOCKS = 256  # of 16 weights, per program
 _MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _E2M1_VALUES = (*_MAGNITUDES, 0.0, *(-value for value in _MAGNITUDES[1:]))
 
 
 def amaxes(weights: Sequence[torch.Tensor]) -> list[float]:
-    """max |W| of each BF16 tensor; one wait for all. NaN and infinity come back as they are."""
+    """max |W| of each BF16 tensor, with one synchronization. NaN and infinity are returned unchanged."""
     ends = [torch.stack(torch.aminmax(weight)) for weight in weights]
     return [max(-low, high) for low, high in torch.stack(ends).float().tolist()] if ends else []
 
@@ -42,11 +42,11 @@ def quantize(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """BF16 [rows, cols] to packed FP4 uint8 [rows, cols/2] and E4M3 scales uint8 [rows, cols/16].
 
-    As `proofcard.nvfp4.quantize`; that every weight is finite has been seen when `scale_2` was made.
+    As `proofcard.nvfp4.quantize`; every weight was checked to be finite when `scale_2` was computed.
     `block_amaxes` is contiguous float32 [rows, cols/16] on the same device.
 
     Raises:
-        ValueError: when cols is no multiple of 16.
+        ValueError: when cols is not a multiple of 16.
     """
     rows, cols = weight.shape
     if cols % BLOCK:

@@ -37,13 +37,13 @@ CHUNK = 64  # blocks; the working set of a chunk stays in the first-level cache
 
 
 def amax(weight: np.ndarray, *, threads: int = 1) -> np.float32:
-    """max |W| of BF16 bits (uint16, any shape). A NaN or infinity raises ValueError with its position."""
+    """max |W| of BF16 bits (uint16, any shape). Raises ValueError with the position of a NaN or infinity."""
     expect(weight, "weight", np.uint16)
     flat = np.ascontiguousarray(weight).reshape(-1)
-    found = spread(lambda i, j: _largest_bf16(flat, i, j), flat.size, GRAIN, threads)
-    if max(found) >= BF16_INF:
+    maxima = spread(lambda i, j: _largest_bf16(flat, i, j), flat.size, GRAIN, threads)
+    if max(maxima) >= BF16_INF:
         refuse(weight)
-    return bf16_scalar(max(found))
+    return bf16_scalar(max(maxima))
 
 
 def quantize(
@@ -66,7 +66,7 @@ def quantize(
     takes a scale_2 smaller than the weight's own. m / (6 · scale_2) ≤ 2⁻¹⁰ gives scale 0, and then
     W / 0 gives ±6 and 0 / 0 gives +6, which all dequantize to zero.
 
-    `block_amaxes`, float32 [rows, cols/16], stand in the place of m: those of the weight before it was
+    `block_amaxes`, float32 [rows, cols/16], replace m: those of the weight before it was
     rounded to BF16, from `block_amaxes_fp8`.
     """
     expect_matrix(weight, "weight", np.uint16)
@@ -97,14 +97,14 @@ def quantize(
 def quantize_blocks(
     pairs: np.ndarray, scale_2: F32, packed: np.ndarray, scale: np.ndarray, begin: int, end: int
 ) -> U32:
-    """Returns the largest BF16 magnitude met, as bits: not finite means that the output is void."""
+    """Return the largest BF16 magnitude as bits: if it is not finite, the output is invalid."""
     amaxes, divisor = np.empty(CHUNK, F32), np.empty(8 * CHUNK, F32)
     largest = U32(0)
     for start in range(begin, end, CHUNK):
         stop = min(end, start + CHUNK)
-        part, own = pairs[8 * start : 8 * stop], amaxes[: stop - start]
-        largest = max(largest, _amax_blocks(part, own))
-        _scale_blocks(own, scale_2, scale[start:stop], divisor)
+        part, block_amaxes_here = pairs[8 * start : 8 * stop], amaxes[: stop - start]
+        largest = max(largest, _amax_blocks(part, block_amaxes_here))
+        _scale_blocks(block_amaxes_here, scale_2, scale[start:stop], divisor)
         _pack(part, divisor, packed[8 * start : 8 * stop])
     return largest
 
@@ -123,12 +123,12 @@ def quantize_blocks_by(
     end: int,
 ) -> U32:
     """`quantize_blocks` with the amax of each block given."""
-    met, divisor = np.empty(CHUNK, F32), np.empty(8 * CHUNK, F32)
+    largest_seen, divisor = np.empty(CHUNK, F32), np.empty(8 * CHUNK, F32)
     largest = U32(0)
     for start in range(begin, end, CHUNK):
         stop = min(end, start + CHUNK)
         part = pairs[8 * start : 8 * stop]
-        largest = max(largest, _amax_blocks(part, met[: stop - start]))
+        largest = max(largest, _amax_blocks(part, largest_seen[: stop - start]))
         _scale_blocks(amaxes[start:stop], scale_2, scale[start:stop], divisor)
         _pack(part, divisor, packed[8 * start : 8 * stop])
     return largest
@@ -173,7 +173,7 @@ def _pack(pairs: np.ndarray, divisor: np.ndarray, packed: np.ndarray) -> None:
 
 @kernel(uint16(readable(uint16), int64, int64), plain.largest_bf16)
 def _largest_bf16(bits: np.ndarray, begin: int, end: int) -> np.uint16:
-    """Magnitudes of BF16 order as their bits do, NaN above infinity above the rest."""
+    """BF16 magnitudes are ordered like their bits: NaN above infinity above everything else."""
     largest = np.uint16(0)
     part = bits[begin:end]
     for i in range(part.size):
@@ -186,7 +186,7 @@ def _largest_bf16(bits: np.ndarray, begin: int, end: int) -> np.uint16:
 
 @inline
 def bf16_value(bits: U32) -> F32:
-    """The value of BF16 bits in the low half; what is above them is shifted out."""
+    """The value of BF16 bits in the low half; higher bits are shifted out."""
     return U32(bits << U32(16)).view(F32)
 
 
@@ -200,7 +200,7 @@ def bf16_bits(value: F32) -> U32:
 
 @inline
 def e4m3_value(code: U32) -> F32:
-    """As `E4M3_VALUES`, by arithmetic: a table here would cost a gather for every weight."""
+    """As `E4M3_VALUES`, but computed: a table would cost a gather for every weight."""
     magnitude = U32(code & U32(0x7F))
     normal = U32((magnitude << U32(20)) + U32(120 << 23))
     subnormal = F32(F32(magnitude) * F32(2**-9)).view(U32)

@@ -1,4 +1,4 @@
-"""The float32 scales that stand beside the packed weights, each from one amax.
+"""The float32 scales that go with packed weights, each computed from one amax.
 
 All three are one IEEE float32 division, done by numpy, so every machine gets the same bits. (A GPU
 may divide a tensor by a constant through the constant's reciprocal and be one ULP off; ModelOpt's
@@ -40,7 +40,7 @@ def kv_scale(amax: float | np.floating) -> np.float32:
 
 
 def shared_amaxes(amax: dict[str, float], groups: list[tuple[str, ...]]) -> dict[str, float]:
-    """Every member of a group takes the group's largest: gate and up, say, which engines fuse."""
+    """Give every member of a group the group's largest amax, such as gate and up, which engines fuse."""
     shared = dict(amax)
     for names in groups:
         largest = max(shared[name] for name in names)
@@ -51,7 +51,7 @@ def shared_amaxes(amax: dict[str, float], groups: list[tuple[str, ...]]) -> dict
 def _scale(name: str, amax: float | np.floating, bound: float) -> np.float32:
     value = np.float32(amax)
     if not (np.isfinite(value) and value > 0):
-        raise ValueError(f"{name}: amax is {value}; a finite amax above zero is needed")
+        raise ValueError(f"{name}: amax is {value}; it must be finite and positive")
     scale = np.float32(value / np.float32(bound))
     if scale == 0:
         raise ValueError(f"{name}: amax {value} is so small that amax/{bound:g} is zero in float32")

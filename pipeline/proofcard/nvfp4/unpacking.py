@@ -34,7 +34,7 @@ def dequantize(
     expect_matrix(scale, "scale", np.uint8)
     rows, half = packed.shape
     if 2 * half != BLOCK * scale.shape[1] or rows != scale.shape[0]:
-        raise ValueError(f"packed {packed.shape} and scale {scale.shape} are not of one weight")
+        raise ValueError(f"packed {packed.shape} and scale {scale.shape} do not belong to the same weight")
     bits = np.empty((rows, 2 * half), np.uint16)
     codes, scales = np.ascontiguousarray(packed).reshape(-1), np.ascontiguousarray(scale).reshape(-1)
     pairs = bits.reshape(-1).view(np.uint32)

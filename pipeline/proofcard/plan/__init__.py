@@ -1,1 +1,1 @@
-"""What a recipe will do, from config.json alone: no weight is read and no GPU is needed."""
+"""Predicts what a recipe will do from config.json alone, without weights or a GPU."""

@@ -1,4 +1,4 @@
-"""`plan`: what a recipe will do, before anything is paid for.
+"""`plan`: what a recipe will do and cost.
 
 uv run proofcard plan recipe=…            # one recipe: inventory, work, memory, where the result fits
 uv run proofcard plan a b                 # two recipes side by side: what differs, and what that changes
@@ -20,19 +20,19 @@ from proofcard.toolchain import activate, materialise
 _REPORT = "report="
 
 
-def run(words: list[str]) -> int:
-    """Plan what the words ask for, print it, write it as JSON and track it. Returns 0.
+def run(arguments: list[str]) -> int:
+    """Plan the requested recipes, print the plan, write it as JSON and track it. Returns 0.
 
     Raises:
-        Usage: when the request is wrong, or the recipe would not do what it says.
+        Usage: when the request is wrong, or the recipe could not do what it promises.
     """
-    report = next((Path(word.removeprefix(_REPORT)) for word in words if word.startswith(_REPORT)), None)
-    recipes = [word for word in words if "=" not in word]
-    overrides = [word for word in words if "=" in word and not word.startswith(_REPORT)]
+    report = next((Path(word.removeprefix(_REPORT)) for word in arguments if word.startswith(_REPORT)), None)
+    recipes = [word for word in arguments if "=" not in word]
+    overrides = [word for word in arguments if "=" in word and not word.startswith(_REPORT)]
     if len(recipes) > 2:
-        raise Usage(f"two recipes at most are put side by side, not {', '.join(recipes)}")
-    chosen = [[f"recipe={name}", *overrides] for name in recipes] or [overrides]
-    configs = [compose(QuantizeConfig, "config", each) for each in chosen]
+        raise Usage(f"at most two recipes can be compared, not {', '.join(recipes)}")
+    requests = [[f"recipe={name}", *overrides] for name in recipes] or [overrides]
+    configs = [compose(QuantizeConfig, "config", each) for each in requests]
     first = configs[0]
     name = "-".join(config.recipe.name for config in configs)
     path = report or first.work_dir / "plans" / f"{name}.json"
@@ -53,10 +53,10 @@ def planned(config: QuantizeConfig, described: outline.Described) -> Plan:
     """The whole plan.
 
     Raises:
-        Usage: when the recipe would not do what it says.
+        Usage: when the recipe could not do what it promises.
     """
     console.print(
-        f"recipe={config.recipe.name}: counting on the meta device, no weight is read", soft_wrap=True
+        f"recipe={config.recipe.name}: planning on the meta device, without reading weights", soft_wrap=True
     )
     with before_work():
         _check_tokenizer(config)
@@ -113,7 +113,7 @@ def planned(config: QuantizeConfig, described: outline.Described) -> Plan:
 
 
 def _check_tokenizer(config: QuantizeConfig) -> None:
-    """Open the tokenizer where the folder has one, as `quantize` will: for a plan, config.json is enough."""
+    """Open the tokenizer if the folder has one, as `quantize` will; a plan needs config.json only."""
     folder = config.model.path
     if folder is not None and any(folder.glob("tokenizer*")):
         tokenizer.opened(folder, config.model.remote_code)

@@ -1,4 +1,4 @@
-"""Two plans side by side: what their configurations differ in, and what that changes."""
+"""Compares two plans: the differences between their configurations, and their effect."""
 
 from proofcard.config.compose import flatten
 from proofcard.documents.plan import Plan, Plans
@@ -6,9 +6,9 @@ from proofcard.reports import differing
 
 
 def numbers(plan: Plan) -> dict[str, float]:
-    """What can be compared and is worth a metric. Sizes in bytes, hours for each profile."""
+    """The comparable numbers of a plan, as metrics: sizes in bytes, hours for each profile."""
     work = plan.work
-    chosen: dict[str, float] = {
+    numbers: dict[str, float] = {
         "parameters": plan.model.parameters,
         "quantizers_inserted": plan.quantizers.inserted,
         "quantizers_enabled": plan.quantizers.enabled,
@@ -22,19 +22,19 @@ def numbers(plan: Plan) -> dict[str, float]:
         "layerwise_disk_bytes": work.memory.layerwise_disk,
     }
     if work.positions_per_expert is not None:
-        chosen["positions_per_expert"] = work.positions_per_expert.seen
+        numbers["positions_per_expert"] = work.positions_per_expert.seen
     for row in plan.serving:
         name = row.profile.replace("×", "x").replace(":", "")
-        chosen[f"weights_per_gpu_bytes/{name}"] = row.weights_per_gpu
+        numbers[f"weights_per_gpu_bytes/{name}"] = row.weights_per_gpu
         if row.calibration_floor_hours is not None:
-            chosen[f"calibration_floor_hours/{name}"] = row.calibration_floor_hours
+            numbers[f"calibration_floor_hours/{name}"] = row.calibration_floor_hours
         if row.evaluation_floor_hours is not None:
-            chosen[f"evaluation_floor_hours/{name}"] = row.evaluation_floor_hours
-    return {name: float(value) for name, value in chosen.items()}
+            numbers[f"evaluation_floor_hours/{name}"] = row.evaluation_floor_hours
+    return {name: float(value) for name, value in numbers.items()}
 
 
 def side_by_side(a: Plan, b: Plan) -> Plans:
-    """Every difference in configuration, every number that it changes, and both plans whole."""
+    """Every difference in configuration, every number that it changes, and both complete plans."""
     return Plans(
         recipes=[a.recipe.name, b.recipe.name],
         configuration=differing(flatten(a.config), flatten(b.config)),

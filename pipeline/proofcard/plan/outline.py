@@ -1,4 +1,4 @@
-"""A checkpoint known from its config.json: names, dtypes and shapes of its tensors, no byte of them."""
+"""A checkpoint reconstructed from its config.json: names, dtypes and shapes of tensors, without data."""
 
 import json
 import shutil
@@ -29,26 +29,26 @@ _NEEDED = (
     "num_hidden_layers", "vocab_size",
 )  # fmt: skip
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
-_STAND_IN = "minimax_m2_demo"  # the model of ours whose code stands in for remote code that is not at hand
+_STAND_IN = "minimax_m2_demo"  # our model whose code replaces remote code that is not available
 
 
 class Outline(Source):
-    """A source of which only the headers are known."""
+    """A source with headers only."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
-        self.path, self.config, self._delivery, self._held = path, config, None, {}
+        self.path, self.config, self._download, self._dtypes = path, config, None, {}
         self.tensors: dict[str, Tensor] = {}
         self.mtp_tensors: tuple[str, ...] = ()
         self.block = fp8.block_size(config, path)
 
     def add(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
-        """A tensor that the source holds."""
+        """Add a tensor of the source."""
         self.tensors[name] = Tensor(name, self.path, dtype, shape, 0, Entry(name, dtype, shape).size)
 
 
 @dataclass(frozen=True)
 class Described:
-    """A config.json, where it came from, and how it differs from the bundled one where both are there."""
+    """A config.json, its origin, and its differences from the bundled one if both exist."""
 
     config: dict[str, Any]
     file: Path
@@ -56,13 +56,13 @@ class Described:
 
 
 def describe(model: Model) -> Described:
-    """The model's config.json: that of `model.path`, else the one kept for planning.
+    """The model's config.json: that of `model.path`, otherwise the bundled one.
 
     Raises:
-        Usage: when there is none, it is no JSON, or it lacks a key without which nothing can be counted.
+        Usage: when there is none, it is not JSON, or a required key is missing.
     """
     if model.path is None and model.config is None:
-        raise Usage("neither model.path nor model.config is set: give a folder with a config.json")
+        raise Usage("neither model.path nor model.config is set: set one to a folder with a config.json")
     file = model.path / "config.json" if model.path is not None else model.config
     assert file is not None
     try:
@@ -79,14 +79,17 @@ def describe(model: Model) -> Described:
     needed = list(_NEEDED)
     if any(key in config for key in _EXPERTS):
         needed.append("num_experts_per_tok")
-    if lacking := [key for key in needed if key not in config]:
-        raise Usage(f"{file} lacks {', '.join(lacking)}: give the model's own config.json, whole")
+    if missing := [key for key in needed if key not in config]:
+        raise Usage(f"{file} has no {', '.join(missing)}: use the model's complete, original config.json")
     differences: tuple[str, ...] = ()
     if model.path is not None and model.config is not None:
-        kept = _read(model.config)
-        keys = sorted(key for key in config.keys() & kept.keys() if config[key] != kept[key])
+        bundled_config = _read(model.config)
+        keys = sorted(
+            key for key in config.keys() & bundled_config.keys() if config[key] != bundled_config[key]
+        )
         differences = tuple(
-            f"{key} is {config[key]} here, {kept[key]} in the config.json kept" for key in keys
+            f"{key} is {config[key]} here, but {bundled_config[key]} in the bundled config.json"
+            for key in keys
         )
     return Described(config, file, differences)
 
@@ -95,7 +98,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return read_settings(file.parent, file.name)
     except FileNotFoundError:
-        raise Usage(f"{file} cannot be read: give a folder with the model's config.json") from None
+        raise Usage(f"{file} cannot be read: use a folder with the model's config.json") from None
     except Stop as error:
         raise Usage(str(error)) from None
 
@@ -105,7 +108,7 @@ def outlined(config: QuantizeConfig, described: Described) -> Iterator[tuple[Out
     """The outline of the source and its model on the meta device, FP8 linears as transformers loads them.
 
     Raises:
-        Stop: when the model's code is neither at hand nor known, or its digest is not the pinned one.
+        Stop: when the model's code is neither available nor known, or its digest is not the pinned one.
     """
     from proofcard.quantize import dry_run
     from proofcard.quantize.model import bare
@@ -124,13 +127,13 @@ def outlined(config: QuantizeConfig, described: Described) -> Iterator[tuple[Out
 
 
 def _bring_code(model: Model, described: Described, folder: Path) -> dict[str, str]:
-    """Put the code that the model needs beside its config.json; returns the digests to hold it to."""
-    asked = remote_code.read(folder)
-    if not asked.of_model():
+    """Copy the code that the model needs next to its config.json; returns the digests to check."""
+    code = remote_code.read(folder)
+    if not code.of_model():
         return {}
-    beside = replace(asked, folder=described.file.parent)
-    if beside.files:
-        for name, content in beside.pinned(model.remote_code, "model.remote_code").items():
+    with_origin = replace(code, folder=described.file.parent)
+    if with_origin.files:
+        for name, content in with_origin.pinned(model.remote_code, "model.remote_code").items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         return model.remote_code
@@ -138,7 +141,7 @@ def _bring_code(model: Model, described: Described, folder: Path) -> dict[str, s
     from_here = bundled("demo/model")
     if described.config["model_type"] != _read(from_here / "config.json")["model_type"]:
         raise Stop(
-            f"{described.file} asks for remote code that is not beside it: give a model.path that holds it, "
+            f"{described.file} needs remote code that is missing: set model.path to a folder with it, "
             "and pin it under model.remote_code"
         )
     pins: dict[str, str] = {str(name): str(digest) for name, digest in stand_in.remote_code.items()}
@@ -148,20 +151,22 @@ def _bring_code(model: Model, described: Described, folder: Path) -> dict[str, s
 
 
 def _as_loaded(model: Any, config: dict[str, Any]) -> set[str]:
-    """Give the model the FP8 linears that transformers gives it when it loads an FP8 checkpoint."""
+    """Give the model the FP8 linears that transformers creates for an FP8 checkpoint."""
     import torch
     from transformers.integrations.finegrained_fp8 import FP8Linear, replace_with_fp8_linear
     from transformers.modeling_utils import no_init_weights
     from transformers.utils.quantization_config import FineGrainedFP8Config
 
-    said = config.get("quantization_config") or {}
-    if not said:
+    quantization = config.get("quantization_config") or {}
+    if not quantization:
         return set()
-    if said.get("quant_method") != "fp8":
-        raise Stop(f"the model is already quantized ({said.get('quant_method')}): give an FP8 or BF16 source")
+    if quantization.get("quant_method") != "fp8":
+        raise Stop(
+            f"the model is already quantized ({quantization.get('quant_method')}): use an FP8 or BF16 source"
+        )
     settings = FineGrainedFP8Config(
-        weight_block_size=tuple(said.get("weight_block_size") or (128, 128)),
-        modules_to_not_convert=said.get("modules_to_not_convert"),
+        weight_block_size=tuple(quantization.get("weight_block_size") or (128, 128)),
+        modules_to_not_convert=quantization.get("modules_to_not_convert"),
     )
     with no_init_weights(), torch.device("meta"):
         replace_with_fp8_linear(model, quantization_config=settings)
@@ -170,10 +175,10 @@ def _as_loaded(model: Any, config: dict[str, Any]) -> set[str]:
 
 
 def _downloaded(model: Model, built: Any) -> Source | None:
-    """The checkpoint itself, where it is here.
+    """The checkpoint itself, if it is local.
 
     Raises:
-        Stop: when it does not fit the model, in the words of `quantize`.
+        Stop: when it does not match the model, with the message of `quantize`.
     """
     from proofcard.quantize import fit, preflight
 
@@ -187,12 +192,12 @@ def _downloaded(model: Model, built: Any) -> Source | None:
 
 
 def _headers(path: Path | None) -> dict[str, Tensor]:
-    """What the files of a downloaded checkpoint say of their tensors, where there are any."""
+    """The tensors in the files of a downloaded checkpoint, if there are any."""
     return read_folder(path) if path is not None and has_weights(path) else {}
 
 
 def _fill(outline: Outline, model: Any, eight_bits: set[str], real: Source | None) -> None:
-    """The tensors of the source. A downloaded file knows the dtype of its tensors better than the code."""
+    """The tensors of the source, with dtypes from downloaded files, otherwise from the code."""
     from proofcard.quantize import fit
     from proofcard.quantize.layerwise.structure import dtype_name
 
@@ -209,11 +214,11 @@ def _fill(outline: Outline, model: Any, eight_bits: set[str], real: Source | Non
         )
         for name in outline.mtp_tensors:
             outline.add(name, stored[name].dtype, stored[name].shape)
-        outline.held_in(fit.held_in(outline, model))
+        outline.set_dtypes(fit.model_dtypes(outline, model))
 
 
 def drop_scales(model: Any) -> None:
-    """Take the FP8 scales out of the model: ModelOpt's export does not write them."""
+    """Remove the FP8 scales from the model: ModelOpt's export does not write them."""
     for module in model.modules():
         if "weight" + SCALE_SUFFIX in module._parameters:
             del module._parameters["weight" + SCALE_SUFFIX]

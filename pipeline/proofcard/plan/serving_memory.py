@@ -1,4 +1,4 @@
-"""Where the result would run: the GPUs of each profile, and those of the machine at hand."""
+"""Where the checkpoint would run: the GPUs of each hardware profile, and those of this machine."""
 
 import os
 from collections.abc import Container, Iterable
@@ -25,7 +25,7 @@ _MARLIN = 80  # from here on engines unpack NVFP4 weights into BF16 products (W4
 
 
 class PublishedClaim(Part):
-    """What a published card says of this hardware, and one line on where that is wrong, if it is."""
+    """A published card's figures for this hardware, with one line on any error in them."""
 
     repository: str
     weights: str
@@ -52,21 +52,21 @@ def profiles() -> list[Profile]:
     """The profiles in `conf/hardware/profiles`, in the order of their files.
 
     Raises:
-        Usage: naming the file that is no profile.
+        Usage: naming a file that is not a valid profile.
     """
-    found = []
+    profiles_read = []
     for path in sorted(bundled("conf/hardware/profiles").glob("*.yaml")):
         try:
-            found.append(Profile.model_validate(OmegaConf.to_container(OmegaConf.load(path))))
+            profiles_read.append(Profile.model_validate(OmegaConf.to_container(OmegaConf.load(path))))
         except ValidationError as error:
             fault = error.errors()[0]
             where = ".".join(str(step) for step in fault["loc"])
-            raise Usage(f"{path.name} is no hardware profile: {where}: {fault['msg']}") from None
-    return found
+            raise Usage(f"{path.name} is not a hardware profile: {where}: {fault['msg']}") from None
+    return profiles_read
 
 
 def here() -> Profile | None:
-    """The GPUs of this machine, the first one's kind; None when there is none."""
+    """The GPUs of this machine of the first one's kind; None if there is none."""
     visible = gpus.machine(os.environ).gpus
     if not visible:
         return None
@@ -81,7 +81,7 @@ def here() -> Profile | None:
 
 
 def machine(folder: Path) -> Machine:
-    """Cores, memory in bytes, and free bytes of the disk that `folder` is or will be on."""
+    """Cores, memory in bytes, and free bytes on the disk of `folder`."""
     return Machine(
         cores=len(os.sched_getaffinity(0)),
         memory=psutil.virtual_memory().total,
@@ -90,23 +90,24 @@ def machine(folder: Path) -> Machine:
 
 
 def kv_bytes(config: dict[str, Any], gpus: int, width: int) -> int:
-    """Bytes of KV cache a token takes on each GPU; `width` bytes a value, heads split while they last."""
+    """Bytes of KV cache per token on each GPU, with `width` bytes per value and heads split over GPUs."""
     heads = int(config.get("num_key_value_heads") or config["num_attention_heads"])
     channels = int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
     return 2 * int(config["num_hidden_layers"]) * max(1, heads // gpus) * channels * width
 
 
 def fits(profile: Profile, config: QuantizeConfig, inventory: Inventory, flop: int, evaluation: int) -> Fit:
-    """Weights and KV tokens of one GPU under tensor parallelism over all of them.
+    """Weights and KV tokens on one GPU under tensor parallelism over all of them.
 
-    Nothing is set aside for CUDA graphs and activations beyond `FRACTION`.
+    CUDA graphs and activations get no memory beyond `FRACTION`.
     """
     weights = weights_per_gpu(inventory.entries, set(inventory.outline.weights()), profile.gpus)
-    said = inventory.outline.config
+    model = inventory.outline.config
     room = int(profile.memory_mib * 2**20 * FRACTION) - weights
-    longest = int(said["max_position_embeddings"])
+    longest = int(model["max_position_embeddings"])
     tokens = {
-        name: max(0, room // kv_bytes(said, profile.gpus, width)) for name, width in (("bf16", 2), ("fp8", 1))
+        name: max(0, room // kv_bytes(model, profile.gpus, width))
+        for name, width in (("bf16", 2), ("fp8", 1))
     }
     rate = profile.teraflops * 1e12 * profile.gpus if profile.teraflops else None
     return Fit(
@@ -124,7 +125,7 @@ def fits(profile: Profile, config: QuantizeConfig, inventory: Inventory, flop: i
 
 
 def runs(compute_capability: int) -> Literal["native", "W4A16", "no"]:
-    """How NVFP4 products are computed there."""
+    """How NVFP4 products are computed on this hardware."""
     if compute_capability >= _BLACKWELL:
         return "native"
     return "W4A16" if compute_capability >= _MARLIN else "no"
@@ -133,8 +134,8 @@ def runs(compute_capability: int) -> Literal["native", "W4A16", "no"]:
 def weights_per_gpu(tensors: Iterable[Entry | Tensor], own: Container[str], gpus: int) -> int:
     """Bytes of a checkpoint's tensors on each of several GPUs.
 
-    Matrices are split evenly, what has one dimension or none and the routers stand on every GPU. Engines
-    serve in BF16 what a checkpoint holds in F32, if it is the model's `own` and no scale.
+    Matrices are split evenly; vectors, scalars and routers are replicated on every GPU. Engines
+    serve F32 tensors in BF16, if they are the model's `own` and not scales.
     """
     total = 0
     for tensor in tensors:

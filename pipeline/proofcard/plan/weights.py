@@ -1,4 +1,4 @@
-"""What ModelOpt would quantize and the export would hold, asked of ModelOpt on the model without weights."""
+"""What ModelOpt would quantize and export, according to ModelOpt itself on the model without weights."""
 
 import gc
 import io
@@ -38,7 +38,7 @@ class Inventory:
 
     @property
     def parameters(self) -> int:
-        """Numbers in the source's weights, scales left out."""
+        """Number of values in the source's weights, without scales."""
         return sum(prod(self.outline.tensors[name].shape) for name in self.outline.weights())
 
     @property
@@ -57,10 +57,10 @@ class Inventory:
 
 
 def take(config: QuantizeConfig, described: Described) -> Inventory:
-    """Insert ModelOpt's quantizers on the meta device and read off everything.
+    """Insert ModelOpt's quantizers on the meta device and count everything.
 
     Raises:
-        Stop: when the format selects nothing, leaves an expert's projection out, or finds no KV quantizer.
+        Stop: when the format selects nothing, skips an expert projection, or has no KV quantizer.
     """
     from proofcard.quantize import mtp
     from proofcard.quantize.layerwise.structure import layers_name
@@ -70,23 +70,23 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
         expected, plain = _expected(model)
         prefix = layers_name(model)
         shared = portions.shares(len(model.get_submodule(prefix)), sum(1 for _ in model.modules()))
-        found = portions.each(shared, lambda layers: _look(config, outline, model, layers))
-    kept = {
-        what: list(portions.in_order([portion[what] for portion in found], prefix))
+        portions_done = portions.each(shared, lambda layers: _look(config, outline, model, layers))
+    merged = {
+        what: list(portions.in_order([portion[what] for portion in portions_done], prefix))
         for what in ("quantizers", "linears", "selected", "attentions", "entries")
     }
-    quantizers = dict(kept["quantizers"])
-    linears = dict(kept["linears"])
-    selected = {name for (name,) in kept["selected"]}
+    quantizers = dict(merged["quantizers"])
+    linears = dict(merged["linears"])
+    selected = {name for (name,) in merged["selected"]}
     check_selected(selected)
-    check_reached(linears, selected, [name for (name,) in kept["attentions"]], config.kv_cache.format)
+    check_reached(linears, selected, [name for (name,) in merged["attentions"]], config.kv_cache.format)
     with redirect_stdout(io.StringIO()):
         patterns = modelopt_config(config)["quant_cfg"]
     globs = _globs(patterns, quantizers)
-    entries = [Entry(name, dtype, tuple(shape)) for name, dtype, shape in kept["entries"]]
+    entries = [Entry(name, dtype, tuple(shape)) for name, dtype, shape in merged["entries"]]
     heads = mtp.entries(outline, list(outline.mtp_tensors))
-    outside = found[0]["outside"]
-    total = outside + sum(portion["parameters"] - outside for portion in found)
+    outside = portions_done[0]["outside"]
+    total = outside + sum(portion["parameters"] - outside for portion in portions_done)
     return Inventory(
         outline=outline,
         entries=(*entries, *heads),
@@ -97,12 +97,12 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
         kinds=tuple(_kinds(linears, selected, globs)),
         globs=tuple(globs),
         file_bytes=layout(entries, total).sizes | mtp.sizes(heads),
-        experts=max(portion["experts"] for portion in found),
+        experts=max(portion["experts"] for portion in portions_done),
     )
 
 
 def _look(config: QuantizeConfig, outline: Outline, model: Any, layers: range) -> portions.Portion:
-    """Insert ModelOpt's quantizers into some layers, and what is in none; tell what is there then.
+    """Insert ModelOpt's quantizers into some layers and everything outside layers; return the result.
 
     Changes the model. Raises as `take`.
     """
@@ -146,7 +146,7 @@ def _look(config: QuantizeConfig, outline: Outline, model: Any, layers: range) -
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """No garbage collection meanwhile: millions of small objects are made, none in a cycle that matters."""
+    """Pause garbage collection while millions of small objects are created, without relevant cycles."""
     gc.disable()
     try:
         yield
@@ -155,9 +155,9 @@ def _uncollected() -> Iterator[None]:
 
 
 def _expected(model: Any) -> tuple[int, int]:
-    """Quantizers by formula: of the model as it is, and of one that was dequantized first.
+    """Number of quantizers by formula: for the model as it is, and for one that was dequantized first.
 
-    ModelOpt gives an FP8 linear input and weight quantizer, a plain one an output quantizer as well, and
+    ModelOpt gives an FP8 linear an input and a weight quantizer, a plain one an output quantizer as well, and
     each attention one each for q, k, v and softmax.
     """
     import torch
@@ -171,11 +171,11 @@ def _expected(model: Any) -> tuple[int, int]:
 
 
 def _globs(quant_cfg: dict[str, Any], quantizers: dict[str, bool]) -> list[Glob]:
-    """Each pattern, whether it turns on or off, how many quantizers it matches and has the last word on."""
+    """Each pattern, whether it enables or disables, and how many quantizers it matches and decides."""
     patterns = {
-        pattern: bool(said.get("enable", True))
-        for pattern, said in quant_cfg.items()
-        if isinstance(said, dict) and pattern != "default" and not pattern.startswith("nn.")
+        pattern: bool(setting.get("enable", True))
+        for pattern, setting in quant_cfg.items()
+        if isinstance(setting, dict) and pattern != "default" and not pattern.startswith("nn.")
     }
     matches: Counter[str] = Counter()
     decides: Counter[str] = Counter()
@@ -190,11 +190,11 @@ def _globs(quant_cfg: dict[str, Any], quantizers: dict[str, bool]) -> list[Glob]
 
 
 def _kinds(linears: dict[str, int], selected: set[str], globs: list[Glob]) -> Iterable[Modules]:
-    """Linears of one name but for their numbers, with the pattern that has the last word on their weight."""
-    found: dict[str, list[str]] = {}
+    """Linears with the same name except for numbers, with the pattern that decides on their weight."""
+    portions_done: dict[str, list[str]] = {}
     for name in linears:
-        found.setdefault(re.sub(r"\.\d+(?=\.)", ".*", name), []).append(name)
-    for kind, names in found.items():
+        portions_done.setdefault(re.sub(r"\.\d+(?=\.)", ".*", name), []).append(name)
+    for kind, names in portions_done.items():
         matching = [each.glob for each in globs if fnmatch(f"{names[0]}.weight_quantizer", each.glob)]
         yield Modules(
             kind=kind,
@@ -206,11 +206,11 @@ def _kinds(linears: dict[str, int], selected: set[str], globs: list[Glob]) -> It
 
 
 def _bias_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """ModelOpt's affine bias is a mean over samples and tokens: a number for each head and channel."""
+    """Shape of ModelOpt's affine bias, a mean over samples and tokens: one value per head and channel."""
     heads = int(config.get("num_key_value_heads") or config["num_attention_heads"])
     width = int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
     key, value = width, width
-    if "kv_lora_rank" in config:  # latent attention: ModelOpt sees keys and values already unfolded
+    if "kv_lora_rank" in config:  # latent attention: ModelOpt sees keys and values after expansion
         heads = int(config["num_attention_heads"])
         key, value = config["qk_nope_head_dim"] + config["qk_rope_head_dim"], config["v_head_dim"]
     return {"k_bmm_quantizer": (1, heads, 1, key), "v_bmm_quantizer": (1, heads, 1, value)}

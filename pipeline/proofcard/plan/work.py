@@ -1,4 +1,4 @@
-"""What calibration takes: tokens, products, memory and disk. Everything is an upper bound or says so."""
+"""The cost of calibration: tokens, FLOP, memory and disk. Upper bounds unless noted."""
 
 from math import prod
 
@@ -7,13 +7,13 @@ from proofcard.documents.plan import CoverageRow, Memory, PerExpert, Work
 from proofcard.plan.weights import Inventory
 
 SAMPLES = (512, 1500, 5000, 30000)  # the rows of the card's table
-AS_RUN = 512  # tokens that the card's code cut every sample to
+AS_RUN = 512  # tokens to which the card's code truncated every sample
 
 
 def work(config: QuantizeConfig, inventory: Inventory) -> Work:
-    """Samples, positions, positions an expert sees, FLOP of both passes, memory and disk in bytes.
+    """Samples, positions, positions per expert, FLOP of both passes, memory and disk in bytes.
 
-    Positions count every sample at its full length: shorter ones make all of it less.
+    Positions assume that every sample has the full length; shorter ones reduce everything.
     """
     calibration = config.calibration
     samples = sum(dataset.samples for dataset in calibration.datasets.values())
@@ -25,16 +25,16 @@ def work(config: QuantizeConfig, inventory: Inventory) -> Work:
         positions_per_expert=_per_expert(config, inventory, positions),
         flop_routed=routed,
         flop_forced=forced,
-        flop_forced_modelopt=forced * 3 // 2,  # it computes an expert's third product as well
+        flop_forced_modelopt=forced * 3 // 2,  # it also computes an expert's third product
         coverage_table=coverage_table(inventory, calibration.sequence_length),
         memory=memory(config, inventory, samples),
     )
 
 
 def share(inventory: Inventory) -> float:
-    """Part of the tokens that the router sends to an expert, on average; 1 without experts."""
-    chosen = inventory.outline.config.get("num_experts_per_tok")
-    return chosen / inventory.experts if inventory.experts and chosen else 1.0
+    """Average share of tokens that the router sends to an expert; 1 without experts."""
+    top_k = inventory.outline.config.get("num_experts_per_tok")
+    return top_k / inventory.experts if inventory.experts and top_k else 1.0
 
 
 def _per_expert(config: QuantizeConfig, inventory: Inventory, positions: int) -> PerExpert | None:
@@ -51,7 +51,7 @@ def _per_expert(config: QuantizeConfig, inventory: Inventory, positions: int) ->
 
 
 def coverage_table(inventory: Inventory, length: int) -> list[CoverageRow]:
-    """Positions an expert sees, by samples: as the router sends them and when all experts are forced."""
+    """Positions per expert by number of samples: as routed, and when all experts are forced."""
     if not inventory.experts:
         return []
     part = share(inventory)
@@ -71,22 +71,26 @@ def coverage_table(inventory: Inventory, length: int) -> list[CoverageRow]:
 def flop(
     config: QuantizeConfig, inventory: Inventory, positions: int, length: int | None = None
 ) -> tuple[int, int]:
-    """FLOP of the routed pass, and of the forced pass that follows it where the recipe asks for one.
+    """FLOP of the routed pass, and of the forced pass after it if the recipe has one.
 
-    Two for each weight of a product and position; scores and values of attention over half the sequence on
-    average; the output head never runs. The forced pass leaves out an expert's last product: its output
-    decides nothing. An expert's projections are of one size. Sequences are
-    `length` long, the recipe's without it.
+    Two per weight and position; attention scores and values over half the sequence on
+    average; the output head never runs. The forced pass skips an expert's last product: its output
+    affects nothing. An expert's projections have the same size. Sequences are
+    `length` tokens long, by default as in the recipe.
     """
-    said = inventory.outline.config
+    model_config = inventory.outline.config
     part = share(inventory)
     inside = [kind for kind in inventory.kinds if "lm_head" not in kind.kind]
     experts = sum(kind.parameters for kind in inside if ".experts." in kind.kind)
     others = sum(kind.parameters for kind in inside) - experts
-    heads = int(said["num_attention_heads"])
-    width = int(said.get("head_dim") or said["hidden_size"] // heads)
+    heads = int(model_config["num_attention_heads"])
+    width = int(model_config.get("head_dim") or model_config["hidden_size"] // heads)
     attention = (
-        2 * int(said["num_hidden_layers"]) * heads * width * (length or config.calibration.sequence_length)
+        2
+        * int(model_config["num_hidden_layers"])
+        * heads
+        * width
+        * (length or config.calibration.sequence_length)
     )
     routed = positions * (2 * (others + int(experts * part)) + attention)
     forced = 0
@@ -99,23 +103,23 @@ def flop(
 def memory(config: QuantizeConfig, inventory: Inventory, samples: int) -> Memory:
     """Bytes of memory and disk, for both engines.
 
-    layerwise: a GPU holds a layer in BF16 and the next one that is coming in, and the work of one batch,
-    which is not counted; the host holds the hidden states that fit, and without a GPU the layer.
+    layerwise: a GPU holds a layer in BF16, the next one being loaded, and the activations of one batch,
+    which are not counted; the host holds the hidden states that fit, and without a GPU the layer.
     modelopt: the whole model in BF16, on GPU and host together.
     """
-    calibration, said = config.calibration, inventory.outline.config
+    calibration, model_config = config.calibration, inventory.outline.config
     source = sum(tensor.size for tensor in inventory.outline.tensors.values())
-    hidden = samples * calibration.sequence_length * int(said["hidden_size"]) * 2
+    hidden = samples * calibration.sequence_length * int(model_config["hidden_size"]) * 2
     layer = 2 * largest_layer(inventory)
-    kept = 2 * hidden if 2 * hidden <= config.hardware.activation_memory_gib * 2**30 else 0
+    hidden_in_memory = 2 * hidden if 2 * hidden <= config.hardware.activation_memory_gib * 2**30 else 0
     export = sum(inventory.file_bytes.values())
     return Memory(
         source=source,
         export=export,
         layer=layer,
         layerwise_gpu=2 * layer,
-        layerwise_host=kept,
-        layerwise_host_without_gpu=kept + layer,
+        layerwise_host=hidden_in_memory,
+        layerwise_host_without_gpu=hidden_in_memory + layer,
         layerwise_disk=source + export + 2 * hidden,
         hidden_states=2 * hidden,
         modelopt_gpu_and_host=2 * inventory.parameters,

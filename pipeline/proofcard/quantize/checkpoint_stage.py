@@ -1,4 +1,4 @@
-"""The stage `quantize`: what is in its key, and the sealed folder around what an engine makes.
+"""The stage `quantize`: what its key covers, and the sealed folder around an engine's output.
 
 No byte of a tensor comes from here: an engine's `make` is the stage's work, `layerwise.run` or `modelopt`.
 """
@@ -31,9 +31,10 @@ from proofcard.tracking import Tracker
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do, known before it starts. `samples` and `checkpoint` are manifests to reuse.
+    """What a run will do, determined before it starts. `samples` and `checkpoint` are manifests to reuse.
 
-    `further` names tensors of the source that go into the checkpoint although the model does not have them.
+    `mtp_tensors` names tensors of the source that go into the checkpoint although the model does not have
+    them.
     """
 
     source: Source
@@ -68,21 +69,23 @@ def describe(config: QuantizeConfig, source: Source, samples_key: str, tools: To
 def make(
     config: QuantizeConfig, plan: Plan, samples: Manifest, tracker: Tracker, ranks: Ranks
 ) -> Manifest | None:
-    """Calibrate and write the checkpoint, sealed at `plan.final`.
+    """Calibrate, write and seal the checkpoint at `plan.final`.
 
     Returns its manifest, which only the leading rank writes.
 
     Raises:
-        Stop: when the device is missing, the source does not fit its model, or calibration fails.
+        Stop: when the device is missing, the source does not match its model, or calibration fails.
     """
     activate(plan.tools)
     ties.check(plan.source)
     device = choose_device(config.hardware.device)
-    make_deterministic(config.hardware.threads, config.seed)  # what a resumed run is held to names it
+    make_deterministic(config.hardware.threads, config.seed)  # part of what a resumed run must match
     tokens = read_samples(plan.samples_dir)
-    chatter = io.StringIO()  # ModelOpt prints what it finds; a reader of the run may want it
+    chatter = io.StringIO()  # ModelOpt's output, which is tracked
     layerwise = config.engine.name == "layerwise"
-    alike = sha256_json({"key": plan.key, "platform": numeric_platform(device)})  # layers may go together
+    alike = sha256_json(
+        {"key": plan.key, "platform": numeric_platform(device)}
+    )  # layers of such runs may be combined
     lead = stage.building(plan.final, alike if layerwise else None)
     with lead if ranks.leads else nullcontext(stage.partial_of(plan.final)) as folder:
         ranks.wait()
@@ -141,7 +144,7 @@ def _modelopt(work: Work, tokens: list[Any], tracker: Tracker) -> dict[str, Any]
 
 
 def _layerwise(work: Work, tokens: list[Any], tracker: Tracker) -> dict[str, Any]:
-    """engine=layerwise: one layer at a time; what a former run of the same key finished is kept."""
+    """engine=layerwise: one layer at a time, resuming an earlier run with the same key."""
     from proofcard.quantize.layerwise import run
 
     def report(index: int, record: dict[str, Any]) -> None:
@@ -155,7 +158,7 @@ def _layerwise(work: Work, tokens: list[Any], tracker: Tracker) -> dict[str, Any
 
 
 def _show(statistics: CalibrationStatistics, folder: Path, tracker: Tracker) -> None:
-    """Tables, figures and how the amaxes converged, once they are known."""
+    """Track tables, figures and the convergence of amaxes."""
     for count, values in metrics.convergence(statistics):
         tracker.metrics(values, step=count)
     for table in (tables.AMAX, tables.DATASETS, tables.COVERAGE):

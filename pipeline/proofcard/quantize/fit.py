@@ -133,7 +133,7 @@ def tied(model: Any) -> set[str]:
     )
 
 
-def held_in(source: Source, model: Any) -> dict[str, str]:
+def model_dtypes(source: Source, model: Any) -> dict[str, str]:
     """The safetensors dtype of each float tensor of a model after `from_pretrained(dtype=bfloat16)`.
 
     That is the dtype in which its class creates it, and F32 for what the class keeps in F32 in any case.

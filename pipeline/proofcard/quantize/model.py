@@ -99,7 +99,7 @@ def _from_config(source: Source, model: Model) -> Any:
         detail = f"{type(error).__name__}: {one_line(error, folder=folder)[:200]}"
         raise Stop(f"{source.path}: cannot build a model from {what}config.json: {detail}") from None
     config_keys.check(translated, built, model.ignored_keys, where)
-    source.held_in(fit.held_in(source, built))
+    source.set_dtypes(fit.model_dtypes(source, built))
     return built
 
 

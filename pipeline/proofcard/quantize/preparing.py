@@ -59,7 +59,7 @@ def complete(work: Work) -> None:
     Raises Stop when the source has changed since the checkpoint's key was computed.
     """
     folder, source = work.folder, work.source
-    source.whole()
+    source.wait_for_all()
     names = list(work.mtp_tensors)
     mtp.write(folder, source, names)
     quant = json.loads((folder / QUANTIZATION).read_text(encoding="utf-8"))

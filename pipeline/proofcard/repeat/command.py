@@ -51,7 +51,7 @@ def execute(config: RepeatConfig) -> tuple[Path, RepeatReport]:
             subject=server.subject,
             name=f"repeat {config.repeat.name}",
         ) as tracker,
-        results.standing(config.work_dir / "repeat", config.repeat.name) as folder,
+        results.new_folder(config.work_dir / "repeat", config.repeat.name) as folder,
     ):
         tracker.params({"repeat": config.repeat.identity()})
         tracker.tags({"server": server.told, "key": server.key or "unknown"})

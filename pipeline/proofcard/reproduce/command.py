@@ -29,7 +29,7 @@ from proofcard.files import plain
 from proofcard.fingerprint import choose_device, environment, lock_digest, numeric_platform
 from proofcard.outcome import present
 from proofcard.progress import console, shown
-from proofcard.quantize import command as quantize
+from proofcard.quantize import planning, stages
 from proofcard.quantize.checkpoint_stage import Plan
 from proofcard.ranks import Ranks
 from proofcard.reproduce import outcome, recorded, surroundings
@@ -81,7 +81,7 @@ def _rebuild(record: Recorded, config: QuantizeConfig, asked: ReproduceConfig, t
     report = _report_path(config, asked)
     if team.leads:
         console.print(f"rebuilding {record.recipe}, key {record.body['key']}", soft_wrap=True)
-    config, plan = quantize.agreed(config, team)
+    config, plan = planning.agreed(config, team)
     found, here = _compared(record, config, plan)
     if team.leads:
         _show_surroundings(record, found, here)
@@ -93,7 +93,7 @@ def _rebuild(record: Recorded, config: QuantizeConfig, asked: ReproduceConfig, t
     with run as tracker:
         tracker.tags({"rebuilt.key": plan.key})
         with tracker.stage("quantize"):
-            made = quantize.made(config, plan, tracker, team)
+            made = stages.made(config, plan, tracker, team)
         status = 0
         if made is not None:
             document = _document(record, made, found, config, plan, asked)
@@ -176,7 +176,7 @@ def _show_plan(record: Recorded, config: QuantizeConfig, plan: Plan) -> None:
     if plan.checkpoint is not None:
         console.print(f"rebuilt before: {shown(plan.final)} (remove it to rebuild it again)", soft_wrap=True)
         return
-    console.print(quantize.disk(config, plan.source), soft_wrap=True)
+    console.print(planning.disk(config, plan.source), soft_wrap=True)
     console.print(duration(config, plan.source, record.seconds), soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Where code that nobody has read runs: a process that the kernel keeps away from everything else."""
+"""Runs untrusted code in a process that the kernel isolates from everything else."""
 
 from proofcard.sandbox.protections import Mode, announce
 from proofcard.sandbox.run import Ended, Limits, Result, Running, run, started

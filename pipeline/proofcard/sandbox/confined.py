@@ -1,4 +1,4 @@
-"""The process in which a program runs confined. Standard library only.
+"""The process that runs an untrusted program in confinement. Uses the standard library only.
 
     python -I -S -B confined.py ORDER
 
@@ -33,7 +33,7 @@ class _Filter(ctypes.Structure):
 
 
 def main() -> None:
-    """Confine this process, say so, run the program."""
+    """Confine this process, report it, run the program."""
     order = json.loads(sys.argv[1])
     program = order["program"]
     source = Path(program).read_bytes()
@@ -54,7 +54,7 @@ def main() -> None:
 
 def _die_with(parent: int) -> None:
     _libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before this was in force
+    if os.getppid() != parent:  # it ended before the confinement was in force
         os._exit(1)
 
 
@@ -73,10 +73,10 @@ def _limit(limits: dict[str, int]) -> None:
 
 
 def _confine(order: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """What is in force, and what the kernel refused of what must be."""
+    """The protections in force, and the required ones that the kernel refused."""
     force = []
     if any(_libc.unshare(flags | _NEW_NET | _NEW_IPC) == 0 for flags in (_NEW_USER, 0)):
-        force.append("namespaces")  # a second wall: the filter below does without
+        force.append("namespaces")  # optional: the filter below suffices
     steps = (
         ("no new privileges", lambda: _libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)),
         ("no capabilities", _drop_capabilities),

@@ -1,6 +1,6 @@
 """What a confined process may do: a Landlock ruleset and a seccomp program, built here by their libraries.
 
-Everything that is not listed is refused. `confined.py` only has to put both into force.
+Everything not listed is refused. `confined.py` only has to apply both.
 """
 
 import errno
@@ -23,9 +23,9 @@ _LIBRARIES = (
     "/usr/lib/x86_64-linux-gnu",
     "/etc/ld.so.cache",
 )
-_NIX = Path("/nix/store")  # a Python from there has its libraries in folders of their own; all can read them
+_NIX = Path("/nix/store")  # a Python from there has its libraries in separate, world-readable folders
 
-# What an interpreter needs to compute, to import its library and to use the pipes that it was given.
+# What an interpreter needs to compute, to import its library and to use its pipes.
 _CALLS = (
     "access", "brk", "clock_getres", "clock_gettime", "clock_nanosleep", "close", "close_range", "dup",
     "dup2", "dup3", "exit", "exit_group", "faccessat", "faccessat2", "fstat", "futex", "getcwd",
@@ -43,7 +43,7 @@ _TCGETS = 0x5401  # what isatty() asks
 
 
 def ruleset(folders: Iterable[Path]) -> Ruleset | None:
-    """Landlock: reading Python's own library and `folders`, nothing else; None where the kernel has none.
+    """Landlock: read access to Python's own library and `folders`, nothing else; None without kernel support.
 
     The caller closes it.
     """
@@ -58,7 +58,7 @@ def ruleset(folders: Iterable[Path]) -> Ruleset | None:
 
 
 def _python() -> set[Path]:
-    """Python's library and the libraries of the system that its modules link."""
+    """Python's library and the system libraries that its modules link."""
     paths = {Path(path) for path in _LIBRARIES}
     paths |= {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
     paths.add(Path(sys.base_prefix) / "lib")
@@ -69,9 +69,9 @@ def _python() -> set[Path]:
 
 @cache
 def filter_program() -> bytes | None:
-    """Seccomp: a BPF program that allows the calls above and answers any other with EPERM.
+    """Seccomp: a BPF program that allows the calls above and fails any other with EPERM.
 
-    A call of another architecture's table kills the process. None where libseccomp is not installed.
+    A call from another architecture's table kills the process. None if libseccomp is not installed.
     """
     try:
         import pyseccomp as seccomp
@@ -81,7 +81,7 @@ def filter_program() -> bytes | None:
     for name in _CALLS:
         rules.add_rule(seccomp.ALLOW, name)
     rules.add_rule(seccomp.ALLOW, "openat", seccomp.Arg(2, seccomp.MASKED_EQ, _NOT_READING, 0))
-    # its own limits, to read them
+    # to read its own limits
     itself, no_new_limit = seccomp.Arg(0, seccomp.EQ, 0), seccomp.Arg(2, seccomp.EQ, 0)
     rules.add_rule(seccomp.ALLOW, "prlimit64", itself, no_new_limit)
     rules.add_rule(seccomp.ALLOW, "ioctl", seccomp.Arg(1, seccomp.EQ, _TCGETS))
@@ -94,10 +94,10 @@ def filter_program() -> bytes | None:
 
 
 def lacking() -> list[str]:
-    """Which of the two this machine lacks, and what would bring it."""
-    lacks = []
+    """Which of the two this machine does not have, and how to get it."""
+    missing = []
     if landlockpy.abi_version() < 1:
-        lacks.append("the kernel has no Landlock (Linux 5.13 or newer, started with that module)")
+        missing.append("the kernel has no Landlock (Linux 5.13 or newer, started with that module)")
     if filter_program() is None:
-        lacks.append("libseccomp is not installed (Debian's and Ubuntu's package libseccomp2)")
-    return lacks
+        missing.append("libseccomp is not installed (Debian's and Ubuntu's package libseccomp2)")
+    return missing

@@ -1,4 +1,4 @@
-"""What this machine keeps confined code from: tried, not assumed."""
+"""Which protections against untrusted code work on this machine: tested, not assumed."""
 
 import json
 import os
@@ -15,27 +15,27 @@ from proofcard.sandbox.run import USUAL, run
 Mode = Literal["strict", "weak"]
 
 _TRIAL = Path(__file__).with_name("trial.py")
-_KEPT_FROM = {
+_PREVENTED = {
     "network": "no network",
     "read files": "no files but Python's own",
     "list folders": "no folders",
     "write files": "nothing written",
     "start processes": "no new processes",
-    "signal other processes": "no other process reached",
+    "signal other processes": "no signals to other processes",
     "use privileges": "no privileges",
 }
 
 
 @dataclass(frozen=True)
 class Protections:
-    """What confined code could do on this machine although it must not, and why.
+    """What untrusted code could do on this machine although it must not, and why.
 
-    `refused` names parts of the sandbox that the kernel refused, `lacking` what this machine lacks for them.
+    `refused` lists parts of the sandbox that the kernel refused, `lacking` what is missing on this machine.
     """
 
     possible: tuple[str, ...]
     refused: tuple[str, ...]
-    lacking: tuple[str, ...]
+    missing: tuple[str, ...]
 
     @property
     def enough(self) -> bool:
@@ -43,20 +43,22 @@ class Protections:
         return not self.possible and not self.refused
 
     def sentence(self) -> str:
-        """In one line: what generated code cannot do, what it can, its limits."""
-        kept = [text for name, text in _KEPT_FROM.items() if name not in self.possible]
-        line = f"generated code runs: {', '.join(kept)}; {USUAL.cpu_s} s of CPU, {USUAL.memory >> 30} GiB"
+        """One line: what generated code cannot do, what it can, and its limits."""
+        prevented = [text for name, text in _PREVENTED.items() if name not in self.possible]
+        line = (
+            f"generated code runs: {', '.join(prevented)}; {USUAL.cpu_s} s of CPU, {USUAL.memory >> 30} GiB"
+        )
         return line if self.enough else f"{line}; a weak sandbox: {self.weakness()}"
 
     def weakness(self) -> str:
-        """What is not enough, in words."""
-        why = "; ".join(self.lacking) or f"the kernel or a container refuses {', '.join(self.refused)}"
+        """The weak points, in words."""
+        why = "; ".join(self.missing) or f"the kernel or a container refuses {', '.join(self.refused)}"
         return f"it could {', '.join(self.possible) or 'use calls that are not filtered'} ({why})"
 
 
 @cache
 def protections() -> Protections:
-    """Run a program that tries everything, confined as far as this machine can.
+    """Run a program that tries everything, confined as far as this machine allows.
 
     Raises:
         Stop: when no process can be confined at all.
@@ -64,23 +66,23 @@ def protections() -> Protections:
     result = run(_TRIAL, stdin=f"{os.getpid()}\n".encode(), weak=True)
     if not result.succeeded:
         last = result.output.decode(errors="replace").strip().rpartition("\n")[2]
-        raise Stop(f"generated code cannot be run here: the trial of the sandbox {result.how}: {last}")
+        raise Stop(f"cannot run generated code: the sandbox self-test {result.how}: {last}")
     return Protections(tuple(json.loads(result.output)), result.refused, tuple(policy.lacking()))
 
 
 def announce(mode: Mode, setting: str) -> None:
-    """Print what generated code is kept from; `setting` is where a user chooses the mode.
+    """Print the protections against generated code; `setting` is the option that selects the mode.
 
     Raises:
-        Usage: when that is not enough, and the mode is strict.
+        Usage: when they are not sufficient and the mode is strict.
     """
     try:
-        here = protections()
+        machine = protections()
     except Stop as stop:
         raise Usage(str(stop)) from None
-    if not here.enough and mode == "strict":
+    if not machine.enough and mode == "strict":
         raise Usage(
-            f"this machine's sandbox does not hold generated code: {here.weakness()}. Go to another machine, "
-            f"or run it all the same with {setting}=weak"
+            f"this machine's sandbox cannot contain generated code: {machine.weakness()}. Use another "
+            f"machine, or run it anyway with {setting}=weak"
         )
-    console.print(here.sentence(), markup=False, soft_wrap=True)
+    console.print(machine.sentence(), markup=False, soft_wrap=True)

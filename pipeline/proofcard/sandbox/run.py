@@ -1,4 +1,4 @@
-"""Running a Python program confined, talking to it line by line or taking all that it prints."""
+"""Runs a Python program in confinement, exchanging lines with it or collecting all of its output."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use: seconds by the clock and of CPU, bytes of addresses, bytes of output."""
+    """Limits of one program: wall-clock and CPU seconds, bytes of address space, bytes of output."""
 
     seconds: float = 10.0
     cpu_s: int = 5
@@ -33,14 +33,14 @@ USUAL = Limits()
 
 
 class Ended(Exception):
-    """A program that gives no more: it ended, was stopped, or went over a limit. The message says which."""
+    """The program has ended, was stopped, or exceeded a limit. The message says which."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A program run to its end: whether its status was 0, what it printed, how it ended in words.
+    """A finished program: whether its status was 0, its output, and how it ended, in words.
 
-    `refused` names what the kernel refused of the sandbox; only with `weak` is there anything.
+    `refused` lists what the kernel refused of the sandbox; empty unless `weak`.
     """
 
     succeeded: bool
@@ -50,10 +50,10 @@ class Result:
 
 
 class Running:
-    """A confined program and its two pipes. No wait is longer than its time, `Limits.seconds` in all."""
+    """A confined program and its two pipes. All waits together are limited to `Limits.seconds`."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", limits: Limits) -> None:
-        """Of a process whose stdin and stdout are pipes."""
+        """Wrap a process whose stdin and stdout are pipes."""
         assert process.stdin is not None and process.stdout is not None
         self._process, self._limits = process, limits
         self._stdin, self._stdout = process.stdin.fileno(), process.stdout.fileno()
@@ -74,7 +74,7 @@ class Running:
                 raise Ended(self._how()) from None
 
     def line(self) -> bytes:
-        """The next line that it prints, without its end. Raises Ended when there is none."""
+        """The next line of output, without its newline. Raises Ended when there is none."""
         while b"\n" not in self.unread:
             self._within_limit()
             if not self._read():
@@ -83,7 +83,7 @@ class Running:
         return line
 
     def rest(self) -> Result:
-        """All that it still prints, until it ends. Raises Ended when it goes over a limit."""
+        """All remaining output, until it ends. Raises Ended when it exceeds a limit."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._within_limit()
@@ -100,7 +100,7 @@ class Running:
         return bool(data)
 
     def _within_limit(self) -> None:
-        """A line that is here whole is given out first: the program's flood may come with our own."""
+        """Raise Ended for too much output, except while a complete line is still waiting to be read."""
         if self._received > self._limits.output:
             raise Ended(f"was stopped: it printed more than {self._limits.output >> 10} KiB")
 
@@ -112,16 +112,16 @@ class Running:
             raise Ended(f"was stopped after {self._limits.seconds:g} s")
 
     def _how(self) -> str:
-        """How it ended, once its pipes are closed: a program can close them and go on."""
+        """How it ended, once its pipes are closed: a program can close them and keep running."""
         left = min(1.0, max(0.0, self._deadline - time.monotonic()))
         try:
             status = self._process.wait(left)
         except subprocess.TimeoutExpired:
-            return "was stopped: it closed its output and went on"
+            return "was stopped: it closed its output and kept running"
         if status >= 0:
             return f"ended with status {status}"
         if -status in (Signals.SIGXCPU, Signals.SIGKILL):
-            return f"was stopped after {self._limits.cpu_s} s of CPU, or for the machine's memory"
+            return f"was killed after {self._limits.cpu_s} s of CPU, or because memory ran out"
         return f"was killed by {Signals(-status).name}"
 
 
@@ -132,9 +132,9 @@ def run(
     stdin: bytes = b"",
     weak: bool = False,
 ) -> Result:
-    """Run a program to its end; its output is what it printed, errors included.
+    """Run a program to its end; its output includes errors.
 
-    Raises as `started` does; a program that goes over a limit is a Result that did not succeed.
+    Raises as `started`; a program that exceeds a limit gives a Result without success.
     """
     with _started(program, folder, limits, weak, subprocess.STDOUT) as running:
         try:
@@ -151,11 +151,11 @@ def started(
     limits: Limits = USUAL,
     weak: bool = False,
 ) -> Iterator[Running]:
-    """A confined Python program, one process in one thread, dead at the end of the context.
+    """A confined Python program, one process with one thread, killed at the end of the context.
 
-    It can read `folder`, where it also starts, and Python's own library. It cannot write files, start
-    anything, or reach the network, another process, or what this process holds. Its environment is empty.
-    What it writes to stderr is dropped. With `weak` it also runs where the kernel lacks a part of that.
+    It can read `folder`, its working directory, and Python's own library. It cannot write files, start
+    processes, or reach the network, another process, or this process's memory. Its environment is empty.
+    Its stderr is discarded. With `weak` it also runs where the kernel does not support all of that.
 
     Raises:
         Stop: when the process cannot be confined, and the program was not started.
@@ -202,7 +202,7 @@ def _started(
 
 
 def _check(running: Running, weak: bool) -> None:
-    """Raises Stop unless the process says that it is confined; it has run nothing of the program before."""
+    """Raise Stop unless the process reports that it is confined; until then it has run no untrusted code."""
     try:
         running.refused = tuple(json.loads(running.line())["refused"])
     except Ended as ended:
@@ -210,7 +210,7 @@ def _check(running: Running, weak: bool) -> None:
     except ValueError:
         raise Stop("generated code was not run: its process failed before it was confined") from None
     if running.refused and not weak:
-        raise Stop(f"generated code was not run: this machine gives {_none_of(running.refused)}")
+        raise Stop(f"generated code was not run: this machine has {_none_of(running.refused)}")
 
 
 def _none_of(parts: tuple[str, ...]) -> str:

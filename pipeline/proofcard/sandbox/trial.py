@@ -1,6 +1,6 @@
-"""A program that tries what a confined one must not be able to do, and prints a JSON list of what it could.
+"""A self-test that tries everything a confined program must not be able to do, and lists successes as JSON.
 
-Run by `protections`; its input is the process id of whoever started it.
+Run by `protections`; its input is the process id of its starter.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 
 def main() -> None:
-    """Try everything; what succeeds is what the machine does not protect."""
+    """Try everything; whatever succeeds is unprotected on this machine."""
     starter = int(sys.stdin.readline())
     attempts: dict[str, Callable[[], object]] = {
         "network": _network,

@@ -1,4 +1,4 @@
-"""Where an engine may listen: loopback, unless clients must show a key; and on a port that is free."""
+"""Where an engine listens: on loopback, unless clients need a key, and on a free port."""
 
 import ipaddress
 import socket
@@ -13,28 +13,28 @@ from proofcard.redact import hide
 
 
 def check_host(serving: Serving) -> None:
-    """Raises Usage for an address that others can reach without a key."""
+    """Raise Usage for an address that other machines can reach without a key."""
     if is_loopback(serving.host):
         return
     if serving.engine == "transformers":
         raise Usage(
-            f"serving.host={serving.host} can be reached by others, and transformers knows no key: "
-            "leave serving.host=127.0.0.1, and go there through a tunnel"
+            f"serving.host={serving.host} can be reached from other machines, and transformers has no API "
+            "key: keep serving.host=127.0.0.1 and connect through a tunnel"
         )
     if serving.api_key_file is None:
         raise Usage(
-            f"serving.host={serving.host} can be reached by others: give serving.api_key_file=FILE, "
-            "the key that clients must show, or leave serving.host=127.0.0.1"
+            f"serving.host={serving.host} can be reached from other machines: set serving.api_key_file=FILE, "
+            "the key that clients must send, or keep serving.host=127.0.0.1"
         )
 
 
 def read_key(file: Path | None, setting: str = "serving.api_key_file") -> str | None:
-    """The key that clients must show, or None; from now on it is struck out of what we print and log.
+    """The key that clients must send, or None; from now on it is redacted from output and logs.
 
-    `setting` is what names the file.
+    `setting` is the option that names the file.
 
     Raises:
-        Usage: when its file cannot be read, or holds no single word.
+        Usage: when its file cannot be read, or does not contain exactly one word.
     """
     if file is None:
         return None
@@ -43,16 +43,16 @@ def read_key(file: Path | None, setting: str = "serving.api_key_file") -> str | 
     except (OSError, UnicodeDecodeError) as error:
         raise Usage(f"{setting}={file} cannot be read: {error}") from None
     if len(key.split()) != 1:
-        raise Usage(f"{setting}={file} should hold one word, the key")
+        raise Usage(f"{setting}={file} must contain one word, the key")
     hide(key)
     return key
 
 
 def free_port(serving: Serving) -> int:
-    """The port of a profile, or one that is free where it says 0.
+    """The port of a profile, or a free one if it is 0.
 
     Raises:
-        Usage: when another process listens there, or nobody could.
+        Usage: when another process listens there, or the port cannot be used.
     """
     family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -62,10 +62,10 @@ def free_port(serving: Serving) -> int:
         except OSError as error:
             holder = _holder(serving.port)
             if holder is None and not _answers(serving):
-                raise Usage(f"nothing can listen on {serving.host} port {serving.port}: {error}") from None
+                raise Usage(f"cannot listen on {serving.host} port {serving.port}: {error}") from None
             raise Usage(
                 f"port {serving.port} of {serving.host} is in use by {holder or 'another process'}: "
-                "stop it, or choose another with serving.port=… (0: a free one)"
+                "stop it, or choose another port with serving.port=… (0: any free port)"
             ) from None
         return int(probe.getsockname()[1])
 
@@ -77,7 +77,7 @@ def url(serving: Serving, port: int) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a host."""
+    """Whether a host can only be reached from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -85,29 +85,29 @@ def is_loopback(host: str) -> bool:
 
 
 def check_owner(url: str, family: set[int]) -> None:
-    """Make sure that one of these processes listens at an address of this machine.
+    """Check that one of these processes listens at an address of this machine.
 
-    Where the kernel does not show us their sockets, nothing is checked.
+    Nothing is checked where the kernel hides their sockets.
 
     Raises:
-        Stop: when none of them does: whoever answers there is somebody else.
+        Stop: when another process answers there.
     """
     port = urlsplit(url).port
     for process in family:
         try:
             connections = psutil.Process(process).net_connections("tcp")
-        except psutil.NoSuchProcess:  # it has ended meanwhile
+        except psutil.NoSuchProcess:  # it has ended in the meantime
             continue
         except psutil.Error:
             return
         if any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in connections):
             return
-    holder = _holder(port or 0) or "another process, of another user"
-    raise Stop(f"port {port} is answered by {holder}: stop it, or choose another with serving.port=…")
+    holder = _holder(port or 0) or "another user's process"
+    raise Stop(f"port {port} is answered by {holder}: stop it, or choose another port with serving.port=…")
 
 
 def listener(port: int) -> int | None:
-    """The process that listens on a port of this machine, as far as we may see."""
+    """The process that listens on a port of this machine, if we are allowed to see it."""
     try:
         for connection in psutil.net_connections("tcp"):
             listens = connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
@@ -119,11 +119,11 @@ def listener(port: int) -> int | None:
 
 
 def _holder(port: int) -> str | None:
-    """Who listens on a port, as `python3 (process 123)`."""
+    """The process that listens on a port, as `python3 (process 123)`."""
     process = listener(port)
     try:
         return None if process is None else f"{psutil.Process(process).name()} (process {process})"
-    except psutil.Error:  # it has ended meanwhile
+    except psutil.Error:  # it has ended in the meantime
         return None
 
 

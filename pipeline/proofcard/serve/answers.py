@@ -1,4 +1,4 @@
-"""An answer of `…/v1/chat/completions`, put together from a stream or a single object, and how it ended."""
+"""Assembles an answer of `…/v1/chat/completions` from a stream or a single object, with how it ended."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,18 +11,24 @@ from proofcard.serve.tool_calls import Calls, ToolCall
 from proofcard.serve.wire import NoAnswer
 
 _DONE = "[DONE]"
-_BY_ITSELF = ("stop", "eos", "eos_token", "end_turn", "stop_sequence")  # as servers call a model's own end
+_BY_ITSELF = (
+    "stop",
+    "eos",
+    "eos_token",
+    "end_turn",
+    "stop_sequence",
+)  # finish reasons of a model that stopped by itself
 _AT_LENGTH = ("length", "max_tokens")
-_THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # fields that servers give them in
-_MOST_TOKENS = 10**9  # more than this in one answer is no count
-_CHARACTERS = 256  # the most that a token may stand for; the longest known are runs of spaces
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # fields in which servers return reasoning
+_MOST_TOKENS = 10**9  # a larger count for one answer is ignored
+_CHARACTERS = 256  # limit per token; the longest known tokens are runs of spaces
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One whole answer.
+    """One complete answer.
 
-    `text` is what stands after the thoughts, and `thinking` whether it ended before they did. `finish` is the
+    `text` is what follows the reasoning; `thinking` means that it ended within the reasoning. `finish` is the
     server's finish_reason. `tokens` is how many the server says they were, if it says a possible number.
     `said_done`: the stream ended with `[DONE]`, as OpenAI's do.
     """
@@ -39,12 +45,12 @@ class Answer:
 
     @property
     def at_length(self) -> bool:
-        """Whether the limit of tokens ended it."""
+        """Whether it was cut at the token limit."""
         return self.finish in _AT_LENGTH
 
     @property
     def by_itself(self) -> bool:
-        """Whether the model ended it."""
+        """Whether the model stopped by itself."""
         return self.finish in _BY_ITSELF
 
 
@@ -61,9 +67,9 @@ class _Parts:
     length: int = 0
 
     def add(self, choice: dict[str, Any], place: str) -> None:
-        """A choice of an event or an object, whose message is under `place`."""
+        """Add a choice of an event or an object, whose message is under `place`."""
         if choice.get("index") not in (0, None) or isinstance(choice.get("index"), bool):
-            raise NoAnswer("it gives several answers, one was asked for")
+            raise NoAnswer("it returned several answers instead of one")
         message = choice.get(place)
         if message is None:
             message = {}
@@ -75,7 +81,7 @@ class _Parts:
         if finish is not None and not isinstance(finish, str):
             raise NoAnswer(f"its finish_reason is {kind_of(finish)}, not a string")
         if self.finish is not None and (self.length > before or finish not in (None, self.finish)):
-            raise NoAnswer("its answer goes on after its finish_reason")
+            raise NoAnswer("its answer continues after its finish_reason")
         self.finish = self.finish or finish or None
 
     def _take(self, message: dict[str, Any]) -> None:
@@ -106,12 +112,12 @@ class _Parts:
             if kind in ("text", "output_text"):
                 self._append(self.text, _string(part.get("text"), "text"))
             elif kind in ("thinking", "reasoning"):
-                said = part.get("thinking", part.get("reasoning", part.get("text", "")))
-                self._append(self.thoughts, said if isinstance(said, str) else "")
+                reply = part.get("thinking", part.get("reasoning", part.get("text", "")))
+                self._append(self.thoughts, reply if isinstance(reply, str) else "")
             elif kind == "refusal":
                 self._append(self.refusal, _string(part.get("refusal"), "refusal"))
             else:
-                raise NoAnswer(f"a part of its answer is no text ({quoted(str(kind), 40)})")
+                raise NoAnswer(f"a part of its answer is not text ({quoted(str(kind), 40)})")
 
     def _append(self, where: list[str], text: str) -> None:
         self._grow(len(text))
@@ -121,17 +127,17 @@ class _Parts:
     def _grow(self, characters: int) -> None:
         self.length += characters
         if self.length > self.most:
-            raise NoAnswer("it gives more text than the tokens that were asked for can be")
+            raise NoAnswer("its answer is longer than the requested number of tokens allows")
 
     def whole(self, said_done: bool) -> Answer:
         if self.finish is None:
-            raise NoAnswer("its answer stops without a finish_reason: it is not whole")
-        found = reasoning.parts("".join(self.text))
+            raise NoAnswer("its answer is incomplete: it has no finish_reason")
+        collected = reasoning.parts("".join(self.text))
         beside = "".join(self.thoughts)
         return Answer(
-            text=found.answer,
-            thoughts=beside + found.thoughts,
-            thinking=found.open or (bool(beside.strip()) and not found.answer),
+            text=collected.answer,
+            thoughts=beside + collected.thoughts,
+            thinking=collected.open or (bool(beside.strip()) and not collected.answer),
             finish=self.finish,
             tokens=self.tokens,
             said_done=said_done,
@@ -142,76 +148,76 @@ class _Parts:
 
 
 def streamed(events: Iterable[Event], max_tokens: int, framed: bool, must_say_done: bool) -> Answer:
-    """The answer in a stream's events, read up to `[DONE]`, or to the end where there is none.
+    """The answer in a stream's events, up to `[DONE]` or the end of the stream.
 
-    A stream whose end HTTP marks (`framed`) may leave `[DONE]` out, as `transformers serve` does, unless
+    A stream whose end is marked by HTTP (`framed`) may omit `[DONE]`, as `transformers serve` does, unless
     `must_say_done`.
 
     Raises:
-        NoAnswer: for an event that is not understood, an error among them, or an answer that is not whole.
+        NoAnswer: for an invalid event, an error event, or an incomplete answer.
     """
-    found = _Parts(most(max_tokens))
+    collected = _Parts(most(max_tokens))
     seen = done = False
     for event in events:
         if event.data.strip() == _DONE:
             done = True
             break
-        said = _object(event.data, broken=event.kind == "error")
+        reply = _object(event.data, broken=event.kind == "error")
         seen = True
-        _add(found, said, "delta")
+        _add(collected, reply, "delta")
     if not seen:
-        raise NoAnswer("its stream holds no answer")
-    answer = found.whole(done)
+        raise NoAnswer("its stream contains no answer")
+    answer = collected.whole(done)
     if not done and (must_say_done or not framed):
-        raise NoAnswer("its stream ends without [DONE]: the answer is not whole")
+        raise NoAnswer("its stream ends without [DONE]: the answer is incomplete")
     return answer
 
 
 def single(data: bytes, max_tokens: int) -> Answer:
-    """The answer in one JSON object, of a server that does not stream. Raises NoAnswer as `streamed` does."""
-    found = _Parts(most(max_tokens))
-    said = _object(data, broken=False)
-    _add(found, said, "message")
-    return found.whole(said_done=True)
+    """The answer in one JSON object, from a server that does not stream. Raises NoAnswer as `streamed`."""
+    collected = _Parts(most(max_tokens))
+    reply = _object(data, broken=False)
+    _add(collected, reply, "message")
+    return collected.whole(said_done=True)
 
 
 def most(max_tokens: int) -> int:
-    """The most characters that an answer of so many tokens is read to."""
+    """The maximum length in characters of an answer of `max_tokens` tokens."""
     return 4096 + _CHARACTERS * max_tokens
 
 
 def _object(data: bytes | str, broken: bool) -> dict[str, Any]:
-    said = json_object(data)
-    error = said.get("error")
-    if error is None and said.get("object") == "error":  # as SGLang and vLLM wrote it once
-        error = said
+    reply = json_object(data)
+    error = reply.get("error")
+    if error is None and reply.get("object") == "error":  # as in older SGLang and vLLM
+        error = reply
     if error is not None or broken:
-        raise NoAnswer(f"the server broke off: {_message(said if error is None else error)}")
-    return said
+        raise NoAnswer(f"the server reported an error: {_message(reply if error is None else error)}")
+    return reply
 
 
 def _message(error: Any) -> str:
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         error = error["message"]
-    return quoted(str(error)) or "it does not say why"
+    return quoted(str(error)) or "without a message"
 
 
-def _add(found: _Parts, said: dict[str, Any], place: str) -> None:
-    choices = said.get("choices")
+def _add(collected: _Parts, reply: dict[str, Any], place: str) -> None:
+    choices = reply.get("choices")
     if choices is None:
         choices = []
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
         raise NoAnswer("choices of its answer is not a list of objects")
     if len(choices) > 1:
-        raise NoAnswer("it gives several answers, one was asked for")
+        raise NoAnswer("it returned several answers instead of one")
     for choice in choices:
-        found.add(choice, place)
-    if (tokens := completion_tokens(said.get("usage"))) is not None:
-        found.tokens = tokens
+        collected.add(choice, place)
+    if (tokens := completion_tokens(reply.get("usage"))) is not None:
+        collected.tokens = tokens
 
 
 def completion_tokens(usage: Any) -> int | None:
-    """How many tokens a usage object says an answer was; None for what is no possible number."""
+    """The number of completion tokens in a usage object; None if it is not a valid number."""
     count = usage.get("completion_tokens") if isinstance(usage, dict) else None
     if not isinstance(count, int) or isinstance(count, bool) or not 0 < count <= _MOST_TOKENS:
         return None

@@ -1,4 +1,4 @@
-"""What a profile asks of an engine, and what a checkpoint is, as far as the two have to fit."""
+"""The engine options of a profile and the properties of a checkpoint that have to match."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +17,15 @@ _WIDTHS = ("moe_intermediate_size", "intermediate_size")
 
 _NEEDED = ("num_attention_heads", "num_hidden_layers", "hidden_size", "max_position_embeddings")
 _COUNTS = ("num_key_value_heads", "head_dim", *_EXPERTS, *_WIDTHS)
-_PARTS = ("text_config", "llm_config", "language_config")  # where models of text and images keep the text's
+_PARTS = (
+    "text_config",
+    "llm_config",
+    "language_config",
+)  # where multi-modal models keep the language model's settings
 
 Option = Mapping[str, tuple[str, ...]]
 
-# Each option's spellings, the engine's own first; SGLang also takes beginnings.
+# Each option's spellings, the engine's own first; SGLang also accepts prefixes.
 TP = {"sglang": ("tp-size", "tensor-parallel-size", "tp"), "vllm": ("tensor-parallel-size",)}
 EP = {"sglang": ("ep-size", "expert-parallel-size", "ep"), "vllm": ()}
 KV = {"sglang": ("kv-cache-dtype",), "vllm": ("kv-cache-dtype",)}
@@ -32,7 +36,7 @@ CAP = {"sglang": ("max-running-requests",), "vllm": ("max-num-seqs",)}
 
 
 class Asked:
-    """A profile's flags by what they mean, whatever their spelling."""
+    """A profile's flags by meaning, independent of their spelling."""
 
     def __init__(self, serving: Serving) -> None:
         self.engine = serving.engine
@@ -40,7 +44,7 @@ class Asked:
         self._flags = {name.replace("_", "-"): value for name, value in serving.flags.items()}
 
     def spelling(self, option: Option) -> str:
-        """How the profile writes an option; where it does not, as the engine does."""
+        """The profile's spelling of an option, or the engine's if the profile does not set it."""
         names = option[self.engine]
         return next((name for name in names if name in self._flags), names[0])
 
@@ -49,18 +53,18 @@ class Asked:
         return f"{'' if name in self._flags else '+'}serving.flags.{name}"
 
     def value(self, option: Option) -> Flag:
-        """What the profile says, None where it says nothing."""
+        """The profile's value, None if it is not set."""
         return self.flag(*option[self.engine])
 
     def flag(self, *names: str) -> Flag:
-        """The first of several flags that the profile sets."""
+        """The value of the first of several flags that the profile sets."""
         return next((self._flags[name] for name in names if self._flags.get(name) is not None), None)
 
     def number(self, option: Option, otherwise: float) -> float:
-        """What the profile says as a number; `otherwise` where it says none, or one for engines alone."""
-        said = self.value(option)
+        """The profile's value as a number; `otherwise` if it is not set or not a number."""
+        value = self.value(option)
         try:
-            return otherwise if said is None else float(said)
+            return otherwise if value is None else float(value)
         except ValueError:
             return otherwise
 
@@ -71,7 +75,7 @@ class Asked:
 
     @property
     def ep(self) -> int:
-        """Groups that the experts are split into."""
+        """Number of groups that the experts are split into."""
         if self.engine == "vllm":
             return self.tp if self.flag("enable-expert-parallel") else 1
         return int(self.number(EP, 1))
@@ -83,14 +87,14 @@ class Asked:
 
     @property
     def moe(self) -> str:
-        """The kernels of the experts."""
+        """The MoE backend."""
         return str(self.value(MOE) or "auto")
 
     @property
     def attention(self) -> str | None:
-        """The kernels of the attention, None when the engine chooses."""
-        said = self.flag("attention-backend")
-        return None if said is None else str(said)
+        """The attention backend, None if the engine chooses."""
+        value = self.flag("attention-backend")
+        return None if value is None else str(value)
 
 
 @dataclass(frozen=True)
@@ -109,12 +113,12 @@ class Facts:
 
     @property
     def kv_heads(self) -> int:
-        """Heads of the KV cache."""
+        """KV heads."""
         return int(self.config.get("num_key_value_heads") or self.heads)
 
     @property
     def experts(self) -> int:
-        """Experts a layer; 0 in a dense model."""
+        """Experts per layer; 0 in a dense model."""
         return next((int(self.config[key]) for key in _EXPERTS if self.config.get(key)), 0)
 
     @property
@@ -124,35 +128,35 @@ class Facts:
 
     @property
     def context(self) -> int:
-        """The longest context that the model was made for, in tokens."""
+        """The model's maximum context length in tokens."""
         return int(self.config["max_position_embeddings"])
 
     def holds(self, *suffixes: str) -> bool:
-        """Whether a tensor's name ends so."""
+        """Whether any tensor's name has one of these suffixes."""
         return any(name.endswith(suffixes) for name in self.tensors)
 
 
 def text_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration's settings of its language model, whether they lie at the top or in a part of it."""
+    """A configuration's settings for its language model, at the top level or in a sub-configuration."""
     part: dict[str, Any] = next((config[key] for key in _PARTS if isinstance(config.get(key), dict)), {})
     return config | {key: value for key, value in part.items() if value is not None}
 
 
 def facts(checkpoint: Path, config: dict[str, Any]) -> Facts:
-    """Read headers and quantization config; no weight.
+    """Read headers and quantization config, but no weights.
 
     Raises:
-        Usage: when the checkpoint holds no readable tensors, or its configuration lacks what is needed.
+        Usage: when the checkpoint has no readable tensors, or required keys are missing in its configuration.
     """
     config = text_settings(config)
-    if lacking := [key for key in _NEEDED if key not in config]:
-        raise Usage(f"{checkpoint / 'config.json'} lacks {', '.join(lacking)}")
+    if missing := [key for key in _NEEDED if key not in config]:
+        raise Usage(f"{checkpoint / 'config.json'} has no {', '.join(missing)}")
     for key in (*_NEEDED, *_COUNTS):
         value = config.get(key)
         needed = key in _NEEDED
         if (value is not None or needed) and (type(value) is not int or not needed <= value < 1 << 40):
             raise Usage(
-                f"{checkpoint / 'config.json'} says {key}={plain(value, 40)}, which is no such number"
+                f"{checkpoint / 'config.json'} has {key}={plain(value, 40)}, which is not a valid number"
             )
     try:
         tensors = read_folder(checkpoint)

@@ -1,4 +1,4 @@
-"""The folder of a checkpoint's weights in BF16 for engines without NVFP4; `layouts` reads the weights."""
+"""Writes a checkpoint's weights in BF16 for engines without NVFP4; `layouts` reads the weights."""
 
 from math import prod
 from pathlib import Path
@@ -23,9 +23,9 @@ def write(
     bits: Bits,
     folder: Path,
 ) -> None:
-    """Shards, config.json without its quantization, tokenizer and code.
+    """Write shards, config.json without its quantization, tokenizer and code.
 
-    `config` is the checkpoint's config.json, `files` names its files.
+    `config` is the checkpoint's config.json, `files` lists its files.
 
     Raises:
         Stop: when a tensor cannot be read.
@@ -40,14 +40,16 @@ def write(
 
 def plain(config: dict[str, Any]) -> dict[str, Any]:
     """config.json without its quantization, also for its text model."""
-    kept = {name: value for name, value in config.items() if name != "quantization_config"}
-    if isinstance(inner := kept.get("text_config"), dict):
-        kept["text_config"] = {name: value for name, value in inner.items() if name != "quantization_config"}
-    return kept
+    plain_config = {name: value for name, value in config.items() if name != "quantization_config"}
+    if isinstance(inner := plain_config.get("text_config"), dict):
+        plain_config["text_config"] = {
+            name: value for name, value in inner.items() if name != "quantization_config"
+        }
+    return plain_config
 
 
 def _write_shards(entries: dict[str, Entry], bits: Bits, target: Path) -> None:
-    """Shard after shard, one tensor in memory at a time."""
+    """Write one shard after the other, with one tensor in memory at a time."""
     parameters = sum(prod(entry.shape) for entry in entries.values())
     with Writer(target, layout(list(entries.values()), parameters)) as writer:
         writer.allocate()

@@ -1,4 +1,4 @@
-"""Asking an OpenAI-compatible server: what it replies ends in an answer or in NoAnswer, within its time."""
+"""A client for OpenAI-compatible servers: every request ends in an answer or in NoAnswer, in time."""
 
 import json
 from typing import Any
@@ -14,12 +14,12 @@ __all__ = ["Answer", "NoAnswer", "ask", "complete", "first_model", "healthy", "l
 
 _STREAM = "text/event-stream"
 _JSON = "application/json"
-_WIRE = (1 << 20, 8 << 10)  # bytes of a stream: for itself, and for each token's event
+_WIRE = (1 << 20, 8 << 10)  # limit of a stream in bytes: overall, plus per token's event
 _LONGEST_NAME = 512  # characters
 
 
 def healthy(url: str, timeout_s: float = 2.0) -> bool:
-    """Whether `/health` beside a `…/v1` address answers 200; nothing else of it is looked at."""
+    """Whether `/health` next to a `…/v1` address answers 200; the body is ignored."""
     try:
         with exchange("GET", url.removesuffix("/v1") + "/health", None, None, Limits(timeout_s)):
             return True
@@ -28,33 +28,33 @@ def healthy(url: str, timeout_s: float = 2.0) -> bool:
 
 
 def look(url: str, api_key: str | None, timeout_s: float = 30.0) -> dict[str, Any]:
-    """The JSON object at an address, of 4 MiB at most. Raises NoAnswer when there is none."""
+    """The JSON object at a URL, of up to 4 MiB. Raises NoAnswer when there is none."""
     with exchange("GET", url, api_key, None, Limits(timeout_s)) as reply:
         if reply.content_type not in (_JSON, ""):
-            raise NoAnswer(f"it answers with {quoted(reply.content_type, 40)}, not with JSON")
+            raise NoAnswer(f"it answered with {quoted(reply.content_type, 40)} instead of JSON")
         return json_object(reply.read())
 
 
 def models(url: str, api_key: str | None, timeout_s: float = 60.0) -> list[str]:
-    """The names that `…/v1/models` gives, at least one.
+    """The names in `…/v1/models`, at least one.
 
     Raises:
-        NoAnswer: when there is no answer, or another one than a list of models with names.
+        NoAnswer: when there is no answer, or it is not a list of models with names.
     """
     listed = look(f"{url}/models", api_key, timeout_s).get("data")
     if not isinstance(listed, list):
-        raise NoAnswer(f"its answer has no list of models, but {kind_of(listed)}")
+        raise NoAnswer(f"its answer has {kind_of(listed)} instead of a list of models")
     names = [model.get("id") if isinstance(model, dict) else None for model in listed]
     if not names:
         raise NoAnswer("its list of models is empty")
-    found = [name for name in names if isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME]
-    if len(found) < len(names):
-        raise NoAnswer("its list of models holds one without a name")
-    return found
+    usable = [name for name in names if isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME]
+    if len(usable) < len(names):
+        raise NoAnswer("its list of models contains one without a valid name")
+    return usable
 
 
 def first_model(url: str, api_key: str | None, timeout_s: float = 60.0) -> str:
-    """The first model that `…/v1/models` names. Raises NoAnswer as `models` does."""
+    """The first model in `…/v1/models`. Raises NoAnswer as `models`."""
     return models(url, api_key, timeout_s)[0]
 
 
@@ -67,7 +67,7 @@ def ask(
     timeout_s: float,
     must_say_done: bool = False,
 ) -> Answer:
-    """The greedy answer of `…/v1/chat/completions` to a conversation, of `max_tokens` tokens at most.
+    """The greedy answer of `…/v1/chat/completions` to a conversation, of at most `max_tokens` tokens.
 
     Raises:
         NoAnswer: as `complete` does.
@@ -84,13 +84,13 @@ def complete(
     timeout_s: float,
     must_say_done: bool = False,
 ) -> Answer:
-    """The whole answer of `…/v1/chat/completions` to a request, streamed or in one piece.
+    """The complete answer of `…/v1/chat/completions` to a request, streamed or in one piece.
 
-    `max_tokens` is what `body` asks for. `must_say_done`: a stream without `[DONE]` at its end is cut.
+    `max_tokens` is the limit in `body`. `must_say_done`: a stream without a final `[DONE]` counts as cut.
 
     Raises:
-        NoAnswer: for an HTTP error, a reply that is not understood or not whole, or one that takes longer
-            than `timeout_s` seconds from beginning to end.
+        NoAnswer: for an HTTP error, an invalid or incomplete reply, or one that takes longer
+            than `timeout_s` seconds in total.
     """
     limits = Limits(timeout_s, _WIRE[0] + _WIRE[1] * max_tokens)
     content = json.dumps(body).encode()
@@ -98,16 +98,16 @@ def complete(
         if reply.content_type == _JSON:
             return answers.single(reply.read(), max_tokens)
         if reply.content_type not in (_STREAM, ""):
-            raise NoAnswer(f"it answers with {quoted(reply.content_type, 40)}, not with a stream of events")
+            raise NoAnswer(f"it answers with {quoted(reply.content_type, 40)} instead of an event stream")
         return answers.streamed(events(reply.body), max_tokens, reply.framed, must_say_done)
 
 
 def check_address(url: str) -> None:
-    """Raises ValueError, with what is wrong, for an address that no request can be sent to."""
+    """Raise ValueError, saying what is wrong, for a URL that requests cannot be sent to."""
     at = urlsplit(url)
     if at.hostname is None or at.port == 0:
-        raise ValueError("it names no host or no port")
+        raise ValueError("it has no host or no port")
     if at.username is not None or at.query or at.fragment:
-        raise ValueError("a user, a query or a fragment has no place in it")
+        raise ValueError("it must not contain a user, a query or a fragment")
     if not url.isascii() or any(c.isspace() or not c.isprintable() for c in url):
-        raise ValueError("it holds a space or a character that no address has")
+        raise ValueError("it contains a space or another invalid character")

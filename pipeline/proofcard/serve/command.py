@@ -1,4 +1,4 @@
-"""`serve`: start an engine, ask it what it must know, and keep it until Ctrl-C."""
+"""`serve`: start an engine, run the known-answer check, and keep the engine until Ctrl-C."""
 
 import json
 import shlex
@@ -17,12 +17,12 @@ from proofcard.tracking import Tracker
 
 
 def run(overrides: list[str]) -> int:
-    """Compose, start, ask, wait until somebody or something ends it.
+    """Compose, start, check, and wait until it is stopped.
 
     Raises:
         Usage: when it cannot be started as asked, or does not verify; nothing was started.
-        Stop: when the engine fails, or does not know what it must.
-        KeyboardInterrupt: when it was told to end; no process is left then.
+        Stop: when the engine or the known-answer check fails.
+        KeyboardInterrupt: when it was interrupted; no process is left then.
     """
     config = compose(ServeConfig, "serve", overrides)
     truth.prepare(config.truth)
@@ -36,7 +36,7 @@ def run(overrides: list[str]) -> int:
         with session.opened(prepared, tracker) as endpoint:
             try:
                 _serve(config, prepared, endpoint, tracker)
-            except KeyboardInterrupt as stop:  # the way a server ends: not a run that was killed
+            except KeyboardInterrupt as stop:  # the usual end of a server, not a killed run
                 told = stop
     if told is not None:
         told.add_note("the engine was stopped, no process of it is left")
@@ -60,7 +60,7 @@ def _serve(config: ServeConfig, prepared: Prepared, endpoint: Endpoint, tracker:
 
 
 def _address(config: ServeConfig, found: ServingSession, endpoint: Endpoint, out: Screen) -> None:
-    """Where the engine answers, and how to try it."""
+    """Print the engine's address, and how to try it."""
     question = json.dumps({"model": found.model, "messages": [{"role": "user", "content": "Hello"}]})
     key = " -H 'Authorization: Bearer …'" if endpoint.api_key else ""
     lines = (

@@ -1,4 +1,4 @@
-"""A checkpoint in BF16, for engines that know no NVFP4: a sealed stage, made once for each checkpoint."""
+"""A checkpoint in BF16, for engines without NVFP4 support: a sealed stage, made once per checkpoint."""
 
 import os
 from collections.abc import Iterable
@@ -24,11 +24,11 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
     """The folder with `checkpoint` in BF16: itself if it is not quantized, else a sealed copy.
 
     A weight is bf16(value(code) · (float32(weight_scale) · weight_scale_2)); FP8 ones are as `Source` reads
-    them. Input and KV scales are left out, everything else is as stored. `config` is its config.json.
-    Every byte of the checkpoint, and of a copy that is used again, is read and held to its digest.
+    them. Input and KV scales are skipped, everything else is as stored. `config` is its config.json.
+    Every byte of the checkpoint, and of a copy that is reused, is read and compared with its digest.
 
     Raises:
-        Usage: when its layout is not known, it is not what was sealed, or larger than this machine's memory.
+        Usage: when its layout is unsupported, it was altered, or it is larger than this machine's memory.
         Stop: when it, or the copy, is damaged.
     """
     weights = layouts.readable(checkpoint, config, len(os.sched_getaffinity(0)))
@@ -48,10 +48,10 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
         if stage.find_sealed(final, key) is not None:
             return final
     except Stop:
-        raise Stop(f"{shown(final)} is damaged: remove it, it will be made again") from None
+        raise Stop(f"{shown(final)} is damaged: delete it, and it will be made again") from None
 
     def make(partial: Path) -> Manifest:
-        console.print(f"{shown(checkpoint)} is dequantized to {shown(final)}", markup=False)
+        console.print(f"dequantizing {shown(checkpoint)} to {shown(final)}", markup=False)
         bf16_copy.write(checkpoint, config, list(files), entries, bits, partial)
         body = {
             "stage": NAME,
@@ -70,10 +70,10 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
 
 
 def held_to_seal(checkpoint: Path) -> dict[str, Any] | None:
-    """Size and sha256 of every file of a sealed checkpoint, each byte read now; None if it was never sealed.
+    """Size and sha256 of every file of a sealed checkpoint, reading every byte; None if it was never sealed.
 
     Raises:
-        Usage: when a file is not what was sealed, or one was added that would be loaded.
+        Usage: when a file differs from what was sealed, or one was added that would be loaded.
     """
     if not (checkpoint / manifest.NAME).exists():
         return None
@@ -84,15 +84,15 @@ def held_to_seal(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def check_memory(entries: Iterable[Entry]) -> None:
-    """Raises Usage when what would be loaded is more than the memory of this machine."""
+    """Raise Usage when the weights are larger than this machine's memory."""
     needed, there = sum(entry.size for entry in entries), psutil.virtual_memory().total
     if needed > there:
         raise Usage(
-            f"in BF16 the checkpoint takes {needed / 1e9:.0f} GB of memory, this machine has "
+            f"in BF16 the checkpoint needs {needed / 1e9:.0f} GB of memory, but this machine has "
             f"{there / 1e9:.0f}: serve it on GPUs, with another profile of conf/serving"
         )
 
 
 def _read_files(checkpoint: Path) -> dict[str, Any]:
-    """Size and sha256 of every file at the top, hidden ones left out."""
+    """Size and sha256 of every top-level file, without hidden ones."""
     return file_table(checkpoint, listed(checkpoint))

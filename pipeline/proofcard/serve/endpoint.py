@@ -1,4 +1,4 @@
-"""Where a running engine answers."""
+"""The endpoint of a running engine."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

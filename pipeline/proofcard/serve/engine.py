@@ -1,4 +1,4 @@
-"""A running engine as a context: started, waited for, watched, and gone with all its processes at the end."""
+"""A running engine as a context: starts it, waits until it is ready, stops all of its processes."""
 
 import json
 import shlex
@@ -18,7 +18,7 @@ from proofcard import children
 from proofcard.checkpoint import remote_code
 from proofcard.checkpoint.configuration import quantization_of, read_settings
 from proofcard.checkpoint.counts import check_counts
-from proofcard.checkpoint.shards import has_weights, read_otherwise
+from proofcard.checkpoint.shards import has_weights, loaded_instead
 from proofcard.checkpoint.tensors import read_folder
 from proofcard.config.serving import Serving
 from proofcard.digest import readable_json
@@ -36,14 +36,14 @@ from proofcard.serve.preflight import preflight
 from proofcard.serve.process import Supervised
 
 _LOOK_EVERY = 0.2  # seconds
-_LINE_EVERY = 10.0  # seconds, where there is no terminal
+_LINE_EVERY = 10.0  # seconds, without a terminal
 _TRUST = "trust-remote-code"
-_GRACE_S = {"sglang": 20.0, "vllm": 20.0, "transformers": 2.0}  # which would finish what it generates
+_GRACE_S = {"sglang": 20.0, "vllm": 20.0, "transformers": 2.0}  # transformers would finish generating
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An engine that can be started: nothing is wrong with what was asked."""
+    """An engine that is ready to be started: all checks have passed."""
 
     serving: Serving
     checkpoint: Path
@@ -52,28 +52,28 @@ class Prepared:
     warnings: tuple[str, ...] = ()
 
     def command(self) -> str:
-        """What is executed, ready to paste into a shell, secrets struck out."""
+        """The command line, ready to paste into a shell, with secrets redacted."""
         said = {k: STRUCK if is_secret(k) else v for k, v in sorted(self.launch.environment.items())}
-        words = [f"{name}={shlex.quote(value)}" for name, value in said.items()]
-        return redact(" ".join([*words, shlex.join(self.launch.argv)]))
+        checked_config = [f"{name}={shlex.quote(value)}" for name, value in said.items()]
+        return redact(" ".join([*checked_config, shlex.join(self.launch.argv)]))
 
 
 @contextmanager
 def running(serving: Serving, checkpoint: Path, work_dir: Path) -> Iterator[Endpoint]:
-    """The engine of a profile, answering for `checkpoint`; its log lies in `work_dir/serve`.
+    """Run the engine of a profile with `checkpoint`; its log is in `work_dir/serve`.
 
     Raises:
-        Usage: when it cannot be started as asked; nothing was started.
-        Stop: when it ends by itself, runs out of memory, or is not ready in time.
+        Usage: when it cannot be started as requested; nothing was started.
+        Stop: when it exits, runs out of memory, or is not ready in time.
     """
     with started(prepare(serving, checkpoint, work_dir)) as endpoint:
         yield endpoint
 
 
 def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
-    """Everything that can be known before a start. For transformers, the checkpoint is dequantized.
+    """Check everything that can be checked before a start. For transformers, dequantize the checkpoint.
 
-    The engine is given a folder of its own beside its log: the checkpoint, with no code but what is pinned.
+    The engine gets a separate folder next to its log: the checkpoint, with pinned code only.
 
     Raises:
         Usage: when something is wrong with the request.
@@ -92,14 +92,14 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
     weights, plain = checkpoint, None
     if serving.engine == "transformers":
         weights = dequantized.folder(checkpoint, config, work_dir)
-        if weights == checkpoint and (other := read_otherwise(checkpoint)) is not None:
+        if weights == checkpoint and (other := loaded_instead(checkpoint)) is not None:
             raise Usage(
-                f"{checkpoint} holds {other} beside the files of its index, and transformers would load it "
-                "instead of them: move it away"
+                f"{checkpoint} has {other} in addition to the files in its index, and transformers would "
+                "load it instead: move it away"
             )
         checked: dict[str, Any] = json.loads(found.settings["config.json"])
-        words = model_config.in_pinned_spelling(checked, str(checkpoint / "config.json"))
-        plain = readable_json(bf16_copy.plain(words)).encode()
+        checked_config = model_config.in_pinned_spelling(checked, str(checkpoint / "config.json"))
+        plain = readable_json(bf16_copy.plain(checked_config)).encode()
     else:
         dequantized.held_to_seal(checkpoint)
     log_folder = _log_folder(serving.name, work_dir)
@@ -119,12 +119,12 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
 
 
 def _own_code(found: remote_code.Code, serving: Serving) -> dict[str, bytes]:
-    """The checkpoint's code that the engine may run, every file of it pinned; none where it runs none.
+    """The checkpoint's code that the engine may run, all of it pinned; empty if it runs none.
 
-    transformers runs whatever code a checkpoint names, SGLang and vLLM only when they are told to.
+    transformers runs whatever code a checkpoint refers to, SGLang and vLLM only with a flag.
 
     Raises:
-        Usage: for a file that nobody has pinned.
+        Usage: for a file that is not pinned.
     """
     may_run = serving.engine == "transformers" or bool(serving.flags.get(_TRUST))
     if not may_run or not found.of_anything():
@@ -134,7 +134,7 @@ def _own_code(found: remote_code.Code, serving: Serving) -> dict[str, bytes]:
 
 @contextmanager
 def started(prepared: Prepared) -> Iterator[Endpoint]:
-    """The prepared engine, once it answers. Raises as `running` does."""
+    """Start the prepared engine and wait until it answers. Raises as `running`."""
     log = prepared.endpoint.log
     (log.parent / "command.txt").write_text(prepared.command() + "\n", encoding="utf-8")
     environment = children.environment(prepared.launch.environment)
@@ -144,7 +144,7 @@ def started(prepared: Prepared) -> Iterator[Endpoint]:
         try:
             yield endpoint
         except Exception:
-            if engine.ended():  # whatever failed, this is why
+            if engine.ended():  # the cause of any other failure
                 raise Stop(ended_badly(endpoint, engine.status())) from None
             raise
         if engine.ended():
@@ -152,13 +152,13 @@ def started(prepared: Prepared) -> Iterator[Endpoint]:
 
 
 def stand_by(endpoint: Endpoint) -> None:
-    """Return when the engine has ended by itself; the context around it then says how."""
+    """Return when the engine has exited; the context around it then reports how."""
     while psutil.pid_exists(endpoint.pid):
         time.sleep(_LOOK_EVERY)
 
 
 def _until_ready(serving: Serving, endpoint: Endpoint, engine: Supervised) -> float:
-    """Seconds until the engine has given its first answer."""
+    """Wait for the engine's first answer; returns the seconds that it took."""
     begun = said = time.monotonic()
     first = _FirstAnswer(endpoint, engine, serving.ready_timeout_s)
     first.start()
@@ -179,7 +179,7 @@ def _until_ready(serving: Serving, endpoint: Endpoint, engine: Supervised) -> fl
         time.sleep(_LOOK_EVERY)  # one that dies drops its connections first
         if engine.ended():
             raise Stop(ended_badly(endpoint, engine.status()))
-        raise Stop(f"{serving.name} started and cannot answer: {first.failed}" + _said(endpoint))
+        raise Stop(f"{serving.name} started, but cannot answer: {first.failed}" + _said(endpoint))
     if not first.answered:
         raise Stop(_late(serving, endpoint, time.monotonic() - begun))
     return time.monotonic() - begun
@@ -193,9 +193,9 @@ def _late(serving: Serving, endpoint: Endpoint, seconds: float) -> str:
 
 
 class _FirstAnswer(threading.Thread):
-    """Asks until there is one: an open port is not yet a loaded model, nor that of the engine we started.
+    """Sends requests until one is answered: an open port is not yet a loaded model, nor our engine.
 
-    It is ready when `answered`, and only then: whatever else ends the thread has `failed`, or came too late.
+    The engine is ready only when `answered`: whatever else ends the thread is in `failed`, or was too late.
     """
 
     def __init__(self, endpoint: Endpoint, engine: Supervised, timeout_s: float) -> None:
@@ -206,13 +206,13 @@ class _FirstAnswer(threading.Thread):
         self._end = time.monotonic() + timeout_s
 
     def run(self) -> None:
-        """Wait for health, make sure who it is, then ask for one token."""
+        """Wait for health, check the process and model, then request one token."""
         try:
             self.answered = self._healthy() and self._answers()
         except (client.NoAnswer, Stop) as error:
             self.failed = str(error)
         except Exception as error:
-            self.failed = f"asking it failed with {type(error).__name__}: {quoted(str(error))}"
+            self.failed = f"the first request failed with {type(error).__name__}: {quoted(str(error))}"
 
     def _healthy(self) -> bool:
         pause = _LOOK_EVERY
@@ -220,16 +220,16 @@ class _FirstAnswer(threading.Thread):
             if time.monotonic() > self._end:
                 return False
             time.sleep(pause)
-            pause = min(1.1 * pause, 2.0)  # engines log each look, and SGLang compiles for minutes
+            pause = min(1.1 * pause, 2.0)  # engines log each health check, and SGLang compiles for minutes
         return True
 
     def _answers(self) -> bool:
-        """Raises Stop when another process answers, or for another model, before it is shown the key."""
+        """Raise Stop when another process or model answers, before the key is sent to it."""
         address.check_owner(self._endpoint.url, self._engine.family())
         name = self._endpoint.model
         names = client.models(self._endpoint.url, self._endpoint.api_key, self._left())
         if name not in names:
-            raise Stop(f"it serves {quoted(', '.join(names))}, not {quoted(name)}")
+            raise Stop(f"it serves {quoted(', '.join(names))} instead of {quoted(name)}")
         question = [{"role": "user", "content": "Hello"}]
         client.ask(self._endpoint.url, name, self._endpoint.api_key, question, 1, self._left())
         return True
@@ -239,7 +239,7 @@ class _FirstAnswer(threading.Thread):
 
 
 def read_config(checkpoint: Path) -> dict[str, Any]:
-    """A checkpoint's config.json. Raises Usage when there is none that can be read."""
+    """A checkpoint's config.json. Raises Usage when it is missing or unreadable."""
     try:
         config = read_settings(checkpoint)
         check_handed(checkpoint)
@@ -247,17 +247,17 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
         if has_weights(checkpoint):
             check_counts(config, checkpoint, read_folder(checkpoint).values())
     except FileNotFoundError:
-        raise Usage(f"checkpoint={checkpoint} is no checkpoint folder: it has no config.json") from None
+        raise Usage(f"checkpoint={checkpoint} is not a checkpoint folder: it has no config.json") from None
     except Stop as error:
         raise Usage(str(error)) from None
     return config
 
 
 def ended_badly(endpoint: Endpoint, status: int | None) -> str:
-    """One sentence on an engine that is gone, and the last lines of its log."""
+    """One sentence on how an engine ended, and the last lines of its log."""
     how = "ended"
     if status is not None:
-        how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
+        how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
     memory = out_of_memory(endpoint.log, endpoint.engine, status)
     return f"{endpoint.engine} {how}" + (f"; {memory}" if memory else "") + _said(endpoint)
 
@@ -268,7 +268,7 @@ def _said(endpoint: Endpoint) -> str:
 
 
 def _log_folder(name: str, work_dir: Path) -> Path:
-    """A fresh folder for one start."""
+    """A new folder for one start."""
     number = 1
     while True:
         folder = work_dir / "serve" / f"{name}-{number:03}"

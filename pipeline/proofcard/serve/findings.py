@@ -1,4 +1,4 @@
-"""What is wrong with a start before it is tried: refused, or done with a warning."""
+"""Problems that are known before an engine is started: errors and warnings."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,23 +9,23 @@ from proofcard.progress import console
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence: what is wrong and what to do. `refuses`: nothing may be started."""
+    """One sentence: what is wrong and what to do. `refuses`: the engine must not be started."""
 
     refuses: bool
     sentence: str
 
 
 def refusal(sentence: str) -> Finding:
-    """What cannot work."""
+    """A problem that prevents a start."""
     return Finding(True, sentence)
 
 
 def warning(sentence: str) -> Finding:
-    """What works otherwise than it was asked."""
+    """A problem that changes what was requested."""
     return Finding(False, sentence)
 
 
-def settle(findings: Iterable[Finding]) -> list[str]:
+def report(findings: Iterable[Finding]) -> list[str]:
     """Print every finding and return the warnings.
 
     Raises:

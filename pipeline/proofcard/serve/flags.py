@@ -1,4 +1,4 @@
-"""A profile's flags, checked by the parser of the engine that is installed, before anything is started."""
+"""Checks a profile's flags with the installed engine's own parser, before anything is started."""
 
 import json
 import os
@@ -20,7 +20,7 @@ _LONGEST_S = 1200.0  # importing an engine takes 20 s to 60 s, more on a busy ma
 
 
 def check(serving: Serving, work_dir: Path) -> list[Finding]:
-    """What the engine's parser says of a profile; remembered in `work_dir/serve/flags`.
+    """The findings of the engine's parser for a profile, cached in `work_dir/serve/flags`.
 
     Raises:
         Usage: when the engine's environment is not installed.
@@ -29,25 +29,25 @@ def check(serving: Serving, work_dir: Path) -> list[Finding]:
     if serving.engine == "transformers":
         return []
     python = program(EXTRA[serving.engine], "python")
-    known = _remembered(serving, python, work_dir / "serve" / "flags")
-    if known is not None and known.exists():
-        said = json.loads(known.read_text(encoding="utf-8"))
+    cached = _remembered(serving, python, work_dir / "serve" / "flags")
+    if cached is not None and cached.exists():
+        result = json.loads(cached.read_text(encoding="utf-8"))
     else:
-        console.print(f"asking {serving.engine} whether it knows these flags", soft_wrap=True)
-        said = ask(serving.engine, [serving])
-        if known is not None:
-            _remember(known, said)
-    return [_sentence(f"{serving.engine} {said['version']}", each) for each in said["said"][0]]
+        console.print(f"checking these flags with {serving.engine}", soft_wrap=True)
+        result = ask(serving.engine, [serving])
+        if cached is not None:
+            _remember(cached, result)
+    return [_sentence(f"{serving.engine} {result['version']}", each) for each in result["said"][0]]
 
 
 def ask(engine: str, profiles: list[Serving]) -> dict[str, Any]:
-    """What the engine's own parser says of several profiles, in one process: see `parsers`.
+    """The findings of the engine's own parser for several profiles, in one process: see `parsers`.
 
     Raises:
         Usage: when the engine's environment is not installed.
         Stop: when the engine cannot be imported there.
     """
-    asked = [
+    order = [
         {"flags": [options({name: value}) for name, value in profile.flags.items() if options({name: value})],
          "variables": list(profile.environment)}
         for profile in profiles
@@ -56,55 +56,60 @@ def ask(engine: str, profiles: list[Serving]) -> dict[str, Any]:
     try:
         done = subprocess.run(
             [python, "-P", parsers.__file__, engine],
-            input=json.dumps(asked), capture_output=True, text=True, timeout=_LONGEST_S, check=False,
+            input=json.dumps(order), capture_output=True, text=True, timeout=_LONGEST_S, check=False,
             env=children.environment(),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise Stop(f"{engine} could not be imported in {_LONGEST_S:.0f} s: try {python} by hand") from None
+        raise Stop(
+            f"{engine} could not be imported within {_LONGEST_S:.0f} s: try {python} by hand"
+        ) from None
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise Stop(f"{engine} cannot be imported by {python}: {last}")
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
-def _sentence(engine: str, said: dict[str, Any]) -> Finding:
-    flag, text, instead = said["flag"], said["text"], said["instead"]
-    meant = f": did you mean {instead}?" if instead else ""
-    match said["kind"]:
+def _sentence(engine: str, result: dict[str, Any]) -> Finding:
+    flag, text, replacement = result["flag"], result["text"], result["instead"]
+    meant = f": did you mean {replacement}?" if replacement else ""
+    match result["kind"]:
         case "unknown":
             return refusal(f"{engine} has no {flag}{meant or ': leave it out'}")
         case "ambiguous":
-            return refusal(f"{flag} may be any of {text} in {engine}: write one of them out")
+            return refusal(f"{flag} is ambiguous in {engine}, it matches {text}: write one of them in full")
         case "invalid":
             return refusal(
-                f"{engine} does not take {flag}: " + (text.split(" (choose")[0] + meant if instead else text)
+                f"{engine} does not accept {flag}: "
+                + (text.split(" (choose")[0] + meant if replacement else text)
             )
         case "short":
-            return warning(f"{engine} takes {flag} for {instead}, by its first letters: write {instead}")
+            return warning(f"{engine} reads {flag} as an abbreviation of {replacement}: write {replacement}")
         case "deprecated":
-            return warning(f"{flag} is deprecated in {engine}" + (f": write {instead}" if instead else ""))
+            return warning(
+                f"{flag} is deprecated in {engine}" + (f": write {replacement}" if replacement else "")
+            )
         case _:
             return warning(f"nothing in {engine} reads the variable {flag}: leave it out")
 
 
 def _remembered(serving: Serving, python: Path, folder: Path) -> Path | None:
-    """Where the answer for this profile of this engine is kept; None when its version cannot be told."""
+    """The cache file for this profile and engine; None if the engine's version is unknown."""
     packages = list(python.parent.parent.glob(f"lib/python3*/site-packages/{serving.engine}-*.dist-info"))
     if len(packages) != 1:
         return None
     record = packages[0] / "RECORD"
-    asked = {
+    order = {
         "engine": record.read_text(encoding="utf-8"),
         "flags": serving.flags,
         "variables": sorted(serving.environment),
         "script": Path(parsers.__file__).read_text(encoding="utf-8"),
     }
-    return folder / f"{sha256_json(asked)}.json"
+    return folder / f"{sha256_json(order)}.json"
 
 
-def _remember(known: Path, said: dict[str, Any]) -> None:
-    known.parent.mkdir(parents=True, exist_ok=True)
-    fresh = known.with_name(f".{known.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(said), encoding="utf-8")
-    fresh.replace(known)
+def _remember(cached: Path, result: dict[str, Any]) -> None:
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    fresh = cached.with_name(f".{cached.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(result), encoding="utf-8")
+    fresh.replace(cached)

@@ -1,8 +1,8 @@
-"""python -P keyed.py KEY_FILE MODULE …: `python -m MODULE …` of an engine that asks its clients for a key.
+"""python -P keyed.py KEY_FILE MODULE …: `python -m MODULE …` for an engine whose clients need a key.
 
-It runs in the engine's environment and imports nothing of ours. The key is in no command line, which every
-user of the machine can read: SGLang finds it among the arguments of a process that was started without it,
-vLLM in its environment. SGLang logs its arguments: the key is struck out of what the process logs.
+It runs in the engine's environment and imports none of our code. The key is on no command line, which every
+user of the machine could read: SGLang gets it as an argument added in the process itself,
+vLLM in its environment. SGLang logs its arguments, so the key is redacted from what the process logs.
 """
 
 import logging
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Run the module of the command line as __main__."""
+    """Run the module on the command line as __main__."""
     file, module, *arguments = sys.argv[1:]
     key = Path(file).read_text(encoding="utf-8").strip()
     if module.startswith("vllm"):

@@ -1,4 +1,4 @@
-"""What an engine's log says: how the engine ended, what it does. However large, a part of it is read."""
+"""Reads an engine's log: how the engine ended, what it does. Only a part of a large log is read."""
 
 import re
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 from proofcard.redact import redact
 
 _READ = 256 * 1024  # bytes from the end
-_TRACKED = 8 << 20  # of them in the tracked run; as many from the beginning, where settings are logged
-_LONGEST = 16 << 10  # characters of a line, of which nobody reads more
+_TRACKED = 8 << 20  # bytes from each end that are tracked; settings are logged at the beginning
+_LONGEST = 16 << 10  # characters; longer lines are cut
 _FRAME = re.compile(r'^\s*(File ".*", line \d+|Traceback \(most recent call last\)|\^+|~+[\^~]*)')
-_OUR_OWN_LOOK = '"GET /health HTTP'  # whether it is ready yet
+_OUR_OWN_LOOK = '"GET /health HTTP'  # our own readiness checks
 _EXCEPTION = re.compile(r"(^|\s)[\w.]*(Error|Exception): ")
 _OUT_OF_MEMORY = re.compile(
     r"CUDA out of memory|OutOfMemoryError|CUDA error: out of memory|Not enough memory\. Please try"
@@ -18,23 +18,23 @@ _OUT_OF_MEMORY = re.compile(
     r"|not enough memory: you tried to allocate"
 )
 _REMEDY = {
-    "sglang": "lower serving.flags.mem-fraction-static or context-length, or spread it over more GPUs",
-    "vllm": "lower serving.flags.gpu-memory-utilization or max-model-len, or spread it over more GPUs",
-    "transformers": "take a machine with more memory",
+    "sglang": "lower serving.flags.mem-fraction-static or context-length, or use more GPUs",
+    "vllm": "lower serving.flags.gpu-memory-utilization or max-model-len, or use more GPUs",
+    "transformers": "use a machine with more memory",
 }
 
 
 def last_line(log: Path) -> str:
-    """The last line that says something, secrets struck out."""
+    """The last line with content, secrets redacted."""
     return next(reversed(last_lines(log, 1)), "")
 
 
 def last_lines(log: Path, count: int = 6) -> list[str]:
-    """The last lines worth reading: no frames of tracebacks with their source lines, no looks at its health.
+    """The last useful lines: without traceback frames and health checks.
 
-    The last line that names an exception comes first where it is not among them.
+    If the last line with an exception is not among them, it comes first.
     """
-    kept: list[str] = []
+    useful: list[str] = []
     after_frame = False
     for line in _end_of(log):
         frame = bool(_FRAME.match(line)) or _FRAME.match(re.sub(r"^\[.*?\]\s?", "", line)) is not None
@@ -44,19 +44,19 @@ def last_lines(log: Path, count: int = 6) -> list[str]:
             and not frame
             and not (after_frame and line.startswith("    "))
         ):
-            kept.append(redact(line.rstrip())[:400])
+            useful.append(redact(line.rstrip())[:400])
         after_frame = frame or (after_frame and line.startswith("    "))
-    named = [line for line in kept[:-count] if _EXCEPTION.search(line)]
-    return [*named[-1:], *kept[-count:]]
+    named = [line for line in useful[:-count] if _EXCEPTION.search(line)]
+    return [*named[-1:], *useful[-count:]]
 
 
 def whole(log: Path) -> str:
-    """All of it, or the last megabytes of one that has grown large."""
+    """The whole log, or the last megabytes of a large one."""
     return "\n".join(_end_of(log, _TRACKED)) + "\n"
 
 
 def both_ends(log: Path) -> str:
-    """All of it, or the first and the last megabytes of one that has grown large; long lines are cut."""
+    """The whole log, or the first and last megabytes of a large one; long lines are cut."""
     if not log.exists() or log.stat().st_size <= 2 * _TRACKED:
         return "\n".join(_end_of(log, 2 * _TRACKED))
     with log.open("rb") as file:
@@ -65,11 +65,11 @@ def both_ends(log: Path) -> str:
 
 
 def out_of_memory(log: Path, engine: str, status: int | None) -> str | None:
-    """What to do about it, when memory is what has run out."""
+    """What happened and what to do, if it ran out of memory."""
     if any(_OUT_OF_MEMORY.search(line) for line in _end_of(log)):
         return f"it ran out of memory: {_REMEDY[engine]}"
     if status == -9:
-        return f"it was killed from outside, as the kernel does when memory runs out: {_REMEDY[engine]}"
+        return f"it was killed, probably by the kernel because memory ran out: {_REMEDY[engine]}"
     return None
 
 
@@ -82,6 +82,6 @@ def _end_of(log: Path, size: int = _READ) -> list[str]:
 
 
 def _cut(data: bytes) -> list[str]:
-    """Lines, none too long."""
+    """Lines, with long ones cut."""
     text = data.decode(errors="replace").replace("\r", "\n").removesuffix("\n")
     return [line[:_LONGEST] for line in text.split("\n")]

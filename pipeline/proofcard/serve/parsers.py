@@ -1,9 +1,9 @@
-"""python parsers.py sglang|vllm: what an engine's own parser says of flags, asked in its own environment.
+"""python parsers.py sglang|vllm: checks flags with an engine's own parser, in its own environment.
 
 Reads JSON from standard input, a list of {"flags": [[option, value?], …], "variables": [name, …]}, and
 writes {"version": …, "said": [[finding, …], …]}. A finding is {"kind", "flag", "text", "instead"}; its kind
-is unknown, ambiguous, short (taken for another by its first letters), invalid, deprecated, or unread (of a
-variable). No GPU is needed: nothing after the parser is run. It imports nothing of ours.
+is unknown, ambiguous, short (an abbreviation of another), invalid, deprecated, or unread (of a
+variable). No GPU is needed: only the parser is run. It imports none of our code.
 """
 
 import argparse
@@ -32,10 +32,10 @@ def sglang() -> tuple[argparse.ArgumentParser, Choices]:
 
 
 def vllm() -> tuple[argparse.ArgumentParser, Choices]:
-    """vLLM's parser, and the choices that it checks only after it: those of plugins and registries."""
+    """vLLM's parser, and choices that vLLM only checks later: those of plugins and registries."""
     from vllm.platforms import current_platform
 
-    if not current_platform.device_type:  # no GPU here; the defaults are those of one
+    if not current_platform.device_type:  # no GPU on this machine; use the defaults for one
         current_platform.device_type = "cuda"
     from vllm.entrypoints.openai.cli_args import make_arg_parser
     from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS
@@ -54,7 +54,7 @@ def vllm() -> tuple[argparse.ArgumentParser, Choices]:
 
 
 def findings(parser: argparse.ArgumentParser, late: Choices, words: list[str]) -> Iterator[Finding]:
-    """What is wrong with one option and its value."""
+    """The findings for one option and its value."""
     option = words[0]
     known = parser._option_string_actions
     name = option.split(".")[0]  # vLLM: --json.key
@@ -85,7 +85,7 @@ def findings(parser: argparse.ArgumentParser, late: Choices, words: list[str]) -
 
 
 class _Refused(Exception):
-    """The parser does not take it."""
+    """The parser does not accept the option."""
 
 
 def _refuse(message: str) -> None:
@@ -93,17 +93,17 @@ def _refuse(message: str) -> None:
 
 
 def _deprecated(parser: argparse.ArgumentParser, action: argparse.Action) -> str | None:
-    """What to write instead, "" when nothing is said of it, None when it is not deprecated."""
+    """The replacement of a deprecated option, "" if there is none, None if it is not deprecated."""
     marked = action in getattr(type(parser), "_deprecated", ()) or "Deprecated" in type(action).__name__
-    told = re.match(r"\W*deprecated", action.help or "", re.IGNORECASE)
-    if not (marked or told):
+    marked_in_help = re.match(r"\W*deprecated", action.help or "", re.IGNORECASE)
+    if not (marked or marked_in_help):
         return None
-    found = re.search(r"[Uu]se\W+(--[\w-]+(=\w+)?)", action.help or "")
-    return str(getattr(action, "new_flag", None) or (found.group(1) if found else ""))
+    replacement = re.search(r"[Uu]se\W+(--[\w-]+(=\w+)?)", action.help or "")
+    return str(getattr(action, "new_flag", None) or (replacement.group(1) if replacement else ""))
 
 
 def unread(engine: str, names: set[str]) -> set[str]:
-    """Of these variables, the engine's own ones that no file of its package names."""
+    """Those of these variables that belong to the engine but occur in none of its files."""
     own = {name.encode() for name in names if name.startswith(f"{engine.upper()}_")}
     spec = find_spec(engine)
     folders = (spec.submodule_search_locations if spec else None) or []
@@ -124,20 +124,20 @@ def _nearest(word: str, known: list[str]) -> str | None:
 
 
 def main() -> None:
-    """Answer for every profile of standard input."""
+    """Print the findings for every profile on standard input."""
     answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # engines print while they are imported
-    asked: list[dict[str, Any]] = json.load(sys.stdin)
+    os.dup2(2, 1)  # engines print on import
+    profiles: list[dict[str, Any]] = json.load(sys.stdin)
     engine = sys.argv[1]
     parser, late = {"sglang": sglang, "vllm": vllm}[engine]()
     for action in parser._actions:
         action.required = False
     parser.error = _refuse  # type: ignore[assignment,method-assign]
-    dead = unread(engine, {name for profile in asked for name in profile["variables"]})
+    dead = unread(engine, {name for profile in profiles for name in profile["variables"]})
     said = [
         [each for words in profile["flags"] for each in findings(parser, late, words)]
         + [_finding("unread", name, "", None) for name in profile["variables"] if name in dead]
-        for profile in asked
+        for profile in profiles
     ]
     json.dump({"version": version(engine), "said": said}, answer)
     answer.close()

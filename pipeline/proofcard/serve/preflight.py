@@ -1,7 +1,7 @@
-"""What would go wrong, or otherwise than asked, with this profile, this checkpoint and these GPUs.
+"""Checks a profile, a checkpoint and the GPUs for what would fail, or not work as requested.
 
 Nothing is started and no weight is read. How SGLang 0.5.17 and vLLM 0.26.0 behave was read in their sources;
-`tests/serve` holds the sources to it where it can.
+`tests/serve` checks this against the sources where possible.
 """
 
 from collections.abc import Iterator
@@ -14,17 +14,17 @@ from proofcard.plan.serving_memory import FRACTION as USUAL_FRACTION
 from proofcard.plan.serving_memory import kv_bytes, runs, weights_per_gpu
 from proofcard.serve import asked, flags
 from proofcard.serve.asked import Asked, Facts, facts
-from proofcard.serve.findings import Finding, refusal, settle, warning
+from proofcard.serve.findings import Finding, refusal, report, warning
 
 DRIVER = 580  # the first that runs CUDA 13.0, which the torch of both engines is built for
 CUDA = "13.0"
-_ENOUGH = 64  # requests at once: the most that the card measured
-_IDLE_MIB = 1024  # the driver's own, and a desktop
+_ENOUGH = 64  # concurrent requests: the most that the card measured
+_IDLE_MIB = 1024  # used by the driver and a desktop
 _NO_FP4 = {"sglang": ("auto", "marlin", "humming"), "vllm": ("auto", "marlin", "humming", "emulation")}
 
 
 def preflight(serving: Serving, checkpoint: Path, config: dict[str, Any], work_dir: Path) -> list[str]:
-    """Print what is wrong with a start; returns the warnings. For transformers, nothing is asked.
+    """Print the problems of a start; returns the warnings. Nothing is checked for transformers.
 
     Raises:
         Usage: when it cannot work; nothing was started.
@@ -33,18 +33,18 @@ def preflight(serving: Serving, checkpoint: Path, config: dict[str, Any], work_d
         return []
     found = check(serving, facts(checkpoint, config), machine(serving.environment))
     if any(finding.refuses for finding in found):
-        return settle(found)  # asking the parser takes its time
-    return settle([*found, *flags.check(serving, work_dir)])
+        return report(found)  # the parser takes a while
+    return report([*found, *flags.check(serving, work_dir)])
 
 
 def check(serving: Serving, model: Facts, here: Machine) -> list[Finding]:
-    """Every finding on a profile, a checkpoint and a machine, refusals and warnings mixed."""
+    """All findings for a profile, a checkpoint and a machine, both refusals and warnings."""
     wanted = Asked(serving)
     if not here.gpus:
         return [
             refusal(
-                f"no NVIDIA GPU is visible and {wanted.engine} needs one: go to a machine that has some, or "
-                "take serving=transformers_cpu"
+                f"no NVIDIA GPU is visible, and {wanted.engine} needs one: use a machine with a GPU, or "
+                "use serving=transformers_cpu"
             )
         ]
     weakest = min(here.gpus, key=lambda gpu: (gpu.capability, gpu.memory_mib - gpu.used_mib))
@@ -65,8 +65,8 @@ def check(serving: Serving, model: Facts, here: Machine) -> list[Finding]:
 def _driver(wanted: Asked, here: Machine) -> Iterator[Finding]:
     if here.driver is not None and int(here.driver.split(".")[0]) < DRIVER:
         yield refusal(
-            f"driver {here.driver} does not run CUDA {CUDA}, which {wanted.engine} is built for: update it "
-            f"to {DRIVER} or newer"
+            f"driver {here.driver} does not support CUDA {CUDA}, for which {wanted.engine} is built: update "
+            f"it to {DRIVER} or newer"
         )
 
 
@@ -74,7 +74,7 @@ def _number_of_gpus(wanted: Asked, here: Machine) -> Iterator[Finding]:
     number = len(here.gpus)
     if number < wanted.tp:
         yield refusal(
-            f"{wanted.profile} spreads the model over {wanted.tp} GPUs and {number} can be seen: set "
+            f"{wanted.profile} splits the model over {wanted.tp} GPUs, but {number} are visible: set "
             f"{wanted.override(wanted.spelling(asked.TP))}={number}, or CUDA_VISIBLE_DEVICES"
         )
 
@@ -83,28 +83,28 @@ def _architecture(wanted: Asked, gpu: Gpu) -> Iterator[Finding]:
     how, option = runs(gpu.capability), wanted.spelling(asked.MOE)
     if how == "no":
         yield refusal(
-            f"{gpu.name} (SM{gpu.capability}) runs NVFP4 in no way: products in FP4 need SM100 or SM120, "
-            "W4A16 through Marlin SM80; take other GPUs, or serving=transformers_cpu"
+            f"{gpu.name} (SM{gpu.capability}) cannot run NVFP4: native FP4 needs SM100 or SM120, "
+            "W4A16 with Marlin SM80; use other GPUs, or serving=transformers_cpu"
         )
     elif how == "W4A16":
         if wanted.moe not in _NO_FP4[wanted.engine]:
             yield refusal(
-                f"{gpu.name} (SM{gpu.capability}) has no products in FP4, as {option}={wanted.moe} needs: "
-                + ("take serving=sglang_hopper, or " if wanted.engine == "sglang" else "")
+                f"{gpu.name} (SM{gpu.capability}) has no native FP4, which {option}={wanted.moe} needs: "
+                + ("use serving=sglang_hopper, or " if wanted.engine == "sglang" else "")
                 + f"set {wanted.override(option)}=marlin"
             )
         yield warning(
-            f"{gpu.name} (SM{gpu.capability}) has no products in FP4: weights are unpacked into BF16 ones "
+            f"{gpu.name} (SM{gpu.capability}) has no native FP4: weights are unpacked to BF16 "
             "(W4A16), activations are not quantized, and answers differ from Blackwell's"
         )
     elif wanted.moe == "marlin":
         yield warning(
-            f"{option}=marlin computes in BF16 although {gpu.name} has products in FP4: set "
+            f"{option}=marlin computes in BF16 although {gpu.name} supports FP4: set "
             f"{wanted.override(option)}=flashinfer_cutlass"
         )
     elif gpu.capability >= 120 and wanted.moe.startswith("flashinfer_trtllm"):
         yield refusal(
-            f"{option}={wanted.moe} is for SM100, and {gpu.name} is SM{gpu.capability}: set "
+            f"{option}={wanted.moe} needs SM100, but {gpu.name} is SM{gpu.capability}: set "
             f"{wanted.override(option)}=flashinfer_cutlass"
         )
 
@@ -115,27 +115,28 @@ def _attention(wanted: Asked, gpu: Gpu) -> Iterator[Finding]:
     attention = wanted.override("attention-backend")
     if wanted.attention == "fa3" and wanted.kv == "fp8_e5m2":
         yield warning(
-            "SGLang runs triton instead of attention-backend=fa3 when the KV cache is fp8_e5m2: set "
-            f"{attention}=triton, or take kv-cache-dtype=fp8_e4m3"
+            "SGLang uses triton instead of attention-backend=fa3 when the KV cache is fp8_e5m2: set "
+            f"{attention}=triton, or use kv-cache-dtype=fp8_e4m3"
         )
     elif wanted.attention == "fa3" and not 80 <= gpu.capability < 100:
         yield refusal(
-            f"attention-backend=fa3 is for SM80 to SM90, and {gpu.name} is SM{gpu.capability}: set "
+            f"attention-backend=fa3 needs SM80 to SM90, but {gpu.name} is SM{gpu.capability}: set "
             f"{attention}=triton"
         )
     elif wanted.attention == "trtllm_mha" and gpu.capability // 10 != 10:
         yield refusal(
-            f"attention-backend=trtllm_mha is for SM100, and {gpu.name} is SM{gpu.capability}: set "
+            f"attention-backend=trtllm_mha needs SM100, but {gpu.name} is SM{gpu.capability}: set "
             f"{attention}=triton"
         )
     if wanted.flag("enable-deterministic-inference"):
         yield warning(
-            "enable-deterministic-inference covers attention, sampling and reduction; nobody promises it for "
-            "experts in NVFP4: ask the same thing twice, in different batches, before you rely on it"
+            "enable-deterministic-inference covers attention, sampling and reductions, but is not "
+            "guaranteed for NVFP4 experts: send the same request twice, in different batches, before you "
+            "rely on it"
         )
         if wanted.attention == "flashinfer" or (wanted.attention is None and gpu.capability >= 100):
             yield warning(
-                "enable-deterministic-inference with attention-backend=flashinfer loses the prefix cache: "
+                "enable-deterministic-inference with attention-backend=flashinfer disables the prefix cache: "
                 f"set {attention}=triton"
             )
 
@@ -145,7 +146,7 @@ def _fusion(wanted: Asked, gpu: Gpu) -> Iterator[Finding]:
     name = next((name for name in names if wanted.flag(name)), None)
     if wanted.engine == "sglang" and name is not None and gpu.capability // 10 not in (9, 10):
         yield warning(
-            f"{name} does nothing on {gpu.name} (SM{gpu.capability}), only on SM90 and SM100: leave it out"
+            f"{name} has no effect on {gpu.name} (SM{gpu.capability}), only on SM90 and SM100: remove it"
         )
 
 
@@ -159,14 +160,14 @@ def _kv_cache(wanted: Asked, model: Facts) -> Iterator[Finding]:
         if model.holds(".k_bias", ".v_bias"):
             yield refusal(
                 "vLLM cannot load the k_bias and v_bias of an affine KV cache: quantize with kv_cache=fp8, "
-                "or take serving=sglang_recommended"
+                "or use serving=sglang_recommended"
             )
     if not _in_fp8(wanted, model):
         return
     if not model.holds(".k_scale"):
         yield warning(
-            f"kv-cache-dtype={wanted.kv} and the checkpoint has no k_scale: {wanted.engine} takes 1.0, "
-            "nothing is measured while it runs; quantize with kv_cache=fp8, or keep the KV cache in bf16"
+            f"kv-cache-dtype={wanted.kv} but the checkpoint has no k_scale: {wanted.engine} uses 1.0, "
+            "without calibrating at run time; quantize with kv_cache=fp8, or keep the KV cache in bf16"
         )
     elif model.holds(".k_bias") and wanted.engine == "sglang":
         yield warning(
@@ -184,21 +185,21 @@ def _split(wanted: Asked, model: Facts) -> Iterator[Finding]:
         )
     elif model.kv_heads % tp and tp % model.kv_heads:
         yield refusal(
-            f"{model.kv_heads} KV heads can be neither split over {tp} GPUs nor repeated evenly: set "
-            f"{option} to a divisor or a multiple"
+            f"{model.kv_heads} KV heads can be neither split evenly over {tp} GPUs nor replicated evenly: "
+            f"set {option} to a divisor or a multiple"
         )
     if not model.experts:
         return
     if tp % ep:
-        yield refusal(f"{ep} groups of experts do not fit {tp} GPUs: set ep-size to 1 or {tp}")
+        yield refusal(f"ep-size {ep} does not match {tp} GPUs: set ep-size to 1 or {tp}")
     elif model.experts % ep:
         yield refusal(f"{model.experts} experts cannot be split into {ep} groups: set ep-size to a divisor")
     elif wanted.moe == "flashinfer_cutlass" and wanted.engine == "sglang" and ep not in (1, tp):
-        yield refusal(f"moe-runner-backend=flashinfer_cutlass takes ep-size 1 or {tp}, not {ep}")
+        yield refusal(f"moe-runner-backend=flashinfer_cutlass needs ep-size 1 or {tp}, not {ep}")
     elif model.expert_width % (16 * (tp // ep)) and model.nvfp4:
         yield refusal(
-            f"experts {model.expert_width} wide cannot be split over {tp // ep} GPUs in blocks of 16: set "
-            f"{option} to a smaller one, or the experts into as many groups"
+            f"experts of width {model.expert_width} cannot be split over {tp // ep} GPUs in blocks of 16: "
+            f"set {option} to a smaller number, or raise ep-size"
         )
 
 
@@ -206,8 +207,8 @@ def _in_use(here: Machine) -> Iterator[Finding]:
     for gpu in here.gpus:
         if gpu.used_mib > _IDLE_MIB:
             yield warning(
-                f"other processes have {_gib(gpu.used_mib << 20)} of {gpu.name}'s memory: end them "
-                "(nvidia-smi names them), or the KV cache gets what they leave"
+                f"other processes use {_gib(gpu.used_mib << 20)} of {gpu.name}'s memory: stop them "
+                "(nvidia-smi lists them), or the KV cache will be smaller"
             )
 
 
@@ -219,8 +220,8 @@ def _memory(wanted: Asked, model: Facts, gpu: Gpu) -> Iterator[Finding]:
     if room <= 0:
         where = "one GPU" if wanted.tp == 1 else f"each of {wanted.tp} GPUs"
         yield refusal(
-            f"the weights take {_gib(weights)} on {where} and {gpu.name} has "
-            f"{_gib(gpu.memory_mib * 2**20)}, of which {name} leaves {fraction:.0%}: take larger GPUs or more"
+            f"the weights need {_gib(weights)} on {where}, but {gpu.name} has "
+            f"{_gib(gpu.memory_mib * 2**20)}, of which {name} allows {fraction:.0%}: use larger or more GPUs"
         )
         return
     tokens = room // kv_bytes(model.config, wanted.tp, 1 if _in_fp8(wanted, model) else 2)
@@ -228,13 +229,13 @@ def _memory(wanted: Asked, model: Facts, gpu: Gpu) -> Iterator[Finding]:
     context = int(wanted.number(asked.CONTEXT, model.context))
     if context > model.context:
         yield refusal(
-            f"{option}={context} is more than the {model.context} tokens that the model was made for: set "
+            f"{option}={context} exceeds the model's maximum of {model.context} tokens: set "
             f"{wanted.override(option)}={model.context} or less"
         )
     elif tokens < context:
         sentence = (
-            f"beside {_gib(weights)} of weights {gpu.name} holds about {tokens:,} tokens of KV cache, less "
-            f"than one context of {context:,}: set {wanted.override(option)}={tokens} or less"
+            f"with {_gib(weights)} of weights, {gpu.name} has room for about {tokens:,} tokens of KV cache, "
+            f"less than one context of {context:,}: set {wanted.override(option)}={tokens} or less"
         )
         yield refusal(sentence) if wanted.engine == "vllm" else warning(sentence)
 
@@ -244,8 +245,8 @@ def _requests(wanted: Asked) -> Iterator[Finding]:
     if cap < _ENOUGH:
         name = wanted.spelling(asked.CAP)
         yield warning(
-            f"{name}={cap}: further requests wait, so throughput stops growing there; to measure more at "
-            f"once, raise {wanted.override(name)}"
+            f"{name}={cap}: more requests wait in the queue, so throughput stops growing there; to measure "
+            f"more at once, raise {wanted.override(name)}"
         )
 
 

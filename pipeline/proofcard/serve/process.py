@@ -1,4 +1,4 @@
-"""An engine's process and everything it starts, under the supervisor."""
+"""An engine's process and all of its descendants, under the supervisor."""
 
 import json
 import os
@@ -23,14 +23,14 @@ _LOOK_EVERY_S = 2.0
 class Supervised:
     """A context around a running program. `pid` is its own; its output goes to `log`.
 
-    Every descendant is gone after it, and also when this process is killed.
+    Every descendant is killed at the end, and also when this process is killed.
     """
 
     def __init__(self, argv: tuple[str, ...], environment: dict[str, str], log: Path, grace_s: float) -> None:
         """Start it; it has `grace_s` seconds between SIGTERM and SIGKILL.
 
         Raises:
-            Stop: when there is no such program.
+            Stop: when the program does not exist.
         """
         self._grace_s = grace_s
         self._status: int | None = None
@@ -41,18 +41,18 @@ class Supervised:
             env=children.environment(),
         )  # fmt: skip
         order = {"argv": argv, "environment": environment, "log": str(log.absolute()), "grace_s": grace_s}
-        said: dict[str, Any] = {}
+        reply: dict[str, Any] = {}
         try:
             assert self._supervisor.stdin is not None
             self._supervisor.stdin.write(json.dumps(order) + "\n")
             self._supervisor.stdin.flush()
-            said = self._hear()
+            reply = self._hear()
         finally:
-            if "pid" not in said:
+            if "pid" not in reply:
                 self._let_go()
-        if "pid" not in said:
-            raise Stop(f"{argv[0]} cannot be started: {said.get('failed', 'its supervisor was killed')}")
-        self.pid: int = said["pid"]
+        if "pid" not in reply:
+            raise Stop(f"{argv[0]} cannot be started: {reply.get('failed', 'its supervisor was killed')}")
+        self.pid: int = reply["pid"]
 
     def __enter__(self) -> "Supervised":
         return self
@@ -63,41 +63,41 @@ class Supervised:
         self.stop()
 
     def ended(self) -> bool:
-        """Whether it has ended by itself; all that it had started is gone then."""
+        """Whether it has exited; all of its descendants are gone then."""
         if psutil.pid_exists(self.pid) and self._supervisor.poll() is None:
             return False
         self._supervisor.wait()
         return True
 
     def family(self) -> set[int]:
-        """The engine and everything that it started, also what has lost its parent."""
+        """The engine and all of its descendants, orphans included."""
         try:
             return {child.pid for child in psutil.Process(self._supervisor.pid).children(recursive=True)}
         except psutil.Error:  # it has just ended
             return set()
 
     def memory(self) -> int:
-        """Bytes that all of it holds; looked up every few seconds at most."""
+        """Resident memory of all of them in bytes; updated every few seconds at most."""
         if time.monotonic() - self._looked > _LOOK_EVERY_S:
             self._memory = sum(map(_resident, self.family()))
             self._looked = time.monotonic()
         return self._memory
 
     def status(self) -> int | None:
-        """Its exit status, negative for a signal; None when nobody has seen it end. Waits for its end."""
+        """Wait for its end. Its exit status, negative for a signal; None if it is unknown."""
         if self._status is None and self._supervisor.stdout and not self._supervisor.stdout.closed:
             self._status = self._hear().get("status")
         return self._status
 
     def stop(self) -> None:
-        """End it and all that it has started; again without harm."""
+        """Stop it and all of its descendants. May be called again."""
         try:
             self._let_go()
         finally:
             self._sweep()
 
     def _let_go(self) -> None:
-        """The end of its input tells the supervisor to end everything."""
+        """Closing its input makes the supervisor stop everything."""
         assert self._supervisor.stdin is not None
         with suppress(BrokenPipeError):
             self._supervisor.stdin.close()
@@ -109,7 +109,7 @@ class Supervised:
                 self._supervisor.wait()
 
     def _sweep(self) -> None:
-        """What a killed supervisor has left: the engine's session."""
+        """Kill what a killed supervisor has left: the engine's session."""
         if self._supervisor.returncode in (0, None):
             return
         for process in psutil.pids():
@@ -122,8 +122,8 @@ class Supervised:
     def _hear(self) -> dict[str, Any]:
         assert self._supervisor.stdout is not None
         line = self._supervisor.stdout.readline()
-        said: dict[str, Any] = json.loads(line) if line else {}
-        return said
+        reply: dict[str, Any] = json.loads(line) if line else {}
+        return reply
 
 
 def _resident(process: int) -> int:

@@ -1,4 +1,4 @@
-"""A model's thoughts, told from its answer by the marks that models put around them."""
+"""Separates a model's reasoning from its answer, by the marks that models put around it."""
 
 import re
 from pathlib import Path
@@ -29,7 +29,7 @@ _LARGEST = 8 << 20  # bytes of a template that is looked at
 
 
 class Parts(NamedTuple):
-    """An answer's text. `open`: it ends within thoughts, and there is no answer yet."""
+    """The parts of a text. `open`: it ends within the reasoning, without an answer."""
 
     thoughts: str
     answer: str
@@ -37,9 +37,9 @@ class Parts(NamedTuple):
 
 
 def parts(text: str) -> Parts:
-    """The thoughts in a text and the answer after them.
+    """The reasoning in a text and the answer after it.
 
-    The answer is what follows the last mark that closes thoughts; one that opens some after it leaves none.
+    The answer is what follows the last closing mark; if another opening mark follows, there is no answer.
     """
     if "<|channel|>" in text:
         return _channels(text)
@@ -50,7 +50,7 @@ def parts(text: str) -> Parts:
 
 
 def _after(thoughts: str, text: str) -> Parts:
-    """What follows thoughts, in which there may be more between marks."""
+    """The answer after `thoughts`, in which more reasoning may be marked."""
     end = 0
     for mark in _CLOSES.finditer(text):
         end = mark.end()
@@ -69,9 +69,9 @@ def _channels(text: str) -> Parts:
 
 
 def template_opens(tokenizer: Path | None) -> bool:
-    """Whether a model's chat template begins each answer within thoughts, so that no mark opens them.
+    """Whether a model's chat template starts each answer within the reasoning, without an opening mark.
 
-    The template is read, not run: it does when a mark that opens thoughts, and none that closes them, stands
+    The template is read, not run: it does if an opening mark, but no closing one, is
     in what it adds for the answer.
     """
     if tokenizer is None:

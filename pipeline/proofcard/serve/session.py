@@ -1,4 +1,4 @@
-"""A serving session: an engine started for a command, described, asked what it must know, its log kept.
+"""A serving session: an engine that is started for a command, described, checked, and its log tracked.
 
 `serve` opens one, and so does whatever measures an engine that it starts itself.
 """
@@ -26,7 +26,7 @@ def opened(prepared: Prepared, tracker: Tracker, log: str = "engine") -> Iterato
     """The prepared engine, once it answers; its log is tracked at the end as `serve/<log>.log`.
 
     Raises:
-        Stop: when it ends by itself, runs out of memory, or is not ready in time.
+        Stop: when it exits, runs out of memory, or is not ready in time.
     """
     try:
         with started(prepared) as endpoint:
@@ -39,7 +39,7 @@ def opened(prepared: Prepared, tracker: Tracker, log: str = "engine") -> Iterato
 
 
 def describe(tracker: Tracker, prepared: Prepared) -> None:
-    """What is started from what, into the tracked run, and the command line onto the screen."""
+    """Track what is started with which settings, and print the command line."""
     command = prepared.command()
     console.print(f"starts: {command}", soft_wrap=True)
     tracker.params({"serving": prepared.serving.model_dump(mode="json", exclude={"api_key_file"})})
@@ -53,7 +53,7 @@ def describe(tracker: Tracker, prepared: Prepared) -> None:
 
 
 def introduced(prepared: Prepared, endpoint: Endpoint, questions: Truth, tracker: Tracker) -> ServingSession:
-    """What really runs and what it knows. Every setting that differs is a warning on the screen."""
+    """The effective settings and the known-answer check. Every setting that differs gives a warning."""
     settings = effective.settings(prepared.serving, endpoint, prepared.checkpoint)
     if settings:
         effective.track(settings, tracker)
@@ -75,7 +75,7 @@ def introduced(prepared: Prepared, endpoint: Endpoint, questions: Truth, tracker
 
 
 def examined(endpoint: Endpoint, questions: Truth, tracker: Tracker) -> KnownAnswers:
-    """The known questions asked, how many are right into the tracked run."""
+    """Run the known-answer check and track its result."""
     known = truth.examine(endpoint, questions)
     tracker.metrics({"truth/passed": float(known.passed), "truth/asked": float(len(known.verdicts))})
     tracker.tags({"truth": f"{known.name}: {'sound' if known.sound else 'not sound'}"})
@@ -83,13 +83,13 @@ def examined(endpoint: Endpoint, questions: Truth, tracker: Tracker) -> KnownAns
 
 
 def sections(session: ServingSession) -> list[Section]:
-    """What runs, and what it knows, as tables."""
+    """The effective settings and known answers, as tables."""
     known = truth.section(session.known_answers)
     return [effective.section(session.settings), known] if session.settings else [known]
 
 
 def _version(prepared: Prepared) -> str | None:
-    """The engine's version as its environment says it, found beside its program."""
+    """The engine's version in its environment."""
     lib = Path(prepared.launch.argv[0]).parent.parent / "lib"
     folders = [str(path) for path in lib.glob("python3*/site-packages")]
     return next((d.version for d in distributions(name=prepared.serving.engine, path=folders)), None)

@@ -1,10 +1,10 @@
-"""A small process between us and an engine: whatever ends us, it ends the engine and all that it started.
+"""A small process between us and an engine: however we end, it stops the engine and all of its processes.
 
-    python -I -S supervisor.py        # standard library only; told on standard input what to run
+    python -I -S supervisor.py        # standard library only; reads what to run from standard input
 
 The first line of its input is an order, `{"argv", "environment", "log", "grace_s"}`. It answers on standard
 output with `{"pid": …}` or `{"failed": …}`, and `{"status": …}` once the engine is gone. The input stays open
-for as long as we live: at its end, at SIGTERM, or when the engine ends by itself, every descendant is ended.
+as long as we live: when it closes, at SIGTERM, or when the engine exits, every descendant is killed.
 None escapes by starting a session or losing its parent, since orphans below a subreaper become its children.
 """
 
@@ -63,7 +63,7 @@ def _told(*_: object) -> None:
 
 
 def _started(order: dict[str, Any], libc: ctypes.CDLL) -> int | None:
-    """The engine's process, in a session of its own, its output in the log; it dies with this process."""
+    """The engine's process, in its own session, with its output in the log; it dies with this process."""
 
     def die_with_us() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -79,13 +79,13 @@ def _started(order: dict[str, Any], libc: ctypes.CDLL) -> int | None:
     except OSError as error:
         _say({"failed": str(error)})
         return None
-    _running.append(engine)  # its destructor would take the exit status of an engine that ends at once
+    _running.append(engine)  # its destructor would reap an engine that exits at once
     _say({"pid": engine.pid})
     return engine.pid
 
 
 def _watched(engine: int) -> int | None:
-    """Its exit status when it ends by itself; None at the end of our input."""
+    """Its exit status when it exits; None at the end of our input."""
     while True:
         if (status := _reap().get(engine)) is not None:
             return status
@@ -94,7 +94,7 @@ def _watched(engine: int) -> int | None:
 
 
 def _asked_to_end(engine: int, grace_s: float) -> int | None:
-    """SIGTERM for the engine, and its exit status if it ends within its grace."""
+    """Send SIGTERM to the engine; its exit status if it exits within the grace period."""
     _kill(engine, signal.SIGTERM)
     end = time.monotonic() + grace_s
     while time.monotonic() < end:
@@ -105,7 +105,7 @@ def _asked_to_end(engine: int, grace_s: float) -> int | None:
 
 
 def _end_all() -> dict[int, int]:
-    """SIGKILL for every descendant, again until none is left; exit statuses by process."""
+    """Send SIGKILL to every descendant until none is left; exit statuses by process."""
     reaped: dict[int, int] = {}
     while below := _descendants():
         for process in below:
@@ -116,7 +116,7 @@ def _end_all() -> dict[int, int]:
 
 
 def _reap() -> dict[int, int]:
-    """Exit statuses of the children that have ended, negative where a signal did it."""
+    """Exit statuses of the children that have ended, negative for signals."""
     ended: dict[int, int] = {}
     while True:
         try:
@@ -154,7 +154,7 @@ def _kill(process: int, number: int) -> None:
 def _say(what: dict[str, Any]) -> None:
     try:
         print(json.dumps(what), flush=True)
-    except BrokenPipeError:  # nobody is left to hear it
+    except BrokenPipeError:  # nobody is listening any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

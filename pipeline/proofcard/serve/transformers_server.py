@@ -1,10 +1,10 @@
-"""`transformers serve`, with the classes that a checkpoint brings made known to it, and the model's name.
+"""`transformers serve` with a checkpoint's own classes and the model's name registered.
 
     python -m proofcard.serve.transformers_server --force-model=DIR --served-model-name=NAME OPTION…
 
-transformers 4.57.6 looks a model's class up among its own, also with --trust-remote-code, so a checkpoint
-with code of its own (MiniMax-M2) ends in an AttributeError. Its digests were checked before this starts.
-And its /v1/models lists a dozen models that it does not serve, never the one it was forced to.
+transformers 4.57.6 looks up a model's class among its own, even with --trust-remote-code, so a checkpoint
+with its own code (MiniMax-M2) ends in an AttributeError. Its digests were checked before this starts.
+And its /v1/models lists a dozen models that it does not serve, but not the one that it serves.
 """
 
 import argparse
@@ -15,12 +15,12 @@ from typing import Any
 
 
 def main() -> None:
-    """Make the class and the name known, then hand over."""
+    """Register the class and the name, then run the server."""
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
     for option in ("--force-model", "--served-model-name"):
         parser.add_argument(option, required=True)
-    told, rest = parser.parse_known_args()
-    model, name = told.force_model, told.served_model_name
+    options, rest = parser.parse_known_args()
+    model, name = options.force_model, options.served_model_name
     config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
     reference = config.get("auto_map", {}).get("AutoModelForCausalLM")
     from transformers.commands import serving, transformers_cli

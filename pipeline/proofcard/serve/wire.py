@@ -1,8 +1,8 @@
-"""One HTTP exchange with a server of which nothing is believed: within a time, a size and a protocol.
+"""One HTTP exchange with an untrusted server, within limits of time and size.
 
 httpcore, which httpx is built on, speaks HTTP/1.1: it follows no redirect, decompresses nothing, reads no
 proxy and no password from the environment, refuses HTTP/0.9 and a head of more than 100 KiB. What it does
-not bound is added where it lets one in, below the protocol: each read gets what is left of the *whole*
+not limit is added below the protocol: each read gets what is left of the *whole*
 exchange's time and bytes, whatever the server does with them.
 """
 
@@ -18,11 +18,11 @@ import httpcore
 from proofcard.screen import quoted
 
 _MIB = 1 << 20
-_DETAIL = 2048  # bytes of what a server says to explain an error
+_DETAIL = 2048  # bytes of a server's error message
 
 
 class NoAnswer(Exception):
-    """The server has not answered as it should; the message says how. `status` is its HTTP status, if any."""
+    """The server has not given a valid answer; the message says why. `status` is its HTTP status, if any."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class NoAnswer(Exception):
 
 @dataclass
 class Limits:
-    """What one exchange may take: `seconds` from the first attempt to connect, `size` bytes received."""
+    """The limits of one exchange: `seconds` from the first connection attempt, `size` bytes received."""
 
     seconds: float
     size: int = 4 * _MIB
@@ -46,26 +46,26 @@ class Limits:
         """Seconds left. Raises NoAnswer when there are none."""
         left = self._end - time.monotonic()
         if left <= 0:
-            raise NoAnswer(f"no whole answer within {self.seconds:g} s")
+            raise NoAnswer(f"no complete answer within {self.seconds:g} s")
         return left
 
     def take(self, count: int) -> None:
-        """Count bytes received. Raises NoAnswer for more than may be."""
+        """Count received bytes. Raises NoAnswer above the limit."""
         self._left -= count
         if self._left < 0:
-            raise NoAnswer(f"its answer is longer than the {self.size / _MIB:.1f} MiB that it may have")
+            raise NoAnswer(f"its answer is longer than the limit of {self.size / _MIB:.1f} MiB")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply of status 200. `framed`: HTTP itself says where the body ends, so that a cut is noticed."""
+    """A reply with status 200. `framed`: HTTP itself marks the end of the body, so that a cut is noticed."""
 
     content_type: str
     framed: bool
     body: Iterator[bytes]
 
     def read(self) -> bytes:
-        """All of the body."""
+        """The whole body."""
         return b"".join(self.body)
 
 
@@ -73,11 +73,11 @@ class Reply:
 def exchange(
     method: str, url: str, api_key: str | None, content: bytes | None, limits: Limits
 ) -> Iterator[Reply]:
-    """Send a request, and give the reply while it comes.
+    """Send a request, and yield the reply while it arrives.
 
     Raises:
-        NoAnswer: when there is no connection, another status than 200, what is not HTTP, an encoded body,
-            an incomplete one, or a limit is reached; also from within the context while the body is read.
+        NoAnswer: for a failed connection, a status other than 200, invalid HTTP, an encoded body,
+            an incomplete one, or an exceeded limit; also from within the context while the body is read.
     """
     headers = [("Content-Type", "application/json"), ("Accept-Encoding", "identity"), ("Connection", "close")]
     if api_key is not None:
@@ -95,17 +95,17 @@ def exchange(
             replied = True
             yield reply
     except (httpcore.TimeoutException, TimeoutError):
-        raise NoAnswer(f"no whole answer within {limits.seconds:g} s") from None
+        raise NoAnswer(f"no complete answer within {limits.seconds:g} s") from None
     except httpcore.ConnectError as error:
         raise NoAnswer(f"the connection failed: {quoted(str(error))}") from None
     except (httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
-        raise NoAnswer(f"what it sends is not whole or not HTTP: {quoted(str(error))}") from None
+        raise NoAnswer(f"its reply is incomplete or not valid HTTP: {quoted(str(error))}") from None
     except (httpcore.NetworkError, OSError) as error:
-        raise NoAnswer(f"the connection broke: {quoted(str(error))}") from None
+        raise NoAnswer(f"the connection was lost: {quoted(str(error))}") from None
     except (ValueError, OverflowError) as error:
         if replied:
             raise
-        raise NoAnswer(f"it cannot be asked: {quoted(str(error))}") from None
+        raise NoAnswer(f"the request cannot be sent: {quoted(str(error))}") from None
 
 
 def _reply(response: httpcore.Response) -> Reply:
@@ -113,7 +113,9 @@ def _reply(response: httpcore.Response) -> Reply:
     if response.status != 200:
         raise NoAnswer(_why(response, headers), response.status)
     if headers.get(b"content-encoding", "identity").lower() not in ("identity", ""):
-        raise NoAnswer(f"its answer is compressed ({quoted(headers[b'content-encoding'], 40)}), unasked")
+        raise NoAnswer(
+            f"its answer is compressed ({quoted(headers[b'content-encoding'], 40)}), which was not requested"
+        )
     return Reply(
         content_type=headers.get(b"content-type", "").partition(";")[0].strip().lower(),
         framed=b"content-length" in headers or b"transfer-encoding" in headers,
@@ -128,10 +130,10 @@ def _body(response: httpcore.Response) -> Iterator[bytes]:
 
 
 def _why(response: httpcore.Response, headers: dict[bytes, str]) -> str:
-    """A status in words: where a redirect leads, which is not followed, or how its explanation begins."""
+    """A status in words: the target of a redirect, or the start of the error message."""
     if 300 <= response.status < 400:
         place = quoted(headers.get(b"location", "nowhere"), 100)
-        return f"HTTP {response.status}: it sends us on to {place}, where we do not go"
+        return f"HTTP {response.status}: it redirects to {place}, which is not followed"
     detail = b""
     try:
         for piece in response.iter_stream():
@@ -139,13 +141,13 @@ def _why(response: httpcore.Response, headers: dict[bytes, str]) -> str:
             if len(detail) >= _DETAIL:
                 break
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, NoAnswer):
-        pass  # the status is all that it said
+        pass  # report the status alone
     text = quoted(detail[:_DETAIL].decode(errors="replace"))
-    return f"HTTP {response.status}: {text or 'it says nothing else'}"
+    return f"HTTP {response.status}: {text or 'no message'}"
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Sockets on which every wait is for what is left of the limits."""
+    """Sockets on which every wait is bounded by what is left of the limits."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

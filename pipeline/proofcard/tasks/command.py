@@ -55,7 +55,7 @@ def execute(config: TasksConfig) -> tuple[Path, TasksReport]:
             subject=sides["candidate"].subject,
             name=f"tasks {config.tasks.name}",
         ) as tracker,
-        results.standing(stand, config.tasks.name) as folder,
+        results.new_folder(stand, config.tasks.name) as folder,
     ):
         tracker.params({"tasks": config.tasks.identity(), "policy": config.policy.identity()})
         tracker.tags({f"{side}.{name}": value for side, server in sides.items() for name, value in

@@ -1,4 +1,4 @@
-"""ModelOpt with a named patch series, as a folder beside the installed package that is never edited.
+"""ModelOpt with a named patch series, in a separate folder; the installed package is never edited.
 
     tools = materialise("fixed")     # a verified folder named by its digest, made once
     activate(tools)                  # `import modelopt` now comes from there, in child processes too

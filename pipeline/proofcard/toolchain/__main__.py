@@ -4,7 +4,7 @@
     python -m proofcard.toolchain fixed          # materialise a series first
     python -m proofcard.toolchain --root FOLDER
 
-Exit status 0: everything is as declared. 1: the installed package drifted, or a folder is broken.
+Exit status 0: everything is as declared. 1: the installed package was modified, or a folder is broken.
 """
 
 import argparse
@@ -28,25 +28,29 @@ def main(arguments: list[str]) -> int:
         prog="python -m proofcard.toolchain", description="Patch series of ModelOpt."
     )
     parser.add_argument("series", nargs="*", help="materialise these first")
-    parser.add_argument("--root", type=Path, default=DEFAULT_ROOT, help="where they lie (%(default)s)")
-    chosen = parser.parse_args(arguments)
+    parser.add_argument(
+        "--root", type=Path, default=DEFAULT_ROOT, help="where the folders are (default: %(default)s)"
+    )
+    options = parser.parse_args(arguments)
     try:
-        for name in chosen.series:
-            materialise(name, chosen.root)
-        found = installation.find(_PACKAGE)
-        declared, _ = load(found.package, found.version)
+        for name in options.series:
+            materialise(name, options.root)
+        installed = installation.find(_PACKAGE)
+        declared, _ = load(installed.package, installed.version)
     except ToolchainError as error:
         print(error, file=sys.stderr)
         return 1
     table = Table("series", "patch", "what it does", "upstream files", "folder")
     troubles: list[str] = []
     for name in (*declared.series, NONE):
-        upstream, folder, trouble = _states(name, chosen.root)
+        upstream, folder, trouble = _states(name, options.root)
         troubles += [trouble] if trouble else []
         title = "the installed package" if name == NONE else declared.series[name].title
         table.add_row(name, "", title, upstream, folder, style="bold")
         for patch in () if name == NONE else declared.chain(name):
-            table.add_row("", patch.file.split("-")[0], patch.title, _upstream(patch, declared, found), "")
+            table.add_row(
+                "", patch.file.split("-")[0], patch.title, _upstream(patch, declared, installed), ""
+            )
         table.add_section()
     Screen().print(table)
     for trouble in dict.fromkeys(troubles):
@@ -54,14 +58,16 @@ def main(arguments: list[str]) -> int:
     return 1 if troubles else 0
 
 
-def _upstream(patch: Patch, declared: PatchSet, found: Installed) -> str:
-    """Whether the installed files that a patch touches are the released ones."""
+def _upstream(patch: Patch, declared: PatchSet, installed: Installed) -> str:
+    """Whether the installed files that a patch changes are the released ones."""
     released: dict[str, str] = {}
     for series in declared.series.values():
         for change in (change for each in series.patches for change in each.files):
             released.setdefault(change.path, change.before)
-    drifted = [change.path for change in patch.files if found.files.get(change.path) != released[change.path]]
-    return f"drifted: {', '.join(drifted)}" if drifted else "pristine"
+    drifted = [
+        change.path for change in patch.files if installed.files.get(change.path) != released[change.path]
+    ]
+    return f"modified: {', '.join(drifted)}" if drifted else "pristine"
 
 
 def _states(name: str, root: Path) -> tuple[str, str, str | None]:

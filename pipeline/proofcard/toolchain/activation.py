@@ -1,4 +1,4 @@
-"""Making `import modelopt` mean the toolchain, checked, and nothing that lies beside it."""
+"""Makes `import modelopt` load the checked toolchain and nothing else."""
 
 import importlib
 import importlib.util
@@ -17,13 +17,13 @@ _copies: dict[str, Path] = {}
 def activate(toolchain: Toolchain) -> None:
     """Put a private, checked copy of the toolchain first on the import path.
 
-    Of this process and of its children (PYTHONPATH), for as long as this process lives: a worker that quietly
-    imported the unpatched package would write other bytes. A child that needs another environment has to be
+    For this process and its children (PYTHONPATH), as long as this process lives: a worker that silently
+    imported the unpatched package would write different bytes. A child that needs another environment must be
     given its own PYTHONPATH. Safe to call twice; the last toolchain wins.
 
     Raises:
-        ToolchainError: when the package was imported from elsewhere, or would be in spite of this, when the
-            toolchain's folder was changed, or there is no room for the copy.
+        ToolchainError: when the package was or would still be imported from elsewhere, when the
+            toolchain's folder was changed, or there is no space for the copy.
     """
     name = toolchain.imports
     loaded = getattr(sys.modules.get(name), "__file__", None)
@@ -31,10 +31,10 @@ def activate(toolchain: Toolchain) -> None:
         copy = Path(loaded).resolve().parents[1]
         if copy != _copies.get(toolchain.digest) and not is_checked_copy(copy, toolchain):
             raise ToolchainError(
-                f"{name} was imported already, from {Path(loaded).parent}: activate the toolchain "
+                f"{name} was already imported from {Path(loaded).parent}: activate the toolchain "
                 f"{toolchain.series} before the first import of {name}, in a new process"
             )
-        _copies[toolchain.digest] = copy  # also of the process that this one was forked from
+        _copies[toolchain.digest] = copy  # inherited by forked processes
     if toolchain.digest not in _copies:
         _copies[toolchain.digest] = checked_copy(toolchain).resolve()
     path = str(_copies[toolchain.digest])
@@ -43,10 +43,10 @@ def activate(toolchain: Toolchain) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([path, *(entry for entry in inherited if entry != path)])
     if loaded is None:
         importlib.invalidate_caches()
-        found = importlib.util.find_spec(name)
-        origin = found.origin if found else None
+        spec = importlib.util.find_spec(name)
+        origin = spec.origin if spec else None
         if origin is None or not Path(origin).is_relative_to(path):
             raise ToolchainError(
-                f"{name} would come from {origin}, not from the toolchain {toolchain.series}: something else "
-                "in this process changes where it is imported from; start a new one without it"
+                f"{name} would be imported from {origin}, not from the toolchain {toolchain.series}: "
+                "something else in this process changes the import path; start a new process without it"
             )

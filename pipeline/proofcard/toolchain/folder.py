@@ -1,7 +1,7 @@
 """A series as a folder: a copy of the installed package with the patches applied, named by its digest.
 
-Whatever stands under the final name is whole: it is built beside it, forced to disk, sealed by
-`toolchain.json` and renamed, all under a lock that dies with its process.
+Whatever exists under the final name is complete: it is built next to it, forced to disk, sealed with
+`toolchain.json` and renamed, all under a lock that is released with its process.
 """
 
 import os
@@ -42,9 +42,9 @@ class PatchedFile:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A package with a patch series. `path`, where its files lie, is no part of the identity.
+    """A package with a patch series. `path`, the location of its files, is not part of the identity.
 
-    `content` has the sha256 of each file by its name below `path`. Nothing is imported from there, see
+    `content` has the sha256 of each file by its name in `path`. Nothing is imported from there, see
     `activate`.
     """
 
@@ -59,7 +59,7 @@ class Toolchain:
     content: dict[str, str] = field(compare=False, repr=False)
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest says of it: JSON values, no path, no time."""
+        """Its entry in a manifest: JSON values, without paths or times."""
         return {
             "package": self.package,
             "version": self.version,
@@ -72,7 +72,7 @@ class Toolchain:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """A series worked out in memory: the toolchain, and the texts of the files that it changes."""
+    """A series applied in memory: the toolchain, and the texts of the files that it changes."""
 
     toolchain: Toolchain
     installed: Installed
@@ -82,16 +82,16 @@ class Blueprint:
 def materialise(
     series: str, root: Path | None = None, *, site: Path | None = None, patches: Path | None = None
 ) -> Toolchain:
-    """The toolchain of a series, its folder made below `root` if it is not there yet.
+    """The toolchain of a series, creating its folder in `root` if it does not exist yet.
 
-    `root` is `.toolchain/` of the working folder unless given; a folder that is there already needs no
-    right to write, and an image brings its own, in the folder that PROOFCARD_TOOLCHAINS names. Series `none`
-    is the installed package itself. `site` and `patches` are where the package is installed and the series
-    are declared, if not where they usually are.
+    `root` defaults to `.toolchain/` in the working directory; an existing folder may be
+    read-only, and an image has its own in the folder PROOFCARD_TOOLCHAINS. Series `none`
+    is the installed package itself. `site` and `patches` override where the package is installed and the
+    series are declared.
 
     Raises:
         ToolchainError: when the installed package is not the released one, a patch does not apply, or
-            the folder is not what was sealed.
+            the folder differs from what was sealed.
     """
     try:
         plan = blueprint(series, root, site=site, patches=patches)
@@ -99,7 +99,7 @@ def materialise(
             final = plan.toolchain.path
             final.parent.mkdir(parents=True, exist_ok=True)
             with alone(final.parent / ".lock", f"making {final.name}", waits=True):
-                if state(plan) == "absent":  # another process may have made it while this one waited
+                if state(plan) == "absent":  # another process may have created it while this one waited
                     _build(plan)
     except OSError as error:
         raise ToolchainError(explained(error)) from None
@@ -109,45 +109,45 @@ def materialise(
 def blueprint(
     series: str, root: Path | None = None, *, site: Path | None = None, patches: Path | None = None
 ) -> Blueprint:
-    """Everything about a series that can be known without writing.
+    """Everything about a series that can be determined without writing.
 
     Raises:
         ToolchainError: when the installed package is not the released one or a patch does not apply.
     """
-    found = installation.find(_PACKAGE, site)
-    declared, folder = load(found.package, found.version, patches)
+    installed = installation.find(_PACKAGE, site)
+    declared, folder = load(installed.package, installed.version, patches)
     chain = declared.chain(series) if series != NONE else ()
-    installation.check_pristine(found, declared, chain)
+    installation.check_pristine(installed, declared, chain)
     sources = patch_texts(chain, folder)
     touched = sorted({change.path for patch in chain for change in patch.files})
-    texts = apply_all(sources, {path: found.text(path) for path in touched})
+    texts = apply_all(sources, {path: installed.text(path) for path in touched})
     after = {path: sha256_text(text) for path, text in texts.items()}
     patched = tuple((patch.file, sha256_text(text)) for patch, text in sources)
     identity = {
-        "package": found.package,
-        "version": found.version,
-        "upstream": tree_digest(found.files),
+        "package": installed.package,
+        "version": installed.version,
+        "upstream": tree_digest(installed.files),
         "patches": [digest for _, digest in patched],
     }
     digest = sha256_json(identity)
-    name = f"{found.package}-{found.version}-{series}-{digest[:16]}"
-    content = found.files | found.info | after
+    name = f"{installed.package}-{installed.version}-{series}-{digest[:16]}"
+    content = installed.files | installed.info | after
     toolchain = Toolchain(
-        package=found.package,
-        version=found.version,
+        package=installed.package,
+        version=installed.version,
         series=series,
         digest=digest,
-        files=tuple(PatchedFile(path, found.files[path], after[path]) for path in touched),
+        files=tuple(PatchedFile(path, installed.files[path], after[path]) for path in touched),
         patches=patched,
         imports=declared.imports,
-        path=found.site if series == NONE else _place(name, root or DEFAULT_ROOT),
+        path=installed.site if series == NONE else _place(name, root or DEFAULT_ROOT),
         content=content,
     )
-    return Blueprint(toolchain, found, texts)
+    return Blueprint(toolchain, installed, texts)
 
 
 def _place(name: str, root: Path) -> Path:
-    """Where a series stands: in the folder of PROOFCARD_TOOLCHAINS if made before, otherwise below `root`."""
+    """The folder of a series: in PROOFCARD_TOOLCHAINS if it exists there, otherwise in `root`."""
     ready = Path(os.environ.get("PROOFCARD_TOOLCHAINS") or root).resolve() / name
     return ready if ready.is_dir() else root.resolve() / name
 
@@ -156,27 +156,27 @@ def state(plan: Blueprint) -> str:
     """`present` or `absent`, by reading every file of the folder.
 
     Raises:
-        ToolchainError: when something stands there that is not what was sealed.
+        ToolchainError: when the folder differs from what was sealed.
     """
     folder = plan.toolchain.path
     if not folder.exists():
         return "absent"
     marker = folder / MARKER
     if marker.is_symlink() or not marker.is_file():
-        raise broken(plan.toolchain, f"it has no {MARKER}, so it was not finished")
-    standing, expected = _standing(folder, plan.toolchain.content), plan.toolchain.content
-    for path, _ in sorted(standing.items() ^ expected.items()):
-        what = "was changed" if path in expected else "was added"
-        what = what if path in standing else "is missing"
-        raise broken(plan.toolchain, f"{path} {what}")
+        raise broken(plan.toolchain, f"it has no {MARKER}, so it is incomplete")
+    present, expected = _digests(folder, plan.toolchain.content), plan.toolchain.content
+    for path, _ in sorted(present.items() ^ expected.items()):
+        change = "was changed" if path in expected else "was added"
+        change = change if path in present else "is missing"
+        raise broken(plan.toolchain, f"{path} {change}")
     if marker.read_text(encoding="utf-8") != _seal(plan):
-        raise broken(plan.toolchain, f"{MARKER} does not say what this folder is")
+        raise broken(plan.toolchain, f"{MARKER} does not describe this folder")
     return "present"
 
 
 def _build(plan: Blueprint) -> None:
     final = plan.toolchain.path
-    for leftover in final.parent.glob(".*.partial"):  # we hold the lock: whoever made it is gone
+    for leftover in final.parent.glob(".*.partial"):  # we hold the lock, so its owner is gone
         shutil.rmtree(leftover)
     partial = final.parent / f".{final.name}.partial"
     try:
@@ -187,8 +187,8 @@ def _build(plan: Blueprint) -> None:
                 target.write_bytes(plan.texts[name].encode())
             else:
                 shutil.copyfile(plan.installed.site / name, target)
-        if _standing(partial, plan.toolchain.content) != plan.toolchain.content:
-            raise ToolchainError(f"{plan.installed.site} changed while it was copied: run again")
+        if _digests(partial, plan.toolchain.content) != plan.toolchain.content:
+            raise ToolchainError(f"{plan.installed.site} changed while it was being copied: run again")
         (partial / MARKER).write_text(_seal(plan), encoding="utf-8")
         for path in [*partial.rglob("*"), partial]:
             force_to_disk(path)
@@ -203,10 +203,10 @@ def _seal(plan: Blueprint) -> str:
     return readable_json({"schema": _SCHEMA, "tree": tree} | plan.toolchain.describe())
 
 
-def _standing(folder: Path, expected: dict[str, str]) -> dict[str, str]:
-    """Digest of every file in the folder that is expected there, and a word for every other.
+def _digests(folder: Path, expected: dict[str, str]) -> dict[str, str]:
+    """Digest of every regular file in the folder, and a placeholder for anything else.
 
-    Left out are the marker and byte code, which nothing reads: earlier versions imported from here.
+    Skips the marker, and byte code, which nothing reads (earlier versions imported from here).
     """
     named = {path.relative_to(folder): path for path in all_files(folder)}
     return {
@@ -217,14 +217,14 @@ def _standing(folder: Path, expected: dict[str, str]) -> dict[str, str]:
 
 
 def _digest(path: Path) -> str:
-    return "no plain file" if path.is_symlink() or not path.is_file() else sha256_file(path)
+    return "not a regular file" if path.is_symlink() or not path.is_file() else sha256_file(path)
 
 
 def broken(toolchain: Toolchain, reason: str) -> ToolchainError:
-    """The error for a folder that is not what it was, with what to do about it."""
+    """The error for a folder that has changed, with what to do about it."""
     if toolchain.series == NONE:
         return ToolchainError(
-            f"the installed {toolchain.package} changed meanwhile: {reason}; "
+            f"the installed {toolchain.package} changed in the meantime: {reason}; "
             f"reinstall it: uv sync --reinstall-package {toolchain.package}"
         )
     return ToolchainError(

@@ -1,4 +1,4 @@
-"""The installed package as it stands on disk, found and read without importing it."""
+"""The installed package on disk, located and read without importing it."""
 
 import base64
 import csv
@@ -16,9 +16,9 @@ _OF_THE_INSTALLER = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_
 
 @dataclass(frozen=True)
 class Installed:
-    """A distribution: where it lies, and the sha256 of each file that its wheel brought.
+    """A distribution: its location, and the sha256 of each file from its wheel.
 
-    `files` are the package's own, `info` those of the dist-info folder that every installer leaves alike.
+    `files` are the package's own, `info` those in its dist-info folder that do not depend on the installer.
     """
 
     package: str
@@ -29,16 +29,16 @@ class Installed:
     recorded: dict[str, str]
 
     def text(self, path: str) -> str:
-        """A file's text, line ends as they are."""
+        """A file's text with its original line endings."""
         return (self.site / path).read_bytes().decode("utf-8")
 
     def reinstall(self) -> str:
-        """What to do when the installation is not what it should be."""
+        """What to do about a modified installation."""
         return f"reinstall it: uv sync --reinstall-package {self.package}"
 
 
 def find(package: str, site: Path | None = None) -> Installed:
-    """The installed package, materialised copies of it on the import path left out.
+    """The installed package, ignoring materialised copies of it on the import path.
 
     Raises:
         ToolchainError: when it is not installed from a wheel.
@@ -69,10 +69,10 @@ def find(package: str, site: Path | None = None) -> Installed:
 
 
 def check_pristine(installed: Installed, declared: PatchSet, chain: tuple[Patch, ...]) -> None:
-    """Nothing in the installed package may differ from the released wheel.
+    """Check that the installed package does not differ from the released wheel.
 
     Raises:
-        ToolchainError: naming the first file that does, those that the series patches first.
+        ToolchainError: naming the first file that does, starting with those that the series patches.
     """
     first_seen: dict[str, str] = {}
     for patch in chain:
@@ -80,11 +80,11 @@ def check_pristine(installed: Installed, declared: PatchSet, chain: tuple[Patch,
             first_seen.setdefault(change.path, change.before)
     expected = first_seen | {name: sha for name, sha in installed.recorded.items() if name not in first_seen}
     for name, wanted in expected.items():
-        standing = installed.files | installed.info
-        found = standing.get(name, "missing")
+        present = installed.files | installed.info
+        found = present.get(name, "missing")
         if found != wanted:
             raise ToolchainError(
-                f"the installed {name} is not the one of {installed.package} {installed.version}: "
+                f"the installed {name} differs from the one in {installed.package} {installed.version}: "
                 f"expected sha256 {wanted}, found {found}; {installed.reinstall()}"
             )
     if tree_digest(installed.files) != declared.tree:

@@ -1,8 +1,8 @@
-"""A copy of a toolchain that is this process's own: fresh, complete, checked byte by byte while it is made.
+"""A private copy of a toolchain for this process: new, complete, and checked byte by byte while copied.
 
-What Python imports comes from here alone. A folder that lies about for the next run, or that somebody else
-has made, is only ever read as bytes whose digest is known: byte code, shared objects, `.pth` files or modules
-that were put into it are not seen, and nothing can be exchanged between the check and the import.
+Python imports from here only. A folder that is kept for later runs, or that somebody else
+has created, is only ever read as bytes with a known digest: byte code, shared objects, `.pth` files or
+modules added to it are ignored, and nothing can be replaced between the check and the import.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ _LARGEST = 1 << 26  # bytes; ModelOpt's largest file has 0.2 MB
 
 
 def checked_copy(toolchain: Toolchain) -> Path:
-    """The copy's folder, which only this user may enter and which goes when this process ends.
+    """The copy's folder, accessible to this user only and removed when this process ends.
 
     Raises:
-        ToolchainError: when a file is not the toolchain's, or there is no room for the copy.
+        ToolchainError: when a file differs from the toolchain's, or there is no space for the copy.
     """
     try:
         folder = private_folder("modelopt")
@@ -42,13 +42,13 @@ def checked_copy(toolchain: Toolchain) -> Path:
         raise
     except (Stop, OSError) as error:
         raise ToolchainError(
-            f"the copy of {toolchain.package} that is imported cannot be made: {explained(error)}"
+            f"cannot make the copy of {toolchain.package} to import: {explained(error)}"
         ) from None
     return folder
 
 
 def is_checked_copy(folder: Path, toolchain: Toolchain) -> bool:
-    """Whether a folder is such a copy: this user's alone, with the toolchain's bytes."""
+    """Whether a folder is such a copy: accessible to this user only, with the toolchain's bytes."""
     return is_private(folder) and all(
         (folder / name).is_file() and hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
         for name, digest in toolchain.content.items()
@@ -56,7 +56,7 @@ def is_checked_copy(folder: Path, toolchain: Toolchain) -> bool:
 
 
 def _read(toolchain: Toolchain, name: str) -> bytes:
-    """A plain file's bytes, whatever stands under that name."""
+    """A regular file's bytes; anything else under that name is refused."""
     path = toolchain.path / name
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""What `patches/<package>-<version>/series.yaml` says: the series, their patches, what each does."""
+"""Reads `patches/<package>-<version>/series.yaml`: the series, their patches, what each does."""
 
 import hashlib
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ _SHA256 = r"^[0-9a-f]{64}$"
 
 
 class ToolchainError(Stop):
-    """The patched package cannot be had as declared; the message says what to do."""
+    """The patched package cannot be provided as declared; the message says what to do."""
 
 
 class _Part(BaseModel):
@@ -23,7 +23,7 @@ class _Part(BaseModel):
 
 
 class Change(_Part):
-    """One file as a patch finds it and leaves it."""
+    """One file before and after a patch."""
 
     path: str
     before: str = Field(pattern=_SHA256)
@@ -31,7 +31,7 @@ class Change(_Part):
 
 
 class Patch(_Part):
-    """One patch, one concern; `bytes` says what it does to a checkpoint's bytes."""
+    """One patch for one concern; `bytes` is its effect on a checkpoint's bytes."""
 
     file: str = Field(pattern=r"^\d{4}-[a-z0-9-]+\.patch$")
     title: str
@@ -62,14 +62,14 @@ class PatchSet(_Part):
         """The patches of a series in order, inherited ones first.
 
         Raises:
-            ToolchainError: when there is no such series.
+            ToolchainError: when the series does not exist.
         """
         if name not in self.series:
             known = ", ".join(sorted([*self.series, "none"]))
-            raise ToolchainError(f"{self.package} has no patch series {name!r}; there are: {known}")
-        chosen = self.series[name]
-        inherited = self.chain(chosen.extends) if chosen.extends else ()
-        return inherited + chosen.patches
+            raise ToolchainError(f"{self.package} has no patch series {name!r}; choose one of: {known}")
+        selected = self.series[name]
+        inherited = self.chain(selected.extends) if selected.extends else ()
+        return inherited + selected.patches
 
 
 def load(package: str, version: str, patches: Path | None = None) -> tuple[PatchSet, Path]:
@@ -90,9 +90,9 @@ def load(package: str, version: str, patches: Path | None = None) -> tuple[Patch
     try:
         found = PatchSet.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, ValidationError) as error:
-        raise ToolchainError(f"{path.name} of {folder.name} is not readable: {error}") from None
+        raise ToolchainError(f"{path.name} of {folder.name} cannot be read: {error}") from None
     if (found.package, found.version) != (package, version):
-        raise ToolchainError(f"{folder.name}/series.yaml is about {found.package} {found.version}")
+        raise ToolchainError(f"{folder.name}/series.yaml is for {found.package} {found.version}")
     return found, folder
 
 
@@ -105,28 +105,30 @@ def patch_texts(chain: Iterable[Patch], folder: Path) -> list[tuple[Patch, str]]
     try:
         return [(patch, (folder / patch.file).read_text(encoding="utf-8")) for patch in chain]
     except FileNotFoundError as error:
-        raise ToolchainError(f"series.yaml names {error.filename}, which does not exist") from None
+        raise ToolchainError(f"series.yaml lists {error.filename}, which does not exist") from None
 
 
 def apply_all(chain: list[tuple[Patch, str]], upstream: dict[str, str]) -> dict[str, str]:
     """The patched files' texts. Digests are checked before and after every patch.
 
     Raises:
-        ToolchainError: naming the patch that does not do what the series says of it.
+        ToolchainError: naming the patch that does not do what the series declares.
     """
     texts = dict(upstream)
     for patch, text in chain:
         try:
             hunks = diff.parse(text)
             if set(hunks) != {change.path for change in patch.files}:
-                raise diff.DiffError(f"it touches {', '.join(sorted(hunks))}, not what series.yaml lists")
+                raise diff.DiffError(
+                    f"it changes {', '.join(sorted(hunks))}, which is not what series.yaml lists"
+                )
             for change in patch.files:
                 _expect(change.before, texts[change.path], f"{change.path} before it")
                 texts[change.path] = diff.apply(hunks[change.path], texts[change.path])
                 _expect(change.after, texts[change.path], f"{change.path} after it")
         except diff.DiffError as error:
             raise ToolchainError(
-                f"{patch.file} does not apply: {error}; series.yaml and the patches do not belong together"
+                f"{patch.file} does not apply: {error}; series.yaml does not match the patches"
             ) from None
     return {path: texts[path] for path in sorted(texts)}
 
@@ -144,4 +146,4 @@ def tree_digest(files: dict[str, str]) -> str:
 def _expect(digest: str, text: str, what: str) -> None:
     found = sha256_text(text)
     if found != digest:
-        raise diff.DiffError(f"{what} has sha256 {found[:16]}…, series.yaml says {digest[:16]}…")
+        raise diff.DiffError(f"{what} has sha256 {found[:16]}…, but series.yaml has {digest[:16]}…")

@@ -1,6 +1,6 @@
-"""Without a source: config.json's sizes held to the shapes of the tensors.
+"""Without a source: compares config.json's sizes with the shapes of the tensors.
 
-Each size is looked for where decoders have it. A size that fits one layer holds: some models vary it.
+Each size is checked where decoders have it. It only has to match one layer, since some models vary it.
 """
 
 import json
@@ -26,13 +26,13 @@ _WIDTHS = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermed
 
 
 def check(config: Config, tensors: Mapping[str, Tensor]) -> Iterator[Finding]:
-    """A finding for each size that no tensor has where one should."""
+    """A finding for each size that no tensor has although one should."""
     text = config.get("text_config")
     own = text if isinstance(text, dict) else config
     for key in _NUMBERS & own.keys():
         if own[key] is not None and (isinstance(own[key], (bool, str, dict)) or own[key] == []):
             yield Finding(
-                "mismatched", f"{key} is {json.dumps(own[key])[:80]}, which is no number", file=MODEL
+                "mismatched", f"{key} is {json.dumps(own[key])[:80]}, which is not a number", file=MODEL
             )
     shapes: dict[str, set[tuple[int, int]]] = {}
     for name, tensor in tensors.items():
@@ -84,5 +84,5 @@ def _fits(key: str, size: int, found: set[int]) -> Iterator[Finding]:
 
 def _finding(key: str, sizes: list[int], found: set[int]) -> Finding:
     shown = ", ".join(map(str, sorted(found)[:4]))
-    message = f"{key} is {', '.join(map(str, sizes))}; the tensors say {shown}"
+    message = f"{key} is {', '.join(map(str, sizes))}, but the tensors have {shown}"
     return Finding("mismatched", message, file=MODEL, expected=shown, found=", ".join(map(str, sizes)))

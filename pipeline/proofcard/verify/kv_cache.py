@@ -1,4 +1,4 @@
-"""Scales and biases of the KV cache: where the configuration wants them, and where they may be left out."""
+"""Scales and biases of the KV cache: where the configuration requires them, and where they may be missing."""
 
 from proofcard.documents.manifest import Manifest
 from proofcard.verify.inventory import Inventory, natural, of_config
@@ -12,10 +12,10 @@ BIASED = "{} biases of the KV cache are stored: no known engine reads them"
 
 
 def check(inventory: Inventory, said: Said, sealed: Manifest | None, level: Level) -> None:
-    """A scale for k and v of every layer when the configuration says that the cache has them, else none.
+    """Check that every layer has scales for k and v if the configuration declares them, and none otherwise.
 
-    None at all is `fp8_cast`. Layers beyond the counted ones and other towers may do without. A recipe of
-    ours tells in its manifest whether biases belong there.
+    No scale at all means `fp8_cast`. Layers beyond the counted ones and other towers need none. Our own
+    recipes record in the manifest whether there are biases.
     """
     level.group(_superfluous(inventory, said, _format(sealed)))
     biases = sum(name.endswith("_bias") for name in inventory.cache)
@@ -66,7 +66,7 @@ def _superfluous(inventory: Inventory, said: Said, recipe: str | None) -> list[F
 
 
 def _belongs(stem: str, kind: str, modules: set[str]) -> bool:
-    """Whether a scale of keys (`k`) or values (`v`) may be beside this module."""
+    """Whether this module may have a scale of keys (`k`) or values (`v`)."""
     outer, _, leaf = stem.rpartition(".")
     if leaf == f"{kind}_proj":
         return stem in modules or outer in modules
@@ -91,14 +91,14 @@ def _wanted(inventory: Inventory, said: Said, scales: set[str]) -> set[str]:
 
 
 def _tower(name: str) -> tuple[str, int | None]:
-    """What stands before the first number in a name, and that number."""
+    """The part before the first number in a name, and that number."""
     parts = name.split(".")
     at = next((i for i, part in enumerate(parts) if part.isdigit() and len(part) < 19), None)
     return (name, None) if at is None else (".".join(parts[:at]), int(parts[at]))
 
 
 def _format(sealed: Manifest | None) -> str | None:
-    """`kv_cache.format` of the recipe that a manifest of ours holds; None without one."""
+    """`kv_cache.format` of the recipe in our manifest; None without one."""
     try:
         value = sealed.config["kv_cache"]["format"] if sealed else None
     except (KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""What a checkpoint should hold, computed from the source: thin over `proofcard.nvfp4`."""
+"""Computes from the source what a checkpoint should contain: a thin layer over `proofcard.nvfp4`."""
 
 from collections.abc import Callable
 
@@ -20,9 +20,9 @@ Bits = tuple[np.ndarray, np.ndarray | None]
 """A weight of the source, and its scale_inv if it is in FP8."""
 
 Reader = Callable[[Source, str], Bits]
-"""`operands`, or one that remembers."""
+"""`operands`, or a version with a cache."""
 
-_KEPT = 32 << 20  # bytes of a weight that is kept between its amax and its packing
+_KEPT = 32 << 20  # bytes of a weight that is cached between its amax and its packing
 
 
 def amax(source: Source, module: str, read: Reader | None = None) -> np.float32:
@@ -41,7 +41,7 @@ def group_scale_2(source: Source, group: tuple[str, ...], read: Reader | None = 
 def quantize(
     source: Source, module: str, scale_2: np.float32, float32: bool = False, read: Reader | None = None
 ) -> Packed:
-    """What the checkpoint should hold of one linear; `float32`: with dequantize_to=float32."""
+    """What the checkpoint should contain for one linear; `float32`: with dequantize_to=float32."""
     weight, scale_inv = (read or operands)(source, module)
     if scale_inv is None:
         packed, scale = nvfp4.quantize(weight, scale_2)
@@ -53,7 +53,7 @@ def quantize(
 
 
 def follows(source: Source, module: str, tensors: dict[str, Tensor]) -> bool:
-    """Whether every code of a linear is the nearest to its weight under the scales as they are stored."""
+    """Whether every code of a linear is the nearest to its weight under the stored scales."""
     stored = [tensors.get(f"{module}.{leaf}") for leaf in ("weight", "weight_scale", "weight_scale_2")]
     packed, scale, scale_2 = stored
     weight, scale_inv = operands(source, module)
@@ -89,7 +89,7 @@ def codes(values: np.ndarray, step: np.ndarray) -> np.ndarray:
 def plain(
     source: Source, name: str, float32: bool = False, stored: str | None = None
 ) -> tuple[np.ndarray, str]:
-    """Bits and dtype that the checkpoint should hold of a weight that is not quantized.
+    """Bits and dtype that the checkpoint should contain for an unquantized weight.
 
     `stored` is the dtype that it has in the checkpoint: a source in F16 or F32 may have been rounded to BF16.
     """
@@ -117,7 +117,7 @@ def dequantized_to_float32(source: Source, tensors: dict[str, Tensor], sealed: M
 
 
 def remembering() -> Reader:
-    """`operands` that reads a weight once where it is asked for twice, unless it is large."""
+    """`operands` that reads a weight only once if it is requested twice, unless it is large."""
     kept: dict[str, Bits] = {}
 
     def read(source: Source, module: str) -> Bits:

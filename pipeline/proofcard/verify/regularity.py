@@ -1,7 +1,7 @@
-"""Without a source: layers and experts by config.json's counts, and every layer like its fellows.
+"""Without a source: checks layers and experts against config.json's counts, and layers against each other.
 
-Layers and experts are found by the numbers in the names. Layers that config.json gives different types are no
-fellows; those beyond the counted ones (multi-token prediction) are compared with nobody.
+Layers and experts are identified by the numbers in names. Layers of different types in config.json are not
+compared; nor are those beyond the counted ones (multi-token prediction).
 """
 
 import re
@@ -19,16 +19,16 @@ PREDICTORS = (
 )  # fmt: skip
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
-_KINDS = 4  # a list of config.json with no more different values than these tells layers' types
+_KINDS = 4  # a list in config.json with at most this many distinct values gives the layers' types
 _BY_LAYER = re.compile("layer|attn|attention|block|mixer|mlp|indexer|pattern")  # names of such lists
-_BEYOND = 8  # experts beyond those that are there, listed one by one
+_BEYOND = 8  # surplus experts that are listed individually
 _KV = ("k_proj", "v_proj", "k_norm", "v_norm")
 
 Names = Mapping[int, set[str]]
 
 
 def check(inventory: Inventory, config: Mapping[str, Any], level: Level) -> None:
-    """Add what is missing or extra, what may well be so, and what only a source could tell."""
+    """Add what is missing or extra, what may be intentional, and what only a source could show."""
     layers: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     experts: dict[tuple[str, int, str], set[int]] = defaultdict(set)
     for name in inventory.model:
@@ -62,7 +62,7 @@ def check(inventory: Inventory, config: Mapping[str, Any], level: Level) -> None
 
 
 def _place(name: str) -> tuple[str, int, str, int | None] | None:
-    """Container, layer, rest of the name with the expert's number as `#`, that number."""
+    """Container, layer, the rest of the name with the expert's number as `#`, and that number."""
     parts = name.split(".")
     numbers = [i for i, part in enumerate(parts) if re.fullmatch(r"[0-9]{1,18}", part)]
     if not numbers:
@@ -95,7 +95,7 @@ def _layers(container: str, seen: set[int], count: int | None, spare: int) -> It
 
 
 def _kinds(config: Mapping[str, Any], count: int | None) -> dict[int, tuple[Any, ...]]:
-    """Each layer's types, by every list of config.json that has one entry for each layer."""
+    """Each layer's types, from every list in config.json with one entry per layer."""
     inner = config.get("text_config")
     lists = [
         value
@@ -108,8 +108,8 @@ def _kinds(config: Mapping[str, Any], count: int | None) -> dict[int, tuple[Any,
 
 
 class _Fellows:
-    """Layers of one kind. One that lacks some of what others have, and has nothing that they lack, is taken
-    for incomplete. Dense and sparse layers, or two kinds of attention, each have something of their own."""
+    """Layers of one kind. A layer that has less than others, and nothing that they do not have, is considered
+    incomplete. Dense and sparse layers, or two kinds of attention, each have something the others do not."""
 
     def __init__(self, container: str, layers: Names, config: Mapping[str, Any], count: int | None) -> None:
         self._container, self._all, self._config = container, layers, config
@@ -117,7 +117,7 @@ class _Fellows:
         self._sharing = count - shared if count is not None and shared > 0 else None
 
     def judge(self, level: Level) -> Iterator[Finding]:
-        """Findings; what may well be so goes to the notes, what a source alone can tell to `unchecked`."""
+        """Findings; what may be intentional goes to the notes, what only a source can show to `unchecked`."""
         yield from self._weightless()
         parts: dict[str, dict[int, set[str]]] = defaultdict(dict)
         for layer, names in self._all.items():
@@ -154,7 +154,7 @@ class _Fellows:
                 )
 
     def _weightless(self) -> Iterator[Finding]:
-        """Modules that have something, but no weight, where the same module of other layers has one."""
+        """Modules that have tensors but no weight, although the same module in other layers has one."""
         with_weight = {name for names in self._all.values() for name in names if name.endswith(".weight")}
         for layer, names in sorted(self._all.items()):
             for module in sorted({name.rpartition(".")[0] for name in names}):
@@ -165,7 +165,7 @@ class _Fellows:
                     )
 
     def _optional(self, sets: Iterable[frozenset[str]], part: str) -> set[str]:
-        """Modules of several modules, such as an indexer: some layers have them whole, others not at all."""
+        """Composite modules such as an indexer, which a layer has either completely or not at all."""
         inside: dict[str, set[frozenset[str]]] = defaultdict(set)
         known = list(sets)
         for prefix in {".".join(name.split(".")[:2]) for names in known for name in names}:
@@ -181,7 +181,7 @@ class _Fellows:
         }
 
     def _shares_kv(self, layer: int, names: list[str], level: Level, unsure: set[int]) -> bool:
-        """Whether all that it lacks, or has more, is a projection of keys and values with its norm."""
+        """Whether the difference is only a projection of keys and values with its norm."""
         modules = {name.split(".")[1] for name in names if name.count(".") > 1}
         if not names or not modules <= set(_KV) or "v_proj" not in modules:
             return False
@@ -203,7 +203,7 @@ def _below(name: str, prefixes: set[str]) -> bool:
 def _experts(
     experts: Mapping[tuple[str, int, str], set[int]], main: str, config: Mapping[str, Any]
 ) -> Iterator[Finding]:
-    # Per container: another tower may have experts of its own, which config.json's count is not about.
+    # Per container: another tower may have experts that config.json's count does not cover.
     largest: Counter[str] = Counter()
     for (container, _, _), seen in experts.items():
         largest[container] = max(largest[container], *(number + 1 for number in seen))

@@ -1,4 +1,4 @@
-"""config.json held to the source's: every key, with what a class takes for a missing one filled in.
+"""Compares config.json with the source's, key by key, filling in the class's defaults for missing keys.
 
 | key | may differ |
 |---|---|
@@ -9,7 +9,7 @@
 | num_experts, num_local_experts | in spelling |
 | a key on one side only | where the other side's class takes that value for a missing key |
 
-A key that only the checkpoint has, and whose default nobody knows, is not judged.
+A key that only the checkpoint has, and whose default is unknown, is not judged.
 """
 
 import json
@@ -128,7 +128,7 @@ class Comparison:
 
 
 def _default(config: Config, key: str, code: Path | None) -> Any:
-    """The class's default, under either spelling."""
+    """The class's default under either spelling."""
     for spelling in (key, *(old for old, new in _SPELLINGS.items() if new == key)):
         if (taken := default(config, spelling, code)) is not UNKNOWN:
             return taken
@@ -140,7 +140,7 @@ def _one_spelling(config: Config) -> dict[str, Any]:
 
 
 def _rotary(config: Config, code: Path | None) -> dict[str, Any]:
-    """What rotates, whichever spelling says it; `conflict` where two do and differ."""
+    """The rotary settings in either spelling; `conflict` if both are present and differ."""
     scaling, new = config.get("rope_scaling"), config.get("rope_parameters")
     found: dict[str, Any] = {}
     theta = config.get("rope_theta", default(config, "rope_theta", code))
@@ -172,7 +172,7 @@ def _by_layer_type(rotary: dict[str, Any]) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equal as JSON: 1 and 1.0 are one number, 1 and true are not."""
+    """Equal as JSON: 1 and 1.0 are the same number, 1 and true are not."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, dict) and isinstance(other, dict):
@@ -190,12 +190,12 @@ def _text(value: Any) -> str:
 
 
 def differing_keys(ours: Config, source: Config, free: set[str]) -> Iterator[tuple[str, Any, Any]]:
-    """Keys of two JSON objects that differ, with both values (None: not there), but those in `free`."""
+    """Differing keys of two JSON objects with both values (None: missing), except those in `free`."""
     for key in sorted((ours.keys() | source.keys()) - free):
         if not _same(ours.get(key), source.get(key)):
             yield key, ours.get(key), source.get(key)
 
 
 def text(value: Any) -> str:
-    """A JSON value on a line, cut where it is long."""
+    """A JSON value on one line, cut if it is long."""
     return _text(value)

@@ -1,9 +1,9 @@
-"""The tensors of a checkpoint as `verify` reads them: what is wrong with a file is a finding."""
+"""Reads a checkpoint's tensors for `verify`: problems with a file become findings."""
 
 from contextlib import suppress
 from pathlib import Path
 
-from proofcard.checkpoint.shards import INDEX, BadIndex, MissingShards, read_otherwise, weight_files
+from proofcard.checkpoint.shards import INDEX, BadIndex, MissingShards, loaded_instead, weight_files
 from proofcard.checkpoint.tensors import Tensor, check_amount, read_header
 from proofcard.errors import Stop, one_line
 from proofcard.files import Unreadable
@@ -12,13 +12,13 @@ from proofcard.verify.report import Finding
 
 
 def read_tensors(folder: Path) -> tuple[dict[str, Tensor], list[Finding]]:
-    """Every tensor of the files that count and have a readable header, and what is wrong with the others.
+    """Every tensor in weight files with a readable header, and findings for the others.
 
-    Files that the index names and that are not there are one finding, and `incomplete`.
+    Missing files of the index are one finding, and make the result `incomplete`.
 
     Raises:
-        Unreadable: when the system does not let one of them be read.
-        TensorFileError: when there are more tensors than can be listed.
+        Unreadable: when one of them may not be read.
+        TensorFileError: when there are too many tensors.
     """
     tensors: dict[str, Tensor] = {}
     findings = []
@@ -51,19 +51,19 @@ def read_tensors(folder: Path) -> tuple[dict[str, Tensor], list[Finding]]:
 
 
 def incomplete(findings: list[Finding]) -> bool:
-    """Whether files of the weights are missing: what else could be said of the rest follows from that."""
+    """Whether weight files are missing, from which all other findings would follow."""
     return any(finding.kind == "missing" and finding.file == INDEX for finding in findings)
 
 
 def not_counted(folder: Path, tensors: dict[str, Tensor]) -> list[str]:
-    """A note on the safetensors files that do not count, if there are any."""
+    """A note on safetensors files that are not part of the weights, if any."""
     counted = {tensor.path.name for tensor in tensors.values()}
     others = sorted(path.name for path in folder.glob("*.safetensors") if path.name not in counted)
     if not others:
         return []
     which = f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"
     notes = [f"{which} in no index and was not looked at"]
-    with suppress(Stop):  # an index that cannot be followed has a finding
-        if other := read_otherwise(folder):
+    with suppress(Stop):  # an invalid index has a finding
+        if other := loaded_instead(folder):
             notes.append(f"transformers would load {other} instead of what was")
     return notes

@@ -1,8 +1,8 @@
-"""From a dataset's row to a conversation: one module for each column schema, by the name that recipes use.
+"""Adapters turn a dataset's row into a conversation: one module per column schema, named as in recipes.
 
-A module has one function, `read(row)`, which returns a `Conversation` or raises `OtherShape`. It is in the
-keys of the recipes that use it and in no others, so a new one changes no key. What several share is in
-`rows`, which is in the key of every sample set.
+A module has one function, `read(row)`, which returns a `Conversation` or raises `UnreadableRow`. It is part
+of the keys of the recipes that use it and of no others, so a new one changes no key. Shared functions are in
+`rows`, which is part of the key of every sample set.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,6 @@ from proofcard.calibration.rows import Conversation, Row
 
 
 def adapter(name: str) -> Callable[[Row], Conversation]:
-    """The `read` of the module of that name."""
+    """The `read` function of the adapter with that name."""
     read: Callable[[Row], Conversation] = import_module(f"{__name__}.{name}").read
     return read

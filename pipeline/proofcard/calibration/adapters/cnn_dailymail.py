@@ -4,5 +4,5 @@ from proofcard.calibration.rows import Conversation, Row, plain_text
 
 
 def read(row: Row) -> Conversation:
-    """As the dataset's columns are; raises OtherShape for others."""
+    """Read a row with these columns; raises UnreadableRow for any other."""
     return plain_text(row, "article")

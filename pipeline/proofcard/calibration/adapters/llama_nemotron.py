@@ -7,8 +7,8 @@ from proofcard.calibration.rows import Conversation, Row, input_and_output, text
 
 
 def read(row: Row) -> Conversation:
-    """As the dataset's columns are; raises OtherShape for others."""
+    """Read a row with these columns; raises UnreadableRow for any other."""
     turns = input_and_output(row)
     system = text_of(row, "system_prompt") if row.get("system_prompt") else ""
-    said = [{"role": "system", "content": system}] if system else []
-    return Conversation((*said, *turns.messages), turns.text)
+    prompt = [{"role": "system", "content": system}] if system else []
+    return Conversation((*prompt, *turns.messages), turns.text)

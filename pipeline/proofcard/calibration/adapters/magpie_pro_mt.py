@@ -1,11 +1,11 @@
 """Magpie-Align/Magpie-Pro-MT-300K-v0.1: `conversations` of from/value pairs."""
 
-from proofcard.calibration.rows import AS_THEY_ARE, Conversation, Row, conversation, lines, turns_of
+from proofcard.calibration.rows import SAME_ROLES, Conversation, Row, conversation, lines, turns_of
 
-_SHAREGPT = {"human": "user", "gpt": "assistant"} | AS_THEY_ARE
+_SHAREGPT = {"human": "user", "gpt": "assistant"} | SAME_ROLES
 
 
 def read(row: Row) -> Conversation:
-    """As the dataset's columns are; raises OtherShape for others."""
+    """Read a row with these columns; raises UnreadableRow for any other."""
     turns = turns_of(row, "conversations", "from", "value", _SHAREGPT)
     return conversation(turns, lines(turns))

@@ -16,7 +16,7 @@ from proofcard.calibration.rows import (
 
 
 def read(row: Row) -> Conversation:
-    """As the dataset's columns are; raises OtherShape for others."""
+    """Read a row with these columns; raises UnreadableRow for any other."""
     turns = turns_of(row, "messages", "role", "content")
     for turn, given in zip(turns, row["messages"], strict=True):
         if given.get("tool_calls"):
@@ -26,7 +26,7 @@ def read(row: Row) -> Conversation:
 
 
 def _call(call: Any) -> dict[str, Any]:
-    """A call of a function as chat templates take it, its arguments a record and not the JSON of one."""
+    """A function call as chat templates expect it, with arguments as a record instead of JSON text."""
     function = typed(record_of(call, "a tool call"), "function", dict)
     arguments = function.get("arguments") or {}
     if isinstance(arguments, str):
@@ -35,6 +35,6 @@ def _call(call: Any) -> dict[str, Any]:
 
 
 def _tool(tool: Any) -> dict[str, Any]:
-    """A declared function as chat templates take it: inside a `function` record."""
+    """A declared function as chat templates expect it: inside a `function` record."""
     record_of(tool, "a tool")
     return tool if "function" in tool else {"type": "function", "function": tool}

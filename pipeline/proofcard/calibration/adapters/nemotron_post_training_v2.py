@@ -4,6 +4,6 @@ from proofcard.calibration.rows import Conversation, Row, conversation, lines, t
 
 
 def read(row: Row) -> Conversation:
-    """As the dataset's columns are; raises OtherShape for others."""
+    """Read a row with these columns; raises UnreadableRow for any other."""
     turns = turns_of(row, "messages", "role", "content")
     return conversation(turns, lines(turns))

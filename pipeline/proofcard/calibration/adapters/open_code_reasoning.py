@@ -1,8 +1,8 @@
 """nvidia/OpenCodeReasoning: a problem in `input`, reasoning and code in `output`."""
 
-from proofcard.calibration.rows import Conversation, Row, asked_and_answered
+from proofcard.calibration.rows import Conversation, Row, question_and_answer
 
 
 def read(row: Row) -> Conversation:
-    """As the dataset's columns are; raises OtherShape for others."""
-    return asked_and_answered(row, "input", "output")
+    """Read a row with these columns; raises UnreadableRow for any other."""
+    return question_and_answer(row, "input", "output")

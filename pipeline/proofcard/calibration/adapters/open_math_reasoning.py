@@ -1,8 +1,8 @@
 """nvidia/OpenMathReasoning: `problem` and `generated_solution`."""
 
-from proofcard.calibration.rows import Conversation, Row, asked_and_answered
+from proofcard.calibration.rows import Conversation, Row, question_and_answer
 
 
 def read(row: Row) -> Conversation:
-    """As the dataset's columns are; raises OtherShape for others."""
-    return asked_and_answered(row, "problem", "generated_solution")
+    """Read a row with these columns; raises UnreadableRow for any other."""
+    return question_and_answer(row, "problem", "generated_solution")

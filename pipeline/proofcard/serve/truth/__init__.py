@@ -1,4 +1,4 @@
-"""Quick truth: questions whose answers are known, asked of an engine before it is trusted with anything."""
+"""Known-answer check: questions with known answers that an engine must pass before its results count."""
 
 from proofcard.serve.truth.ask import examine, prepare, questions, require, section, sentence
 

@@ -1,9 +1,9 @@
-"""A model's code asked to compute, in a process of the sandbox. Standard library only.
+"""Runs a model's code in the sandboxed process. Uses the standard library only.
 
 Its input and output are lines of JSON. The first is `{"code", "function"}`, its answer `{"defined": true}`.
 Then each `{"given": [...]}` is a call; its answer is `{"value": ...}`, `{"other": "tuple"}` for a value that
 JSON cannot hold, or `{"raised": "..."}`. An argument is `{"plain": ...}`, or `{"served": length}`: a list
-whose elements are asked for one by one, `{"read": place}`, and come back as `{"element": ...}`.
+whose elements are requested one by one, `{"read": place}`, and come back as `{"element": ...}`.
 
 What a call should return is not known in this process.
 """
@@ -18,9 +18,9 @@ _PLAIN = (bool, int, float, str, list, dict, type(None))
 
 
 def main() -> None:
-    """Define what the code defines, then answer calls until there are no more."""
+    """Run the code's definitions, then answer calls until there are no more."""
     answers = os.dup(1)
-    os.dup2(2, 1)  # what the code prints is not an answer
+    os.dup2(2, 1)  # keep what the code prints apart from answers
 
     def ask(message: dict[str, Any]) -> dict[str, Any] | None:
         os.write(answers, json.dumps(message).encode() + b"\n")
@@ -35,7 +35,7 @@ def main() -> None:
         ask({"raised": _named(error)})
         return
     if order["function"] not in space:
-        ask({"raised": f"it defines no {order['function']}"})
+        ask({"raised": f"it does not define {order['function']}"})
         return
     function = space[order["function"]]
     call = ask({"defined": True})
@@ -96,7 +96,7 @@ def _described(value: Any) -> dict[str, Any]:
 
 
 def _other(value: Any) -> str | None:
-    """The first type inside a value that JSON has not."""
+    """The first type inside a value that JSON does not have."""
     if not isinstance(value, _PLAIN):
         return type(value).__name__
     inside = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()

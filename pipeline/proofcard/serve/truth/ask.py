@@ -1,4 +1,4 @@
-"""Asking the known questions and judging the answers."""
+"""The known-answer check: asks questions with known answers and judges the replies."""
 
 import json
 from pathlib import Path
@@ -25,22 +25,22 @@ _MATCHING_S = 5.0
 def sentence(known: KnownAnswers) -> str:
     """The result in one sentence."""
     of = f"{known.passed} of {len(known.verdicts)} known answers right"
-    enough = f"at least {known.at_least:.0%} were asked for"
-    return f"{of}, {enough}: " + ("a sound model" if known.sound else "not to be trusted")
+    enough = f"threshold {known.at_least:.0%}"
+    return f"{of}, {enough}: " + ("passed" if known.sound else "failed, do not trust this model")
 
 
 def section(known: KnownAnswers) -> Section:
     """A table for the screen and for reports."""
     rows = [[verdict.name, "right" if verdict.right else "WRONG", verdict.why] for verdict in known.verdicts]
-    return Section(f"Quick truth: {known.name}", sentence(known), ["question", "verdict", "why"], rows)
+    return Section(f"known-answer check: {known.name}", sentence(known), ["question", "verdict", "why"], rows)
 
 
 def require(known: KnownAnswers) -> None:
-    """Raises Stop when the model is not sound."""
+    """Raise Stop when the model fails the check."""
     if not known.sound:
         raise Stop(
-            f"{sentence(known)}; look at the answers, run verify on the checkpoint, "
-            "or go on all the same with truth.required=false"
+            f"{sentence(known)}; look at the answers, run `verify` on the checkpoint, "
+            "or continue anyway with truth.required=false"
         )
 
 
@@ -60,14 +60,14 @@ def examine(endpoint: Endpoint, truth: Truth) -> KnownAnswers:
 
 
 def counted(name: str, at_least: float, verdicts: list[Verdict]) -> KnownAnswers:
-    """A set's verdicts, and whether the share `at_least` of them is right."""
+    """A set's verdicts, and whether at least the share `at_least` of them is right."""
     passed = sum(verdict.right for verdict in verdicts)
     sound = passed >= at_least * len(verdicts)
     return KnownAnswers(name=name, at_least=at_least, passed=passed, sound=sound, verdicts=verdicts)
 
 
 def prepare(truth: Truth) -> None:
-    """What can be known before anything is started: the questions, and that their answers can be judged here.
+    """Check before anything is started that the questions can be read and their answers judged here.
 
     Raises:
         Usage: when the file of known answers cannot be read, or code cannot be run safely enough.
@@ -92,7 +92,7 @@ def questions(truth: Truth) -> dict[str, Question]:
                 )
             except (LookupError, TypeError, ValueError):
                 raise Usage(
-                    f"truth.known_answers={truth.known_answers}: entry {number} should have dataset, "
+                    f"truth.known_answers={truth.known_answers}: entry {number} must have dataset, "
                     "messages with role and content, one of them the user's, and expected"
                 ) from None
     return found
@@ -104,7 +104,7 @@ def _known(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, RecursionError) as error:
         raise Usage(f"truth.known_answers={path} cannot be read: {error}") from None
     if not isinstance(entries, list):
-        raise Usage(f"truth.known_answers={path} holds no list of questions")
+        raise Usage(f"truth.known_answers={path} is not a list of questions")
     return entries
 
 
@@ -124,7 +124,7 @@ def _verdict(endpoint: Endpoint, truth: Truth, name: str, question: Question) ->
 
 
 def unanswered(answer: client.Answer, max_tokens: int, thinks_first: bool) -> str | None:
-    """Why an answer is none that could be right, whatever it says; None where it can be judged.
+    """Why an answer cannot be right, whatever it says; None if it can be judged.
 
     That is what the model did not say as its answer (thoughts, a call of a tool, a refusal), and what it did
     not end by itself: what is cut may be thoughts whose end nobody saw. `thinks_first`: the model begins
@@ -144,23 +144,26 @@ def unanswered(answer: client.Answer, max_tokens: int, thinks_first: bool) -> st
 
 
 def judge(question: Question, answer: str, sandbox: Mode = "strict") -> tuple[bool, str]:
-    """Whether an answer is right, and why. Its code, where code was asked for, runs confined."""
+    """Whether an answer is right, and why. Code in answers runs in the sandbox."""
     if question.contains is not None:
         right = question.contains in answer
-        return right, "as expected" if right else f"says {_short(answer)}, not {_short(question.contains)}"
+        return (
+            right,
+            "as expected" if right else f"is {_short(answer)} instead of {_short(question.contains)}",
+        )
     if question.matches is not None:
         try:
             right = regex.fullmatch(question.matches, answer, timeout=_MATCHING_S) is not None
         except TimeoutError:
-            return False, f"says {_short(answer)}, which could not be matched in {_MATCHING_S:g} s"
+            return False, f"is {_short(answer)}, which could not be matched within {_MATCHING_S:g} s"
         return (
             right,
-            "as asked for" if right else f"says {_short(answer)}, which is not of the form asked for",
+            "in the requested form" if right else f"is {_short(answer)}, which is not in the requested form",
         )
     assert question.calls is not None
     code = code_in(answer)
     if code is None:
-        return False, f"holds no code: {_short(answer)}"
+        return False, f"contains no code: {_short(answer)}"
     return trial(code, question.calls, sandbox)
 
 

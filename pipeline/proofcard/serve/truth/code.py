@@ -1,6 +1,6 @@
-"""Code that a model wrote, run confined (`proofcard.sandbox`), its values compared here.
+"""Runs code that a model wrote in the sandbox (`proofcard.sandbox`), and compares its results here.
 
-The process that runs the code is given arguments and nothing else: what a call must return stays in this one.
+The process that runs the code gets arguments only: expected results stay in this process.
 """
 
 import json
@@ -20,11 +20,11 @@ _LIMITS = Limits()
 
 
 class _Wrong(Exception):
-    """The code does not do what was asked; the message says how."""
+    """The code does not do what was requested; the message says how."""
 
 
 def code_in(answer: str) -> str | None:
-    """The first fenced block that defines something, or the whole answer if it does without fences."""
+    """The first fenced block with a definition, or the whole answer if it has no fences."""
     blocks = _FENCED.findall(answer) or [answer]
     return next((block for block in blocks if _DEFINES.search(block)), None)
 
@@ -32,7 +32,7 @@ def code_in(answer: str) -> str | None:
 def trial(
     code: str, calls: Calls, mode: Mode = "strict", limits: Limits = _LIMITS, folder: Path | None = None
 ) -> tuple[bool, str]:
-    """Whether the function that the code defines returns what it must for every call, and what happened.
+    """Whether the code's function returns the expected value for every call, and what happened.
 
     The code can import the Python files of `folder`, and read its files.
 
@@ -54,7 +54,7 @@ def trial(
 
 
 def _hold(inside: Running, function: str, call: Call) -> None:
-    """Raises _Wrong unless the call returns what it must and reads no more of a served list than it may."""
+    """Raise _Wrong unless the call returns the expected value within its limit of reads of a served list."""
     what = f"{function}({', '.join(_short(each) for each in call.given)})"
     heard = _heard(inside, {"given": [_argument(each) for each in call.given]})
     served = next((each for each in call.given if isinstance(each, Numbers) and each.reads is not None), None)
@@ -69,14 +69,14 @@ def _hold(inside: Running, function: str, call: Call) -> None:
 def _serve(
     inside: Running, elements: list[int], most: int, heard: dict[str, Any], what: str
 ) -> dict[str, Any]:
-    """Give the elements that are asked for, `most` of them; returns the answer that is no question."""
+    """Serve up to `most` requested elements; returns the first message that is not a request."""
     reads = 0
     while "read" in heard:
         place, reads = heard["read"], reads + 1
         if reads > most:
             raise _Wrong(f"{what} reads more than {most} elements")
         if type(place) is not int or not 0 <= place < len(elements):
-            raise _Wrong(f"{what} reads an element that is not there")
+            raise _Wrong(f"{what} reads an element that does not exist")
         heard = _heard(inside, {"element": elements[place]})
     return heard
 
@@ -92,11 +92,11 @@ def _values(value: Any) -> Any:
 
 
 def _heard(inside: Running, message: dict[str, Any]) -> dict[str, Any]:
-    """What the process answers to a message. That can be anything: only its form is relied on.
+    """The process's reply to a message. It is untrusted: only its form is checked.
 
     Raises:
-        Ended: when it does not answer.
-        _Wrong: when the code failed, or it answers otherwise than `answering` does.
+        Ended: when it does not reply.
+        _Wrong: when the code failed, or the reply is not one of `answering`'s.
     """
     inside.send(json.dumps(message).encode() + b"\n")
     try:
@@ -104,7 +104,7 @@ def _heard(inside: Running, message: dict[str, Any]) -> dict[str, Any]:
     except (ValueError, RecursionError):
         heard = None
     if not isinstance(heard, dict) or len(heard) != 1:
-        raise _Wrong("it answers something that was not asked")
+        raise _Wrong("it sends an unexpected reply")
     if "raised" in heard:
         raise _Wrong(_short(heard["raised"], quoted=False))
     return heard

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from proofcard.checkpoint.delivery import Delivery
-from proofcard.checkpoint.repository import Promised
+from proofcard.checkpoint.download import Download
+from proofcard.checkpoint.repository import HubFile
 from proofcard.checkpoint.shards import INDEX, BadIndex, MissingShards
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import read_header
@@ -29,16 +29,16 @@ class Folder:
     def __init__(self, folder: Path) -> None:
         self.folder, self.fetched = folder, list[str]()
 
-    def listing(self) -> dict[str, Promised]:
+    def listing(self) -> dict[str, HubFile]:
         files = {path.name: path.read_bytes() for path in self.folder.iterdir()}
-        return {name: Promised(len(c), hashlib.sha256(c).hexdigest(), "") for name, c in files.items()}
+        return {name: HubFile(len(c), hashlib.sha256(c).hexdigest(), "") for name, c in files.items()}
 
     def header(self, file: str) -> dict[str, Any]:
         content = (self.folder / file).read_bytes()
         said: dict[str, Any] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         return said
 
-    def fetch(self, file: str, promised: Promised, incoming: Path) -> tuple[Path, str]:
+    def fetch(self, file: str, promised: HubFile, incoming: Path) -> tuple[Path, str]:
         incoming.mkdir(exist_ok=True)
         self.fetched.append(file)
         shutil.copyfile(self.folder / file, incoming / file)
@@ -58,9 +58,9 @@ def kept(tmp_path: Path) -> Folder:
     return Folder(folder)
 
 
-def delivered(kept: Folder, tmp_path: Path) -> Delivery:
+def delivered(kept: Folder, tmp_path: Path) -> Download:
     repository: Any = kept
-    return Delivery(repository, tmp_path / "sources")
+    return Download(repository, tmp_path / "sources")
 
 
 def test_what_the_index_does_not_name_is_not_fetched(kept: Folder, tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_what_the_index_does_not_name_is_not_fetched(kept: Folder, tmp_path: Pat
     assert sorted(kept.fetched) == ["config.json", INDEX]
     assert set(delivery.files()) == {"config.json", INDEX, *SHARDS}
     source = Source(delivery.folder, delivery)
-    with delivery.arriving():
+    with delivery.downloading():
         assert source.bits("a").tolist() == [2, 2, 2, 2]
-        source.whole()
+        source.wait_for_all()
     assert sorted(kept.fetched) == ["config.json", *SHARDS, INDEX]
     assert source.files() == Source(delivery.folder).files()
     assert not delivered(kept, tmp_path).missing
@@ -86,13 +86,15 @@ def test_without_an_index_the_one_file_is(kept: Folder, tmp_path: Path) -> None:
 
 def test_an_index_that_names_more_than_there_is(kept: Folder, tmp_path: Path) -> None:
     (kept.folder / SHARDS[1]).unlink()
-    with pytest.raises(MissingShards, match=f"names 2 files, 1 of them not here, the first {SHARDS[1]}"):
+    with pytest.raises(
+        MissingShards, match=rf"lists files that are missing \(1 of 2\), starting with {SHARDS[1]}"
+    ):
         delivered(kept, tmp_path).fetch_small()
 
 
 def test_an_index_that_names_files_elsewhere(kept: Folder, tmp_path: Path) -> None:
     (kept.folder / INDEX).write_text('{"weight_map": {"a": "../../x.safetensors"}}')
-    with pytest.raises(BadIndex, match=r"names '\.\./\.\./x\.safetensors': only"):
+    with pytest.raises(BadIndex, match=r"lists '\.\./\.\./x\.safetensors': only"):
         delivered(kept, tmp_path).fetch_small()
 
 
@@ -103,7 +105,10 @@ def test_a_shard_with_another_header_than_was_told_before(kept: Folder, tmp_path
         {"a": "b", "b": "a"}.get(name, name): said for name, said in Folder.header(kept, file).items()
     }
     source = Source(delivery.folder, delivery)
-    with delivery.arriving(), pytest.raises(Stop, match=f"{SHARDS[0]} has another header than the hub told"):
+    with (
+        delivery.downloading(),
+        pytest.raises(Stop, match=f"the header of {SHARDS[0]} differs"),
+    ):
         source.bits("a")
 
 
