@@ -173,7 +173,6 @@ SERVICES = {
     "evaluate.pair": "refuses a checkpoint that was not made from the source",
     "documents": "names the classes of documents in one place",
     "errors": "exceptions with sentences for people",
-    "escaping": "escapes text in messages",
     "files": "refuses links, special files and files too large; reads the others as they are",
     "hub": "asks a busy hub again, and says what went wrong",
     "json_files": "refuses JSON beyond its limits; reads the other as the json module does",
