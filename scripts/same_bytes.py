@@ -94,7 +94,7 @@ def row(name: str, way: Way, work: Path) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     made = make(folder)
-    key, bytes_of = manifest.read(made)["key"], digest(made)
+    key, bytes_of = manifest.read(made).key, digest(made)
     return f"| {name} | {command} | `{bytes_of[:16]}` | `{key[:16]}` |"
 
 

@@ -48,6 +48,6 @@ def test_the_readme_says_what_the_demo_gives_today(demo: Path) -> None:
     _, _, rest = (ROOT / "README.md").read_text().partition(MARKS[0])
     rows = [line.split(" | ") for line in rest.partition(MARKS[1])[0].splitlines()[2:]]
     assert [cells[0] for cells in rows] == ["| uv", "| Nix", "| container"]
-    key = manifest.read(demo)["key"]
+    key = manifest.read(demo).key
     assert {cells[3].strip("`| ") for cells in rows} == {key[:16]}
     assert len({cells[2] for cells in rows}) == 1  # the digest itself is that of one make of CPU

@@ -35,7 +35,7 @@ def client(store: Tracking) -> mlflow.MlflowClient:
 
 def track(store: Tracking, folder: Path, name: str) -> str:
     """Track a run; its id."""
-    with tracking.opened(store, name, folder) as tracker:
+    with tracking.opened(store, "quantize", folder, name=name) as tracker:
         tracker.params({"made": "by us"})
         run: str = mlflow.active_run().info.run_id
     return run
@@ -202,7 +202,7 @@ def started(folder: Path, name: str) -> int:
 
     def work() -> None:
         store = Tracking(uri=f"sqlite:///{folder}/mlflow.db", experiment="t")
-        with tracking.opened(store, name, folder) as tracker:
+        with tracking.opened(store, "quantize", folder, name=name) as tracker:
             tracker.params({"a": 1})
         assert tracker.lost is None
 

@@ -17,6 +17,9 @@ _MODULES = {
 _FAILED = {"verify": 2}
 """Exit status of a failure where it is not 1: `verify`'s 1 says that a checkpoint differs."""
 
+_JSON = "--json"
+"""Prints a command's document on standard output, and tables on standard error."""
+
 
 def main() -> None:
     """Console entry point."""
@@ -62,7 +65,9 @@ def _run(command: str, overrides: list[str]) -> None:
 
         print(TEXTS[command], end="")
         return
+    as_json = _JSON in overrides
+    overrides = [word for word in overrides if word != _JSON]
     sys.argv[1:] = overrides  # Hydra and the tracked run read them there
     from proofcard.command import run
 
-    run(command, _module(command, overrides), overrides, _FAILED.get(command, 1))
+    run(command, _module(command, overrides), overrides, _FAILED.get(command, 1), as_json)

@@ -24,15 +24,20 @@ from proofcard.extras import NEEDS, require
 from proofcard.joining import started
 from proofcard.redact import redact
 from proofcard.scratch import private_folder
-from proofcard.screen import indented
+from proofcard.screen import ask_for_json, indented
 
 _DEBUG = "PROOFCARD_DEBUG"  # set: an unexpected error's traceback goes to standard error as well
 
 _NARROWEST, _WIDEST = 40, 1000  # columns
 
 
-def run(command: str, module: str, words: list[str], failed: int = 1) -> NoReturn:
-    """Call `run` of `module` with the words, and end the process with the exit status that follows."""
+def run(command: str, module: str, words: list[str], failed: int = 1, as_json: bool = False) -> NoReturn:
+    """Call `run` of `module` with the words, and end the process with the exit status that follows.
+
+    `as_json` leaves standard output to the command's document.
+    """
+    if as_json:
+        ask_for_json()
     secure_this_process()
     _standard_files()
     signal.signal(signal.SIGTERM, _terminate)

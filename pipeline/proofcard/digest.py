@@ -20,12 +20,12 @@ def sha256_file(path: Path, root: Path | None = None) -> str:
     return digest.hexdigest()
 
 
-def is_sealed(path: Path, root: Path, said: dict[str, Any]) -> bool:
-    """Whether a file has the `size` and `sha256` that a manifest says. Raises as `files.opened`.
+def is_sealed(path: Path, root: Path, size: int, sha256: str) -> bool:
+    """Whether a file has the size in bytes and the digest that a manifest says. Raises as `files.opened`.
 
     Sizes are compared first: a hole of terabytes costs nothing.
     """
-    return located(path, root).stat().st_size == said["size"] and sha256_file(path, root) == said["sha256"]
+    return located(path, root).stat().st_size == size and sha256_file(path, root) == sha256
 
 
 def canonical_json(value: Any) -> str:

@@ -6,8 +6,6 @@ The model comes into `<work_dir>/sources`, every digest checked. Datasets are st
 that the recipe draws from them are, as the sealed sample set that `quantize` would have made.
 """
 
-from typing import Any
-
 from rich.table import Table
 
 from proofcard import manifest, stage
@@ -15,6 +13,7 @@ from proofcard.calibration import stage as samples_stage
 from proofcard.checkpoint.delivery import Delivery
 from proofcard.checkpoint.hub import pinned
 from proofcard.config import QuantizeConfig, compose
+from proofcard.documents.manifest import Manifest
 from proofcard.errors import Usage
 from proofcard.progress import Bar, shown
 from proofcard.screen import Screen
@@ -61,7 +60,7 @@ def _takes_samples(config: QuantizeConfig) -> bool:
     return remote and config.calibration.frozen is None
 
 
-def _draw(config: QuantizeConfig) -> dict[str, Any]:
+def _draw(config: QuantizeConfig) -> Manifest:
     """The manifest of the recipe's sample set, drawn unless it stands."""
     origin = samples_stage.describe(config)
     key = manifest.key_of("samples", **origin)
@@ -98,7 +97,7 @@ def _print(delivery: Delivery, fetched: set[str]) -> None:
     out.print(f"{total / 1e9:.3f} GB in {len(delivery.promised)} files: {shown(delivery.folder)}")
 
 
-def _print_samples(config: QuantizeConfig, sealed: dict[str, Any]) -> None:
-    said = sealed["statistics"]
-    folder = samples_stage.place(config, sealed["key"])
+def _print_samples(config: QuantizeConfig, sealed: Manifest) -> None:
+    said = sealed.statistics
+    folder = samples_stage.place(config, sealed.key)
     Screen().print(f"{said['samples']} samples, {said['tokens']} tokens: {shown(folder)}", soft_wrap=True)

@@ -53,12 +53,9 @@ be checked.
 """
 
 _ANALYSE = """\
-usage: proofcard analyse checkpoint=DIR [against=DIR] [report=DIR]
-                         [tracking=off]
+usage: proofcard analyse checkpoint=DIR [report=DIR] [tracking=off] [--json]
 
   proofcard analyse checkpoint=runs/checkpoints/demo
-  proofcard analyse checkpoint=/data/all-experts against=/data/natural
-      two checkpoints of one model, scale by scale
   proofcard analyse checkpoint=/data/mine report=/data/report tracking=off
 
 Shows how many bytes depend on calibration at all, how each amax converged with
@@ -69,7 +66,7 @@ Exit status: 0 done, 2 nothing could be analysed.
 """
 
 _COMPARE = """\
-usage: proofcard compare a=DIR b=DIR [report=DIR] [tracking=off]
+usage: proofcard compare a=DIR b=DIR [report=DIR] [tracking=off] [--json]
 
   proofcard compare a=runs/checkpoints/demo b=runs/checkpoints/demo_as_run
   proofcard compare a=/data/mine b=/data/theirs tracking=off
@@ -77,7 +74,7 @@ usage: proofcard compare a=DIR b=DIR [report=DIR] [tracking=off]
   proofcard compare a=/data/as-run b=/data/as-described report=/data/report
 
 Tensors by role: which differ, in how many bytes and by how much. Configuration,
-statistics and coverage where both are sealed. A table on the screen; report.md
+statistics, coverage and calibrated scales where both are sealed. A table on the screen; report.md
 and comparison.json in <a>.against.<name of b>.
 Exit status: 0 compared, 2 nothing could be compared.
 """

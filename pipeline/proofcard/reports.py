@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from proofcard.disk import check_writable, in_folder
+from proofcard.documents.base import Difference
 from proofcard.errors import Stop
 from proofcard.locks import alone
 from proofcard.progress import shown
@@ -68,11 +69,11 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(map(in_markdown, cells)) + " |"
 
 
-def differing(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every name whose values differ, with both; what a recipe calls itself is none."""
+def differing(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
+    """Every name whose values differ, with both, by name alone; what a recipe calls itself is left out."""
     names = [*a, *(name for name in b if name not in a)]
     return [
-        {"name": name, "a": a.get(name), "b": b.get(name)}
+        Difference(name=name, a=a.get(name), b=b.get(name))
         for name in names
         if a.get(name) != b.get(name) and not name.startswith("recipe.")
     ]

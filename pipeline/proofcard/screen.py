@@ -58,10 +58,29 @@ def in_a_figure(text: str) -> str:
     return on_one_line(text).replace("$", r"\$")
 
 
+_json_asked = False
+
+
+def ask_for_json() -> None:
+    """From now on standard output is for a command's document alone; what is for a person goes to stderr."""
+    global _json_asked
+    _json_asked = True
+
+
+def json_is_asked() -> bool:
+    """Whether a command's document goes to standard output."""
+    return _json_asked
+
+
 class Screen(Console):
-    """A console on which each string is plain text on one line; for a style, give it a `Text`."""
+    """A console on which each string is plain text on one line; for a style, give it a `Text`.
+
+    It is standard output, or standard error where standard output is for JSON.
+    """
 
     def __init__(self, **options: Any) -> None:
+        if "file" not in options:
+            options.setdefault("stderr", _json_asked)
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:

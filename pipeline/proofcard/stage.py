@@ -13,6 +13,7 @@ from proofcard.beside import may_stand_beside
 from proofcard.checkpoint.tensors import output_tables
 from proofcard.digest import all_files, is_sealed
 from proofcard.disk import force_to_disk, in_folder, write_whole
+from proofcard.documents.manifest import FileEntry, Manifest
 from proofcard.errors import Stop, may_pass
 from proofcard.files import located
 from proofcard.fingerprint import environment
@@ -24,7 +25,7 @@ _WORTH_A_BAR = 10**9  # bytes
 _LOADED = (".safetensors", ".bin", ".json", ".jinja", ".txt", ".model", ".py")  # read with a checkpoint
 
 
-def find_sealed(directory: Path, key: str, digests: bool = True) -> dict[str, Any] | None:
+def find_sealed(directory: Path, key: str, digests: bool = True) -> Manifest | None:
     """The manifest of `directory` if it is sealed under `key` and intact; None if nothing stands there.
 
     Every byte is read: what is used again is what was sealed, whatever became of the disk. Without `digests`
@@ -39,12 +40,12 @@ def find_sealed(directory: Path, key: str, digests: bool = True) -> dict[str, An
         found = manifest.read(directory)
     except manifest.ManifestError as error:
         raise Stop(f"{error}; move {directory} away or choose another output_dir") from None
-    if found["key"] != key:
+    if found.key != key:
         raise Stop(
-            f"{directory} holds the result of another configuration (key {found['key'][:12]}, "
+            f"{directory} holds the result of another configuration (key {found.key[:12]}, "
             f"this run's is {key[:12]}); choose another output_dir or move it away"
         )
-    sealed = found["outputs"]["files"]
+    sealed = found.outputs.files
     added = sorted(_standing(directory) - sealed.keys())
     name = added[0] if added else _altered(directory, sealed, digests)
     if name is not None:
@@ -52,7 +53,7 @@ def find_sealed(directory: Path, key: str, digests: bool = True) -> dict[str, An
     return found
 
 
-def intact(directory: Path) -> dict[str, Any]:
+def intact(directory: Path) -> Manifest:
     """The manifest of a sealed directory, every byte of which has been read and is what was sealed.
 
     What stands beside does not matter unless it is of a kind that is loaded with a checkpoint.
@@ -61,16 +62,19 @@ def intact(directory: Path) -> dict[str, Any]:
         Stop: when a file is not what was sealed, or one was added that would be loaded.
     """
     found = manifest.read(directory)
-    sealed = found["outputs"]["files"]
+    sealed = found.outputs.files
     for name in sorted(_standing(directory) - sealed.keys()):
         if name.endswith(_LOADED):
             raise Stop(f"{directory}/{name} was not sealed and would be loaded: see verify, or move it away")
-    if (name := _altered(directory, sealed)) is not None:
-        if not (directory / name).exists():
+    if (altered := _altered(directory, sealed)) is not None:
+        if not (directory / altered).exists():
             raise Stop(
-                f"{directory}/{name} was sealed and is missing: see proofcard verify checkpoint={directory}"
+                f"{directory}/{altered} was sealed and is missing: "
+                f"see proofcard verify checkpoint={directory}"
             )
-        raise Stop(f"{directory}/{name} is not what was sealed: see proofcard verify checkpoint={directory}")
+        raise Stop(
+            f"{directory}/{altered} is not what was sealed: see proofcard verify checkpoint={directory}"
+        )
     return found
 
 
@@ -80,7 +84,7 @@ def _standing(directory: Path) -> set[str]:
     return {name for name in names - {manifest.NAME} if not may_stand_beside(name)}
 
 
-def _altered(directory: Path, sealed: dict[str, Any], digests: bool = True) -> str | None:
+def _altered(directory: Path, sealed: dict[str, FileEntry], digests: bool = True) -> str | None:
     """The first file that is not there as it was sealed: by size, then by sha256, read on every core."""
     sizes = {}
     for name in sorted(sealed):
@@ -88,15 +92,15 @@ def _altered(directory: Path, sealed: dict[str, Any], digests: bool = True) -> s
             size = located(directory / name, directory).stat().st_size
         except (Stop, OSError):
             return name
-        if size != sealed[name]["size"]:
+        if size != sealed[name].size:
             return name
-        sizes[name] = sealed[name]["size"]
+        sizes[name] = size
     if not digests:
         return None
 
     def altered(name: str) -> bool:
         try:
-            return not is_sealed(directory / name, directory, sealed[name])
+            return not is_sealed(directory / name, directory, sealed[name].size, sealed[name].sha256)
         except (Stop, OSError):
             return True
 
@@ -111,7 +115,7 @@ def _altered(directory: Path, sealed: dict[str, Any], digests: bool = True) -> s
     return None
 
 
-def once(final: Path, key: str, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+def once(final: Path, key: str, make: Callable[[Path], Manifest]) -> Manifest:
     """The manifest of `final`, sealed under `key`: as it stands, or as `make` gives it.
 
     `make` writes into the folder that it is given and seals it. Where another process is making the same
@@ -244,7 +248,7 @@ def taken(final: Path) -> int:
     return sum(512 * path.lstat().st_blocks for path in files)
 
 
-def seal(partial: Path, final: Path, body: dict[str, Any]) -> dict[str, Any]:
+def seal(partial: Path, final: Path, body: dict[str, Any]) -> Manifest:
     """Write the manifest over everything in `partial`, force it to disk and rename it to `final`.
 
     `body` is the manifest without `schema`, `outputs` and what its toolchain says of the environment; returns
@@ -254,10 +258,11 @@ def seal(partial: Path, final: Path, body: dict[str, Any]) -> dict[str, Any]:
     files, tensors = output_tables(partial)
     whole = {"schema": manifest.SCHEMA, "outputs": {"files": files, "tensors": tensors}} | body
     whole["toolchain"] = whole["toolchain"] | environment()
+    made = manifest.sealed(whole)
     with in_folder(partial / manifest.NAME):
-        (partial / manifest.NAME).write_text(manifest.seal(whole), encoding="utf-8")
+        (partial / manifest.NAME).write_text(made.text(), encoding="utf-8")
     name(partial, final)
-    return whole
+    return made
 
 
 def name(partial: Path, final: Path) -> None:

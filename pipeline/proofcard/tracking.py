@@ -1,4 +1,4 @@
-"""MLflow: one parent run per pipeline, a nested run per stage. Nothing secret passes."""
+"""MLflow: a run per checkpoint, below it one per command, below that its stages. Nothing secret passes."""
 
 import os
 import platform
@@ -8,21 +8,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from proofcard import children
+from proofcard import children, tracking_parents
 from proofcard.bundle import bundled
 from proofcard.config.compose import flatten
 from proofcard.config.schema import Tracking
 from proofcard.digest import readable_json
+from proofcard.documents.manifest import Manifest
 from proofcard.errors import one_line
 from proofcard.fingerprint import lock_digest
 from proofcard.progress import console
 from proofcard.redact import redact
-from proofcard.tracking_store import connected
+from proofcard.tracking_parents import Subject
+from proofcard.tracking_store import connected, file_of, lock_of, no_answer
+
+__all__ = ["Subject", "Tracker", "manifest_text", "opened"]
 
 _BATCH = 100  # MLflow's own limit of parameters in one call
 _DEEPEST = 8  # runs within each other
@@ -98,6 +103,18 @@ class Tracker:
             "start_run", run_name=name, nested=nested, log_system_metrics=not nested,
             parent_run_id=None if nested else self._parent,
         )  # fmt: skip
+        with self._ended(lambda status: self._tell("end_run", status)):
+            yield
+
+    @contextmanager
+    def parent_running(self) -> Iterator[None]:
+        """The checkpoint's run is in progress as long as this is, and ends as this does."""
+        self._of_parent("update_run", "RUNNING")
+        with self._ended(lambda status: self._of_parent("set_terminated", status)):
+            yield
+
+    @contextmanager
+    def _ended(self, tell: Callable[[str], None]) -> Iterator[None]:
         status = "FAILED"
         try:
             yield
@@ -106,15 +123,23 @@ class Tracker:
             status = "KILLED"
             raise
         finally:
-            self._tell("end_run", status)
+            tell(status)
+
+    def _of_parent(self, function: str, status: str) -> None:
+        if self._mlflow is not None and self._parent is not None:
+            client, parent = self._mlflow.MlflowClient(), self._parent
+            self._called(lambda: getattr(client, function)(parent, status))
 
     def _tell(self, function: str, *values: Any, **named: Any) -> None:
-        if self._mlflow is None:
-            return
+        if self._mlflow is not None:
+            self._called(getattr(self._mlflow, function), *values, **named)
+
+    def _called(self, call: Callable[..., Any], *values: Any, **named: Any) -> None:
         try:
-            _again_if_busy(getattr(self._mlflow, function), *values, **named)
+            _again_if_busy(call, *values, **named)
         except Exception as error:  # every store has its own family of exceptions
             mlflow, self._mlflow = self._mlflow, None
+            assert mlflow is not None
             self.lost = redact(one_line(error))[:400]
             console.print(
                 f"MLflow stopped answering ({self.lost}): the work goes on, untracked from here", markup=False
@@ -148,31 +173,82 @@ def _give_up(mlflow: ModuleType) -> None:
 
 
 @contextmanager
-def opened(tracking: Tracking, recipe: str, work_dir: Path, leads: bool = True) -> Iterator[Tracker]:
-    """The parent run of a pipeline, in the tracked store; of several processes only the leading one tells.
+def opened(
+    tracking: Tracking,
+    command: str,
+    work_dir: Path,
+    *,
+    subject: Subject | None = None,
+    name: str | None = None,
+    leads: bool = True,
+    makes: bool = False,
+) -> Iterator[Tracker]:
+    """The run of a command in the tracked store, under the run of the checkpoint it works on.
 
-    What has not all reached the store is said at the end.
+    Without a `subject` (a plan, an endpoint, a checkpoint that was never sealed) the run has no parent, or
+    the one that MLFLOW_RUN_ID names. Of several processes only the one that `leads` tracks. The command that
+    `makes` the checkpoint decides the state of the checkpoint's run as well. `name` is the run's, the
+    command's own unless it is given. What has not all reached the store is reported at the end.
 
     Raises:
         Usage: when the store cannot be reached or written, or MLFLOW_RUN_ID names no running run of it.
     """
-    if tracking.uri is None or not leads:
+    if not leads or _off(tracking):
         yield Tracker(None)
         return
-    with connected(tracking, work_dir) as (mlflow, parent):
+    with connected(tracking, work_dir) as (mlflow, outer):
+        parent = _parent(mlflow, tracking, subject, outer)
         tracker = Tracker(mlflow, parent)
+        running = tracker.parent_running() if makes and subject is not None else nullcontext()
         try:
-            with tracker.run(recipe, nested=False):
-                tracker.tags({"recipe": recipe} | _environment())
+            with running, tracker.run(name or command, nested=False):
+                tracker.tags({"command": command} | _tags(subject, outer) | _environment())
                 tracker.text(" ".join(sys.argv[1:]) + "\n", "overrides.txt")
                 yield tracker
         finally:
             if tracker.lost is not None:
                 console.print(
-                    f"MLflow at {redact(tracking.uri)} has this run only in part, or not at all: it stopped "
-                    f"answering ({tracker.lost})",
+                    f"MLflow at {redact(str(tracking.uri))} has this run only in part, or not at all: it "
+                    f"stopped answering ({tracker.lost})",
                     markup=False, soft_wrap=True,
                 )  # fmt: skip
+
+
+def _off(tracking: Tracking) -> bool:
+    """Whether nothing is tracked: as configured, or because there is no store and none is to be made."""
+    if tracking.uri is None:
+        return True
+    if tracking.create:
+        return False
+    if find_spec("mlflow") is None:
+        return True
+    file = file_of(tracking)
+    return file is not None and not file.exists()
+
+
+def _parent(mlflow: ModuleType, tracking: Tracking, subject: Subject | None, outer: str | None) -> str | None:
+    """The run that the command's is nested in, and a line about it where the environment asks for another."""
+    if outer is not None:
+        asked = f"MLFLOW_RUN_ID={outer!r}"
+        where = f"is nested in {asked}"
+        if subject is not None:
+            where = f"is nested in that of its checkpoint, {subject.name}; {asked} is noted as a tag"
+        console.print(f"MLflow: this run {where}", markup=False, soft_wrap=True)
+    if subject is None:
+        return outer
+    try:
+        return tracking_parents.found_or_made(mlflow, tracking.experiment, subject, lock_of(tracking))
+    except Exception as error:  # every store has its own family of exceptions
+        raise no_answer(tracking, error) from None
+
+
+def _tags(subject: Subject | None, outer: str | None) -> dict[str, str]:
+    tags = {"key": subject.key} if subject is not None else {}
+    if subject is not None and subject.recipe is not None:
+        tags["recipe"] = subject.recipe
+    if subject is not None and outer is not None:
+        tags["started_in"] = outer
+    return tags
 
 
 def _environment() -> dict[str, str]:
@@ -199,7 +275,6 @@ def _revision() -> str | None:
     return git.stdout.strip() if git.returncode == 0 else None
 
 
-def manifest_text(body: dict[str, Any]) -> str:
+def manifest_text(sealed: Manifest) -> str:
     """A manifest as an artifact to read, without the per-tensor table (the sealed file has it)."""
-    outputs = {name: value for name, value in body["outputs"].items() if name != "tensors"}
-    return readable_json(body | {"outputs": outputs})
+    return readable_json(sealed.model_dump(mode="json", by_alias=True, exclude={"outputs": {"tensors"}}))

@@ -3,7 +3,7 @@
 `tracking.uri` and `tracking.experiment` alone decide where a run goes. Of MLflow's own variables those are
 used that say how to reach a server (credentials, certificates, timeouts, uploads); all others are taken out
 of the environment while a run is tracked, and named. MLFLOW_RUN_ID may name a running run of our store: it
-becomes the parent.
+becomes the parent of what is not filed under a checkpoint.
 """
 
 import os
@@ -44,7 +44,7 @@ _TRIES, _PAUSE = 10, 1.0  # while somebody else's program makes or opens the sam
 
 @contextmanager
 def connected(tracking: Tracking, work_dir: Path) -> Iterator[tuple[ModuleType, str | None]]:
-    """MLflow, set to the configured store and experiment, and the run that ours is nested in, if any.
+    """MLflow, set to the configured store and experiment, and the run that MLFLOW_RUN_ID names, if any.
 
     Raises:
         Usage: when the store cannot be reached or written, or MLFLOW_RUN_ID names no running run of it.
@@ -83,25 +83,35 @@ def _is_server(tracking: Tracking) -> bool:
     return not str(tracking.uri).startswith("sqlite")
 
 
+def file_of(tracking: Tracking) -> Path | None:
+    """The file of an SQLite store; None for a server."""
+    from sqlalchemy.engine import make_url
+
+    if _is_server(tracking):
+        return None
+    name = make_url(str(tracking.uri)).database
+    return Path(name) if name and name != ":memory:" else None
+
+
+def lock_of(tracking: Tracking) -> AbstractContextManager[None]:
+    """What keeps other processes out of an SQLite store; nothing for a server, which sees to that itself."""
+    file = file_of(tracking)
+    if file is None:
+        return nullcontext()
+    return alone(file.with_name(f".{file.name}.lock"), f"opening MLflow's store {shown(file)}", waits=True)
+
+
 def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
     import mlflow
-    from sqlalchemy.engine import make_url
 
     assert tracking.uri is not None
     server = _is_server(tracking)
-    file = None
-    if not server:
-        name = make_url(tracking.uri).database
-        file = Path(name) if name and name != ":memory:" else None
+    file = file_of(tracking)
     artifacts = None if server else (work_dir / "mlartifacts").resolve().as_uri()
-    lock: AbstractContextManager[None] = nullcontext()
     if file is not None:
         with before_work():
             file.parent.mkdir(parents=True, exist_ok=True)
-        lock = alone(
-            file.with_name(f".{file.name}.lock"), f"opening MLflow's store {shown(file)}", waits=True
-        )
-    with before_work(), lock:
+    with before_work(), lock_of(tracking):
         try:
             if file is not None and not file.exists():
                 _make(file, str(artifacts))
@@ -111,13 +121,19 @@ def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
         except Exception as error:  # every store has its own family of exceptions
             if isinstance(error, OSError) and not server:
                 raise
-            reason = redact(one_line(error))[:400]
-            advice = f"if {shown(file)} is damaged, move it away" if file is not None else "start it"
-            raise Usage(
-                f"MLflow at {redact(tracking.uri)} does not answer ({reason}): {advice}, correct "
-                "tracking.uri, or turn tracking off with tracking=off"
-            ) from None
+            raise no_answer(tracking, error) from None
     return mlflow
+
+
+def no_answer(tracking: Tracking, error: Exception) -> Usage:
+    """What to do about a store that cannot be opened."""
+    file = file_of(tracking)
+    reason = redact(one_line(error))[:400]
+    advice = f"if {shown(file)} is damaged, move it away" if file is not None else "start it"
+    return Usage(
+        f"MLflow at {redact(str(tracking.uri))} does not answer ({reason}): {advice}, correct "
+        "tracking.uri, or turn tracking off with tracking=off"
+    )
 
 
 def _make(file: Path, artifacts: str) -> None:
@@ -181,5 +197,4 @@ def _parent(mlflow: ModuleType, run_id: str, tracking: Tracking) -> str:
         raise Usage(
             f"{said} names a run that has ended ({state}): unset it; only a running run can be joined"
         )
-    console.print(f"MLflow: this run is nested in {said}", markup=False, soft_wrap=True)
     return run_id

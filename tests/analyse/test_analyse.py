@@ -12,6 +12,7 @@ import pytest
 from running import command, contents, quantize
 from safetensors.torch import load_file
 
+from proofcard import manifest
 from proofcard.analyse.command import run
 from proofcard.errors import Usage
 
@@ -118,30 +119,34 @@ def test_again_and_elsewhere_it_says_the_same(demo: Path, screen: tuple[Path, st
     assert [n for n in first if first[n] != second[n]] == []
 
 
-def test_against_a_natural_checkpoint(demo: Path, tmp_path: Path) -> None:
+def test_a_natural_checkpoint_has_no_forcing(demo: Path, tmp_path: Path) -> None:
     natural = quantize(tmp_path, "hardware.threads=2", "coverage=natural")
     report = f"report={tmp_path / 'report'}"
-    said = command(
-        "analyse", f"checkpoint={natural}", f"against={demo}", report, "tracking=off", cwd=tmp_path
-    )
-    assert said.returncode == 0, said.stderr
-    told = json.loads((tmp_path / "report" / "analysis.json").read_text())
-    assert told["forcing"] == {}
+    done = command("analyse", f"checkpoint={natural}", report, "tracking=off", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (tmp_path / "report" / "analysis.json").read_text()
+    assert json.loads(done.stdout)["forcing"] is None
     assert not (tmp_path / "report" / "forcing.png").exists()
+    compared = command("compare", f"a={demo}", f"b={natural}", "report=both", "tracking=off", cwd=tmp_path)
+    assert compared.returncode == 0 and "Scales of calibration" in compared.stdout, compared.stderr
+    scales = json.loads((tmp_path / "both" / "comparison.json").read_text())["scales"]
+    assert scales.keys() == GROUPS.keys()
     for title, words in GROUPS.items():
         exported = [column(path, "amax", "exported_amax", words) for path in (natural, demo)]
         ratio = exported[0] / exported[1]
-        assert told["against"][title]["smallest"] == pytest.approx(ratio.min())
-        assert told["against"][title]["equal"] == pytest.approx((ratio == 1).mean())
+        assert scales[title]["smallest"] == pytest.approx(ratio.min())
+        assert scales[title]["equal"] == pytest.approx((ratio == 1).mean())
 
 
-def test_mlflow_gets_a_nested_run(demo: Path, tmp_path: Path) -> None:
+def test_mlflow_gets_a_run_under_the_checkpoint_s(demo: Path, tmp_path: Path) -> None:
     said = command("analyse", f"checkpoint={demo}", "report=report", cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/runs/mlflow.db")
     found = mlflow.search_runs(search_all_experiments=True, output_format="list")
     [told] = [one for one in found if one.data.tags["mlflow.runName"] == "analyse"]
-    assert "mlflow.parentRunId" in told.data.tags
+    parent = mlflow.get_run(told.data.tags["mlflow.parentRunId"])
+    assert parent.data.tags["key"] == told.data.tags["key"] == manifest.read(demo).key
+    assert parent.data.tags["mlflow.runName"] == f"demo-{manifest.read(demo).key[:12]}"
     assert told.data.metrics["calibrated_bytes"] == 600
     files = mlflow.MlflowClient().list_artifacts(told.info.run_id, "analysis")
     assert {file.path for file in files} == {"analysis/analysis.json", "analysis/report.md"}
@@ -173,5 +178,4 @@ def test_what_cannot_be_analysed_is_said(demo: Path, tmp_path: Path, monkeypatch
     content[-1] ^= 1
     (flipped / "model.safetensors").write_bytes(content)
     assert "model.safetensors is not what was sealed" in refused(f"checkpoint={flipped}")
-    assert "model.safetensors is not what was sealed" in refused(f"checkpoint={demo}", f"against={flipped}")
-    assert "did you mean 'against'" in refused(f"checkpoint={demo}", "againts=x")
+    assert "did you mean 'report'" in refused(f"checkpoint={demo}", "reprot=x")

@@ -7,8 +7,24 @@ import numpy as np
 import pytest
 from quantize.test_plots import gathered, records
 
+from proofcard import manifest
 from proofcard.analyse import command, measure, report
-from proofcard.errors import Stop
+from proofcard.compare import calibration
+from proofcard.documents import Manifest
+
+
+def sealed() -> Manifest:
+    """A manifest with one tensor."""
+    tensor = {"file": "x", "shape": [], "dtype": "F32", "sha256": "0" * 64}
+    return manifest.sealed(
+        {
+            "schema": manifest.SCHEMA, "stage": "quantize", "key": "0" * 64, "inputs": {}, "seeds": {},
+            "config": {"recipe": {"name": "r"}}, "toolchain": {}, "platform": {}, "statistics": {},
+            "outputs": {
+                "files": {"x": {"size": 4, "sha256": "0" * 64}}, "tensors": {"a.input_scale": tensor}
+            },
+        }
+    )  # fmt: skip
 
 
 @pytest.mark.filterwarnings("error")
@@ -24,21 +40,12 @@ def test_everything_is_told_and_drawn(tmp_path: Path, made: list[dict[str, Any]]
     for record in made:
         record["forced"] = {block: [9] * len(counts) for block, counts in record["forced"].items()}
     found = gathered(made)
-    told = command._numbers(
-        {
-            "key": "k",
-            "config": {"recipe": {"name": "r"}},
-            "outputs": {"tensors": {"a.input_scale": {"shape": [], "dtype": "F32"}}},
-        },
-        found,
-        found,
-    )
-    sections = report.sections(told)
+    sections = report.sections(command.analysed(sealed(), found))
     assert all(len(row) == len(section.header) for section in sections for row in section.rows)
-    for name, draw in command._figures(found).items():
+    for name, draw in command.drawings(found).items():
         draw().savefig(tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 5_000
-    assert all(one["equal"] == 1 for one in told["against"].values())
+    assert all(one.equal == 1 for one in calibration.scales(found, found).values())
 
 
 def test_a_cold_expert_is_unreached_and_counted() -> None:
@@ -48,13 +55,13 @@ def test_a_cold_expert_is_unreached_and_counted() -> None:
         for point in made[1]["curve"]:
             point[quantizer] = 1.0
     told = measure.forcing(gathered(made))
-    assert sum(near["unreached"] for near in told["near"].values()) == 3
-    assert measure.coverage(gathered(made))["mean_over_smallest"] is None
+    assert told is not None and sum(near.unreached for near in told.near.values()) == 3
+    spread = measure.coverage(gathered(made))
+    assert spread is not None and spread.mean_over_smallest is None
 
 
 def test_checkpoints_of_two_models_are_not_compared() -> None:
-    with pytest.raises(Stop, match="other quantizers"):
-        measure.against(gathered(records(2, 4)), gathered(records(2, 5)))
+    assert calibration.scales(gathered(records(2, 4)), gathered(records(2, 5))) == {}
 
 
 def test_a_zipf_spread_has_the_slope_of_zipf() -> None:

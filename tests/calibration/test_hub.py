@@ -122,8 +122,8 @@ def test_the_hub_gives_the_samples_of_a_local_copy(
     assert read_index(tmp_path / "remote") == read_index(tmp_path / "local")
     tokens = [[ids.tolist() for ids in read_samples(tmp_path / place)] for place in ("remote", "local")]
     assert tokens[0] == tokens[1]
-    said = manifest.read(tmp_path / "remote")["inputs"]["datasets"]["text"]
-    files = manifest.read(tmp_path / "local")["inputs"]["datasets"]["text"]["files"]
+    said = manifest.read(tmp_path / "remote").inputs["datasets"]["text"]
+    files = manifest.read(tmp_path / "local").inputs["datasets"]["text"]["files"]
     assert said["commit"] == commit
     assert said["files"] == {name: file for name, file in files.items() if name != "README.md"}
 
@@ -132,7 +132,7 @@ def test_a_small_file_is_known_by_git_s_digest(draw: Draw, hub: Hub, tmp_path: P
     commit = hub.add("some/texts", {"train.jsonl": 30 * b'{"text": "words"}\n'}, "dataset")
     said = draw(tmp_path / "set", f"{NAME}.revision={commit}", f"{NAME}.splits=[train]")
     assert said["stop"] is None
-    files = manifest.read(tmp_path / "set")["inputs"]["datasets"]["text"]["files"]
+    files = manifest.read(tmp_path / "set").inputs["datasets"]["text"]["files"]
     # as `git hash-object` says
     assert files["train.jsonl"] == {"size": 540, "git_sha1": "f72064ddb6a6b409d2284c55a58cddc81a1de233"}
 
@@ -202,7 +202,7 @@ def test_a_busy_hub_is_asked_again(draw: Draw, hub: Hub, commit: str, tmp_path: 
     assert len(busy) == 0
     if not word.endswith(".parquet"):  # there `datasets` itself waits
         assert said["said"].count("the hub is busy (429): asking again in 1 s") == 2
-    assert manifest.read(tmp_path / "set")["statistics"]["samples"] == 24
+    assert manifest.read(tmp_path / "set").statistics["samples"] == 24
 
 
 def test_a_hub_that_stays_busy_or_away_is_said_to_be(

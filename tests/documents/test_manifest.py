@@ -34,8 +34,9 @@ def test_every_field_of_the_specification_is_a_field_of_the_model() -> None:
 
 def test_a_folder_sealed_under_schema_1_is_still_read_and_verified(tmp_path: Path) -> None:
     body = golden()
-    assert manifest.read(GOLDEN / "checkpoint") == {name: body[name] for name in body if name != "seal"}
-    assert Manifest.model_validate(body).seal == body["seal"]
+    sealed = manifest.read(GOLDEN / "checkpoint")
+    assert sealed == Manifest.model_validate(body)
+    assert sealed.text().encode() == (GOLDEN / "checkpoint" / "manifest.json").read_bytes()
     paths = (f"checkpoint={GOLDEN / 'checkpoint'}", f"source={GOLDEN / 'source'}")
     verified = command("verify", *paths, f"report={tmp_path / 'report.json'}", cwd=tmp_path)
     assert (verified.returncode, verified.stdout.splitlines()[-1]) == (0, "verified")

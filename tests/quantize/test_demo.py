@@ -39,7 +39,7 @@ def test_two_threads_give_the_same_bytes(demo: Path, tmp_path: Path) -> None:
     both = contents(quantize(tmp_path, "hardware.threads=2"))
     assert alone.keys() == both.keys()
     assert [name for name in both if alone[name] != both[name]] == [manifest.NAME]  # it tells the threads
-    assert manifest.read(tmp_path / "checkpoint")["key"] == manifest.read(demo)["key"]
+    assert manifest.read(tmp_path / "checkpoint").key == manifest.read(demo).key
 
 
 def test_verify_says_verified(demo: Path, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_the_weights_are_the_golden_ones(made_by: str, request: pytest.FixtureRe
     """
     golden = json.loads(GOLDEN.read_text())
     checkpoint = request.getfixturevalue(made_by)
-    made = {name: entry["sha256"] for name, entry in manifest.read(checkpoint)["outputs"]["tensors"].items()}
+    made = {name: entry.sha256 for name, entry in manifest.read(checkpoint).outputs.tensors.items()}
     assert golden["tensors"]
     assert {name: made.get(name) for name in golden["tensors"]} == golden["tensors"]
     calibrated = made.keys() - golden["tensors"].keys()
@@ -66,7 +66,7 @@ def test_the_weights_are_the_golden_ones(made_by: str, request: pytest.FixtureRe
 def test_the_inventory_is_the_formula_s(demo: Path) -> None:
     config = json.loads((demo / "config.json").read_text())
     layers, experts = config["num_hidden_layers"], config["num_local_experts"]
-    statistics = manifest.read(demo)["statistics"]
+    statistics = manifest.read(demo).statistics
     # per layer: input and weight of every expert projection, k and v of the cache
     assert statistics["quantizers"] == layers * (experts * 3 * 2 + 2)
     # per layer: four tensors per expert projection; q k v o, two cache scales, four norms, gate, its bias

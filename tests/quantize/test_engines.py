@@ -120,7 +120,7 @@ def differences(ours: Path, theirs: Path) -> list[str]:
         ]
         names = tensors[0].keys() | tensors[1].keys()
         found += sorted(name for name in names if tensors[0].get(name) != tensors[1].get(name))
-    bodies = [manifest.read(folder) for folder in (ours, theirs)]
+    bodies = [manifest.read(folder).values() for folder in (ours, theirs)]
     if not bodies[0]["statistics"].items() >= bodies[1]["statistics"].items():
         found.append("statistics")
     if not found and comparable(bodies[0], left_out) != comparable(bodies[1], left_out):
@@ -132,7 +132,7 @@ def comparable(body: dict[str, Any], left_out: set[str]) -> dict[str, Any]:
     """A manifest without its key, its statistics, the engine's name and code, and the files left out."""
     files = {name: said for name, said in body["outputs"]["files"].items() if name not in left_out}
     config = {name: said for name, said in body["config"].items() if name != "engine"}
-    rest = {name: said for name, said in body.items() if name not in ("key", "statistics")}
+    rest = {name: said for name, said in body.items() if name not in ("key", "seal", "statistics")}
     toolchain = {name: said for name, said in body["toolchain"].items() if name != "code"}
     return rest | {
         "config": config, "toolchain": toolchain, "outputs": body["outputs"] | {"files": files}

@@ -209,7 +209,7 @@ def test_top_up_calibrates_the_cold_expert_by_all_tokens_and_the_others_naturall
 
 def test_the_manifest_tells_the_totals(natural: Path, topped_up: Path, seen: dict[str, Any]) -> None:
     for checkpoint, forced in ((natural, 0), (topped_up, 1)):
-        said = manifest.read(checkpoint)["statistics"]
+        said = manifest.read(checkpoint).statistics
         assert said["positions"] == seen["positions"] > said["tokens"]
         assert (said["experts"], said["experts_cold"], said["experts_forced"]) == (48, 1, forced)
         assert said["routed_positions_smallest"] == 0
@@ -223,7 +223,7 @@ def test_the_manifest_tells_the_totals(natural: Path, topped_up: Path, seen: dic
 
 
 def test_the_tables_are_sealed_like_every_other_file(natural: Path, source: Path, tmp_path: Path) -> None:
-    sealed = manifest.read(natural)["outputs"]["files"]
+    sealed = manifest.read(natural).outputs.files
     assert {"calibration_amax.csv", "calibration_coverage.csv"} <= sealed.keys()
     said = command("verify", f"checkpoint={natural}", f"source={source}", cwd=tmp_path)
     assert said.returncode == 0, said.stdout + said.stderr
@@ -281,7 +281,7 @@ def test_a_model_without_experts_has_no_coverage(tmp_path: Path, texts: Path) ->
     assert not (made / "calibration_coverage.csv").exists()
     layers = json.loads((source / "config.json").read_text())["num_hidden_layers"]
     assert len(rows(made, "calibration_amax.csv")) == layers * (3 + 2)
-    assert "experts" not in manifest.read(made)["statistics"]
+    assert "experts" not in manifest.read(made).statistics
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,15 @@ from proofcard.digest import readable_json
 
 CALIBRATED = ("input_scale", "k_scale", "v_scale")
 
-body = manifest.read(Path(sys.argv[1]))
+sealed = manifest.read(Path(sys.argv[1]))
 tensors = {
-    name: entry["sha256"]
-    for name, entry in body["outputs"]["tensors"].items()
-    if not name.endswith(CALIBRATED)
+    name: entry.sha256 for name, entry in sealed.outputs.tensors.items() if not name.endswith(CALIBRATED)
 }
 origin = {
     "made by": "proofcard quantize recipe=demo, engine=modelopt",
-    "source": body["inputs"]["source"]["digest"],
-    "patches": body["toolchain"]["patches"],
-    "packages": body["toolchain"]["packages"],
+    "source": sealed.inputs["source"]["digest"],
+    "patches": sealed.toolchain["patches"],
+    "packages": sealed.toolchain["packages"],
 }
 target = Path(__file__).parent / "golden" / "demo_weights.json"
 target.parent.mkdir(exist_ok=True)

@@ -75,7 +75,7 @@ def test_its_configuration_names_no_quantization_and_its_code_and_tokenizer_come
 
 
 def test_it_is_sealed_and_made_once(demo: Path, copy: Path, work: Path):
-    assert manifest.read(copy)["stage"] == "dequantize"
+    assert manifest.read(copy).stage == "dequantize"
     made = (copy / "model.safetensors").stat().st_mtime_ns
     assert dequantized.folder(demo, config_of(demo), work) == copy
     assert (copy / "model.safetensors").stat().st_mtime_ns == made

@@ -53,7 +53,7 @@ def test_the_run_is_tracked_whole(served: Served, monkeypatch: pytest.MonkeyPatc
     assert run.data.metrics["truth/passed"] == run.data.metrics["truth/asked"] == 19
     assert run.data.metrics["serve/ready_seconds"] > 0
     assert run.data.params["serving.flags.device"] == "cpu"
-    assert run.data.tags["key"] == manifest.read(served.checkpoint)["key"]
+    assert run.data.tags["key"] == manifest.read(served.checkpoint).key
     assert run.data.tags["engine.version"] == "4.57.6"
     names = {item.path for item in client.list_artifacts(run.info.run_id, "serve")}
     assert names == {"serve/command.txt", "serve/engine.log", "serve/truth.json"}

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 
 from proofcard.analyse.measure import natural_part, routed_of
-from proofcard.quantize.plots import COLD, GREY, figure_of, layer_ticks, plain_ticks, quantizer_groups
+from proofcard.charts import COLD, COLOURS, GREY, figure_of, layer_ticks, plain_ticks
+from proofcard.quantize.metrics import quantizer_groups
 from proofcard.quantize.statistics import Found
 from proofcard.screen import in_a_figure
 
 _MARKS = "osv^DPX*"
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 
 
 def routing(found: Found) -> Any:
@@ -45,7 +45,7 @@ def datasets(found: Found) -> Any:
     for chart, (title, mask) in zip(charts, chosen, strict=True):
         for column, name in enumerate(found.datasets):
             middle = [np.nanmedian(part[mask & (found.layers == layer), column]) for layer in layers]
-            shade = _COLOURS[column % len(_COLOURS)]
+            shade = COLOURS[column % len(COLOURS)]
             chart.plot(
                 layers,
                 middle,

@@ -1,158 +1,139 @@
-"""The analysis told: tables on the screen, the same ones as a page, all numbers as JSON."""
+"""The analysis as tables and sentences, for the screen and as a page."""
 
-from typing import Any
-
+from proofcard.documents.analysis import (
+    Analysis,
+    CalibratedBytes,
+    DatasetPart,
+    Forcing,
+    Mark,
+    Nearness,
+    Spread,
+)
 from proofcard.reports import Section, markdown, percent
 from proofcard.screen import in_markdown
 
+_PARTS = ["equal", "within 1%", "within 5%", "median", "smallest"]
 
-def sections(told: dict[str, Any]) -> list[Section]:
+
+def sections(analysis: Analysis) -> list[Section]:
     """The questions that this checkpoint answers, in their order."""
-    found = [_bytes(told["bytes"]), _convergence(told["convergence"]), _datasets(told["datasets"])]
-    if told["coverage"]:
-        found.append(_coverage(told["coverage"]))
-    if told["forcing"]:
-        found += _forcing(told["forcing"])
-    if told["against"]:
-        found.append(_against(told["against"]))
-    return found
+    answers = [_bytes(analysis.bytes), _convergence(analysis.convergence), _datasets(analysis.datasets)]
+    if analysis.coverage is not None:
+        answers.append(_coverage(analysis.coverage))
+    if analysis.forcing is not None:
+        answers += _forcing(analysis.forcing)
+    return answers
 
 
-def _bytes(told: dict[str, Any]) -> Section:
+def _bytes(counted: CalibratedBytes) -> Section:
     rows = [
-        [name, f"{kind['tensors']:,}", f"{kind['bytes']:,}", percent(kind["bytes"] / told["total"])]
-        for name, kind in told["kinds"].items()
+        [name, f"{kind.tensors:,}", f"{kind.bytes:,}", percent(kind.bytes / counted.total)]
+        for name, kind in counted.kinds.items()
     ]
-    rows.append(["all of them", "", f"{told['bytes']:,}", percent(told["share"])])
-    said = (
-        f"Calibration decides {told['bytes']:,} of {told['total']:,} bytes of tensors, "
-        f"{percent(told['share'])}; all others follow from the weights."
+    rows.append(["all of them", "", f"{counted.bytes:,}", percent(counted.share)])
+    answer = (
+        f"Calibration decides {counted.bytes:,} of {counted.total:,} bytes of tensors, "
+        f"{percent(counted.share)}; all others follow from the weights."
     )
-    return Section("What depends on calibration", said, ["tensors", "number", "bytes", "share"], rows)
+    return Section("What depends on calibration", answer, ["tensors", "number", "bytes", "share"], rows)
 
 
-def _convergence(told: dict[str, list[dict[str, float]]]) -> Section:
-    marks = [point["samples"] for point in next(iter(told.values()))]
+def _convergence(groups: dict[str, list[Mark]]) -> Section:
+    marks = [point.samples for point in next(iter(groups.values()))]
     rows = [
-        [f"{count:,}", *(_near(points[mark]) for points in told.values())] for mark, count in enumerate(marks)
+        [f"{count:,}", *(_near(points[mark]) for points in groups.values())]
+        for mark, count in enumerate(marks)
     ]
     half = next((mark for mark in range(len(marks) - 1, -1, -1) if 2 * marks[mark] <= marks[-1]), None)
-    said = "In %: quantizers within 1% of their last amax / the smallest part of it that one had."
+    answer = "In %: quantizers within 1% of their last amax / the smallest part of it that one had."
     if half is not None:
-        later = sum(
-            round((1 - points[half]["equal"]) * points[half]["quantizers"])
-            for points in told.values()
-            if points[half]["quantizers"]
-        )
-        every = sum(points[-1]["quantizers"] for points in told.values())
-        said += f" After {marks[half]:,} samples {later:,} of {every:,} scales were still to change."
-    return Section("How an amax converges", said, ["samples", *map(_short, told)], rows)
+        at_half = [points[half] for points in groups.values()]
+        later = sum(round((1 - each.equal) * each.quantizers) for each in at_half if each.equal is not None)
+        every = sum(points[-1].quantizers for points in groups.values())
+        answer += f" After {marks[half]:,} samples {later:,} of {every:,} scales were still to change."
+    return Section("How an amax converges", answer, ["samples", *map(_short, groups)], rows)
 
 
-def _datasets(told: list[dict[str, Any]]) -> Section:
-    groups = list(told[0]["near"])
-    counted = "cold" in told[0]
+def _datasets(parts: list[DatasetPart]) -> Section:
+    groups = list(parts[0].near)
+    counted = parts[0].cold is not None
     rows = [
         [
-            each["dataset"],
-            f"{each['sets']:,}",
-            f"{each['sets_alone']:,}",
-            *([f"{each['cold']:,}"] if counted else []),
-            *(_near(each["near"][title]) for title in groups),
+            each.dataset,
+            f"{each.sets:,}",
+            f"{each.sets_alone:,}",
+            *([f"{each.cold:,}"] if counted else []),
+            *(_near(each.near[title]) for title in groups),
         ]
-        for each in told
+        for each in parts
     ]
-    best = max(told, key=lambda each: each["sets"])
-    said = (
-        f"{best['dataset']} reaches the amax of all in {best['sets']:,} quantizers, most of any. With one "
+    best = max(parts, key=lambda each: each.sets)
+    answer = (
+        f"{best.dataset} reaches the amax of all in {best.sets:,} quantizers, most of any. With one "
         "dataset alone, in %: quantizers within 1% of the amax of all / the smallest part of it."
     )
     header = ["dataset", "reaches", "it alone", *(["cold"] if counted else []), *map(_short, groups)]
-    return Section("What datasets add to one another", said, header, rows)
+    return Section("What datasets add to one another", answer, header, rows)
 
 
-def _coverage(told: dict[str, Any]) -> Section:
+def _coverage(spread: Spread) -> Section:
     rows = [
-        [
-            label,
-            f"{told[name]:,.0f}",
-            f"{told[name] / told['mean']:.2f}",
-        ]
-        for label, name in (
-            ("coldest", "smallest"),
-            ("10th percentile", "tenth_percentile"),
-            ("median", "median"),
-            ("mean", "mean"),
-            ("hottest", "largest"),
+        [label, f"{value:,.0f}", f"{value / spread.mean:.2f}"]
+        for label, value in (
+            ("coldest", spread.smallest),
+            ("10th percentile", spread.tenth_percentile),
+            ("median", spread.median),
+            ("mean", spread.mean),
+            ("hottest", spread.largest),
         )
     ]
-    rows += [[f"below {int(limit):,}", f"{count:,} experts", ""] for limit, count in told["below"].items()]
-    least = told["mean_over_smallest"]
+    rows += [[f"below {int(limit):,}", f"{count:,} experts", ""] for limit, count in spread.below.items()]
+    least = spread.mean_over_smallest
     coldest = "nothing at all" if least is None else f"{least:.1f} times less than the mean"
-    said = (
-        f"{told['experts']:,} experts, {told['positions']:,} positions through each layer. The coldest gets "
+    answer = (
+        f"{spread.experts:,} experts, {spread.positions:,} positions through each layer. The coldest gets "
         f"{coldest} (the card assumes 10 at the 10th percentile), the hottest "
-        f"{told['largest_over_mean']:.1f} times the mean. Slope of log positions over log rank: "
-        f"{told['zipf']:.2f}."
+        f"{spread.largest_over_mean:.1f} times the mean. Slope of log positions over log rank: "
+        f"{spread.zipf:.2f}."
     )
-    return Section("How routers spread the tokens", said, ["expert", "positions", "of the mean"], rows)
+    return Section("How routers spread the tokens", answer, ["expert", "positions", "of the mean"], rows)
 
 
-def _forcing(told: dict[str, Any]) -> list[Section]:
+def _forcing(forcing: Forcing) -> list[Section]:
     rows = [
-        [_short(title), f"{near['quantizers']:,}", f"{near['unreached']:,}", *_spread(near)]
-        for title, near in told["near"].items()
+        [_short(title), f"{near.quantizers:,}", f"{near.unreached:,}", *_spread(near)]
+        for title, near in forcing.near.items()
     ]
-    header = ["inputs of", "number", "unreached", "equal", "within 1%", "within 5%", "median", "smallest"]
-    said = "The amax of the router's own choices, as part of the one that every expert took of all tokens."
+    answer = "The amax of the router's own choices, as part of the one that every expert took of all tokens."
     by = [
-        [_short(title), f"{near['from']:,}", f"{near['quantizers']:,}", *_spread(near)]
-        for title, points in told["by_routed"].items()
+        [_short(title), f"{near.from_:,}", f"{near.quantizers:,}", *_spread(near)]
+        for title, points in forcing.by_routed.items()
         for near in points
     ]
     return [
-        Section("What all experts change", said, header, rows),
+        Section("What all experts change", answer, ["inputs of", "number", "unreached", *_PARTS], rows),
         Section(
             "The same by the positions that the router had sent",
             "If the card's thresholds hold, the part is near 100% from 10,000 on.",
-            ["inputs of", "from", "number", "equal", "within 1%", "within 5%", "median", "smallest"],
+            ["inputs of", "from", "number", *_PARTS],
             by,
         ),
     ]
 
 
-def _against(told: dict[str, Any]) -> Section:
-    rows = [
-        [
-            _short(title),
-            f"{one['quantizers']:,}",
-            *(percent(one[name]) for name in ("equal", "within_1_percent", "within_5_percent")),
-            *(f"{one[name]:.3f}" for name in ("smallest", "median", "largest")),
-        ]
-        for title, one in told.items()
-    ]
-    header = ["scales of", "number", "equal", "within 1%", "within 5%", "smallest", "median", "largest"]
-    said = "Each exported amax divided by that of the other checkpoint."
-    return Section("Against the other checkpoint", said, header, rows)
-
-
-def _near(point: dict[str, float]) -> str:
-    if not point["quantizers"]:
+def _near(point: Nearness) -> str:
+    if point.within_1_percent is None or point.smallest is None:
         return "–"
-    return f"{100 * point['within_1_percent']:.0f} / {100 * point['smallest']:.0f}"
+    return f"{100 * point.within_1_percent:.0f} / {100 * point.smallest:.0f}"
 
 
 def _short(title: str) -> str:
     return title.removeprefix("inputs of ")
 
 
-def _spread(near: dict[str, float]) -> list[str]:
-    if not near["quantizers"]:
-        return ["–"] * 5
-    return [
-        percent(near[name])
-        for name in ("equal", "within_1_percent", "within_5_percent", "median", "smallest")
-    ]
+def _spread(near: Nearness) -> list[str]:
+    parts = (near.equal, near.within_1_percent, near.within_5_percent, near.median, near.smallest)
+    return ["–" if part is None else percent(part) for part in parts]
 
 
 def page(found: list[Section], figures: list[str], name: str) -> str:

@@ -68,7 +68,7 @@ def _beside(config: BenchmarkConfig, found: Results, stand: Path) -> list[Series
     if path is not None:
         before = results.read(path)
         try:
-            differs = [each["name"] for each in differing(_configured(before), _configured(found))]
+            differs = [each.name for each in differing(_configured(before), _configured(found))]
             series.append(report.of_earlier(path.name, before, differs))
         except (LookupError, TypeError, AttributeError) as error:
             raise Usage(f"{path} holds results that are not whole: {one_line(error)}") from None

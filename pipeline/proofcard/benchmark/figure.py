@@ -4,11 +4,10 @@ from typing import Any
 
 from proofcard.benchmark.report import Series
 from proofcard.benchmark.results import Results
-from proofcard.quantize.plots import figure_of, plain_ticks
+from proofcard.charts import BLUE, COLOURS, GREY, figure_of, plain_ticks
 from proofcard.screen import in_a_figure
 
-_OWN = "#0072B2"  # Okabe and Ito's colours, distinct to every kind of eye
-_OTHERS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#666666")
+_OTHERS = (*COLOURS[1:5], GREY)
 
 
 def throughput(results: Results, beside: list[Series]) -> Any:
@@ -36,7 +35,7 @@ def throughput(results: Results, beside: list[Series]) -> Any:
         above = [level[name]["most"] - level[name]["mean"] for level in levels]
         users = [level["users"] for level in levels]
         chart.errorbar(
-            users, middle, (below, above), fmt="o-", color=_OWN, capsize=3, label=in_a_figure(results["name"])
+            users, middle, (below, above), fmt="o-", color=BLUE, capsize=3, label=in_a_figure(results["name"])
         )
         chart.set(xscale="log", yscale="log", xlabel="concurrent users", title=title)
         chart.set_xticks(users, [str(each) for each in users])

@@ -239,7 +239,7 @@ def _server(config: BenchmarkConfig) -> dict[str, Any]:
         told = f"{quoted(config.model or '')} by a server that was running"
         return {"told": told, "key": None, "model": config.model}
     try:
-        key = manifest.read(config.checkpoint)["key"]
+        key = manifest.read(config.checkpoint).key
     except manifest.NeverSealed:
         key = None
     except Stop as error:

@@ -9,6 +9,7 @@ from proofcard.calibration.content import described
 from proofcard.calibration.drawing import draw, opened
 from proofcard.calibration.rendering import Renderer
 from proofcard.config.schema import QuantizeConfig
+from proofcard.documents.manifest import Manifest
 from proofcard.fingerprint import lock_digest, packages
 
 
@@ -51,7 +52,7 @@ def place(config: QuantizeConfig, key: str) -> Path:
     return config.work_dir / "samples" / f"{config.recipe.name}-{key[:12]}"
 
 
-def make(config: QuantizeConfig, origin: dict[str, Any], final: Path) -> dict[str, Any]:
+def make(config: QuantizeConfig, origin: dict[str, Any], final: Path) -> Manifest:
     """Draw, tokenize and seal the sample set at `final`, or copy a frozen one there; returns its manifest.
 
     `origin` is what `describe` returned. A set that another process is drawing is waited for and taken.
@@ -64,7 +65,7 @@ def make(config: QuantizeConfig, origin: dict[str, Any], final: Path) -> dict[st
         return frozen.copied(config.calibration.frozen, final)
     key = manifest.key_of("samples", **origin)
 
-    def build(partial: Path) -> dict[str, Any]:
+    def build(partial: Path) -> Manifest:
         statistics = draw(config, origin["inputs"]["tokenizer"], partial)
         body = {
             "stage": "samples",

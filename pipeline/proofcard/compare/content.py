@@ -4,11 +4,11 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from proofcard import manifest
 from proofcard.checkpoint.tensors import Tensor, digests, read_folder
 from proofcard.digest import all_files
+from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop
 from proofcard.progress import Bar
 
@@ -29,10 +29,10 @@ class Content:
             if not name.endswith(".safetensors") and name != manifest.NAME
         }
 
-    def altered(self, sealed: dict[str, Any]) -> list[str]:
+    def altered(self, sealed: Manifest) -> list[str]:
         """The files of a manifest that are not what was sealed, or not there."""
-        files = sealed["outputs"]["files"]
-        return [name for name in sorted(files) if self.file_sha256.get(name) != files[name]["sha256"]]
+        files = sealed.outputs.files
+        return [name for name in sorted(files) if self.file_sha256.get(name) != files[name].sha256]
 
 
 def read(folder: Path) -> Content:

@@ -8,6 +8,7 @@ import numpy as np
 
 from proofcard.checkpoint.roles import role
 from proofcard.checkpoint.tensors import BITS, Tensor
+from proofcard.documents.comparison import Ratio
 from proofcard.nvfp4.bits import bf16_to_f32, e4m3_to_f32, f32_to_bf16
 
 Sha256s = dict[str, str]
@@ -33,13 +34,13 @@ class Group:
     rounded: int = 0
     ratios: list[float] = field(default_factory=list)
 
-    def told(self) -> dict[str, Any]:
-        """The counts, and smallest, median and largest ratio where there are any, as JSON values."""
-        said = {name: value for name, value in vars(self).items() if name != "ratios"}
+    def counts(self) -> dict[str, Any]:
+        """The fields of a `TensorGroup`."""
+        counts: dict[str, Any] = {name: value for name, value in vars(self).items() if name != "ratios"}
         if self.ratios:
             low, middle, high = np.quantile(self.ratios, (0, 0.5, 1)).tolist()
-            said["ratio"] = {"smallest": low, "median": middle, "largest": high}
-        return said
+            counts["ratio"] = Ratio(smallest=low, median=middle, largest=high)
+        return counts
 
 
 def held(

@@ -168,10 +168,11 @@ class Hardware(Part):
 
 
 class Tracking(Part):
-    """MLflow. `uri` null turns tracking off."""
+    """MLflow. `uri` null turns tracking off, and so does a missing SQLite file where `create` is false."""
 
     uri: str | None
     experiment: str
+    create: bool = True
 
 
 class QuantizeConfig(Part):
@@ -239,7 +240,6 @@ class AnalyseConfig(Part):
     """The whole of `analyse`'s configuration."""
 
     checkpoint: Path
-    against: Path | None
     report: Path | None
     tracking: Tracking
     work_dir: Path

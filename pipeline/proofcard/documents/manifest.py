@@ -3,9 +3,9 @@
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, NonNegativeInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, model_validator
 
-from proofcard.documents.base import Document, Sha256
+from proofcard.documents.base import Document, Json, Sha256
 
 SCHEMA = "proofcard/manifest/1"
 
@@ -57,14 +57,21 @@ class Manifest(Document):
     schema_: Literal["proofcard/manifest/1"] = Field(alias="schema")
     stage: str
     key: Sha256
-    config: dict[str, JsonValue]
+    config: dict[str, Json]
     seeds: dict[str, int]
-    inputs: dict[str, JsonValue]
+    inputs: dict[str, Json]
     outputs: Outputs
-    toolchain: dict[str, JsonValue]
-    platform: dict[str, JsonValue]
-    statistics: dict[str, JsonValue]
+    toolchain: dict[str, Json]
+    platform: dict[str, Json]
+    statistics: dict[str, Json]
     seal: Sha256
+
+    @property
+    def recipe(self) -> str | None:
+        """What the recipe is called, if the configuration names one."""
+        recipe = self.config.get("recipe")
+        name = recipe.get("name") if isinstance(recipe, dict) else None
+        return name if isinstance(name, str) else None
 
 
 def json_schema() -> dict[str, Any]:

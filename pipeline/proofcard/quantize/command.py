@@ -19,6 +19,7 @@ from proofcard.checkpoint.source import Source
 from proofcard.config import QuantizeConfig, compose
 from proofcard.digest import readable_json
 from proofcard.disk import check_writable, free_at
+from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, Usage, before_work
 from proofcard.fingerprint import choose_device, numeric_platform
 from proofcard.progress import console, shown
@@ -58,18 +59,20 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
     if team.leads and plan.checkpoint is None:
         console.print(disk(config, plan.source), soft_wrap=True)
     coming = plan.source.arriving() if plan.checkpoint is None else nullcontext()
-    with coming, tracking.opened(config.tracking, recipe.name, config.work_dir, team.leads) as tracker:
+    run = tracking.opened(
+        config.tracking, "quantize", config.work_dir, leads=team.leads, makes=True,
+        subject=tracking.Subject(plan.key, recipe.name),
+    )  # fmt: skip
+    with coming, run as tracker:
         tracker.params(config.identity() | {"hardware": config.hardware.identity()})
         tracker.text(readable_json(config.model_dump(mode="json")), "config.json")
-        tracker.tags({"key": plan.key})
         with tracker.stage("samples"):
             samples = plan.samples or _samples(config, plan, team)
-            tracker.datasets(samples["inputs"]["datasets"], samples["config"]["datasets"])
+            tracker.datasets(samples.inputs["datasets"], samples.config["datasets"])
             _track(tracker, samples, reused=plan.samples is not None)
-        with tracker.stage("quantize"):
-            checkpoint = plan.checkpoint or quantize_stage.make(config, plan, samples, tracker, team)
-            if checkpoint is not None:
-                _track(tracker, checkpoint, reused=plan.checkpoint is not None)
+        checkpoint = plan.checkpoint or quantize_stage.make(config, plan, samples, tracker, team)
+        if checkpoint is not None:
+            _track(tracker, checkpoint, reused=plan.checkpoint is not None)
     if team.leads:
         assert checkpoint is not None
         _name_latest(config, plan)
@@ -78,7 +81,7 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
     return 0
 
 
-def _samples(config: QuantizeConfig, plan: Plan, team: Ranks) -> dict[str, Any]:
+def _samples(config: QuantizeConfig, plan: Plan, team: Ranks) -> Manifest:
     """The sample set, drawn by the leading rank for all."""
     if team.leads:
         made = samples_stage.make(config, plan.samples_from, plan.samples_dir)
@@ -201,22 +204,21 @@ def _room_for(target: Path, needed: int) -> None:
         raise Stop(f"{target} has {free / 1e9:.1f} GB free; the checkpoint needs up to {needed / 1e9:.1f} GB")
 
 
-def _track(tracker: tracking.Tracker, sealed: dict[str, Any], reused: bool) -> None:
-    tracker.params({"seeds": sealed["seeds"], "config": sealed["config"]})
-    tracker.metrics({k: float(v) for k, v in sealed["statistics"].items() if isinstance(v, int)})
-    tracker.tags({"key": sealed["key"], "reused": str(reused).lower()})
+def _track(tracker: tracking.Tracker, sealed: Manifest, reused: bool) -> None:
+    tracker.params({"seeds": sealed.seeds, "config": sealed.config})
+    tracker.metrics({k: float(v) for k, v in sealed.statistics.items() if isinstance(v, int)})
+    tracker.tags({"key": sealed.key, "reused": str(reused).lower()})
     tracker.text(tracking.manifest_text(sealed), manifest.NAME)
 
 
-def _summary(config: QuantizeConfig, plan: Plan, sealed: dict[str, Any], tracked: bool) -> None:
-    files = sealed["outputs"]["files"]
-    said = sealed["statistics"]
+def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, tracked: bool) -> None:
+    files, said = sealed.outputs.files, sealed.statistics
     assert config.model.path is not None
     final, source = shown(plan.final), shown(config.model.path)
     lines = {
         "checkpoint": f"{final} ({'reused' if plan.checkpoint else 'made'})",
-        "key": sealed["key"],
-        "size": f"{sum(file['size'] for file in files.values()) / 1e6:.1f} MB in {len(files)} files",
+        "key": sealed.key,
+        "size": f"{sum(file.size for file in files.values()) / 1e6:.1f} MB in {len(files)} files",
         "tensors": f"{said['tensors']}, {said['quantizers']} quantizers calibrated",
         "samples": f"{said['samples']}, {said['tokens']} tokens: {shown(plan.samples_dir)}",
         "coverage": _coverage(said),

@@ -6,6 +6,8 @@ import numpy as np
 
 from proofcard.quantize.statistics import Found
 
+_TITLES = {"input": "inputs of", "k_bmm": "keys", "v_bmm": "values"}
+
 
 def settled(found: Found) -> np.ndarray:
     """Whether a quantizer had its last measured amax already, bool [quantizers, marks]."""
@@ -27,6 +29,28 @@ def kinds(found: Found) -> dict[str, np.ndarray]:
 def kind(quantizer: str) -> str:
     """`input`, `k_bmm` or `v_bmm`: what a quantizer's name ends with."""
     return quantizer.rpartition(".")[2].removesuffix("_quantizer")
+
+
+def quantizer_groups(found: Found) -> list[tuple[str, np.ndarray]]:
+    """Quantizers by what they quantize, with a title: inputs by the linear's own name, keys, values.
+
+    Linears that always get the same input, as gate and up do, come as one.
+    """
+    parts = [name.split(".") for name in found.names]
+    labels = np.array(
+        [part[-2] if kind(name) == "input" else "" for name, part in zip(found.names, parts, strict=True)]
+    )
+    groups: dict[bytes, tuple[str, np.ndarray]] = {}
+    for kind_, chosen in kinds(found).items():
+        for label in dict.fromkeys(labels[chosen].tolist()):
+            mine = chosen & (labels == label)
+            same = found.measured[mine].tobytes() + found.exported[mine].tobytes()
+            if same in groups:
+                title, first = groups[same]
+                groups[same] = (f"{title}, {label}", first | mine)
+            else:
+                groups[same] = (f"{_TITLES[kind_]} {label}".strip(), mine)
+    return list(groups.values())
 
 
 def totals(found: Found) -> dict[str, int]:

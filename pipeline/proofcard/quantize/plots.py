@@ -1,7 +1,6 @@
 """Figures of what calibration saw, for a person to look at. No byte of a checkpoint depends on them.
 
-matplotlib is imported when the first figure is drawn. The colours are Okabe and Ito's and the map cividis:
-both can be told apart by every kind of eye, and in grey.
+The colours are Okabe and Ito's and the map cividis: both can be told apart by every kind of eye, and in grey.
 """
 
 from collections.abc import Callable
@@ -9,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from proofcard.quantize.metrics import kind, kinds, reached, settled
+from proofcard.charts import BLUE, COLD, GREY, figure_of, layer_ticks, plain_ticks
+from proofcard.quantize.metrics import quantizer_groups, reached, settled
 from proofcard.quantize.statistics import Found
 from proofcard.screen import in_a_figure
-
-_BLUE, GREY, COLD = "#0072B2", "#666666", "#D55E00"
-_TITLES = {"input": "inputs of", "k_bmm": "keys", "v_bmm": "values"}
 
 
 def coverage(found: Found) -> Any:
@@ -46,14 +43,12 @@ def coverage(found: Found) -> Any:
         rows,
         np.maximum(low, nothing),
         high,
-        color=_BLUE,
+        color=BLUE,
         alpha=0.35,
         linewidth=3,
         label="smallest to largest",
     )
-    spread.plot(
-        np.maximum(middle, nothing), rows, "o", color=_BLUE, markersize=3, label="median of the layer"
-    )
+    spread.plot(np.maximum(middle, nothing), rows, "o", color=BLUE, markersize=3, label="median of the layer")
     if cold.any():
         where = rows[cold.any(axis=1)]
         spread.plot(np.full(len(where), nothing), where, "s", color=COLD, markersize=5)
@@ -87,8 +82,8 @@ def convergence(found: Found) -> Any:
         part, done = 100 * share[known], 100 * final[known].mean(axis=0)
         top, bottom = charts[0][column], charts[1][column]
         low, middle, worst = np.percentile(part, 5, axis=0), np.median(part, axis=0), part.min(axis=0)
-        top.fill_between(found.samples, low, 100, color=_BLUE, alpha=0.18, linewidth=0, label="95% are above")
-        top.plot(found.samples, middle, "o-", color=_BLUE, markersize=4, label="median")
+        top.fill_between(found.samples, low, 100, color=BLUE, alpha=0.18, linewidth=0, label="95% are above")
+        top.plot(found.samples, middle, "o-", color=BLUE, markersize=4, label="median")
         top.plot(found.samples, worst, "v--", color=COLD, markersize=4, label="worst")
         top.set(title=f"{in_a_figure(title)}\n{known.sum():,} quantizers", xscale="log", ylim=(-3, 105))
         bottom.plot(found.samples, done, "s-", color=GREY, markersize=4)
@@ -114,9 +109,9 @@ def amax(found: Found) -> Any:
         low, middle, high = (np.array([f(v) for v in of_layer]) for f in (np.min, np.median, np.max))
         if any(values.size > 1 for values in of_layer):
             chart.fill_between(
-                layers, low, high, color=_BLUE, alpha=0.18, linewidth=0, label="smallest to largest"
+                layers, low, high, color=BLUE, alpha=0.18, linewidth=0, label="smallest to largest"
             )
-        chart.plot(layers, middle, "o-", color=_BLUE, markersize=3, label="median")
+        chart.plot(layers, middle, "o-", color=BLUE, markersize=3, label="median")
         chart.set(title=f"{in_a_figure(title)}\n{chosen.sum():,} quantizers", xlabel="layer", yscale="log")
         middle_of = float(np.sqrt(low.min() * high.max()))
         chart.set_ylim(min(low.min() / 1.3, middle_of / 3), max(high.max() * 1.3, middle_of * 3))
@@ -135,35 +130,6 @@ def figures(found: Found) -> dict[str, Callable[[Found], Any]]:
     return of_experts | {"convergence": convergence, "amax": amax}
 
 
-def figure_of(width: float, height: float) -> Any:
-    """An empty figure, in inches."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=130, layout="constrained")
-
-
-def quantizer_groups(found: Found) -> list[tuple[str, np.ndarray]]:
-    """Quantizers by what they quantize, with a title: inputs by the linear's own name, keys, values.
-
-    Linears that always get the same input, as gate and up do, come as one.
-    """
-    parts = [name.split(".") for name in found.names]
-    labels = np.array(
-        [part[-2] if kind(name) == "input" else "" for name, part in zip(found.names, parts, strict=True)]
-    )
-    groups: dict[bytes, tuple[str, np.ndarray]] = {}
-    for kind_, chosen in kinds(found).items():
-        for label in dict.fromkeys(labels[chosen].tolist()):
-            mine = chosen & (labels == label)
-            same = found.measured[mine].tobytes() + found.exported[mine].tobytes()
-            if same in groups:
-                title, first = groups[same]
-                groups[same] = (f"{title}, {label}", first | mine)
-            else:
-                groups[same] = (f"{_TITLES[kind_]} {label}".strip(), mine)
-    return list(groups.values())
-
-
 def _padded(counts: list[np.ndarray]) -> np.ndarray:
     """Rows of different lengths as one float array, NaN behind the shorter ones."""
     table = np.full((len(counts), max(map(len, counts))), np.nan)
@@ -172,29 +138,8 @@ def _padded(counts: list[np.ndarray]) -> np.ndarray:
     return table
 
 
-def layer_ticks(layers: list[int]) -> tuple[list[int], list[int]]:
-    """At which rows to write which layer: all of a few, every fifth of many."""
-    every = 1 if len(layers) <= 20 else 5
-    rows = [row for row, layer in enumerate(layers) if layer % every == 0]
-    return rows, [layers[row] for row in rows]
-
-
 def _sample_ticks(chart: Any, samples: list[int]) -> None:
     """The marks themselves on the axis, the last one always, fewer where they are many."""
     shown = samples[:: -(len(samples) // 6 + 1)]
     chart.set_xticks(shown, [f"{count:,}" for count in shown])
     chart.minorticks_off()
-
-
-def plain_ticks(axis: Any) -> None:
-    """1, 2, 5, 10 instead of powers on a logarithmic axis whose limits are known; decades if that is much."""
-    low, high = sorted(axis.get_view_interval())
-    steps = (1, 2, 5) if high / low < 500 else (1,)
-    ticks = [digit * 10.0**power for power in range(-12, 15) for digit in steps]
-    shown = [tick for tick in ticks if low <= tick <= high]
-    axis.set_ticks(shown, [f"{tick:g}" if tick < 1000 else _thousands(tick) for tick in shown])
-    axis.set_ticks([], minor=True)
-
-
-def _thousands(value: float) -> str:
-    return f"{value / 1e3:g}k" if value < 1e6 else f"{value / 1e6:g}M"

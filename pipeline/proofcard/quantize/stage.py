@@ -18,6 +18,7 @@ from proofcard.checkpoint.tensors import read_folder
 from proofcard.config.schema import QuantizeConfig
 from proofcard.determinism import make_deterministic
 from proofcard.digest import sha256_json
+from proofcard.documents.manifest import Manifest
 from proofcard.fingerprint import choose_device, lock_digest, numeric_platform, packages
 from proofcard.progress import Bar
 from proofcard.quantize import metrics, plots, tables
@@ -39,11 +40,11 @@ class Plan:
     tools: Toolchain
     samples_from: dict[str, Any]
     samples_dir: Path
-    samples: dict[str, Any] | None
+    samples: Manifest | None
     checkpoint_from: dict[str, Any]
     key: str
     final: Path
-    checkpoint: dict[str, Any] | None
+    checkpoint: Manifest | None
     further: tuple[str, ...] = ()
 
 
@@ -65,8 +66,8 @@ def describe(config: QuantizeConfig, source: Source, samples_key: str, tools: To
 
 
 def make(
-    config: QuantizeConfig, plan: Plan, samples: dict[str, Any], tracker: Tracker, ranks: Ranks
-) -> dict[str, Any] | None:
+    config: QuantizeConfig, plan: Plan, samples: Manifest, tracker: Tracker, ranks: Ranks
+) -> Manifest | None:
     """Calibrate and write the checkpoint, sealed at `plan.final`.
 
     Returns its manifest, which only the leading rank writes.
@@ -98,7 +99,7 @@ def make(
             "key": plan.key,
             "config": config.identity(),
             "inputs": plan.checkpoint_from["inputs"]
-            | {"samples": {"key": samples["key"], "digest": sha256_json(samples["outputs"])}},
+            | {"samples": {"key": samples.key, "digest": sha256_json(samples.outputs.values())}},
             "toolchain": plan.checkpoint_from["toolchain"] | {"lock": lock_digest()},
             "seeds": {"torch": config.seed, "sampling": config.calibration.sampling.seed},
             "platform": numeric_platform(device),

@@ -99,7 +99,7 @@ def _origin(prepared: Prepared) -> dict[str, str]:
     """Tags: the checkpoint's key where it is sealed, the engine and its version."""
     tags = {"engine": prepared.serving.engine, "checkpoint": str(prepared.checkpoint)}
     if (prepared.checkpoint / manifest.NAME).exists():
-        tags["key"] = manifest.read(prepared.checkpoint)["key"]
+        tags["key"] = manifest.read(prepared.checkpoint).key
     if (version := _version(prepared)) is not None:
         tags["engine.version"] = version
     return tags

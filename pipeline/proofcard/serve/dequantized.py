@@ -10,6 +10,7 @@ import psutil
 from proofcard import deciding, manifest, stage
 from proofcard.checkpoint.writer import Entry
 from proofcard.digest import file_table
+from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, Usage
 from proofcard.files import listed
 from proofcard.fingerprint import packages
@@ -49,7 +50,7 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
     except Stop:
         raise Stop(f"{shown(final)} is damaged: remove it, it will be made again") from None
 
-    def make(partial: Path) -> dict[str, Any]:
+    def make(partial: Path) -> Manifest:
         console.print(f"{shown(checkpoint)} is dequantized to {shown(final)}", markup=False)
         bf16_copy.write(checkpoint, config, list(files), entries, bits, partial)
         body = {
@@ -77,10 +78,9 @@ def held_to_seal(checkpoint: Path) -> dict[str, Any] | None:
     if not (checkpoint / manifest.NAME).exists():
         return None
     try:
-        files: dict[str, Any] = stage.intact(checkpoint)["outputs"]["files"]
+        return {name: file.values() for name, file in stage.intact(checkpoint).outputs.files.items()}
     except Stop as stop:
         raise Usage(str(stop)) from None
-    return files
 
 
 def check_memory(entries: Iterable[Entry]) -> None:

@@ -1,7 +1,6 @@
 """Scales and biases of the KV cache: where the configuration wants them, and where they may be left out."""
 
-from typing import Any
-
+from proofcard.documents.manifest import Manifest
 from proofcard.verify.inventory import Inventory, natural, of_config
 from proofcard.verify.quantconfig import Said
 from proofcard.verify.regularity import LAYERS
@@ -12,7 +11,7 @@ _ATTENTION = ("attn", "attention", "qkv", "kv_", "mixer")
 BIASED = "{} biases of the KV cache are stored: no known engine reads them"
 
 
-def check(inventory: Inventory, said: Said, sealed: dict[str, Any] | None, level: Level) -> None:
+def check(inventory: Inventory, said: Said, sealed: Manifest | None, level: Level) -> None:
     """A scale for k and v of every layer when the configuration says that the cache has them, else none.
 
     None at all is `fp8_cast`. Layers beyond the counted ones and other towers may do without. A recipe of
@@ -98,10 +97,10 @@ def _tower(name: str) -> tuple[str, int | None]:
     return (name, None) if at is None else (".".join(parts[:at]), int(parts[at]))
 
 
-def _format(sealed: dict[str, Any] | None) -> str | None:
+def _format(sealed: Manifest | None) -> str | None:
     """`kv_cache.format` of the recipe that a manifest of ours holds; None without one."""
     try:
-        value = sealed["config"]["kv_cache"]["format"] if sealed else None
+        value = sealed.config["kv_cache"]["format"] if sealed else None
     except (KeyError, TypeError):
         return None
     return value if isinstance(value, str) and value in ("fp8", "fp8_affine", "fp8_cast", "none") else None

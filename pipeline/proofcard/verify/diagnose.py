@@ -16,6 +16,7 @@ from proofcard import nvfp4
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.digest import sha256_file
+from proofcard.documents.manifest import Manifest
 from proofcard.nvfp4.bits import E4M3_VALUES
 from proofcard.verify import recompute
 from proofcard.verify.inventory import natural
@@ -82,7 +83,7 @@ def linear(
     group: tuple[str, ...],
     module: str,
     tensors: dict[str, Tensor],
-    sealed: dict[str, Any] | None,
+    sealed: Manifest | None,
     float32: bool = False,
 ) -> str | None:
     """Of a quantized linear. None when no known cause gives what is stored."""
@@ -155,7 +156,7 @@ def _siblings(case: _Case) -> list[str]:
 
 
 def plain(
-    source: Source, origin: str, tensor: Tensor, sealed: dict[str, Any] | None, float32: bool = False
+    source: Source, origin: str, tensor: Tensor, sealed: Manifest | None, float32: bool = False
 ) -> str | None:
     """Of a tensor that is not quantized; `origin` is its name in the source."""
     found, (wanted, dtype) = tensor.bits(), recompute.plain(source, origin, float32, tensor.dtype)
@@ -190,11 +191,11 @@ def _damage(pairs: list[tuple[np.ndarray, np.ndarray]]) -> str | None:
     return None if stored[places[0] : places[-1] + 1].any() else HOLE
 
 
-def _other_file(source: Source, name: str, sealed: dict[str, Any] | None) -> str | None:
+def _other_file(source: Source, name: str, sealed: Manifest | None) -> str | None:
     """Whether the manifest names another content for the source file that holds this tensor."""
     path = source.tensors[name].path
     try:
-        known = sealed["inputs"]["source"]["files"] if sealed is not None else {}
+        known = sealed.inputs["source"]["files"] if sealed is not None else {}
         said = known.get(path.name)
         other = bool(known) and (said is None or said["sha256"] != _digest(path))
     except (KeyError, TypeError, AttributeError):

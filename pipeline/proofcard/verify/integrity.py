@@ -14,6 +14,7 @@ from proofcard.beside import may_stand_beside
 from proofcard.checkpoint.shards import weight_files
 from proofcard.checkpoint.tensors import Tensor, digests, read_header
 from proofcard.digest import all_files, sha256_file
+from proofcard.documents.manifest import FileEntry, Manifest, TensorEntry
 from proofcard.errors import Stop, one_line
 from proofcard.files import Refused, Unreadable, located
 from proofcard.progress import Bar
@@ -23,7 +24,8 @@ from proofcard.verify.report import Finding, Level
 _LISTED = 8  # files beside the seal that are named
 _MIB = 1 << 20
 
-Files = dict[str, dict[str, Any]]
+Files = dict[str, FileEntry]
+Tensors = dict[str, TensorEntry]
 
 
 class Seal:
@@ -31,7 +33,7 @@ class Seal:
 
     def __init__(self, folder: Path) -> None:
         """Read and judge `manifest.json`; raises nothing."""
-        self.body: dict[str, Any] | None = None
+        self.body: Manifest | None = None
         self.finding: Finding | None = None
         self.unchecked: str | None = None
         self.sha256: str | None = None
@@ -50,7 +52,7 @@ class Seal:
 
     def identity(self) -> dict[str, Any] | None:
         """What the report says of it."""
-        return None if self.body is None else {"key": self.body["key"], "sha256": self.sha256}
+        return None if self.body is None else {"key": self.body.key, "sha256": self.sha256}
 
 
 def check(folder: Path, seal: Seal, threads: int) -> Level:
@@ -60,8 +62,7 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
         level.unchecked += [seal.unchecked] if seal.unchecked else []
         level.add(*([seal.finding] if seal.finding else []))
         return level
-    sealed: Files = seal.body["outputs"]["files"]
-    tensors: Files = seal.body["outputs"]["tensors"]
+    sealed, tensors = seal.body.outputs.files, seal.body.outputs.tensors
     standing = {name: folder / name for name in _standing(folder)}
     beside = sorted(name for name in standing.keys() - sealed.keys() if _beside(name, folder))
     if beside:
@@ -69,7 +70,7 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
         level.notes.append(f"beside the sealed files, not part of them: {', '.join(beside[:_LISTED])}{more}")
     for name in beside:
         del standing[name]
-    found = [*_names(sealed, standing), *_homeless(tensors, sealed)]
+    found = [*_names(sealed, standing)]
     sizes: dict[str, int] = {}
     for name in sorted(sealed.keys() & standing.keys()):
         try:
@@ -78,9 +79,9 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
             found.append(Finding("missing", one_line(error, checkpoint=folder), file=name))
         except (Unreadable, OSError) as error:
             level.unchecked.append(f"{name}: {one_line(error, checkpoint=folder)}")
-    expected: dict[str, Files] = {name: {} for name in sealed}
+    expected: dict[str, Tensors] = {name: {} for name in sealed}
     for name, said in tensors.items():
-        expected.setdefault(said["file"], {})[name] = said
+        expected[said.file][name] = said
 
     counted = _counted(folder)
     with Bar("integrity", -(-sum(sizes.values()) // _MIB), "MiB") as bar:
@@ -137,14 +138,6 @@ def _names(sealed: Files, standing: dict[str, Path]) -> Iterator[Finding]:
         yield Finding("extra", f"a {what} that was not sealed", file=name)
 
 
-def _homeless(tensors: Files, sealed: Files) -> Iterator[Finding]:
-    """A seal is only a digest: whoever makes one anew can list tensors in files that it does not list."""
-    for name in sorted(name for name, said in tensors.items() if said["file"] not in sealed):
-        yield Finding(
-            "missing", f"sealed in {tensors[name]['file']}, which was not sealed itself", tensor=name
-        )
-
-
 def _standing(folder: Path) -> Iterator[str]:
     """Relative names of what stands there: files, links, and, with a final slash, folders that hold none.
 
@@ -164,8 +157,8 @@ def _standing(folder: Path) -> Iterator[str]:
 def _compare(
     name: str,
     folder: Path,
-    sealed: dict[str, Any],
-    expected: Files,
+    sealed: FileEntry,
+    expected: Tensors,
     counted: bool,
     tick: Callable[[int], None],
 ) -> Iterator[Finding]:
@@ -184,11 +177,11 @@ def _compare(
             raise
         except Stop as error:
             broken = one_line(error, checkpoint=folder)
-    if size == sealed["size"]:
+    if size == sealed.size:
         digest, inside = digests(path, list(tensors.values()), tick, folder)
     else:
         digest, inside = "", _digests_of_alike(tensors, expected)
-    same = digest == sealed["sha256"] and size == sealed["size"]
+    same = digest == sealed.sha256 and size == sealed.size
     if broken is not None and not same:
         yield Finding("mismatched", f"its header cannot be read: {broken}", file=name)
         return
@@ -196,27 +189,27 @@ def _compare(
     yield from by_tensor
     if same or by_tensor:
         return
-    if size != sealed["size"]:
-        message = f"it has {size} bytes, sealed were {sealed['size']}"
+    if size != sealed.size:
+        message = f"it has {size} bytes, sealed were {sealed.size}"
     elif tensors:
         end = min(tensor.start for tensor in tensors.values())
         message = f"bytes 0 to {end - 1}, its header, differ; every tensor in it is what was sealed"
     else:
-        message = f"its content differs: sha256 {digest}, sealed was {sealed['sha256']}"
-    yield Finding("mismatched", message, file=name, expected=sealed["sha256"], found=digest or None)
+        message = f"its content differs: sha256 {digest}, sealed was {sealed.sha256}"
+    yield Finding("mismatched", message, file=name, expected=sealed.sha256, found=digest or None)
 
 
-def _digests_of_alike(tensors: dict[str, Tensor], sealed: Files) -> dict[str, str]:
+def _digests_of_alike(tensors: dict[str, Tensor], sealed: Tensors) -> dict[str, str]:
     """Hex sha256 of the tensors that have their sealed dtype and shape."""
     return {name: tensor.sha256() for name, tensor in tensors.items() if _alike(tensor, sealed.get(name))}
 
 
-def _alike(tensor: Tensor, said: dict[str, Any] | None) -> bool:
-    return said is not None and [tensor.dtype, list(tensor.shape)] == [said["dtype"], said["shape"]]
+def _alike(tensor: Tensor, said: TensorEntry | None) -> bool:
+    return said is not None and [tensor.dtype, list(tensor.shape)] == [said.dtype, said.shape]
 
 
 def _compare_tensors(
-    file: str, tensors: dict[str, Tensor], digests: dict[str, str], sealed: Files
+    file: str, tensors: dict[str, Tensor], digests: dict[str, str], sealed: Tensors
 ) -> Iterator[Finding]:
     for name in sorted(sealed.keys() - tensors.keys()):
         yield Finding("missing", f"it was sealed in {file} and is not there", file=file, tensor=name)
@@ -225,10 +218,10 @@ def _compare_tensors(
     for name in sorted(sealed.keys() & tensors.keys()):
         tensor, said = tensors[name], sealed[name]
         if not _alike(tensor, said):
-            expected, found = f"{said['dtype']} {said['shape']}", f"{tensor.dtype} {list(tensor.shape)}"
+            expected, found = f"{said.dtype} {said.shape}", f"{tensor.dtype} {list(tensor.shape)}"
             message = f"it is {found}, sealed was {expected}"
-        elif digests[name] != said["sha256"]:
-            expected, found = said["sha256"], digests[name]
+        elif digests[name] != said.sha256:
+            expected, found = said.sha256, digests[name]
             last = tensor.start + tensor.size - 1
             message = f"it differs, somewhere in bytes {tensor.start} to {last} of {file}"
         else:

@@ -1,7 +1,6 @@
 """What a checkpoint should hold, computed from the source: thin over `proofcard.nvfp4`."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from proofcard import nvfp4
 from proofcard.checkpoint import floats
 from proofcard.checkpoint.source import SCALE_SUFFIX, Source
 from proofcard.checkpoint.tensors import Tensor
+from proofcard.documents.manifest import Manifest
 
 _WINDOW = 1 << 22  # weights recomputed at a time in numpy
 
@@ -100,14 +100,14 @@ def plain(
     return source.bits(name), source.dtype(name)
 
 
-def dequantized_to_float32(source: Source, tensors: dict[str, Tensor], sealed: dict[str, Any] | None) -> bool:
+def dequantized_to_float32(source: Source, tensors: dict[str, Tensor], sealed: Manifest | None) -> bool:
     """Whether FP8 weights went through float32: the manifest says so or, without one, the tensors do.
 
     Those that are not packed are F32 then, and hold what BF16 could not.
     """
     try:
         if sealed is not None:
-            return bool(sealed["config"]["quantization"]["dequantize_to"] == "float32")
+            return bool(sealed.config["quantization"]["dequantize_to"] == "float32")
     except (KeyError, TypeError):
         pass
     kept = [tensor for name, tensor in tensors.items() if source.is_fp8(name) and tensor.dtype != "U8"]

@@ -14,6 +14,7 @@ from proofcard.checkpoint import ties
 from proofcard.checkpoint.shards import INDEX, read_index
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor
+from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop
 from proofcard.nvfp4 import BLOCK
 from proofcard.progress import Bar
@@ -28,7 +29,7 @@ _E4M3_NAN = 0x7F
 _MANY = 0.25  # share of the plain matrices from which config.json may name their dtype
 
 
-def check(folder: Path, source: Source | None, sealed: dict[str, Any] | None = None) -> Level:
+def check(folder: Path, source: Source | None, sealed: Manifest | None = None) -> Level:
     """Hold the tensors of `folder` to its configuration, and names, shapes and settings to those of `source`.
 
     `sealed`, its manifest, tells what our own recipe asked for.

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from proofcard import nvfp4
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.ties import Ties, of_source
+from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, one_line
 from proofcard.progress import Bar
 from proofcard.verify import diagnose, quantconfig
@@ -55,7 +55,7 @@ class Outcome:
     source_bytes: int = 0
 
 
-def check(folder: Path, source: Source, threads: int, sealed: dict[str, Any] | None) -> Level:
+def check(folder: Path, source: Source, threads: int, sealed: Manifest | None) -> Level:
     """Recompute `folder` from `source`. `sealed`, its manifest, helps to recognise a wrong source."""
     level = Level("weights")
     tensors, broken = read_tensors(folder)
@@ -295,7 +295,7 @@ def _explained(
     source: Source,
     outcome: Outcome,
     tensors: dict[str, Tensor],
-    sealed: dict[str, Any] | None,
+    sealed: Manifest | None,
     float32: bool,
     bound: Ties,
 ) -> list[tuple[str, Finding]]:
