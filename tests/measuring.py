@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from running import ROOT
 
 from proofcard.config.benchmarking import BenchmarkConfig
+from proofcard.documents.benchmark import Results
 
 FIRST_S, EACH_S, TOKENS = 0.05, 0.02, 16
 TOKENIZER = ROOT / "demo/model"
@@ -15,7 +16,7 @@ TOKENIZER = ROOT / "demo/model"
 class Measured(NamedTuple):
     config: BenchmarkConfig
     folder: Path
-    found: dict[str, Any]
+    found: Results
 
     def aiperf_says(self, users: int, metric: str, figure: str) -> float:
         path = self.folder / f"client-1/phases/users-{users}/profile_export_aiperf.json"

@@ -24,10 +24,10 @@ from proofcard.errors import one_line
 from proofcard.fingerprint import lock_digest
 from proofcard.progress import console
 from proofcard.redact import redact
-from proofcard.tracking_parents import Subject
+from proofcard.tracking_parents import Subject, subject_of
 from proofcard.tracking_store import connected, file_of, lock_of, no_answer
 
-__all__ = ["Subject", "Tracker", "manifest_text", "opened"]
+__all__ = ["Subject", "Tracker", "manifest_text", "opened", "subject_of"]
 
 _BATCH = 100  # MLflow's own limit of parameters in one call
 _DEEPEST = 8  # runs within each other

@@ -6,9 +6,11 @@ The key is the link. Whoever comes first, on whichever day, makes the run; all o
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
-from proofcard.errors import Usage
+from proofcard import manifest
+from proofcard.errors import Stop, Usage
 
 KIND = "checkpoint"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -29,6 +31,15 @@ class Subject:
     def name(self) -> str:
         """What its run is called."""
         return f"{self.recipe or KIND}-{self.key[:12]}"
+
+
+def subject_of(folder: Path) -> Subject | None:
+    """The checkpoint in a folder; None when it was never sealed, or its manifest cannot be used."""
+    try:
+        sealed = manifest.read(folder)
+    except Stop:
+        return None
+    return Subject(sealed.key, sealed.recipe)
 
 
 def found_or_made(

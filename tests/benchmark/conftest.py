@@ -6,7 +6,7 @@ import pytest
 from measuring import EACH_S, FIRST_S, TOKENIZER, TOKENS, Measured, on_null
 
 from proofcard.benchmark import client
-from proofcard.benchmark.measure import begun, measure, settled
+from proofcard.benchmark.measure import Measurement, begun, measure, settled
 from proofcard.benchmark.null_endpoint import Pace
 from proofcard.config import compose
 from proofcard.config.benchmarking import BenchmarkConfig
@@ -35,6 +35,6 @@ def measured(aiperf: None, null_url: str, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("measured")
     words = on_null(null_url, f"work_dir={folder}", f"benchmark.output_tokens={TOKENS}")
     config = settled(compose(BenchmarkConfig, "benchmark", words))
-    found = begun(config)
-    measure(config, None, folder, found, Tracker(None))
-    return Measured(config, folder, found)
+    found = Measurement(begun(config), folder)
+    measure(config, None, found, Tracker(None))
+    return Measured(config, folder, found.results)

@@ -12,6 +12,8 @@ import psutil
 import pytest
 from measuring import on_null
 
+from proofcard import manifest
+
 BENCHMARK = [sys.executable, "-P", "-m", "proofcard", "benchmark"]
 QUICK = ["benchmark.output_tokens=16", "benchmark.waves=1", "benchmark.fewest_requests=1"]
 
@@ -55,17 +57,20 @@ def test_the_demo_is_served_and_measured(served) -> None:
     assert max(map(len, said.stdout.splitlines())) <= 80
 
 
-def test_mlflow_has_curves_over_users_and_a_run_for_each_start_and_level(served) -> None:
+def test_mlflow_has_curves_over_users_and_a_run_for_each_start_and_level(served, demo: Path) -> None:
     import mlflow
 
     cwd, _ = served
     client = mlflow.MlflowClient(f"sqlite:///{cwd}/runs/mlflow.db")
     (experiment,) = (each for each in client.search_experiments() if each.name == "proofcard")
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    key = manifest.read(demo).key
     assert set(runs) == {
-        "benchmark checkpoint.transformers_cpu.demo", "start 1", "start 2", "001 users", "002 users"
+        f"demo-{key[:12]}", "benchmark checkpoint.transformers_cpu.demo", "start 1", "start 2", "001 users",
+        "002 users",
     }  # fmt: skip
     parent = runs["benchmark checkpoint.transformers_cpu.demo"]
+    assert parent.data.tags["mlflow.parentRunId"] == runs[f"demo-{key[:12]}"].info.run_id
     for name in ("start 1", "start 2", "001 users"):
         assert runs[name].data.tags["mlflow.parentRunId"] == parent.info.run_id
     for run in (parent, runs["start 2"]):

@@ -1,15 +1,26 @@
+from typing import Any
+
 from proofcard.benchmark.comparison import reasons, table
+from proofcard.documents.benchmark import Rate, Row
 from proofcard.reports import markdown
 
+
+def row(configuration: str, **fields: Any) -> Row:
+    return Row(configuration=configuration, overrides=[], **fields)
+
+
+def rates(one: float, most: float) -> list[Rate]:
+    return [Rate(users=1, tokens_per_s=one), Rate(users=64, tokens_per_s=most)]
+
+
 ROWS = [
-    {"configuration": "attention-backend=flashinfer", "tokens_per_s": {1: 88.4, 64: 600.0}, "doubted": []},
-    {"configuration": "attention-backend=fa3", "tokens_per_s": {1: 90.0, 64: 631.0}, "doubted": [64]},
-    {
-        "configuration": "moe-runner-backend=flashinfer_mxfp4",
-        "failed": "sglang ended: 1; it ran out of memory: lower …\n  a log line",
-        "refused": False,
-    },
-    {"configuration": "attention-backend=fa4", "failed": "there is no fa4 here", "refused": True},
+    row("attention-backend=flashinfer", rates=rates(88.4, 600.0)),
+    row("attention-backend=fa3", rates=rates(90.0, 631.0), doubted=[64]),
+    row(
+        "moe-runner-backend=flashinfer_mxfp4",
+        failed="sglang ended: 1; it ran out of memory: lower …\n  a log line",
+    ),
+    row("attention-backend=fa4", failed="there is no fa4 here", refused=True),
 ]
 
 

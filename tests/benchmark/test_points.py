@@ -5,6 +5,7 @@ from proofcard.benchmark.load import Request, _request
 from proofcard.benchmark.null_endpoint import Pace
 from proofcard.config import compose
 from proofcard.config.benchmarking import Benchmark, BenchmarkConfig
+from proofcard.documents.benchmark import ClientShare
 from proofcard.errors import Usage
 
 
@@ -19,38 +20,44 @@ def answered(start: float, latency: float, users: int = 2, tokens: int = 100) ->
     return Request(users, start, latency, first, (latency - first) / (tokens - 1), tokens, 50, None)
 
 
+def costing(share: float) -> ClientShare:
+    return ClientShare(users=1, share=share, latency=share, each=0.0, throughput=0.0, first_ms=0.0)
+
+
 def failed(start: float) -> Request:
     return Request(2, start, 0.1, 0, 0, 0, 0, "TimeoutError: too slow")
 
 
 def test_two_busy_users_give_twice_what_one_of_them_gets() -> None:
     found = points.point(2, [answered(10, 2), answered(10, 2), answered(12, 2), answered(12, 2)])
-    assert found["tokens_per_s"] == pytest.approx(100)
-    assert found["tokens_per_s_user"] == pytest.approx(50)
-    assert found["request_s_p50"] == pytest.approx(2)
-    assert found["first_ms_p99"] == pytest.approx(200)
-    assert found["failed"] == 0
+    assert found.tokens_per_s == pytest.approx(100)
+    assert found.tokens_per_s_user == pytest.approx(50)
+    assert found.request_s_p50 == pytest.approx(2)
+    assert found.first_ms_p99 == pytest.approx(200)
+    assert found.failed == 0
 
 
 def test_a_failed_request_is_counted_and_doubted_and_enters_no_figure(benchmark: Benchmark) -> None:
     found = points.point(2, [answered(0, 2), answered(0, 2), failed(2), failed(2)])
-    assert (found["requests"], found["failed"]) == (4, 2)
-    assert found["tokens_per_s"] == pytest.approx(100)
+    assert (found.requests, found.failed) == (4, 2)
+    assert found.tokens_per_s == pytest.approx(100)
     said = points.doubts(points.over_starts([found]), benchmark, usage=True)
     assert said == ["2 of 4 requests failed, the first with: TimeoutError: too slow"]
 
 
 def test_a_level_of_which_nothing_came_has_no_figures_and_says_why(benchmark: Benchmark) -> None:
     found = points.over_starts([points.point(2, [failed(0), failed(1)])])
-    assert "tokens_per_s" not in found
+    assert found.tokens_per_s is None and found.figures() == {}
     assert len(points.doubts(found, benchmark, usage=True)) == 1
 
 
 def test_figures_of_several_starts_keep_their_spread() -> None:
     starts = [points.point(1, [answered(0, seconds, users=1)]) for seconds in (1, 2, 4)]
     found = points.over_starts(starts)
-    assert found["starts"] == 3
-    assert found["tokens_per_s"] == {"mean": pytest.approx(175 / 3), "least": 25, "most": 100}
+    assert found.starts == 3
+    spread = found.tokens_per_s
+    assert spread is not None
+    assert (spread.mean, spread.least, spread.most) == (pytest.approx(175 / 3), 25, 100)
 
 
 def test_idle_users_short_answers_and_a_slow_client_are_doubted(benchmark: Benchmark) -> None:
@@ -59,17 +66,17 @@ def test_idle_users_short_answers_and_a_slow_client_are_doubted(benchmark: Bench
     short = points.over_starts([points.point(1, [answered(0, 2, tokens=97)])])
     assert "97.0 tokens long on average, 100 were asked" in points.doubts(short, benchmark, usage=True)[0]
     assert points.doubts(short, benchmark, usage=False) == []  # counted by the tokenizer
-    sound = points.over_starts([points.point(1, [answered(0, 2)])])
-    assert points.doubts(sound | {"client": {"share": 0.019}}, benchmark, usage=True) == []
-    assert "2.5%" in points.doubts(sound | {"client": {"share": 0.025}}, benchmark, usage=True)[0]
+    sound = points.point(1, [answered(0, 2)])
+    assert points.doubts(points.over_starts([sound], costing(0.019)), benchmark, usage=True) == []
+    assert "2.5%" in points.doubts(points.over_starts([sound], costing(0.025)), benchmark, usage=True)[0]
 
 
 def test_an_answer_in_one_piece_is_doubted_and_the_client_measured_all_the_same(benchmark: Benchmark) -> None:
     found = points.point(1, [Request(1, 0, 2.0, 2.0, 0, 100, 50, None)])
     (said,) = points.doubts(points.over_starts([found]), benchmark, usage=True)
     assert said.startswith("answers came in one piece")
-    cost = client.share(1, Pace(1, 2.0, 0.0), 100, found | {"request_s_mean": 2.02})
-    assert (cost["share"], cost["each"]) == (pytest.approx(0.01), 0)
+    cost = client.share(1, Pace(1, 2.0, 0.0), 100, found.model_copy(update={"request_s_mean": 2.02}))
+    assert (cost.share, cost.each) == (pytest.approx(0.01), 0)
 
 
 def test_two_rows_of_the_card_cannot_be_right_and_the_queue_explains_them() -> None:

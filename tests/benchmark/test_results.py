@@ -1,14 +1,19 @@
 import pytest
 
 from proofcard.benchmark import results
+from proofcard.documents.benchmark import Results, Server
 from proofcard.errors import Usage
 
 LOAD = {"input_tokens": 32, "output_tokens": 64}
 
 
+def made(load) -> Results:
+    return Results(name="demo", load=load, serving=None, server=Server(told="a server", key=None))
+
+
 def finished(folder, name: str = "demo", **load):
     with results.standing(folder, name) as partial:
-        results.save(partial, {"schema": results.SCHEMA, "load": LOAD | load})
+        results.save(partial, made(LOAD | load))
     return results.final(partial)
 
 
@@ -18,7 +23,7 @@ def test_results_are_numbered_and_never_overwritten(tmp_path) -> None:
 
 def test_what_was_measured_before_an_interrupt_keeps_its_partial_name(tmp_path) -> None:
     with pytest.raises(KeyboardInterrupt) as stop, results.standing(tmp_path, "demo") as partial:
-        results.save(partial, {"schema": results.SCHEMA})
+        results.save(partial, made({}))
         raise KeyboardInterrupt
     assert [path.name for path in tmp_path.iterdir()] == ["demo-001.partial"]
     assert "demo-001.partial" in stop.value.__notes__[-1]

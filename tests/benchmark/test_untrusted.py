@@ -145,11 +145,12 @@ def test_a_server_counts_only_where_its_count_can_be_true(what: str):
         assert dialect_of(target(url=server.url("a")), 0.0, 100).usage is counts
 
 
+SCHEMA = "proofcard/benchmark/2"
 EARLIER = {
     "not JSON": "{", "a list": "[]", "deep": "[" * 100_000, "another schema": '{"schema": "x"}',
-    "nothing in it": json.dumps({"schema": results.SCHEMA}),
+    "nothing in it": json.dumps({"schema": SCHEMA}),
     "levels of numbers": json.dumps(
-        {"schema": results.SCHEMA, "server": {"key": None}, "load": {}, "serving": {}, "levels": [1]}
+        {"schema": SCHEMA, "server": {"key": None}, "load": {}, "serving": {}, "levels": [1]}
     ),
 }  # fmt: skip
 
@@ -177,4 +178,4 @@ def test_two_models_with_one_name_of_a_folder_are_not_the_same(config: Benchmark
     from proofcard.benchmark.command import _configured
 
     one, other = (begun(config.model_copy(update={"model": name})) for name in ("a/b", "a-b"))
-    assert one["name"] == other["name"] and _configured(one) != _configured(other)
+    assert one.name == other.name and _configured(one) != _configured(other)

@@ -27,9 +27,9 @@ def told() -> str:
         "quantizers": [taken.inserted, taken.expected],
         "enabled": taken.enabled,
         "parameters": taken.parameters,
-        "groups": taken.groups,
-        "kinds": taken.kinds,
-        "globs": taken.globs,
+        "groups": [each.values() for each in taken.groups],
+        "kinds": [each.values() for each in taken.kinds],
+        "globs": [each.values() for each in taken.globs],
         "experts": taken.experts,
     }
     return json.dumps(said)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from running import command, tiny, tiny_config, tiny_recipe
 
+from proofcard.documents.plan import Plan
 from proofcard.plan.compare import side_by_side
 
 
@@ -62,7 +63,7 @@ def test_the_demo_is_printed_written_and_tracked(tmp_path: Path) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.metrics["export_tensors"] == 615
     assert run.data.params["kv_cache.format"] == "fp8"
-    assert "plan.json" in [artifact.path for artifact in client.list_artifacts(run.info.run_id)]
+    assert "plan/plan.json" in [file.path for file in client.list_artifacts(run.info.run_id, "plan")]
 
 
 def test_side_by_side_shows_each_difference_and_what_it_changes(tmp_path: Path, texts: Path) -> None:
@@ -70,12 +71,12 @@ def test_side_by_side_shows_each_difference_and_what_it_changes(tmp_path: Path, 
     overrides = [*tiny_recipe(tmp_path / "model", texts), "tracking=off"]
     with_scales, _ = plan(tmp_path, *overrides)
     without, _ = plan(tmp_path, *overrides, "kv_cache=none", "coverage=natural")
-    said = side_by_side(with_scales, without)
-    assert said["configuration"] == [
-        {"name": "coverage.name", "a": "all_experts", "b": "natural"},
-        {"name": "kv_cache.format", "a": "fp8", "b": "none"},
+    said = side_by_side(Plan.model_validate(with_scales), Plan.model_validate(without))
+    assert [(row.name, row.a, row.b) for row in said.configuration] == [
+        ("coverage.name", "all_experts", "natural"),
+        ("kv_cache.format", "fp8", "none"),
     ]
-    changed = {row["name"]: (row["a"], row["b"]) for row in said["changes"]}
+    changed = {row.name: (row.a, row.b) for row in said.changes}
     tensors = with_scales["export"]["tensors"]
     assert changed["export_tensors"] == (tensors, tensors - 6)
     assert changed["quantizers_enabled"][0] - changed["quantizers_enabled"][1] == 6

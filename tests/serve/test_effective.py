@@ -115,7 +115,8 @@ def test_vllm_s_log_tells_what_runs() -> None:
 def test_differences_are_told_and_tabled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = effective.sglang(profile("sglang_published"), published(), POOL, scales=True)
     with opened(Tracking(uri=None, experiment="x"), "x", tmp_path) as tracker:
-        section = effective.tell(found, tracker)
+        effective.track(found, tracker)
+    section = effective.section(found)
     assert "warning: attention_backend=fa3 was asked and triton is what runs" in capsys.readouterr().err
     assert ["attention_backend", "fa3", "triton", "differs"] in section.rows
 
@@ -172,5 +173,6 @@ def test_the_engine_s_torch_is_built_for_the_cuda_whose_driver_is_asked_for(engi
 )  # fmt: skip
 def test_any_info_of_a_server_is_told_as_text(told: dict[str, Any]) -> None:
     found = effective.sglang(profile("sglang_recommended"), told, "", scales=True)
-    section = effective.tell(found, Tracker(None))
+    effective.track(found, Tracker(None))
+    section = effective.section(found)
     assert all(cell == on_one_line(cell) and len(cell) <= 2000 for row in section.rows for cell in row)

@@ -44,11 +44,14 @@ def test_the_run_is_tracked_whole(served: Served, monkeypatch: pytest.MonkeyPatc
     import mlflow
 
     from proofcard import manifest
+    from proofcard.documents import read
+    from proofcard.documents.serving import ServingSession
 
     monkeypatch.chdir(served.cwd)  # the store's address is relative to the folder it was made in
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{served.cwd}/runs/mlflow.db")
     experiment = client.get_experiment_by_name("proofcard")
-    (run,) = client.search_runs([experiment.experiment_id])
+    run, parent = client.search_runs([experiment.experiment_id], order_by=["start_time DESC"])
+    assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert run.info.run_name == "serve transformers_cpu" and run.info.status == "FINISHED"
     assert run.data.metrics["truth/passed"] == run.data.metrics["truth/asked"] == 19
     assert run.data.metrics["serve/ready_seconds"] > 0
@@ -56,7 +59,9 @@ def test_the_run_is_tracked_whole(served: Served, monkeypatch: pytest.MonkeyPatc
     assert run.data.tags["key"] == manifest.read(served.checkpoint).key
     assert run.data.tags["engine.version"] == "4.57.6"
     names = {item.path for item in client.list_artifacts(run.info.run_id, "serve")}
-    assert names == {"serve/command.txt", "serve/engine.log", "serve/truth.json"}
+    assert names == {"serve/command.txt", "serve/engine.log", "serve/session.json"}
+    session = read(ServingSession, served.cwd / "runs/serve/transformers_cpu-001/session.json")
+    assert session.known_answers.passed == 19 and session.key == manifest.read(served.checkpoint).key
 
 
 def test_kill_9_of_the_command_leaves_no_process(served: Served, tmp_path: Path):

@@ -7,10 +7,11 @@ import pytest
 from proofcard import sandbox
 from proofcard.config import ServeConfig, compose
 from proofcard.config.serving import Call, Calls, Numbers, Question, Truth
+from proofcard.documents.serving import Verdict
 from proofcard.errors import Stop, Usage
 from proofcard.sandbox.protections import Protections
-from proofcard.serve.truth import Verdict, Verdicts, prepare, questions
-from proofcard.serve.truth.ask import judge
+from proofcard.serve.truth import prepare, questions, require
+from proofcard.serve.truth.ask import counted, judge
 from proofcard.serve.truth.code import code_in, trial
 
 COUNTRIES = "1. France - Paris\n2. Peru - Lima\n3. Japan - Tokyo\n4. Kenya - Nairobi\n5. Cuba - Havana"
@@ -81,14 +82,17 @@ def test_a_right_answer_passes_and_a_wrong_one_does_not(card: dict[str, Question
     assert not judge(card[name], WRONG[name])[0]
 
 
+def verdict(right: bool, why: str, name: str = "x") -> Verdict:
+    return Verdict(name=name, prompt="", answer="", right=right, why=why)
+
+
 def test_token_salad_answers_nothing_and_is_not_trusted(card: dict[str, Question]):
-    given = [Verdict(name, asked.prompt, SALAD, *judge(asked, SALAD)) for name, asked in card.items()]
-    found = Verdicts("card", 0.8, tuple(given))
+    found = counted("card", 0.8, [verdict(*judge(asked, SALAD), name=name) for name, asked in card.items()])
     assert found.passed == 0 and not found.sound
     with pytest.raises(
         Stop, match=r"0 of 5 known answers right.*go on all the same with truth\.required=false"
     ):
-        found.require()
+        require(found)
 
 
 def test_the_demos_questions_are_the_models_known_answers():
@@ -99,9 +103,9 @@ def test_the_demos_questions_are_the_models_known_answers():
 
 
 def test_the_share_that_must_be_right_is_declared():
-    given = [Verdict(str(number), "", "", number < 4, "") for number in range(5)]
-    assert Verdicts("x", 0.8, tuple(given)).sound
-    assert not Verdicts("x", 0.81, tuple(given)).sound
+    given = [verdict(number < 4, "") for number in range(5)]
+    assert counted("x", 0.8, given).sound
+    assert not counted("x", 0.81, given).sound
 
 
 def test_the_first_block_that_defines_something_is_the_code():

@@ -1,23 +1,21 @@
 """`benchmark`: throughput and latency of a served checkpoint, and what speaks against the figures."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from proofcard import tracking
+from proofcard import outcome, tracking
 from proofcard.benchmark import figure, report, results
-from proofcard.benchmark.measure import begun, measure, prepared, settled
-from proofcard.benchmark.points import Point
+from proofcard.benchmark.measure import Measurement, begun, measure, prepared, settled
 from proofcard.benchmark.report import Series
-from proofcard.benchmark.results import Results
 from proofcard.config import compose
 from proofcard.config.benchmarking import BenchmarkConfig
 from proofcard.config.compose import flatten
+from proofcard.documents.benchmark import Level, Results
 from proofcard.environments import program
-from proofcard.errors import Usage, one_line
 from proofcard.progress import shown
 from proofcard.reports import differing, show
-from proofcard.screen import Screen
 from proofcard.serve import truth
 
 _FIGURE = "throughput.png"
@@ -32,75 +30,74 @@ def run(overrides: list[str]) -> int:
     """
     config = compose(BenchmarkConfig, "benchmark", overrides)
     folder, found, beside = execute(config)
-    show(report.sections(found, beside), Screen())
-    Screen().print(f"report and numbers: {shown(folder)}", soft_wrap=True)
+    tables = partial(show, report.sections(found, beside))
+    outcome.present(found, tables, f"report and numbers: {shown(folder)}")
     return 0
 
 
 def execute(config: BenchmarkConfig) -> tuple[Path, Results, list[Series]]:
     """Measure; the folder of the results, the numbers, and what stands beside them. Raises as `run` does."""
     config = settled(config)
-    found = begun(config)
+    empty = begun(config)
     stand = config.work_dir / "benchmarks"
-    beside = _beside(config, found, stand)
+    beside = _beside(config, empty, stand)
     program("bench", "aiperf")
     truth.prepare(config.truth)
     first = prepared(config)
-    with (
-        tracking.opened(config.tracking, f"benchmark {found['name']}", config.work_dir) as tracker,
-        results.standing(stand, found["name"]) as folder,
-    ):
-        tracker.params({"benchmark": found["load"]})
+    subject = tracking.subject_of(config.checkpoint) if config.checkpoint is not None else None
+    run = tracking.opened(
+        config.tracking, "benchmark", config.work_dir, subject=subject, name=f"benchmark {empty.name}"
+    )
+    with run as tracker, results.standing(stand, empty.name) as folder:
+        tracker.params({"benchmark": empty.load})
+        found = Measurement(empty, folder)
         try:
-            measure(config, first, folder, found, tracker)
+            measure(config, first, found, tracker)
         finally:
-            if found["levels"]:
-                _tell(folder, found, beside, tracker)
+            if found.results.levels:
+                _tell(folder, found.results, beside, tracker)
         for each in folder.glob("client-*"):
             shutil.rmtree(each)
-    return results.final(folder), found, beside
+    return results.final(folder), found.results, beside
 
 
 def _beside(config: BenchmarkConfig, found: Results, stand: Path) -> list[Series]:
     """Earlier results of ours and published ones, checked before anything is started."""
     series = []
-    path = config.against or results.earlier(stand, found["name"], found["load"])
+    path = config.against or results.earlier(stand, found.name, found.load)
     if path is not None:
         before = results.read(path)
-        try:
-            differs = [each.name for each in differing(_configured(before), _configured(found))]
-            series.append(report.of_earlier(path.name, before, differs))
-        except (LookupError, TypeError, AttributeError) as error:
-            raise Usage(f"{path} holds results that are not whole: {one_line(error)}") from None
+        differs = [each.name for each in differing(_configured(before), _configured(found))]
+        series.append(report.of_earlier(path.name, before, differs))
     return series + [report.of_published(each) for each in results.published(config.benchmark.beside)]
 
 
 def _configured(found: Results) -> dict[str, Any]:
     """What decides the figures, as flat values."""
-    checkpoint = {"key": found["server"]["key"], "model": found["server"].get("model")}
-    return flatten({"load": found["load"], "serving": found["serving"] or {}, "checkpoint": checkpoint})
+    checkpoint = {"key": found.server.key, "model": found.server.model}
+    return flatten({"load": found.load, "serving": found.serving or {}, "checkpoint": checkpoint})
 
 
 def _tell(folder: Path, found: Results, beside: list[Series], tracker: tracking.Tracker) -> None:
     """Report and figure into the folder, and all of it to MLflow: curves over users, a nested run each."""
     results.write(folder, results.PAGE, report.page(found, report.sections(found, beside)))
     figure.throughput(found, beside).savefig(folder / _FIGURE)
-    for level in found["levels"]:
+    for level in found.levels:
         numbers = _numbers(level)
-        tracker.metrics(numbers, step=level["users"])
-        with tracker.stage(f"{level['users']:03d} users"):
-            tracker.params({"users": level["users"], "doubts": "; ".join(level["doubts"])})
+        tracker.metrics(numbers, step=level.users)
+        with tracker.stage(f"{level.users:03d} users"):
+            tracker.params({"users": level.users, "doubts": "; ".join(level.doubts)})
             tracker.metrics(numbers)
     for name in (results.NUMBERS, results.PAGE, _FIGURE):
         tracker.file(folder / name, "benchmark")
 
 
-def _numbers(level: Point) -> dict[str, float]:
-    found = {
-        name: value["mean"] for name, value in level.items() if isinstance(value, dict) and "mean" in value
-    }
-    if "tokens_per_s" in level:
-        found |= {f"tokens_per_s_{end}": level["tokens_per_s"][end] for end in ("least", "most")}
-    if "client" in level:
-        found["client_share"] = level["client"]["share"]
-    return found | {"failed": float(level["failed"]), "doubts": float(len(level["doubts"]))}
+def _numbers(level: Level) -> dict[str, float]:
+    numbers = {name: spread.mean for name, spread in level.figures().items()}
+    if level.tokens_per_s is not None:
+        numbers["tokens_per_s_least"], numbers["tokens_per_s_most"] = (
+            level.tokens_per_s.least, level.tokens_per_s.most
+        )  # fmt: skip
+    if level.client is not None:
+        numbers["client_share"] = level.client.share
+    return numbers | {"failed": float(level.failed), "doubts": float(len(level.doubts))}

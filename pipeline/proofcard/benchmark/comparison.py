@@ -1,26 +1,24 @@
 """`benchmark -m`: several configurations one after the other, and one table of them, failures included."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from proofcard import tracking
+from proofcard import outcome, tracking
 from proofcard.benchmark import results
 from proofcard.benchmark.command import execute
 from proofcard.config import compose
 from proofcard.config.benchmarking import BenchmarkConfig
+from proofcard.documents.benchmark import Configurations, Rate, Row
 from proofcard.errors import Stop, Usage, one_line
 from proofcard.progress import console, shown
 from proofcard.redact import redact
 from proofcard.reports import Section, markdown, show
-from proofcard.screen import Screen
 
 _NAME = "comparison"
-
-Row = dict[str, Any]
 
 
 def run(overrides: list[str]) -> int:
@@ -38,14 +36,14 @@ def run(overrides: list[str]) -> int:
         for number, (job, config) in enumerate(zip(jobs, configs, strict=True), 1):
             label = ", ".join(_short(word) for word in job if word.partition("=")[0] in keys) or "as given"
             console.print(f"{number} of {len(jobs)}: {label}")
-            rows.append({"configuration": label, "overrides": job} | _measured(config))
+            rows.append(_measured(config, label, job))
             sections = [table(rows), *reasons(rows)]
-            results.save(folder, {"schema": results.SCHEMA, "rows": rows})
+            document = Configurations(rows=rows)
+            results.save(folder, document)
             results.write(folder, results.PAGE, "\n".join(["# Comparison", "", *markdown(sections)]) + "\n")
         _track(configs[0], folder, rows)
-    show(sections, Screen())
-    Screen().print(f"report and numbers: {shown(results.final(folder))}", soft_wrap=True)
-    return 0 if any("tokens_per_s" in row for row in rows) else 1
+    outcome.present(document, partial(show, sections), f"report and numbers: {shown(results.final(folder))}")
+    return 0 if any(row.rates for row in rows) else 1
 
 
 def _jobs(overrides: list[str]) -> list[list[str]]:
@@ -57,33 +55,40 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
         raise Usage(one_line(error)) from None
 
 
-def _measured(config: BenchmarkConfig) -> Row:
+def _measured(config: BenchmarkConfig, label: str, job: list[str]) -> Row:
     """What came out of one configuration; a server that will not or cannot is an answer too."""
     try:
         folder, found, _ = execute(config)
     except Stop as stop:
-        return {"failed": redact(str(stop)), "refused": isinstance(stop, Usage)}
-    of = {
-        level["users"]: level["tokens_per_s"]["mean"] for level in found["levels"] if "tokens_per_s" in level
-    }
-    doubted = [level["users"] for level in found["levels"] if level["doubts"]]
-    return {"results": folder.name, "tokens_per_s": of, "doubted": doubted}
+        refused = isinstance(stop, Usage)
+        return Row(configuration=label, overrides=job, failed=redact(str(stop)), refused=refused)
+    return Row(
+        configuration=label,
+        overrides=job,
+        results=folder.name,
+        rates=[
+            Rate(users=level.users, tokens_per_s=level.tokens_per_s.mean)
+            for level in found.levels
+            if level.tokens_per_s is not None
+        ],
+        doubted=[level.users for level in found.levels if level.doubts],
+    )
 
 
 def table(rows: list[Row]) -> Section:
     """One line a configuration: one user's tokens/s, the most of all together, and the difference."""
-    measured = [row["tokens_per_s"] for row in rows if row.get("tokens_per_s")]
+    measured = [_by_users(row) for row in rows if row.rates]
     lines = []
     for row in rows:
-        of = row.get("tokens_per_s")
+        of = _by_users(row)
         if not of:
-            lines.append([row["configuration"], "–", "–", "–", _outcome(row)])
+            lines.append([row.configuration, "–", "–", "–", _outcome(row)])
             continue
         least, peak = min(of), max(of, key=lambda users: of[users])
         base = measured[0].get(least)
-        against = f"{100 * (of[least] / base - 1):+.1f}%" if base and of is not measured[0] else ""
+        against = f"{100 * (of[least] / base - 1):+.1f}%" if base and of != measured[0] else ""
         most = f"{of[peak]:.1f} at {peak}"
-        lines.append([row["configuration"], f"{of[least]:.1f} at {least}", most, against, _outcome(row)])
+        lines.append([row.configuration, f"{of[least]:.1f} at {least}", most, against, _outcome(row)])
     said = (
         "Tokens/s with the fewest users and the most that all together had, each at so many users; the "
         "difference is that of the fewest users, against the first that was measured."
@@ -93,15 +98,19 @@ def table(rows: list[Row]) -> Section:
 
 def reasons(rows: list[Row]) -> list[Section]:
     """Why the others have no figures."""
-    lines = [[row["configuration"], row["failed"].splitlines()[0]] for row in rows if "failed" in row]
+    lines = [[row.configuration, row.failed.splitlines()[0]] for row in rows if row.failed]
     return [Section("Not measured", f"{len(lines)} of {len(rows)}.", ["", "why"], lines)] if lines else []
 
 
+def _by_users(row: Row) -> dict[int, float]:
+    return {rate.users: rate.tokens_per_s for rate in row.rates}
+
+
 def _outcome(row: Row) -> str:
-    if "failed" in row:
-        said = "refused" if row["refused"] else "failed"
-        return "out of memory" if "out of memory" in row["failed"] else said
-    return f"doubted at {', '.join(map(str, row['doubted']))}" if row["doubted"] else ""
+    if row.failed:
+        said = "refused" if row.refused else "failed"
+        return "out of memory" if "out of memory" in row.failed else said
+    return f"doubted at {', '.join(map(str, row.doubted))}" if row.doubted else ""
 
 
 def _short(word: str) -> str:
@@ -110,10 +119,12 @@ def _short(word: str) -> str:
 
 
 def _track(config: BenchmarkConfig, folder: Path, rows: list[Row]) -> None:
-    with tracking.opened(config.tracking, "benchmark comparison", config.work_dir) as tracker:
+    with tracking.opened(
+        config.tracking, "benchmark", config.work_dir, name="benchmark comparison"
+    ) as tracker:
         for number, row in enumerate(rows, 1):
-            for users, value in row.get("tokens_per_s", {}).items():
-                tracker.metrics({f"configuration_{number}/tokens_per_s": value}, step=users)
-            tracker.tags({f"configuration_{number}": row["configuration"]})
+            for rate in row.rates:
+                tracker.metrics({f"configuration_{number}/tokens_per_s": rate.tokens_per_s}, step=rate.users)
+            tracker.tags({f"configuration_{number}": row.configuration})
         for name in (results.NUMBERS, results.PAGE):
             tracker.file(folder / name, "comparison")

@@ -3,8 +3,8 @@
 from typing import Any
 
 from proofcard.benchmark.report import Series
-from proofcard.benchmark.results import Results
 from proofcard.charts import BLUE, COLOURS, GREY, figure_of, plain_ticks
+from proofcard.documents.benchmark import Results
 from proofcard.screen import in_a_figure
 
 _OTHERS = (*COLOURS[1:5], GREY)
@@ -29,13 +29,14 @@ def throughput(results: Results, beside: list[Series]) -> Any:
                 )
             wrong = {users: of[users] for users in series.wrong if users in of}
             chart.plot(list(wrong), list(wrong.values()), "x", color=colour, markersize=10)
-        levels = [level for level in results["levels"] if name in level]
-        middle = [level[name]["mean"] for level in levels]
-        below = [level[name]["mean"] - level[name]["least"] for level in levels]
-        above = [level[name]["most"] - level[name]["mean"] for level in levels]
-        users = [level["users"] for level in levels]
+        levels = [level for level in results.levels if getattr(level, name) is not None]
+        spreads = [level.figures()[name] for level in levels]
+        middle = [each.mean for each in spreads]
+        below = [each.mean - each.least for each in spreads]
+        above = [each.most - each.mean for each in spreads]
+        users = [level.users for level in levels]
         chart.errorbar(
-            users, middle, (below, above), fmt="o-", color=BLUE, capsize=3, label=in_a_figure(results["name"])
+            users, middle, (below, above), fmt="o-", color=BLUE, capsize=3, label=in_a_figure(results.name)
         )
         chart.set(xscale="log", yscale="log", xlabel="concurrent users", title=title)
         chart.set_xticks(users, [str(each) for each in users])

@@ -11,20 +11,21 @@ from proofcard import manifest
 from proofcard.benchmark import client, load, results
 from proofcard.benchmark.dialect import Dialect, dialect_of
 from proofcard.benchmark.machine import Watch, listener
-from proofcard.benchmark.points import Point, doubts, over_starts, point
-from proofcard.benchmark.results import Results
+from proofcard.benchmark.points import doubts, over_starts, point
 from proofcard.config.benchmarking import Benchmark, BenchmarkConfig
 from proofcard.digest import sha256_json
+from proofcard.documents.benchmark import Point, Results, Server, Start
+from proofcard.documents.serving import KnownAnswers
 from proofcard.errors import Stop, Usage
 from proofcard.files import check_handed, located
 from proofcard.progress import Bar, console
-from proofcard.screen import quoted
+from proofcard.reports import show
+from proofcard.screen import Screen, quoted
+from proofcard.serve import session, truth
 from proofcard.serve.address import read_key
 from proofcard.serve.client import NoAnswer, check_address, first_model
-from proofcard.serve.command import ask, describe
 from proofcard.serve.endpoint import Endpoint
-from proofcard.serve.engine import Prepared, prepare, started
-from proofcard.serve.logs import whole
+from proofcard.serve.engine import Prepared, prepare
 from proofcard.tracking import Tracker
 
 _LONGEST_NAME = 80  # characters of each part of a name
@@ -89,17 +90,41 @@ def _check_tokenizer(folder: Path) -> None:
 
 def begun(config: BenchmarkConfig) -> Results:
     """Results before anything is measured."""
-    return {
-        "schema": results.SCHEMA,
-        "complete": False,
-        "name": name_of(config),
-        "load": config.benchmark.identity(),
-        "serving": config.serving.identity() if config.serving else None,
-        "server": _server(config),
-        "machine_absent": "",
-        "starts": [],
-        "levels": [],
-    }
+    return Results(
+        name=name_of(config),
+        load=config.benchmark.identity(),
+        serving=config.serving.identity() if config.serving else None,
+        server=_server(config),
+    )
+
+
+class Measurement:
+    """Results that grow, saved in a folder after every level."""
+
+    def __init__(self, results: Results, folder: Path) -> None:
+        self.results, self.folder = results, folder
+
+    def update(self, **fields: Any) -> None:
+        """Set fields of the results."""
+        self.results = self.results.model_copy(update=fields)
+
+    def add(self, number: int, start: Start, benchmark: Benchmark) -> None:
+        """What the `number`th start, counted from 1, has come to, and the levels over all starts."""
+        self.update(starts=[*self.results.starts[: number - 1], start])
+        self.summarise(benchmark)
+
+    def summarise(self, benchmark: Benchmark) -> None:
+        """The starts' points by level, with what the client was found to cost and every doubt; saved."""
+        client_of = {each.users: each for each in self.results.client}
+        levels = []
+        for users in benchmark.levels:
+            each = [point for start in self.results.starts for point in start.points if point.users == users]
+            if each:
+                level = over_starts(each, client_of.get(users))
+                why = doubts(level, benchmark, bool(self.results.usage))
+                levels.append(level.model_copy(update={"doubts": why}))
+        self.update(levels=levels)
+        results.save(self.folder, self.results)
 
 
 def prepared(config: BenchmarkConfig) -> Prepared | None:
@@ -117,10 +142,8 @@ def prepared(config: BenchmarkConfig) -> Prepared | None:
     return found
 
 
-def measure(
-    config: BenchmarkConfig, first: Prepared | None, folder: Path, found: Results, tracker: Tracker
-) -> None:
-    """Fill `found`, saved in `folder` after every level. `first` is the engine's first start.
+def measure(config: BenchmarkConfig, first: Prepared | None, found: Measurement, tracker: Tracker) -> None:
+    """Fill `found`. `first` is the engine's first start.
 
     Raises:
         Usage: when the server cannot be asked as configured.
@@ -132,24 +155,20 @@ def measure(
         with _served(config, engine, number, tracker) as target, tracker.stage(f"start {number}"):
             if number == 1:
                 dialect = dialect_of(target, benchmark.temperature, benchmark.output_tokens)
-                found |= {"dialect": dialect.name, "usage": dialect.usage}
+                found.update(dialect=dialect.name, usage=dialect.usage)
                 tokenizer = target.tokenizer or Path()
-            start: dict[str, Any] = {"ready_s": target.ready_s, "points": []}
+            measured: list[Point] = []
             tracker.metrics({"serve/ready_seconds": target.ready_s})
-            ours = folder / f"{_CLIENT}-{number}"
+            ours = found.folder / f"{_CLIENT}-{number}"
             with closing(_points(benchmark, target, dialect, ours, f"start {number}", found)) as points:
                 for each in points:
-                    start["points"].append(each)
-                    found["starts"] = [*found["starts"][: number - 1], start]
-                    _summarise(found, benchmark)
-                    results.save(folder, found)
-                    tracker.metrics(_numbers(each), step=each["users"])
-            found["prompts_sha256"] = sha256_json(load.prompts(ours))
-            found["aiperf"] = load.version(ours)
-    _measure_client(benchmark, folder, found, tokenizer)
-    _summarise(found, benchmark)
-    found["complete"] = True
-    results.save(folder, found)
+                    measured.append(each)
+                    found.add(number, Start(ready_s=target.ready_s, points=[*measured]), benchmark)
+                    tracker.metrics(_numbers(each), step=each.users)
+            found.update(prompts_sha256=sha256_json(load.prompts(ours)), aiperf=load.version(ours))
+    _measure_client(benchmark, found, tokenizer)
+    found.update(complete=True)
+    found.summarise(benchmark)
 
 
 @contextmanager
@@ -165,79 +184,75 @@ def _served(
         yield found
         return
     if number == 1:
-        describe(tracker, engine)
-    try:
-        with started(engine) as endpoint:
-            if number == 1:
-                _examine(config, endpoint, tracker)
-            yield endpoint
-    finally:
-        if engine.endpoint.log.exists():
-            tracker.text(whole(engine.endpoint.log), f"serve/engine-{number}.log")
+        session.describe(tracker, engine)
+    with session.opened(engine, tracker, log=f"engine-{number}") as endpoint:
+        if number == 1:
+            introduced = session.introduced(engine, endpoint, config.truth, tracker)
+            show(session.sections(introduced), Screen())
+            tracker.text(introduced.text(), f"serve/{session.NAME}")
+            _require(config, introduced.known_answers)
+        yield endpoint
 
 
 def _examine(config: BenchmarkConfig, endpoint: Endpoint, tracker: Tracker) -> None:
-    verdicts = ask(config.truth, endpoint, tracker)
+    known = session.examined(endpoint, config.truth, tracker)
+    show([truth.section(known)], Screen())
+    tracker.text(known.text(), "serve/truth.json")
+    _require(config, known)
+
+
+def _require(config: BenchmarkConfig, known: KnownAnswers) -> None:
     if config.truth.required:
-        verdicts.require()
+        truth.require(known)
 
 
 def _points(
-    benchmark: Benchmark, target: Endpoint, dialect: Dialect, ours: Path, title: str, found: Results
+    benchmark: Benchmark,
+    target: Endpoint,
+    dialect: Dialect,
+    ours: Path,
+    title: str,
+    found: Measurement | None,
 ) -> Generator[Point, None, None]:
     """Each level's point once its last request has come; `ours` is aiperf's folder."""
     sent: dict[int, list[load.Request]] = {users: [] for users in benchmark.levels}
     total = sum(benchmark.requests(users) for users in benchmark.levels)
     with Watch(target.pid or None) as watch, Bar(title, total, "requests") as bar:
-        found["machine_absent"] = watch.absent
+        if found is not None:
+            found.update(machine_absent=watch.absent)
         for request in load.requests(benchmark, target, dialect, ours):
             bar.advance()
             level = sent[request.users]
             level.append(request)
             if len(level) == benchmark.requests(request.users):
                 seen = watch.between(min(each.start for each in level), max(each.end for each in level))
-                done = point(request.users, level) | seen
+                done = point(request.users, level, seen)
                 console.print(f"{title}: {_line(done)}")
                 yield done
     if short := [users for users in benchmark.levels if len(sent[users]) < benchmark.requests(users)]:
         raise Stop(f"aiperf ended before {short[0]} users were through: see {ours / 'aiperf.log'}")
 
 
-def _measure_client(benchmark: Benchmark, folder: Path, found: Results, tokenizer: Path) -> None:
+def _measure_client(benchmark: Benchmark, found: Measurement, tokenizer: Path) -> None:
     """The same load on an endpoint without a model; levels where every request failed have no pace."""
-    levels = [level for level in found["levels"] if "each_ms_mean" in level]
+    levels = [level for level in found.results.levels if level.each_ms_mean is not None]
     if not levels:
-        said = found["levels"][0]["first_failure"]
-        raise Stop(f"every request failed, the first with: {said}")
-    same = benchmark.model_copy(update={"levels": tuple(level["users"] for level in levels)})
+        raise Stop(f"every request failed, the first with: {found.results.levels[0].first_failure}")
+    same = benchmark.model_copy(update={"levels": tuple(level.users for level in levels)})
     paces = client.paces(same, levels)
     dialect = Dialect("ignore_eos", {}, "max_completion_tokens", usage=True)
-    found["client"] = []
     with client.null(paces, tokenizer) as target:
-        points = _points(same, target, dialect, folder / f"{_CLIENT}-alone", "client alone", dict(found))
+        points = _points(same, target, dialect, found.folder / f"{_CLIENT}-alone", "client alone", None)
         with closing(points) as alone:
             for pace, seen in zip(paces, alone, strict=True):
-                share = client.share(seen["users"], pace, benchmark.output_tokens, seen)
-                found["client"].append({"users": seen["users"], **share})
+                share = client.share(seen.users, pace, benchmark.output_tokens, seen)
+                found.update(client=[*found.results.client, share])
 
 
-def _summarise(found: Results, benchmark: Benchmark) -> None:
-    """The starts' points by level, with what the client was found to cost and every doubt."""
-    client_of = {each["users"]: each for each in found.get("client", [])}
-    found["levels"] = []
-    for users in benchmark.levels:
-        points = [each for start in found["starts"] for each in start["points"] if each["users"] == users]
-        if points:
-            level = over_starts(points)
-            if users in client_of:
-                level["client"] = client_of[users]
-            found["levels"].append(level | {"doubts": doubts(level, benchmark, found["usage"])})
-
-
-def _server(config: BenchmarkConfig) -> dict[str, Any]:
+def _server(config: BenchmarkConfig) -> Server:
     if config.serving is None or config.checkpoint is None:
         told = f"{quoted(config.model or '')} by a server that was running"
-        return {"told": told, "key": None, "model": config.model}
+        return Server(told=told, key=None, model=config.model)
     try:
         key = manifest.read(config.checkpoint).key
     except manifest.NeverSealed:
@@ -245,16 +260,17 @@ def _server(config: BenchmarkConfig) -> dict[str, Any]:
     except Stop as error:
         raise Usage(str(error)) from None
     checkpoint = config.checkpoint.absolute().name
-    return {"told": f"{checkpoint} by {config.serving.name}", "key": key, "checkpoint": checkpoint}
+    return Server(told=f"{checkpoint} by {config.serving.name}", key=key, checkpoint=checkpoint)
 
 
 def _line(done: Point) -> str:
-    users = f"{done['users']} user{'s' if done['users'] > 1 else ''}"
-    failed = f", {done['failed']} of {done['requests']} requests failed" if done["failed"] else ""
-    if "tokens_per_s" not in done:
+    users = f"{done.users} user{'s' if done.users > 1 else ''}"
+    failed = f", {done.failed} of {done.requests} requests failed" if done.failed else ""
+    if done.tokens_per_s is None:
         return users + failed
-    return f"{users}: {done['tokens_per_s']:.1f} tokens/s, first {done['first_ms_p50']:.0f} ms{failed}"
+    return f"{users}: {done.tokens_per_s:.1f} tokens/s, first {done.first_ms_p50:.0f} ms{failed}"
 
 
 def _numbers(done: Point) -> dict[str, float]:
-    return {name: float(value) for name, value in done.items() if name != "users" and type(value) is not str}
+    numbers = done.model_dump(exclude={"users", "first_failure"}, exclude_none=True)
+    return {name: float(value) for name, value in numbers.items()}

@@ -1,23 +1,21 @@
 """From requests to a point: one number of users at one start of the server, or over all; and its doubts."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from proofcard.benchmark.load import Request
 from proofcard.config.benchmarking import Benchmark, Published
+from proofcard.documents.benchmark import FIGURES, ClientShare, Level, Point, Spread
 
 CLIENT_LIMIT = 0.02  # the share of a point that may be the client's
 _UNEVEN = 0.05  # of aggregate, by which users × per user may miss it: the last requests of a level run alone
 _ALONE = 4  # times that, for one answer alone
 _SHORT = {True: 0.01, False: 0.05}  # of the length asked for: as the server counts, as a tokenizer does
 
-Point = dict[str, Any]
 
-
-def point(users: int, requests: list[Request]) -> Point:
-    """The figures of one level at one server start, as JSON values.
+def point(users: int, requests: list[Request], seen: dict[str, Any] | None = None) -> Point:
+    """The figures of one level at one server start, with what the machine was `seen` to give.
 
     `tokens_per_s` is every token of an answer over the seconds from the first request to the last token;
     `tokens_per_s_user` is every token over the seconds that users have waited, the server's queue included.
@@ -25,86 +23,88 @@ def point(users: int, requests: list[Request]) -> Point:
     """
     good = [request for request in requests if request.error is None]
     failed = [request.error for request in requests if request.error is not None]
-    found: Point = {"users": users, "requests": len(requests), "failed": len(failed)}
-    if failed:
-        found["first_failure"] = failed[0]
+    counts: dict[str, Any] = {"users": users, "requests": len(requests), "failed": len(failed)}
+    first_failure = failed[0] if failed else None
+    return Point(**counts, first_failure=first_failure, **_figures(good), **seen or {})
+
+
+def _figures(good: list[Request]) -> dict[str, Any]:
+    """Throughput, lengths and latencies of the requests that were answered."""
     if not good:
-        return found
+        return {}
     tokens = sum(request.tokens for request in good)
-    found["tokens_per_s"] = tokens / (max(each.end for each in good) - min(each.start for each in good))
-    found["tokens_per_s_user"] = tokens / sum(request.latency for request in good)
-    found["tokens_an_answer"] = tokens / len(good)
-    found["tokens_fewest"] = float(min(request.tokens for request in good))
-    found["tokens_most"] = float(max(request.tokens for request in good))
-    found["tokens_a_prompt"] = sum(request.input_tokens for request in good) / len(good)
+    figures = {
+        "tokens_per_s": tokens / (max(each.end for each in good) - min(each.start for each in good)),
+        "tokens_per_s_user": tokens / sum(request.latency for request in good),
+        "tokens_an_answer": tokens / len(good),
+        "tokens_fewest": float(min(request.tokens for request in good)),
+        "tokens_most": float(max(request.tokens for request in good)),
+        "tokens_a_prompt": sum(request.input_tokens for request in good) / len(good),
+    }
     spread = {
         "first_ms": [1000 * request.first for request in good],
         "each_ms": [1000 * request.each for request in good],
         "request_s": [request.latency for request in good],
     }
     for name, values in spread.items():
-        found[f"{name}_mean"] = float(np.mean(values))
+        figures[f"{name}_mean"] = float(np.mean(values))
         for share in (50, 90, 99):
-            found[f"{name}_p{share}"] = float(np.percentile(values, share))
-    return found
+            figures[f"{name}_p{share}"] = float(np.percentile(values, share))
+    return figures
 
 
-def over_starts(points: list[Point]) -> Point:
+def over_starts(points: list[Point], client: ClientShare | None = None) -> Level:
     """Points of one level: each figure as its `mean`, `least` and `most` over the starts, counts as sums."""
-    whole: Point = {"users": points[0]["users"], "starts": len(points)}
-    for name in ("requests", "failed"):
-        whole[name] = sum(each[name] for each in points)
-    for each in points:
-        if "first_failure" in each:
-            whole.setdefault("first_failure", each["first_failure"])
-    numbers = {name: [each[name] for each in points if name in each] for name in _figures(points)}
-    for name, values in numbers.items():
-        whole[name] = {"mean": sum(values) / len(values), "least": min(values), "most": max(values)}
-    return whole
-
-
-def _figures(points: Iterable[Point]) -> list[str]:
-    return list(
-        dict.fromkeys(name for each in points for name, value in each.items() if type(value) is float)
+    spreads: dict[str, Any] = {}
+    for name in FIGURES:
+        values = [value for each in points if (value := getattr(each, name)) is not None]
+        if values:
+            mean = sum(values) / len(values)
+            spreads[name] = Spread(mean=mean, least=min(values), most=max(values))
+    failures = [each.first_failure for each in points if each.first_failure is not None]
+    return Level(
+        users=points[0].users,
+        starts=len(points),
+        requests=sum(each.requests for each in points),
+        failed=sum(each.failed for each in points),
+        first_failure=failures[0] if failures else None,
+        client=client,
+        **spreads,
     )
 
 
-def mean(whole: Point, name: str) -> float | None:
-    """A figure's mean over the starts, if there is one."""
-    return whole[name]["mean"] if name in whole else None
-
-
-def doubts(whole: Point, benchmark: Benchmark, usage: bool) -> list[str]:
+def doubts(level: Level, benchmark: Benchmark, usage: bool) -> list[str]:
     """What keeps a level's figures from being taken at their word; `usage`: the server counted the tokens."""
-    users, said = whole["users"], []
-    if whole["failed"]:
+    said = []
+    if level.failed:
         said.append(
-            f"{whole['failed']} of {whole['requests']} requests failed, the first with: "
-            f"{whole['first_failure']}"
+            f"{level.failed} of {level.requests} requests failed, the first with: {level.first_failure}"
         )
-    answer = mean(whole, "tokens_an_answer")
-    if answer is None:
+    if level.tokens_per_s is None or level.tokens_per_s_user is None:
         return said
-    if abs(answer / benchmark.output_tokens - 1) > _SHORT[usage]:
-        said.append(
-            f"answers were {answer:.1f} tokens long on average, {benchmark.output_tokens} were asked for"
-        )
-    elif "tokens_most" in whole:
-        fewest, most = whole["tokens_fewest"]["least"], whole["tokens_most"]["most"]
-        off = max(1 - fewest / benchmark.output_tokens, most / benchmark.output_tokens - 1)
-        if off > _ALONE * _SHORT[usage]:
-            said.append(
-                f"answers were {fewest:.0f} to {most:.0f} tokens long, "
-                f"{benchmark.output_tokens} were asked for"
-            )
-    if said_so := uneven(users, whole["tokens_per_s"]["mean"], whole["tokens_per_s_user"]["mean"]):
+    said += _lengths(level, benchmark, usage)
+    if said_so := uneven(level.users, level.tokens_per_s.mean, level.tokens_per_s_user.mean):
         said.append(f"{said_so}; users were idle between requests, or at the end")
-    if whole["each_ms_mean"]["mean"] == 0:
+    if level.mean("each_ms_mean") == 0:
         said.append("answers came in one piece: nothing is known of the time between tokens")
-    client = whole.get("client")
-    if client is not None and client["share"] >= CLIENT_LIMIT:
-        said.append(f"{100 * client['share']:.1f}% of it is the client's, not the server's")
+    if level.client is not None and level.client.share >= CLIENT_LIMIT:
+        said.append(f"{100 * level.client.share:.1f}% of it is the client's, not the server's")
     return said
+
+
+def _lengths(level: Level, benchmark: Benchmark, usage: bool) -> list[str]:
+    """Whether answers were as long as asked for, on average and each by itself."""
+    asked, limit, answer = benchmark.output_tokens, _SHORT[usage], level.mean("tokens_an_answer")
+    if answer is None:
+        return []
+    if abs(answer / asked - 1) > limit:
+        return [f"answers were {answer:.1f} tokens long on average, {asked} were asked for"]
+    if level.tokens_fewest is None or level.tokens_most is None:
+        return []
+    fewest, most = level.tokens_fewest.least, level.tokens_most.most
+    if max(1 - fewest / asked, most / asked - 1) > _ALONE * limit:
+        return [f"answers were {fewest:.0f} to {most:.0f} tokens long, {asked} were asked for"]
+    return []
 
 
 def uneven(users: int, aggregate: float, per_user: float, unit: float = 0.0) -> str | None:

@@ -8,19 +8,17 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from proofcard import json_files
+from proofcard import documents
 from proofcard.bundle import bundled
 from proofcard.config.benchmarking import Published
-from proofcard.digest import readable_json
+from proofcard.documents.base import Document
+from proofcard.documents.benchmark import Results
 from proofcard.errors import Stop, Usage
 from proofcard.progress import shown
 
-SCHEMA = "proofcard/benchmark/1"
 NUMBERS = "results.json"
 PAGE = "report.md"
 _PARTIAL = ".partial"
-
-Results = dict[str, Any]
 
 
 @contextmanager
@@ -66,9 +64,9 @@ def write(folder: Path, name: str, text: str) -> None:
     fresh.replace(folder / name)
 
 
-def save(folder: Path, results: Results) -> None:
+def save(folder: Path, results: Document) -> None:
     """The numbers, as far as there are any."""
-    write(folder, NUMBERS, readable_json(results))
+    write(folder, NUMBERS, results.text())
 
 
 def read(folder: Path) -> Results:
@@ -78,14 +76,9 @@ def read(folder: Path) -> Results:
         Usage: when there are none.
     """
     try:
-        found: Results = json_files.read(folder / NUMBERS, folder)
+        return documents.read(Results, folder / NUMBERS, folder)
     except (OSError, Stop) as error:
         raise Usage(f"{folder} holds no results of benchmark ({error})") from None
-    if not isinstance(found, dict):
-        raise Usage(f"{folder}/{NUMBERS} holds no results of benchmark, but something else in JSON")
-    if found.get("schema") != SCHEMA:
-        raise Usage(f"{folder}/{NUMBERS} is of schema {found.get('schema')}, this program reads {SCHEMA}")
-    return found
 
 
 def earlier(folder: Path, name: str, load: dict[str, Any]) -> Path | None:
@@ -98,8 +91,7 @@ def earlier(folder: Path, name: str, load: dict[str, Any]) -> Path | None:
             found = read(path)
         except Usage:  # of another version of this program
             continue
-        measured = found.get("load")
-        if isinstance(measured, dict) and all(measured.get(each) == load[each] for each in lengths):
+        if all(found.load.get(each) == load[each] for each in lengths):
             return path
     return None
 

@@ -1,6 +1,9 @@
-"""Typed, versioned documents: what a stage or a command leaves behind. No times, hosts or paths."""
+"""Typed, versioned documents: what a stage or a command leaves behind, a module each.
 
-from proofcard.documents.base import Document, Sha256
+Documents about a checkpoint hold no times, hosts or paths: the same work gives the same bytes.
+"""
+
+from proofcard.documents.base import Document, Sha256, read
 from proofcard.documents.manifest import FileEntry, Manifest, Outputs, TensorEntry
 
-__all__ = ["Document", "FileEntry", "Manifest", "Outputs", "Sha256", "TensorEntry"]
+__all__ = ["Document", "FileEntry", "Manifest", "Outputs", "Sha256", "TensorEntry", "read"]

@@ -4,18 +4,17 @@ uv run proofcard plan recipe=…            # one recipe: inventory, work, memor
 uv run proofcard plan a b                 # two recipes side by side: what differs, and what that changes
 """
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from proofcard import tracking
+from proofcard import outcome, tracking
 from proofcard.calibration import tokenizer
 from proofcard.config import QuantizeConfig, compose
-from proofcard.digest import readable_json
-from proofcard.disk import check_writable, write_whole
+from proofcard.disk import check_writable
+from proofcard.documents.plan import Export, Model, Plan, Quantizers, Recipe, Source
 from proofcard.errors import Usage, before_work
 from proofcard.plan import compare, outline, show
-from proofcard.progress import console, shown
-from proofcard.screen import Screen
+from proofcard.progress import console
 from proofcard.toolchain import activate, materialise
 
 _REPORT = "report="
@@ -40,29 +39,18 @@ def run(words: list[str]) -> int:
     with before_work():
         check_writable(path.parent)
     plans = [planned(config, outline.describe(config.model)) for config in configs]
-    out = Screen()
-    if len(plans) == 1:
-        said = plans[0]
-        show.plan(said, out)
-    else:
-        said = compare.side_by_side(*plans)
-        show.differences(said, out)
-    text = readable_json(said)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text)
-    with tracking.opened(first.tracking, f"plan {name}", first.work_dir) as tracker:
-        tracker.tags({"command": "plan"})
+    document = plans[0] if len(plans) == 1 else compare.side_by_side(*plans)
+    with tracking.opened(first.tracking, "plan", first.work_dir, name=f"plan {name}") as tracker:
         for config, made in zip(configs, plans, strict=True):
             prefix = f"{config.recipe.name}." if len(plans) > 1 else ""
             tracker.params({f"{prefix}{key}": value for key, value in config.identity().items()})
             tracker.metrics({f"{prefix}{key}": value for key, value in compare.numbers(made).items()})
-        tracker.text(text, "plan.json")
-    out.print(f"report: {shown(path)}")
+        outcome.deliver(document, path, partial(show.show, document), tracker, "plan")
     return 0
 
 
-def planned(config: QuantizeConfig, described: outline.Described) -> dict[str, Any]:
-    """The whole plan as JSON values. Sizes in bytes.
+def planned(config: QuantizeConfig, described: outline.Described) -> Plan:
+    """The whole plan.
 
     Raises:
         Usage: when the recipe would not do what it says.
@@ -81,45 +69,45 @@ def planned(config: QuantizeConfig, described: outline.Described) -> dict[str, A
     done = work(config, counted)
     if (local := serving.here()) is not None:
         hardware = [*hardware, local]
-    total = done["flop_routed"] + done["flop_forced"]
+    total = done.flop_routed + done.flop_forced
     source = described.config
-    return {
-        "recipe": config.recipe.model_dump(),
-        "config": config.identity(),
-        "source": {
-            "config": described.file.name,
-            "repository": config.model.repository,
-            "revision": config.model.revision,
-            "differences": list(described.differences),
-            "download": done["memory"]["source"],
-        },
-        "model": {
-            "architecture": source["architectures"][0],
-            "parameters": counted.parameters,
-            "layers": source["num_hidden_layers"],
-            "hidden_size": source["hidden_size"],
-            "experts": counted.experts,
-            "experts_per_token": source.get("num_experts_per_tok"),
-            "context": source["max_position_embeddings"],
-        },
-        "quantizers": {
-            "inserted": counted.inserted,
-            "enabled": counted.enabled,
-            "by_formula": counted.expected,
-            "inserted_after_dequantizing": counted.dequantized_first,
-        },
-        "modules": list(counted.kinds),
-        "globs": list(counted.globs),
-        "export": {
-            "tensors": len(counted.entries),
-            "bytes": sum(entry.size for entry in counted.entries),
-            "files": counted.file_bytes,
-            "groups": counted.groups,
-        },
-        "work": done,
-        "machine": serving.machine(config.work_dir),
-        "serving": [serving.fits(profile, config, counted, total) for profile in hardware],
-    }
+    return Plan(
+        recipe=Recipe(name=config.recipe.name, summary=config.recipe.summary),
+        config=config.identity(),
+        source=Source(
+            config=described.file.name,
+            repository=config.model.repository,
+            revision=config.model.revision,
+            differences=list(described.differences),
+            download=done.memory.source,
+        ),
+        model=Model(
+            architecture=source["architectures"][0],
+            parameters=counted.parameters,
+            layers=source["num_hidden_layers"],
+            hidden_size=source["hidden_size"],
+            experts=counted.experts,
+            experts_per_token=source.get("num_experts_per_tok"),
+            context=source["max_position_embeddings"],
+        ),
+        quantizers=Quantizers(
+            inserted=counted.inserted,
+            enabled=counted.enabled,
+            by_formula=counted.expected,
+            inserted_after_dequantizing=counted.dequantized_first,
+        ),
+        modules=list(counted.kinds),
+        globs=list(counted.globs),
+        export=Export(
+            tensors=len(counted.entries),
+            bytes=sum(entry.size for entry in counted.entries),
+            files=counted.file_bytes,
+            groups=counted.groups,
+        ),
+        work=done,
+        machine=serving.machine(config.work_dir),
+        serving=[serving.fits(profile, config, counted, total) for profile in hardware],
+    )
 
 
 def _check_tokenizer(config: QuantizeConfig) -> None:

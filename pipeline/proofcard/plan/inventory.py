@@ -14,6 +14,7 @@ from typing import Any
 from proofcard.checkpoint.roles import role
 from proofcard.checkpoint.writer import Entry, layout
 from proofcard.config.schema import QuantizeConfig
+from proofcard.documents.plan import ExportGroup, Glob, Modules
 from proofcard.plan import portions
 from proofcard.plan.outline import Described, Outline, drop_scales, outlined
 
@@ -30,8 +31,8 @@ class Inventory:
     enabled: int
     expected: int
     dequantized_first: int
-    kinds: tuple[dict[str, Any], ...]
-    globs: tuple[dict[str, Any], ...]
+    kinds: tuple[Modules, ...]
+    globs: tuple[Glob, ...]
     file_bytes: dict[str, int]
     experts: int
 
@@ -41,7 +42,7 @@ class Inventory:
         return sum(prod(self.outline.tensors[name].shape) for name in self.outline.weights())
 
     @property
-    def groups(self) -> list[dict[str, Any]]:
+    def groups(self) -> list[ExportGroup]:
         """Tensors and bytes of the export by role and dtype, the largest first."""
         tensors: Counter[tuple[str, str]] = Counter()
         sizes: Counter[tuple[str, str]] = Counter()
@@ -50,7 +51,7 @@ class Inventory:
             tensors[key] += 1
             sizes[key] += entry.size
         return [
-            {"role": key[0], "dtype": key[1], "tensors": tensors[key], "bytes": size}
+            ExportGroup(role=key[0], dtype=key[1], tensors=tensors[key], bytes=size)
             for key, size in sizes.most_common()
         ]
 
@@ -169,7 +170,7 @@ def _expected(model: Any) -> tuple[int, int]:
     return whole - eight_bits, whole
 
 
-def _globs(quant_cfg: dict[str, Any], quantizers: dict[str, bool]) -> list[dict[str, Any]]:
+def _globs(quant_cfg: dict[str, Any], quantizers: dict[str, bool]) -> list[Glob]:
     """Each pattern, whether it turns on or off, how many quantizers it matches and has the last word on."""
     patterns = {
         pattern: bool(said.get("enable", True))
@@ -183,27 +184,25 @@ def _globs(quant_cfg: dict[str, Any], quantizers: dict[str, bool]) -> list[dict[
         matches.update(matching)
         decides.update(matching[-1:])
     return [
-        {"glob": pattern, "enables": on, "matches": matches[pattern], "decides": decides[pattern]}
+        Glob(glob=pattern, enables=on, matches=matches[pattern], decides=decides[pattern])
         for pattern, on in patterns.items()
     ]
 
 
-def _kinds(
-    linears: dict[str, int], selected: set[str], globs: list[dict[str, Any]]
-) -> Iterable[dict[str, Any]]:
+def _kinds(linears: dict[str, int], selected: set[str], globs: list[Glob]) -> Iterable[Modules]:
     """Linears of one name but for their numbers, with the pattern that has the last word on their weight."""
     found: dict[str, list[str]] = {}
     for name in linears:
         found.setdefault(re.sub(r"\.\d+(?=\.)", ".*", name), []).append(name)
     for kind, names in found.items():
-        matching = [said["glob"] for said in globs if fnmatch(f"{names[0]}.weight_quantizer", said["glob"])]
-        yield {
-            "kind": kind,
-            "modules": len(names),
-            "selected": len(selected.intersection(names)),
-            "parameters": sum(linears[name] for name in names),
-            "glob": matching[-1] if matching else None,
-        }
+        matching = [each.glob for each in globs if fnmatch(f"{names[0]}.weight_quantizer", each.glob)]
+        yield Modules(
+            kind=kind,
+            modules=len(names),
+            selected=len(selected.intersection(names)),
+            parameters=sum(linears[name] for name in names),
+            glob=matching[-1] if matching else None,
+        )
 
 
 def _bias_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:

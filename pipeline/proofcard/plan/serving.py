@@ -14,6 +14,7 @@ from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.writer import Entry
 from proofcard.config.schema import Part, QuantizeConfig
 from proofcard.disk import free_at
+from proofcard.documents.plan import Claim, Fit, Machine, Tokens
 from proofcard.errors import Usage
 from proofcard.plan.inventory import Inventory
 
@@ -22,7 +23,7 @@ _BLACKWELL = 100  # compute capability from which NVFP4 products are native: SM1
 _MARLIN = 80  # from here on engines unpack NVFP4 weights into BF16 products (W4A16, Marlin)
 
 
-class Claim(Part):
+class PublishedClaim(Part):
     """What a published card says of this hardware, and one line on where that is wrong, if it is."""
 
     repository: str
@@ -43,7 +44,7 @@ class Profile(Part):
     memory_mib: int = Field(ge=1)
     compute_capability: int
     teraflops: float | None = Field(gt=0)
-    claims: tuple[Claim, ...]
+    claims: tuple[PublishedClaim, ...]
 
 
 def profiles() -> list[Profile]:
@@ -80,13 +81,13 @@ def here() -> Profile | None:
     )
 
 
-def machine(folder: Path) -> dict[str, int]:
+def machine(folder: Path) -> Machine:
     """Cores, memory in bytes, and free bytes of the disk that `folder` is or will be on."""
-    return {
-        "cores": len(os.sched_getaffinity(0)),
-        "memory": psutil.virtual_memory().total,
-        "disk_free": free_at(folder),
-    }
+    return Machine(
+        cores=len(os.sched_getaffinity(0)),
+        memory=psutil.virtual_memory().total,
+        disk_free=free_at(folder),
+    )
 
 
 def kv_bytes(config: dict[str, Any], gpus: int, width: int) -> int:
@@ -96,7 +97,7 @@ def kv_bytes(config: dict[str, Any], gpus: int, width: int) -> int:
     return 2 * int(config["num_hidden_layers"]) * max(1, heads // gpus) * channels * width
 
 
-def fits(profile: Profile, config: QuantizeConfig, inventory: Inventory, flop: int) -> dict[str, Any]:
+def fits(profile: Profile, config: QuantizeConfig, inventory: Inventory, flop: int) -> Fit:
     """Weights and KV tokens of one GPU under tensor parallelism over all of them.
 
     Nothing is set aside for CUDA graphs and activations beyond `FRACTION`.
@@ -109,17 +110,17 @@ def fits(profile: Profile, config: QuantizeConfig, inventory: Inventory, flop: i
         name: max(0, room // kv_bytes(said, profile.gpus, width)) for name, width in (("bf16", 2), ("fp8", 1))
     }
     seconds = flop / (profile.teraflops * 1e12 * profile.gpus) if profile.teraflops else None
-    return {
-        "profile": profile.name,
-        "gpus": profile.gpus,
-        "runs": runs(profile.compute_capability),
-        "fits": room > 0,
-        "weights_per_gpu": weights,
-        "kv_tokens": tokens,
-        "context": {name: min(longest, count) for name, count in tokens.items()},
-        "calibration_floor_hours": None if seconds is None else seconds / 3600,
-        "card": [c.model_dump() for c in profile.claims if c.repository == config.model.repository],
-    }
+    return Fit(
+        profile=profile.name,
+        gpus=profile.gpus,
+        runs=runs(profile.compute_capability),
+        fits=room > 0,
+        weights_per_gpu=weights,
+        kv_tokens=Tokens(**tokens),
+        context=Tokens(**{name: min(longest, count) for name, count in tokens.items()}),
+        calibration_floor_hours=None if seconds is None else seconds / 3600,
+        card=[Claim(**c.model_dump()) for c in profile.claims if c.repository == config.model.repository],
+    )
 
 
 def runs(compute_capability: int) -> Literal["native", "W4A16", "no"]:

@@ -1,16 +1,16 @@
 """What calibration takes: tokens, products, memory and disk. Everything is an upper bound or says so."""
 
 from math import prod
-from typing import Any
 
 from proofcard.config.schema import QuantizeConfig
+from proofcard.documents.plan import CoverageRow, Memory, PerExpert, Work
 from proofcard.plan.inventory import Inventory
 
 SAMPLES = (512, 1500, 5000, 30000)  # the rows of the card's table
 AS_RUN = 512  # tokens that the card's code cut every sample to
 
 
-def work(config: QuantizeConfig, inventory: Inventory) -> dict[str, Any]:
+def work(config: QuantizeConfig, inventory: Inventory) -> Work:
     """Samples, positions, positions an expert sees, FLOP of both passes, memory and disk in bytes.
 
     Positions count every sample at its full length: shorter ones make all of it less.
@@ -19,16 +19,16 @@ def work(config: QuantizeConfig, inventory: Inventory) -> dict[str, Any]:
     samples = sum(dataset.samples for dataset in calibration.datasets.values())
     positions = samples * calibration.sequence_length
     routed, forced = flop(config, inventory, positions)
-    return {
-        "samples": samples,
-        "positions": positions,
-        "positions_per_expert": _per_expert(config, inventory, positions),
-        "flop_routed": routed,
-        "flop_forced": forced,
-        "flop_forced_modelopt": forced * 3 // 2,  # it computes an expert's third product as well
-        "coverage_table": coverage_table(inventory, calibration.sequence_length),
-        "memory": memory(config, inventory, samples),
-    }
+    return Work(
+        samples=samples,
+        positions=positions,
+        positions_per_expert=_per_expert(config, inventory, positions),
+        flop_routed=routed,
+        flop_forced=forced,
+        flop_forced_modelopt=forced * 3 // 2,  # it computes an expert's third product as well
+        coverage_table=coverage_table(inventory, calibration.sequence_length),
+        memory=memory(config, inventory, samples),
+    )
 
 
 def share(inventory: Inventory) -> float:
@@ -37,7 +37,7 @@ def share(inventory: Inventory) -> float:
     return chosen / inventory.experts if inventory.experts and chosen else 1.0
 
 
-def _per_expert(config: QuantizeConfig, inventory: Inventory, positions: int) -> dict[str, int] | None:
+def _per_expert(config: QuantizeConfig, inventory: Inventory, positions: int) -> PerExpert | None:
     if not inventory.experts:
         return None
     natural = int(positions * share(inventory))
@@ -47,23 +47,23 @@ def _per_expert(config: QuantizeConfig, inventory: Inventory, positions: int) ->
         "all_experts": positions,
         "top_up": natural if natural >= least else positions,
     }
-    return {"routed": natural, "seen": seen[config.coverage.name]}
+    return PerExpert(routed=natural, seen=seen[config.coverage.name])
 
 
-def coverage_table(inventory: Inventory, length: int) -> list[dict[str, int]]:
+def coverage_table(inventory: Inventory, length: int) -> list[CoverageRow]:
     """Positions an expert sees, by samples: as the router sends them and when all experts are forced."""
     if not inventory.experts:
         return []
     part = share(inventory)
     return [
-        {
-            "samples": samples,
-            "positions": samples * length,
-            "routed": int(samples * length * part),
-            "forced": samples * length,
-            "routed_as_run": int(samples * AS_RUN * part),
-            "forced_as_run": samples * AS_RUN,
-        }
+        CoverageRow(
+            samples=samples,
+            positions=samples * length,
+            routed=int(samples * length * part),
+            forced=samples * length,
+            routed_as_run=int(samples * AS_RUN * part),
+            forced_as_run=samples * AS_RUN,
+        )
         for samples in SAMPLES
     ]
 
@@ -77,21 +77,21 @@ def flop(config: QuantizeConfig, inventory: Inventory, positions: int) -> tuple[
     """
     said = inventory.outline.config
     part = share(inventory)
-    inside = [kind for kind in inventory.kinds if "lm_head" not in kind["kind"]]
-    experts = sum(kind["parameters"] for kind in inside if ".experts." in kind["kind"])
-    others = sum(kind["parameters"] for kind in inside) - experts
+    inside = [kind for kind in inventory.kinds if "lm_head" not in kind.kind]
+    experts = sum(kind.parameters for kind in inside if ".experts." in kind.kind)
+    others = sum(kind.parameters for kind in inside) - experts
     heads = int(said["num_attention_heads"])
     width = int(said.get("head_dim") or said["hidden_size"] // heads)
     attention = 2 * int(said["num_hidden_layers"]) * heads * width * config.calibration.sequence_length
     routed = positions * (2 * (others + int(experts * part)) + attention)
     forced = 0
     if config.coverage.name == "all_experts":
-        kinds = [kind for kind in inside if ".experts." in kind["kind"]]
+        kinds = [kind for kind in inside if ".experts." in kind.kind]
         forced = positions * 2 * experts * (len(kinds) - 1) // max(len(kinds), 1)
     return routed, forced
 
 
-def memory(config: QuantizeConfig, inventory: Inventory, samples: int) -> dict[str, int]:
+def memory(config: QuantizeConfig, inventory: Inventory, samples: int) -> Memory:
     """Bytes of memory and disk, for both engines.
 
     layerwise: a GPU holds a layer in BF16 and the next one that is coming in, and the work of one batch,
@@ -104,18 +104,18 @@ def memory(config: QuantizeConfig, inventory: Inventory, samples: int) -> dict[s
     layer = 2 * _largest_layer(inventory)
     kept = 2 * hidden if 2 * hidden <= config.hardware.activation_memory_gib * 2**30 else 0
     export = sum(inventory.file_bytes.values())
-    return {
-        "source": source,
-        "export": export,
-        "layer": layer,
-        "layerwise_gpu": 2 * layer,
-        "layerwise_host": kept,
-        "layerwise_host_without_gpu": kept + layer,
-        "layerwise_disk": source + export + 2 * hidden,
-        "hidden_states": 2 * hidden,
-        "modelopt_gpu_and_host": 2 * inventory.parameters,
-        "modelopt_disk": source + export,
-    }
+    return Memory(
+        source=source,
+        export=export,
+        layer=layer,
+        layerwise_gpu=2 * layer,
+        layerwise_host=kept,
+        layerwise_host_without_gpu=kept + layer,
+        layerwise_disk=source + export + 2 * hidden,
+        hidden_states=2 * hidden,
+        modelopt_gpu_and_host=2 * inventory.parameters,
+        modelopt_disk=source + export,
+    )
 
 
 def _largest_layer(inventory: Inventory) -> int:

@@ -5,13 +5,12 @@ only that it did not, each in its own way; SGLang warns of "scaling factors of 1
 """
 
 import re
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from proofcard.checkpoint.tensors import read_folder
 from proofcard.config.serving import Serving
-from proofcard.digest import readable_json
+from proofcard.documents.serving import Setting
 from proofcard.progress import console
 from proofcard.reports import Section
 from proofcard.screen import quoted
@@ -47,20 +46,10 @@ _FUSION = "enable_flashinfer_allreduce_fusion"  # deprecated: SGLang makes anoth
 _ALIKE = {"bfloat16": "bf16", "float8_e4m3fn": "fp8_e4m3", "fp8": "fp8_e4m3", "float8_e5m2": "fp8_e5m2"}
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One setting; `effective` is None where the engine does not tell."""
-
-    name: str
-    asked: str | None
-    effective: str | None
-
-    @property
-    def differs(self) -> bool:
-        """Whether the engine does something else than it was asked."""
-        if self.asked in (None, "auto") or self.effective is None:
-            return False
-        return _plain(str(self.asked)) != _plain(self.effective)
+def setting(name: str, asked: str | None, effective: str | None) -> Setting:
+    """A setting, and whether the engine does something else than it was asked."""
+    differs = asked not in (None, "auto") and effective is not None and _plain(asked) != _plain(effective)
+    return Setting(name=name, asked=asked, effective=effective, differs=differs)
 
 
 def settings(serving: Serving, endpoint: Endpoint, checkpoint: Path) -> list[Setting]:
@@ -89,15 +78,15 @@ def sglang(serving: Serving, info: dict[str, Any], log: str, scales: bool) -> li
         asked["flashinfer_allreduce_fusion_backend"] = "auto"
     names = [*asked, *(name for name in _SGLANG_TOLD if name not in asked)]
     told = info | state  # a scheduler's own values are the later ones
-    found = [Setting(name, _text(asked.get(name)), _text(told.get(name))) for name in names]
+    found = [setting(name, _text(asked.get(name)), _text(told.get(name))) for name in names]
     pool = re.findall(SGLANG_POOL, log)
     tokens = info.get("max_total_num_tokens") or (pool[-1][1] if pool else None)
     running = state.get("effective_max_running_requests_per_dp")
     dtype = None if asked.get("kv_cache_dtype") in (None, "auto") else str(asked["kv_cache_dtype"])
     found += [
-        Setting("KV cache in memory", dtype, _ALIKE.get(pool[-1][0], pool[-1][0]) if pool else None),
-        Setting("KV cache tokens", None, _text(tokens)),
-        Setting("requests at once", _text(asked.get("max_running_requests")), _text(running)),
+        setting("KV cache in memory", dtype, _ALIKE.get(pool[-1][0], pool[-1][0]) if pool else None),
+        setting("KV cache tokens", None, _text(tokens)),
+        setting("requests at once", _text(asked.get("max_running_requests")), _text(running)),
     ]
     return found + _scales(_value(found, "kv_cache_dtype"), scales, re.search(SGLANG_LOST, log) is not None)
 
@@ -110,7 +99,7 @@ def vllm(serving: Serving, log: str, scales: bool) -> list[Setting]:
     for name, value in serving.flags.items():
         field = _VLLM_FIELDS.get(name.replace("-", "_"))
         if field is not None:
-            found.append(Setting(field, _text(value), told.get(field)))
+            found.append(setting(field, _text(value), told.get(field)))
     flags = {name.replace("-", "_"): value for name, value in serving.flags.items()}
     for name, flag, pattern in (
         ("attention backend", "attention_backend", VLLM_ATTENTION),
@@ -118,7 +107,7 @@ def vllm(serving: Serving, log: str, scales: bool) -> list[Setting]:
         ("KV cache tokens", "", VLLM_TOKENS),
     ):
         line = re.search(pattern, log)
-        found.append(Setting(name, _text(flags.get(flag)), line.group(1).replace(",", "") if line else None))
+        found.append(setting(name, _text(flags.get(flag)), line.group(1).replace(",", "") if line else None))
     dtype = _value(found, "kv_cache_dtype")
     return found + _scales(dtype, scales, re.search(VLLM_UNSCALED, log) is not None)
 
@@ -128,24 +117,26 @@ def _scales(dtype: str | None, held: bool, lost: bool) -> list[Setting]:
     if dtype is None or not dtype.startswith("fp8"):
         return []
     if not held:
-        return [Setting("KV scales", None, "1.0, the checkpoint has none")]
-    return [Setting("KV scales", "the checkpoint's", "1.0, not loaded" if lost else "the checkpoint's")]
+        return [setting("KV scales", None, "1.0, the checkpoint has none")]
+    return [setting("KV scales", "the checkpoint's", "1.0, not loaded" if lost else "the checkpoint's")]
 
 
-def tell(found: list[Setting], tracker: Tracker) -> Section:
-    """Warn of every difference, track all settings, and return them as a table."""
-    for setting in found:
-        if setting.differs:
+def track(found: list[Setting], tracker: Tracker) -> None:
+    """Warn of every difference, and track all settings."""
+    for each in found:
+        if each.differs:
             console.print(
-                f"warning: {setting.name}={setting.asked} was asked and {setting.effective} is what runs",
+                f"warning: {each.name}={each.asked} was asked and {each.effective} is what runs",
                 soft_wrap=True,
             )  # fmt: skip
     tracker.params({"effective": {_key(s.name): s.effective for s in found if s.effective is not None}})
-    tracker.metrics({"serve/settings_that_differ": float(sum(setting.differs for setting in found))})
+    tracker.metrics({"serve/settings_that_differ": float(sum(each.differs for each in found))})
+
+
+def section(found: list[Setting]) -> Section:
+    """All settings as a table."""
     rows = [[s.name, s.asked or "", s.effective or "?", "differs" if s.differs else ""] for s in found]
-    told = [asdict(setting) | {"differs": setting.differs} for setting in found]
-    tracker.text(readable_json(told), "serve/effective.json")
-    differing = sum(setting.differs for setting in found)
+    differing = sum(each.differs for each in found)
     said = f"{differing} of {len(found)} settings are not what was asked." if differing else "As asked."
     return Section("what runs", said, ["setting", "asked", "effective", ""], rows)
 
@@ -156,7 +147,7 @@ def _field(flag: str, fields: dict[str, str]) -> str:
 
 
 def _value(found: list[Setting], name: str) -> str | None:
-    return next((setting.effective or setting.asked for setting in found if setting.name == name), None)
+    return next((each.effective or each.asked for each in found if each.name == name), None)
 
 
 def _text(value: Any) -> str | None:

@@ -1,13 +1,13 @@
 """Asking the known questions and judging the answers."""
 
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import regex
 
 from proofcard.config.serving import Question, Truth
+from proofcard.documents.serving import KnownAnswers, Verdict
 from proofcard.errors import Stop, Usage
 from proofcard.progress import Bar
 from proofcard.reports import Section
@@ -22,66 +22,29 @@ _SAY_DONE = ("sglang", "vllm")  # engines that end every whole stream with [DONE
 _MATCHING_S = 5.0
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """One question, the answer to it, and why that is right or wrong."""
-
-    name: str
-    prompt: str
-    answer: str
-    right: bool
-    why: str
+def sentence(known: KnownAnswers) -> str:
+    """The result in one sentence."""
+    of = f"{known.passed} of {len(known.verdicts)} known answers right"
+    enough = f"at least {known.at_least:.0%} were asked for"
+    return f"{of}, {enough}: " + ("a sound model" if known.sound else "not to be trusted")
 
 
-@dataclass(frozen=True)
-class Verdicts:
-    """All of a set; `sound` when enough of them are right."""
-
-    name: str
-    at_least: float
-    given: tuple[Verdict, ...]
-
-    @property
-    def passed(self) -> int:
-        """How many are right."""
-        return sum(verdict.right for verdict in self.given)
-
-    @property
-    def sound(self) -> bool:
-        """Whether the declared share is right."""
-        return self.passed >= self.at_least * len(self.given)
-
-    def sentence(self) -> str:
-        """The result in one sentence."""
-        of = f"{self.passed} of {len(self.given)} known answers right"
-        enough = f"at least {self.at_least:.0%} were asked for"
-        return f"{of}, {enough}: " + ("a sound model" if self.sound else "not to be trusted")
-
-    def section(self) -> Section:
-        """A table for the screen and for reports."""
-        rows = [[verdict.name, "right" if verdict.right else "WRONG", verdict.why] for verdict in self.given]
-        return Section(f"Quick truth: {self.name}", self.sentence(), ["question", "verdict", "why"], rows)
-
-    def described(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return {
-            "name": self.name,
-            "at_least": self.at_least,
-            "passed": self.passed,
-            "sound": self.sound,
-            "verdicts": [asdict(verdict) for verdict in self.given],
-        }
-
-    def require(self) -> None:
-        """Raises Stop when the model is not sound."""
-        if not self.sound:
-            raise Stop(
-                f"{self.sentence()}; look at the answers, run verify on the checkpoint, "
-                "or go on all the same with truth.required=false"
-            )
+def section(known: KnownAnswers) -> Section:
+    """A table for the screen and for reports."""
+    rows = [[verdict.name, "right" if verdict.right else "WRONG", verdict.why] for verdict in known.verdicts]
+    return Section(f"Quick truth: {known.name}", sentence(known), ["question", "verdict", "why"], rows)
 
 
-def examine(endpoint: Endpoint, truth: Truth) -> Verdicts:
+def require(known: KnownAnswers) -> None:
+    """Raises Stop when the model is not sound."""
+    if not known.sound:
+        raise Stop(
+            f"{sentence(known)}; look at the answers, run verify on the checkpoint, "
+            "or go on all the same with truth.required=false"
+        )
+
+
+def examine(endpoint: Endpoint, truth: Truth) -> KnownAnswers:
     """Ask every question of a set, one after the other, greedily.
 
     Raises:
@@ -93,7 +56,14 @@ def examine(endpoint: Endpoint, truth: Truth) -> Verdicts:
         for name, question in asked.items():
             given.append(_verdict(endpoint, truth, name, question))
             bar.advance()
-    return Verdicts(truth.name, truth.at_least, tuple(given))
+    return counted(truth.name, truth.at_least, given)
+
+
+def counted(name: str, at_least: float, verdicts: list[Verdict]) -> KnownAnswers:
+    """A set's verdicts, and whether the share `at_least` of them is right."""
+    passed = sum(verdict.right for verdict in verdicts)
+    sound = passed >= at_least * len(verdicts)
+    return KnownAnswers(name=name, at_least=at_least, passed=passed, sound=sound, verdicts=verdicts)
 
 
 def prepare(truth: Truth) -> None:
@@ -147,10 +117,10 @@ def _verdict(endpoint: Endpoint, truth: Truth, name: str, question: Question) ->
             must_say_done=endpoint.engine in _SAY_DONE,
         )  # fmt: skip
     except client.NoAnswer as error:
-        return Verdict(name, question.prompt, "", False, str(error))
+        return Verdict(name=name, prompt=question.prompt, answer="", right=False, why=str(error))
     flaw = unanswered(answer, truth.max_tokens, template_opens(endpoint.tokenizer))
     right, why = judge(question, answer.text, truth.sandbox) if flaw is None else (False, flaw)
-    return Verdict(name, question.prompt, answer.text, right, why)
+    return Verdict(name=name, prompt=question.prompt, answer=answer.text, right=right, why=why)
 
 
 def unanswered(answer: client.Answer, max_tokens: int, thinks_first: bool) -> str | None:

@@ -1,0 +1,95 @@
+"""A serving session: an engine started for a command, described, asked what it must know, its log kept.
+
+`serve` opens one, and so does whatever measures an engine that it starts itself.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import distributions
+from pathlib import Path
+
+from proofcard.config.serving import Truth
+from proofcard.documents.serving import KnownAnswers, ServingSession
+from proofcard.progress import console
+from proofcard.reports import Section
+from proofcard.serve import effective, truth
+from proofcard.serve.endpoint import Endpoint
+from proofcard.serve.engine import Prepared, started
+from proofcard.serve.logs import whole
+from proofcard.tracking import Tracker, subject_of
+
+NAME = "session.json"
+
+
+@contextmanager
+def opened(prepared: Prepared, tracker: Tracker, log: str = "engine") -> Iterator[Endpoint]:
+    """The prepared engine, once it answers; its log is tracked at the end as `serve/<log>.log`.
+
+    Raises:
+        Stop: when it ends by itself, runs out of memory, or is not ready in time.
+    """
+    try:
+        with started(prepared) as endpoint:
+            tracker.metrics({"serve/ready_seconds": endpoint.ready_s})
+            yield endpoint
+    finally:
+        path = prepared.endpoint.log
+        if path.exists():
+            tracker.text(whole(path), f"serve/{log}.log")
+
+
+def describe(tracker: Tracker, prepared: Prepared) -> None:
+    """What is started from what, into the tracked run, and the command line onto the screen."""
+    command = prepared.command()
+    console.print(f"starts: {command}", soft_wrap=True)
+    tracker.params({"serving": prepared.serving.model_dump(mode="json", exclude={"api_key_file"})})
+    tags = {"engine": prepared.serving.engine, "checkpoint": str(prepared.checkpoint)}
+    if (version := _version(prepared)) is not None:
+        tags["engine.version"] = version
+    tracker.tags(tags)
+    tracker.text(command + "\n", "serve/command.txt")
+    if prepared.warnings:
+        tracker.text("".join(f"{sentence}\n" for sentence in prepared.warnings), "serve/warnings.txt")
+
+
+def introduced(prepared: Prepared, endpoint: Endpoint, questions: Truth, tracker: Tracker) -> ServingSession:
+    """What really runs and what it knows. Every setting that differs is a warning on the screen."""
+    settings = effective.settings(prepared.serving, endpoint, prepared.checkpoint)
+    if settings:
+        effective.track(settings, tracker)
+    subject = subject_of(prepared.checkpoint)
+    return ServingSession(
+        checkpoint=prepared.checkpoint.absolute().name,
+        key=subject.key if subject is not None else None,
+        profile=prepared.serving.model_dump(mode="json", exclude={"api_key_file"}),
+        engine=prepared.serving.engine,
+        engine_version=_version(prepared),
+        command=prepared.command(),
+        warnings=list(prepared.warnings),
+        url=endpoint.url,
+        model=endpoint.model,
+        ready_s=endpoint.ready_s,
+        settings=settings,
+        known_answers=examined(endpoint, questions, tracker),
+    )
+
+
+def examined(endpoint: Endpoint, questions: Truth, tracker: Tracker) -> KnownAnswers:
+    """The known questions asked, how many are right into the tracked run."""
+    known = truth.examine(endpoint, questions)
+    tracker.metrics({"truth/passed": float(known.passed), "truth/asked": float(len(known.verdicts))})
+    tracker.tags({"truth": f"{known.name}: {'sound' if known.sound else 'not sound'}"})
+    return known
+
+
+def sections(session: ServingSession) -> list[Section]:
+    """What runs, and what it knows, as tables."""
+    known = truth.section(session.known_answers)
+    return [effective.section(session.settings), known] if session.settings else [known]
+
+
+def _version(prepared: Prepared) -> str | None:
+    """The engine's version as its environment says it, found beside its program."""
+    lib = Path(prepared.launch.argv[0]).parent.parent / "lib"
+    folders = [str(path) for path in lib.glob("python3*/site-packages")]
+    return next((d.version for d in distributions(name=prepared.serving.engine, path=folders)), None)
