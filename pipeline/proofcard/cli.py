@@ -4,7 +4,9 @@ import sys
 
 _MODULES = {
     "analyse": "proofcard.analyse.command",
+    "audit": "proofcard.audit.command",
     "benchmark": "proofcard.benchmark.command",
+    "card": "proofcard.card.command",
     "compare": "proofcard.compare.command",
     "fetch": "proofcard.fetch",
     "plan": "proofcard.plan.command",

@@ -15,8 +15,9 @@ from proofcard.errors import Stop, Usage, one_line
 from proofcard.files import read_bytes
 
 FOLDER = "conf/claims"
-_LARGEST = 1 << 20  # bytes of a claims file
+_LARGEST = 1 << 18  # bytes of a claims file
 _DEEPEST = 32
+_MOST_ALIASES = 200  # a check that several claims share is written once
 
 Number = bool | int | float | str | list[bool | int | float | str]
 
@@ -36,7 +37,7 @@ class Check(Part):
     by `plan`: a formula over the plan of the audited recipe. by `card`: over the card's own numbers. by
     `document` and `measurement`: over the document of kind `of`. by `engine`: over the `findings` of what
     is checked before the profile `serving`, with other `flags`, starts on a hardware profile or `gpus`;
-    `refused` is whether it would be refused; `kv_scales` false leaves the checkpoint's KV scales out.
+    `refusals` are those that stop it; `kv_scales` false leaves the checkpoint's KV scales out.
 
     `holds` is the formula, `evidence` the sentence to show, with formulas in braces. Without `holds`, only
     `command`, on `hardware`, can tell; both are also what is shown where a document is missing.
@@ -79,11 +80,15 @@ class Claim(Part):
 
 
 class Claims(Part):
-    """All claims of a card, by section and name. `recipes` are those that the card is audited with."""
+    """All claims of a card, by section and name. `recipes` are those that the card is audited with.
+
+    `names` are formulas over the plan that several claims refer to.
+    """
 
     card: str
     source: str
     recipes: tuple[str, ...] = Field(min_length=1)
+    names: dict[str, str] = {}
     claims: dict[str, dict[str, Claim]]
 
     @model_validator(mode="after")
@@ -125,14 +130,22 @@ def read(path: Path) -> tuple[Claims, str]:
 
 
 def _parsed(content: bytes) -> Any:
-    """YAML without anchors (nine of which are a gigabyte), nested so deep at most, no key twice."""
-    depth = 0
+    """YAML of bounded depth, no key twice, and no alias within what another alias repeats: that grows fast."""
+    depth = aliases = 0
+    anchored: list[bool] = []
     for event in yaml.parse(content, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise ValueError("it uses a YAML alias (*name): write the value out")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise ValueError(f"it is nested more than {_DEEPEST} deep")
+            aliases += 1
+            if any(anchored) or aliases > _MOST_ALIASES:
+                raise ValueError(f"the YAML alias *{event.anchor} is one too many: write the value out")
+        elif isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            anchored.append(event.anchor is not None)
+            if depth > _DEEPEST:
+                raise ValueError(f"it is nested more than {_DEEPEST} deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+            anchored.pop()
     return yaml.load(content, Loader=_NoKeyTwice)
 
 

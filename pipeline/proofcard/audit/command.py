@@ -9,15 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from proofcard import json_files, outcome, tracking
+from proofcard import outcome, tracking
 from proofcard.audit import claims, show, verdicts
 from proofcard.config import QuantizeConfig, compose
 from proofcard.digest import sha256_json
 from proofcard.disk import check_writable
 from proofcard.documents.audit import VERDICTS, Audit, Source
+from proofcard.documents.base import read
 from proofcard.documents.manifest import Manifest
+from proofcard.documents.plan import Plan
 from proofcard.errors import Stop, Usage, before_work
-from proofcard.evidence import Evidence, checkpoint_of, contains, gathered, kind_of
+from proofcard.evidence import checkpoint_of, contains, gathered
+from proofcard.extras import require
 from proofcard.plan import outline
 from proofcard.tracking import Subject
 
@@ -45,14 +48,16 @@ def run(words: list[str]) -> int:
         check_writable(target.parent)
     plan = _given(Path(own["plan"]), config) if "plan" in own else _planned(config, described)
     found = gathered(sealed, checkpoint, config.work_dir) if sealed and checkpoint else []
-    basis = verdicts.Basis(plan, described.config, [one for one in found if one.kind not in ("plan", "audit")])
+    basis = verdicts.Basis(
+        plan, described.config, [one for one in found if one.kind not in ("plan", "audit")]
+    )
     document = audited(config, asked, path.stem, digest, basis, sealed)
     subject = Subject(sealed.key, sealed.recipe) if sealed is not None else None
     with tracking.opened(
         config.tracking, "audit", config.work_dir, subject=subject, name=f"audit {target.stem}"
     ) as tracker:
         tracker.metrics({f"claims/{name.replace(' ', '_')}": n for name, n in document.counts.items()})
-        outcome.deliver(document, target, partial(_show, document), tracker, "audit")
+        outcome.deliver(document, target, partial(show.show, document), tracker, "audit")
     return 0
 
 
@@ -79,12 +84,6 @@ def audited(
     )
 
 
-def _show(document: Audit, out: Any) -> None:
-    from proofcard.reports import show as table
-
-    table(show.sections(document), out)
-
-
 def _target(config: QuantizeConfig, path: Path) -> Path:
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{path.stem}.{config.recipe.name}")
     return config.work_dir / "audits" / f"{name}.json"
@@ -101,8 +100,8 @@ def _check_recipe(config: QuantizeConfig, sealed: Manifest | None) -> None:
 def _planned(config: QuantizeConfig, described: outline.Described) -> dict[str, Any]:
     from proofcard.plan.command import planned
 
-    plan: Any = planned(config, described)
-    return plan if isinstance(plan, dict) else dict(plan.values())
+    require("this command", "quantize", "; or give plan=FILE, a plan made elsewhere")
+    return planned(config, described).values()
 
 
 def _given(path: Path, config: QuantizeConfig) -> dict[str, Any]:
@@ -112,17 +111,12 @@ def _given(path: Path, config: QuantizeConfig) -> dict[str, Any]:
         Usage: when it is not one of this recipe.
     """
     try:
-        values = json_files.read(path, path.parent)
+        values = read(Plan, path).values()
     except FileNotFoundError:
-        raise Usage(f"plan={path} does not exist: make it with proofcard plan recipe={config.recipe.name}") from None
+        command = f"proofcard plan recipe={config.recipe.name}"
+        raise Usage(f"plan={path} does not exist: make it with {command}") from None
     except Stop as error:
-        raise Usage(f"plan={path}: {error}") from None
-    kind = kind_of(values)
-    if "quantizers" not in values or (kind is not None and kind.kind != "plan"):
-        raise Usage(f"plan={path} is not a plan: make one with proofcard plan recipe={config.recipe.name}")
-    if values.get("config") != config.identity():
+        raise Usage(str(error)) from None
+    if values["config"] != config.identity():
         raise Usage(f"plan={path} is not of recipe={config.recipe.name} as composed now: plan it again")
     return values
-
-
-__all__ = ["Evidence", "audited", "run"]

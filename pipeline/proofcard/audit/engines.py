@@ -17,12 +17,12 @@ from proofcard.serve.asked import Facts, text_settings
 from proofcard.serve.machine import Gpu, Machine
 
 _WIDTH = {"F32": 4, "BF16": 2}
-_LISTS = ("scale", "norms", "biases")  # roles whose tensors have one dimension: they are on every GPU
+_WHOLE = ("input_scale", "weight_scale_2", "KV cache", "norms")  # roles of one dimension: on every GPU
 _NAMES = {"KV cache scales": "layer.k_scale", "KV cache biases": "layer.k_bias"}
 
 
 def findings(check: Check, plan: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """`findings`, every sentence of the check before a start, and `refused`, whether one is a refusal.
+    """`findings`, every sentence of the check before a start, and `refusals`, those that stop it.
 
     `settings` is the model's config.json.
 
@@ -34,7 +34,7 @@ def findings(check: Check, plan: dict[str, Any], settings: dict[str, Any]) -> di
     found = preflight.check(changed, _facts(plan, settings, check.kv_scales), _machine(check))
     return {
         "findings": [finding.sentence for finding in found],
-        "refused": any(finding.refuses for finding in found),
+        "refusals": [finding.sentence for finding in found if finding.refuses],
     }
 
 
@@ -70,7 +70,7 @@ def _facts(plan: dict[str, Any], settings: dict[str, Any], kv_scales: bool) -> F
         if role in _NAMES and not kv_scales:
             continue
         values = int(group["bytes"]) // _WIDTH.get(group["dtype"], 1)
-        shape = (values,) if any(part in role for part in _LISTS) else (values, 1)
+        shape = (values,) if any(part in role for part in _WHOLE) else (values, 1)
         name = _NAMES.get(role, f"{number}.gate.weight" if role == "router" else f"{number}.weight")
         tensors[name] = Tensor(name, Path(), group["dtype"], shape, 0, int(group["bytes"]))
     kv_fp8 = plan["config"]["kv_cache"]["format"] != "none"

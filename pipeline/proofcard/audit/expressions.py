@@ -8,7 +8,7 @@ import ast
 import math
 import operator
 import string
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from proofcard.errors import Stop, one_line
@@ -18,8 +18,30 @@ _LARGEST_EXPONENT = 64
 _ENOUGH_BITS = 4096  # of a whole number that a formula may make
 
 
+class Defined(Mapping[str, Any]):
+    """Names with their values, and further ones that are formulas over them, evaluated when they are needed."""
+
+    def __init__(self, values: Mapping[str, Any], formulas: Mapping[str, str]) -> None:
+        self._values, self._formulas = values, formulas
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._values:
+            return self._values[name]
+        return evaluate(self._formulas[name], self._values)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self._values, *self._formulas])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
 class FormulaError(Stop):
     """A formula that cannot be evaluated; the message quotes it."""
+
+
+class Absent(FormulaError):
+    """A formula that refers to what is not there."""
 
 
 def evaluate(formula: str, names: Mapping[str, Any]) -> Any:
@@ -33,7 +55,7 @@ def evaluate(formula: str, names: Mapping[str, Any]) -> Any:
     try:
         return _value(ast.parse(formula.strip(), mode="eval").body, names)
     except FormulaError as error:
-        raise FormulaError(f"{formula.strip()!r}: {error}") from None
+        raise type(error)(f"{formula.strip()!r}: {error}") from None
     except SyntaxError as error:
         raise FormulaError(f"{formula.strip()!r} is not a formula: {error.msg}") from None
     except (ArithmeticError, TypeError, ValueError, LookupError, RecursionError) as error:
@@ -51,10 +73,16 @@ def fill(template: str, names: Mapping[str, Any]) -> str:
         for text, formula, form, _ in string.Formatter().parse(template):
             parts.append(text)
             if formula is not None:
-                parts.append(format(evaluate(formula, names), form or ""))
+                parts.append(_written(evaluate(formula, names), form or ""))
     except (ValueError, TypeError) as error:
         raise FormulaError(f"{template!r}: {one_line(error)}") from None
     return "".join(parts)
+
+
+def _written(value: Any, form: str) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    return format(value, form)
 
 
 def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
@@ -94,7 +122,7 @@ def _part(whole: Any, name: Any) -> Any:
     if isinstance(whole, list) and type(name) is int and -len(whole) <= name < len(whole):
         return whole[name]
     known = ", ".join(map(str, list(whole)[:12])) if isinstance(whole, Mapping) else type(whole).__name__
-    raise FormulaError(f"there is no {name!r} in {known or 'what is empty'}")
+    raise Absent(f"there is no {name!r} in {known or 'what is empty'}")
 
 
 def _number(node: ast.expr, names: Mapping[str, Any]) -> int | float:
@@ -118,7 +146,7 @@ def _where(items: Iterable[Any], field: str, value: Any) -> Any:
     for item in items:
         if item[field] == value:
             return item
-    raise FormulaError(f"no item has {field}={value!r}")
+    raise Absent(f"no item has {field}={value!r}")
 
 
 def _total(items: Iterable[Any], field: str, of: str, part: str) -> Any:
@@ -149,6 +177,15 @@ def _joined(items: Iterable[Any]) -> str:
     return ", ".join(map(str, items))
 
 
+def _within(items: Iterable[Any], others: Iterable[Any]) -> bool:
+    """Whether every item is one of the others."""
+    return all(item in list(others) for item in items)
+
+
+def _count(items: Iterable[Any], value: Any) -> int:
+    return sum(item == value for item in items)
+
+
 def _near(value: float, other: float, share: float) -> bool:
     """Whether two numbers differ by at most that share of the second."""
     return abs(value - other) <= share * abs(other)
@@ -158,7 +195,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": abs, "round": round, "ceil": math.ceil, "floor": math.floor, "min": min, "max": max, "sum": sum,
     "len": len, "all": all, "any": any, "sorted": sorted,
     "where": _where, "total": _total, "fields": _fields, "values": _values, "says": _says,
-    "sentence": _sentence, "joined": _joined, "near": _near,
+    "sentence": _sentence, "joined": _joined, "within": _within,
+    "count": _count, "near": _near,
 }  # fmt: skip
 """What a formula may call."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from proofcard.audit import engines
 from proofcard.audit.claims import Check, Claim, Claims
-from proofcard.audit.expressions import FormulaError, evaluate, fill
+from proofcard.audit.expressions import Absent, Defined, FormulaError, evaluate, fill
 from proofcard.documents.audit import VERDICTS, AuditedClaim, Verdict
 from proofcard.documents.audit import Evidence as Shown
 from proofcard.errors import Usage
@@ -39,22 +39,24 @@ def audited(claims: Claims, basis: Basis) -> list[AuditedClaim]:
     Raises:
         Usage: when a formula of the claims file cannot be evaluated; the claim is named.
     """
-    said = {name: claim.said for _, name, claim in claims.each()}
-    return [_audited(section, name, claim, said, basis) for section, name, claim in claims.each()]
+    card = {name: claim.said for _, name, claim in claims.each()}
+    found = []
+    for section, name, claim in claims.each():
+        names = {"said": claim.said, "card": card}
+        found.append(_audited(section, name, claim, names, claims.names, basis))
+    return found
 
 
 def _audited(
-    section: str, name: str, claim: Claim, card: dict[str, Any], basis: Basis
+    section: str, name: str, claim: Claim, names: dict[str, Any], formulas: dict[str, str], basis: Basis
 ) -> AuditedClaim:
     shown = []
     for check in claim.checks:
         try:
-            shown.append(_checked(check, {"said": claim.said, "card": card}, basis))
+            shown.append(_checked(check, names, formulas, basis))
         except FormulaError as error:
             raise Usage(f"claim {name}, check by {check.by}: {error}") from None
-    return AuditedClaim(
-        name=name, section=section, claim=claim.claim, verdict=overall(shown), evidence=shown
-    )
+    return AuditedClaim(name=name, section=section, claim=claim.claim, verdict=overall(shown), evidence=shown)
 
 
 def overall(shown: Iterable[Shown]) -> Verdict:
@@ -63,13 +65,22 @@ def overall(shown: Iterable[Shown]) -> Verdict:
     return next(verdict for verdict in VERDICTS if verdict in given)
 
 
-def _checked(check: Check, names: dict[str, Any], basis: Basis) -> Shown:
-    known = _names(check, names, basis)
-    if check.holds is None or known is None:
-        return Shown(
-            by=check.by, verdict="not checked", said=_lacking(check, known),
-            command=check.command, hardware=check.hardware,
-        )  # fmt: skip
+def _checked(check: Check, names: dict[str, Any], formulas: dict[str, str], basis: Basis) -> Shown:
+    values = _names(check, names, basis)
+    if check.holds is None:
+        return _needs(check, "nothing here can tell")
+    if values is None:
+        return _needs(check, f"there is no {check.of} document here")
+    try:
+        return _judged(check, Defined(values, formulas))
+    except Absent:
+        if check.by not in ("document", "measurement"):
+            raise
+        return _needs(check, f"the {check.of} document here does not have it")
+
+
+def _judged(check: Check, known: Defined) -> Shown:
+    assert check.holds is not None
     value = evaluate(check.holds, known)
     if not isinstance(value, bool):
         raise FormulaError(f"{check.holds!r} is {value!r}, neither true nor false")
@@ -94,7 +105,5 @@ def _names(check: Check, names: dict[str, Any], basis: Basis) -> dict[str, Any] 
     return None if values is None else names | {"plan": basis.plan, check.of: values}
 
 
-def _lacking(check: Check, known: dict[str, Any] | None) -> str:
-    if check.holds is not None and known is None:
-        return f"there is no document of kind {check.of} here"
-    return "nothing here can tell"
+def _needs(check: Check, why: str) -> Shown:
+    return Shown(by=check.by, verdict="not checked", said=why, command=check.command, hardware=check.hardware)
