@@ -33,20 +33,19 @@ class Kind:
     key: tuple[str, ...] | None
     name: tuple[str, ...] | None
     folder: str | None
-    command: str
 
 
 KINDS = (
-    Kind("verification", "proofcard/verification", ("manifest", "key"), None, None, "proofcard verify"),
-    Kind("analysis", "proofcard/analysis", ("checkpoint", "key"), None, None, "proofcard analyse"),
-    Kind("evaluation", "proofcard/evaluation", ("checkpoint", "key"), None, None, "proofcard evaluate"),
-    Kind("reproduction", "proofcard/reproduction", ("recorded_key",), None, None, "proofcard reproduce"),
-    Kind("serving", "proofcard/serving", ("key",), ("profile", "name"), "serve", "proofcard serve"),
-    Kind("benchmark", "proofcard/benchmark", ("server", "key"), ("name",), "benchmarks", "proofcard benchmark"),
-    Kind("tasks", "proofcard/tasks", ("candidate", "key"), ("name",), "tasks", "proofcard tasks"),
-    Kind("agentic", "proofcard/agentic", ("server", "key"), ("name",), "agentic", "proofcard agentic"),
-    Kind("plan", "proofcard/plan", None, None, "plans", "proofcard plan"),
-    Kind("audit", "proofcard/audit", None, ("claims_file",), "audits", "proofcard audit"),
+    Kind("verification", "proofcard/verification", ("manifest", "key"), None, None),
+    Kind("analysis", "proofcard/analysis", ("checkpoint", "key"), None, None),
+    Kind("evaluation", "proofcard/evaluation", ("checkpoint", "key"), None, None),
+    Kind("reproduction", "proofcard/reproduction", ("recorded_key",), None, None),
+    Kind("serving", "proofcard/serving", ("key",), ("profile", "name"), "serve"),
+    Kind("benchmark", "proofcard/benchmark", ("server", "key"), ("name",), "benchmarks"),
+    Kind("tasks", "proofcard/tasks", ("candidate", "key"), ("name",), "tasks"),
+    Kind("agentic", "proofcard/agentic", ("server", "key"), ("name",), "agentic"),
+    Kind("plan", "proofcard/plan", None, None, "plans"),
+    Kind("audit", "proofcard/audit", None, ("claims_file",), "audits"),
 )  # fmt: skip
 """What a card is made from, beside the manifest."""
 

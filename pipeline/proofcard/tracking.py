@@ -27,7 +27,7 @@ from proofcard.redact import redact
 from proofcard.tracking_parents import Subject, subject_of
 from proofcard.tracking_store import connected, file_of, lock_of, no_answer
 
-__all__ = ["Subject", "Tracker", "manifest_text", "opened", "subject_of"]
+__all__ = ["Subject", "Tracker", "is_off", "manifest_text", "opened", "subject_of"]
 
 _BATCH = 100  # MLflow's own limit of parameters in one call
 _DEEPEST = 8  # runs within each other
@@ -193,7 +193,7 @@ def opened(
     Raises:
         Usage: when the store cannot be reached or written, or MLFLOW_RUN_ID names no running run of it.
     """
-    if not leads or _off(tracking):
+    if not leads or is_off(tracking):
         yield Tracker(None)
         return
     with connected(tracking, work_dir) as (mlflow, outer):
@@ -214,7 +214,7 @@ def opened(
                 )  # fmt: skip
 
 
-def _off(tracking: Tracking) -> bool:
+def is_off(tracking: Tracking) -> bool:
     """Whether nothing is tracked: as configured, or because there is no store and none is to be made."""
     if tracking.uri is None:
         return True
