@@ -96,7 +96,7 @@ def measure(said: argparse.Namespace, folder: Path) -> None:
 
     make_source(folder / "source", said.layers, said.experts, HIDDEN, EXPERT, head_dim=128)
     overrides = [f"model.path={folder}/source", "model.attn_implementation=sdpa", f"hardware={said.device}"]
-    config = compose(QuantizeConfig, "config", [*overrides, "hardware.threads=0"])
+    config = compose(QuantizeConfig, "config", [*overrides, "hardware.threads=0", "tracking=off"])
     activate(materialise("fixed", folder / "tools"))
     make_deterministic(0, 0)
     from proofcard.quantize.layerwise.experts import Forced
@@ -185,7 +185,7 @@ def beside(
     with clock.part("export"):
         modelopt.export(model, folder / "theirs")
     print(f"its export         {clock.best('export') / said.layers:8.2f} s a layer")
-    names = sorted(path.name for path in (folder / "theirs").iterdir())
+    names = sorted(path.name for path in (folder / "theirs").glob("*.safetensors*"))
     differing = [
         n for n in names if (folder / "ours" / n).read_bytes() != (folder / "theirs" / n).read_bytes()
     ]

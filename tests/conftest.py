@@ -9,7 +9,7 @@ from several import small
 
 LONGEST = (
     "plan/test_command.py", "quantize/test_memory.py", "quantize/test_interruption.py",
-    "quantize/test_ranks.py", "checkpoint/test_hub.py", "test_launched.py", "quantize/test_engines.py",
+    "quantize/test_ranks.py", "checkpoint/test_repository.py", "test_launched.py", "quantize/test_engines.py",
     "benchmark/test_command.py", "quantize/test_resume.py", "serve/test_profiles.py", "oracle/test_oracle.py",
     "quantize/test_statistics.py", "quantize/test_models.py",
 )  # fmt: skip

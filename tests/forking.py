@@ -43,7 +43,12 @@ _started_with = dict(os.environ)
 
 
 def alike(environment: dict[str, str]) -> bool:
-    """Whether what is imported with this environment is what the server has imported with its own."""
+    """Whether what is imported with this environment is what the server has imported with its own.
+
+    Never where there is a GPU: CUDA does not work in a process that was forked.
+    """
+    if Path("/dev/nvidiactl").exists():
+        return False
     names = {name for name in environment.keys() | _started_with.keys() if not name.startswith(FREE)}
     return all(environment.get(name) == _started_with.get(name) for name in names)
 

@@ -10,7 +10,7 @@ from imports import dynamic, imported
 from running import ROOT
 
 from proofcard import deciding
-from proofcard.calibration import stage as samples_stage
+from proofcard.calibration import sample_set as samples_stage
 from proofcard.config import QuantizeConfig, compose
 
 PACKAGE = ROOT / "pipeline" / "proofcard"
@@ -125,10 +125,12 @@ def changed(package: Path, module: str, change: Callable[[str], str]) -> list[st
 
 
 NOT_DECIDING = (
-    "quantize.plots", "quantize.metrics", "quantize.stage", "quantize.command", "quantize.sealed_tables",
-    "quantize.layerwise.resume", "checkpoint.delivery", "checkpoint.hub", "checkpoint.opening", "hub",
-    "calibration.hub", "calibration.content", "calibration.frozen", "calibration.stage", "stage", "manifest",
-    "disk", "errors", "progress", "tracking", "joining", "fingerprint", "serve.dequantized", "deciding",
+    "quantize.plots", "quantize.metrics", "quantize.checkpoint_stage", "quantize.command",
+    "quantize.sealed_tables",
+    "quantize.layerwise.resume", "checkpoint.delivery", "checkpoint.repository", "checkpoint.opening", "hub",
+    "calibration.dataset_files", "calibration.identity", "calibration.frozen", "calibration.sample_set",
+    "stage", "manifest", "disk", "errors", "progress", "tracking", "joining", "fingerprint",
+    "serve.dequantized", "deciding",
     "syntax", "toolchain.folder",
 )  # fmt: skip
 
@@ -183,7 +185,7 @@ QUANTIZE = ["quantize, layerwise", "quantize, modelopt"]
         ("determinism", "manual_seed(seed)", "manual_seed(0)", QUANTIZE),
         ("calibration.batches", "np.zeros_like", "np.ones_like", QUANTIZE),
         ("calibration.rendering", "datetime(2025", "datetime(2024", ["samples"]),
-        ("calibration.files", '"samples.jsonl"', '"rows.jsonl"', ["samples", *QUANTIZE]),
+        ("calibration.sample_files", '"samples.jsonl"', '"rows.jsonl"', ["samples", *QUANTIZE]),
         ("calibration.tokenizer", "pad_token", "eos_token", ["samples", *QUANTIZE]),
         ("calibration.rows", '"user"', '"system"', ["samples"]),
         ("calibration.adapters.text", '"text"', '"body"', ["samples"]),

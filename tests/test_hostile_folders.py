@@ -18,7 +18,7 @@ from proofcard.analyse import command as analyse
 from proofcard.benchmark import measure, results
 from proofcard.calibration import frozen
 from proofcard.calibration.batches import read_index, read_samples
-from proofcard.calibration.files import INDEX, TOKENS
+from proofcard.calibration.sample_files import INDEX, TOKENS
 from proofcard.checkpoint import carried
 from proofcard.checkpoint.source import Source
 from proofcard.compare import command as compare

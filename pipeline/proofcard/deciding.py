@@ -50,12 +50,12 @@ SAMPLES = (
     "calibration.sampling",  # which rows, the chat template, tokens, where they are cut
     "calibration.uniform",
     "calibration.sources",  # which files make up a split, and in which order rows come
-    "calibration.confined",  # which files a dataset may name
+    "calibration.allowed_files",  # which files a dataset may name
     "calibration.rendering",
     "calibration.tokenizer",
     "calibration.rows",  # what adapters share
     _ADAPTERS,
-    "calibration.files",
+    "calibration.sample_files",
 )
 """Modules of every sample set; `of_samples` adds the adapters of its datasets."""
 
@@ -63,15 +63,15 @@ _QUANTIZE = (
     *_NUMBER_FORMAT,
     *_READING,
     "calibration.batches",  # samples to batches: order, padding, mask
-    "calibration.files",
+    "calibration.sample_files",
     "calibration.tokenizer",  # what pads
     "checkpoint.writer",  # the files' layout
     "determinism",
     "ranks",  # shares and reductions
     "quantize.fit",  # which tensors the model takes
-    "quantize.further",  # heads that no pinned class has
+    "quantize.mtp",  # heads that no pinned class has
     "quantize.preparing",
-    "quantize.settings",
+    "quantize.model_config",
     "quantize.spelling",  # config.json in the pinned transformers' words
     "quantize.model",  # dtypes, attention implementation, what is tied
     "quantize.quantizers",  # which of ModelOpt's quantizers, and how they calibrate
@@ -116,8 +116,8 @@ PACKAGES = {
 """Packages whose versions are in a stage's key; ModelOpt's is with its patches."""
 
 SERVICES = {
-    "calibration.cache": "keeps `datasets`' cache private",
-    "calibration.hub": "lists and brings files of a dataset; their digests at a commit are in the key",
+    "calibration.private_cache": "keeps `datasets`' cache private",
+    "calibration.dataset_files": "downloads a dataset's files; their digests at a commit are in the key",
     "checkpoint.counts": "refuses counts that no tensor bears out",
     "checkpoint.remote_code": "opens pinned files from a private copy; their digests are in the key",
     "checkpoint.delivery": "hands out a file only once its digest is the one in the key",
@@ -129,7 +129,7 @@ SERVICES = {
     "hub": "asks a busy hub again, and says what went wrong",
     "json_files": "refuses JSON beyond its limits; reads the other as the json module does",
     "progress": "shows how far the work is",
-    "quantize.keys": "refuses keys of config.json that no class reads",
+    "quantize.config_keys": "refuses keys of config.json that no class reads",
     "quantize.layerwise.resume": "which layers are complete; tests hold a resumed run's bytes to another's",
 }
 """What modules that decide may import besides, each with the reason why it decides nothing."""

@@ -9,9 +9,9 @@ that the recipe draws from them are, as the sealed sample set that `quantize` wo
 from rich.table import Table
 
 from proofcard import manifest, stage
-from proofcard.calibration import stage as samples_stage
+from proofcard.calibration import sample_set as samples_stage
 from proofcard.checkpoint.delivery import Delivery
-from proofcard.checkpoint.hub import pinned
+from proofcard.checkpoint.repository import pinned
 from proofcard.config import QuantizeConfig, compose
 from proofcard.documents.manifest import Manifest
 from proofcard.errors import Usage

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from proofcard import manifest
-from proofcard.beside import may_stand_beside
+from proofcard.beside_seal import may_lie_beside
 from proofcard.checkpoint.tensors import output_tables
 from proofcard.digest import all_files, is_sealed
 from proofcard.disk import force_to_disk, in_folder, write_whole
@@ -81,7 +81,7 @@ def intact(directory: Path) -> Manifest:
 def _standing(directory: Path) -> set[str]:
     """Files that are sealed, or should not be there: all but the manifest and what may stand beside it."""
     names = {path.relative_to(directory).as_posix() for path in all_files(directory)}
-    return {name for name in names - {manifest.NAME} if not may_stand_beside(name)}
+    return {name for name in names - {manifest.NAME} if not may_lie_beside(name)}
 
 
 def _altered(directory: Path, sealed: dict[str, FileEntry], digests: bool = True) -> str | None:

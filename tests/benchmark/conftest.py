@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from measuring import EACH_S, FIRST_S, TOKENIZER, TOKENS, Measured, on_null
 
-from proofcard.benchmark import client
+from proofcard.benchmark import client_cost
 from proofcard.benchmark.measure import Measurement, begun, measure, settled
 from proofcard.benchmark.null_endpoint import Pace
 from proofcard.config import compose
@@ -25,7 +25,7 @@ def aiperf() -> None:
 
 @pytest.fixture(scope="session")
 def null_url() -> Iterator[str]:
-    with client.null([Pace(1, FIRST_S, EACH_S)], TOKENIZER) as endpoint:
+    with client_cost.null([Pace(1, FIRST_S, EACH_S)], TOKENIZER) as endpoint:
         yield endpoint.url
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from proofcard.benchmark import client, points, results
+from proofcard.benchmark import client_cost, points, results
 from proofcard.benchmark.load import Request, _request
 from proofcard.benchmark.null_endpoint import Pace
 from proofcard.config import compose
@@ -75,7 +75,7 @@ def test_an_answer_in_one_piece_is_doubted_and_the_client_measured_all_the_same(
     found = points.point(1, [Request(1, 0, 2.0, 2.0, 0, 100, 50, None)])
     (said,) = points.doubts(points.over_starts([found]), benchmark, usage=True)
     assert said.startswith("answers came in one piece")
-    cost = client.share(1, Pace(1, 2.0, 0.0), 100, found.model_copy(update={"request_s_mean": 2.02}))
+    cost = client_cost.share(1, Pace(1, 2.0, 0.0), 100, found.model_copy(update={"request_s_mean": 2.02}))
     assert (cost.share, cost.each) == (pytest.approx(0.01), 0)
 
 

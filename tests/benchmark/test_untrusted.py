@@ -9,8 +9,8 @@ from hostile import NAMES, delta, serving, streamed
 from measuring import TOKENIZER
 
 from proofcard.benchmark import load, points, results
+from proofcard.benchmark.answer_length import Dialect, dialect_of
 from proofcard.benchmark.command import _beside
-from proofcard.benchmark.dialect import Dialect, dialect_of
 from proofcard.benchmark.measure import begun
 from proofcard.config import compose
 from proofcard.config.benchmarking import Benchmark, BenchmarkConfig

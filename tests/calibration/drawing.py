@@ -16,7 +16,7 @@ from pathlib import Path
 import datasets.config
 
 from proofcard import hub
-from proofcard.calibration.stage import describe, make
+from proofcard.calibration.sample_set import describe, make
 from proofcard.config import QuantizeConfig, compose
 from proofcard.errors import Stop
 

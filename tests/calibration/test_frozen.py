@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from running import add_tokenizer, command, contents, quantize
 
-from proofcard.calibration import stage as samples_stage
+from proofcard.calibration import sample_set as samples_stage
 from proofcard.config import QuantizeConfig, compose
 from proofcard.digest import sha256_file
 from proofcard.errors import Stop, Usage

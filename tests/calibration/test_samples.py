@@ -12,8 +12,8 @@ from proofcard.bundle import bundled
 from proofcard.calibration.batches import batches, read_index, read_samples
 from proofcard.calibration.rendering import Renderer
 from proofcard.calibration.rows import Conversation
+from proofcard.calibration.sample_set import describe, make
 from proofcard.calibration.sampling import sample
-from proofcard.calibration.stage import describe, make
 from proofcard.config import QuantizeConfig, compose
 from proofcard.config.schema import Dataset
 from proofcard.errors import Stop

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from proofcard.calibration.content import described
+from proofcard.calibration.identity import described
 from proofcard.calibration.sampling import sample
 from proofcard.calibration.sources import streams
 from proofcard.config import QuantizeConfig, compose

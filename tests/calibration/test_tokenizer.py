@@ -10,7 +10,7 @@ import pytest
 from running import add_tokenizer
 from transformers import AutoTokenizer
 
-from proofcard.calibration import stage, tokenizer
+from proofcard.calibration import sample_set, tokenizer
 from proofcard.config import QuantizeConfig, compose
 from proofcard.errors import Usage
 from proofcard.manifest import key_of
@@ -42,7 +42,7 @@ def edit(file: Path, *without: str, **values: Any) -> None:
 
 
 def key(model: Path) -> str:
-    described = stage.describe(compose(QuantizeConfig, "config", [f"model.path={model}"]))
+    described = sample_set.describe(compose(QuantizeConfig, "config", [f"model.path={model}"]))
     return key_of("samples", **described)
 
 

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from proofcard.checkpoint.delivery import Delivery
-from proofcard.checkpoint.hub import Promised
+from proofcard.checkpoint.repository import Promised
 from proofcard.checkpoint.shards import INDEX, BadIndex, MissingShards
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import read_header

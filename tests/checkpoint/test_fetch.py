@@ -68,7 +68,7 @@ FETCH = """
 import sys
 from pathlib import Path
 from proofcard.checkpoint.delivery import Delivery
-from proofcard.checkpoint.hub import Repository
+from proofcard.checkpoint.repository import Repository
 delivery = Delivery(Repository(sys.argv[1], sys.argv[2]), Path("runs/sources"))
 delivery.fetch(lambda _: True)
 print(len(delivery.missing))

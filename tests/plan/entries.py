@@ -15,11 +15,11 @@ from proofcard.toolchain import activate, materialise
 config = compose(QuantizeConfig, "config", sys.argv[1:])
 activate(materialise(config.toolchain.series, Path(mkdtemp())))
 
-from proofcard.plan import inventory, portions  # noqa: E402  (ModelOpt comes from the toolchain)
+from proofcard.plan import portions, weights  # noqa: E402  (ModelOpt comes from the toolchain)
 
 
 def told() -> str:
-    taken = inventory.take(config, describe(config.model))
+    taken = weights.take(config, describe(config.model))
     said = {
         "tensors": {entry.name: [entry.dtype, list(entry.shape), entry.size] for entry in taken.entries},
         "order": [entry.name for entry in taken.entries],

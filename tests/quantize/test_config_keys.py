@@ -11,7 +11,7 @@ import pytest
 from running import tiny_config
 
 from proofcard.errors import Stop
-from proofcard.quantize import dry_run, keys, settings
+from proofcard.quantize import config_keys, dry_run, model_config
 
 Change = Callable[[dict[str, Any]], Any]
 THETA = 5_000_000.0
@@ -41,10 +41,10 @@ def understood(config: dict[str, Any], *ignored: str) -> tuple[Any, Any]:
     import torch
     import transformers
 
-    made, given = settings.read(config, Path(), own_code=False, where="config.json")
+    made, given = model_config.read(config, Path(), own_code=False, where="config.json")
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(made)
-    keys.check(given, model, ignored, "config.json")
+    config_keys.check(given, model, ignored, "config.json")
     return made, model
 
 
@@ -58,9 +58,9 @@ def frequencies(architecture: str, config: dict[str, Any]) -> list[list[float]]:
     """What rotates positions in the model that would calibrate, one list for each rotary embedding."""
     import transformers
 
-    made, given = settings.read(config, Path(), own_code=False, where="config.json")
+    made, given = model_config.read(config, Path(), own_code=False, where="config.json")
     model = transformers.AutoModelForCausalLM.from_config(made)
-    keys.check(given, model, (), "config.json")
+    config_keys.check(given, model, (), "config.json")
     return [
         [*module.inv_freq.tolist(), module.attention_scaling]
         for module in model.modules()
@@ -287,7 +287,7 @@ def test_values_that_do_not_go_together_are_found_without_a_weight(case: str, at
     import transformers
 
     architecture, own, sentence = TOGETHER[case]
-    made, _ = settings.read(config_of(architecture) | own, Path(), own_code=False, where="config.json")
+    made, _ = model_config.read(config_of(architecture) | own, Path(), own_code=False, where="config.json")
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(made, attn_implementation=attention)
     before = dict(model.named_parameters())

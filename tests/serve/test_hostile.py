@@ -15,7 +15,7 @@ from hostile import BODY, HTTP, MODELS, NAMES, Server, Speech, delta, of_json, s
 from hostile_answers import GOOD, ODD, STREAMS, WRONG
 from running import ROOT
 
-from proofcard.benchmark import dialect, measure
+from proofcard.benchmark import answer_length, measure
 from proofcard.config import compose
 from proofcard.config.benchmarking import BenchmarkConfig
 from proofcard.config.serving import Question, Truth
@@ -118,7 +118,7 @@ def test_server_info():
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "first_model", partial(client.first_model, timeout_s=TIME))
-    monkeypatch.setattr(dialect, "_TIMEOUT_S", TIME)
+    monkeypatch.setattr(answer_length, "_TIMEOUT_S", TIME)
 
 
 def settled(url: str) -> str | None:
@@ -177,7 +177,7 @@ def test_answers_that_are_none(quick: None):
 
 def test_answers_that_are_none_as_benchmark_asks_for_them(quick: None):
     def check(server: Server, case: str) -> str | None:
-        return refused(Usage, lambda: dialect.dialect_of(endpoint(server.url(case)), 0.0, 16))
+        return refused(Usage, lambda: answer_length.dialect_of(endpoint(server.url(case)), 0.0, 16))
 
     table(check, HTTP, BODY, STREAMS)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proofcard.serve import answers, thoughts
+from proofcard.serve import answers, reasoning
 from proofcard.serve.replies import Event, events, json_object, json_value
 from proofcard.serve.wire import NoAnswer
 
@@ -114,7 +114,7 @@ def test_json_is_read_as_it_was_meant_or_not_at_all(value: Any):
 @fuzzed
 @given(st.lists(text | st.text(max_size=5) | st.sampled_from(["analysis", "assistantfinal", "<|message|>"])))
 def test_thoughts_are_never_an_answer(words: list[str]):
-    found = thoughts.parts("".join(words))
+    found = reasoning.parts("".join(words))
     assert found.answer == found.answer.strip()
     assert not (found.open and found.answer)
     assert "<think>" not in found.answer and "</think>" not in found.answer
@@ -150,7 +150,7 @@ PARTS = {
 
 @pytest.mark.parametrize("said", PARTS)
 def test_thoughts_by_their_marks(said: str):
-    found = thoughts.parts(said)
+    found = reasoning.parts(said)
     assert (found.answer, found.open) == PARTS[said]
 
 
@@ -167,8 +167,8 @@ TEMPLATES = {
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_template_that_begins_an_answer_within_thoughts(tmp_path, template: str):
     (tmp_path / "chat_template.jinja").write_text(template)
-    assert thoughts.template_opens(tmp_path) == TEMPLATES[template]
-    assert not thoughts.template_opens(None)
+    assert reasoning.template_opens(tmp_path) == TEMPLATES[template]
+    assert not reasoning.template_opens(None)
 
 
 def test_what_is_not_an_object_is_named():

@@ -50,7 +50,7 @@ class Check(Part):
     serving: str | None = None
     hardware_profile: str | None = None
     gpus: Gpus | None = None
-    flags: dict[str, Flag] = {}
+    flags: dict[str, Flag] = Field(default_factory=dict)
     kv_scales: bool = True
     command: str | None = None
     hardware: str | None = None
@@ -72,10 +72,10 @@ class Check(Part):
 
 
 class Claim(Part):
-    """A claim in our words. `said` are its numbers as the card states them, for formulas."""
+    """A claim in our words. `numbers` are those that the card states, for formulas."""
 
     claim: str
-    said: dict[str, Number] = {}
+    numbers: dict[str, Number] = Field(default_factory=dict)
     checks: tuple[Check, ...] = Field(min_length=1)
 
 
@@ -88,7 +88,7 @@ class Claims(Part):
     card: str
     source: str
     recipes: tuple[str, ...] = Field(min_length=1)
-    names: dict[str, str] = {}
+    names: dict[str, str] = Field(default_factory=dict)
     claims: dict[str, dict[str, Claim]]
 
     @model_validator(mode="after")
@@ -117,7 +117,7 @@ def read(path: Path) -> tuple[Claims, str]:
         content = read_bytes(path, path.parent, _LARGEST)
         return Claims.model_validate(_parsed(content)), hashlib.sha256(content).hexdigest()
     except FileNotFoundError:
-        raise Usage(f"{path} does not exist: give claims=NAME, one of {', '.join(names())}") from None
+        raise Usage(f"{path} does not exist: give claims=NAME, {_known()}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step)[:80] for step in first["loc"])
@@ -130,7 +130,7 @@ def read(path: Path) -> tuple[Claims, str]:
 
 
 def _parsed(content: bytes) -> Any:
-    """YAML of bounded depth, no key twice, and no alias within what another alias repeats: that grows fast."""
+    """YAML of bounded depth, no key twice, no alias within what another alias repeats: that grows fast."""
     depth = aliases = 0
     anchored: list[bool] = []
     for event in yaml.parse(content, Loader=yaml.SafeLoader):
@@ -166,6 +166,10 @@ def names() -> list[str]:
     return sorted(path.stem for path in bundled(FOLDER).glob("*.yaml"))
 
 
+def _known() -> str:
+    return f"one of {', '.join(names())}"
+
+
 def chosen(asked: str | None, recipe: str) -> Path:
     """The claims file that was asked for by name or path; without one, the one that names the recipe.
 
@@ -178,6 +182,4 @@ def chosen(asked: str | None, recipe: str) -> Path:
         path = bundled(FOLDER) / f"{name}.yaml"
         if recipe in read(path)[0].recipes:
             return path
-    raise Usage(
-        f"no claims file names recipe={recipe}: give claims=NAME, one of {', '.join(names())}, or claims=FILE.yaml"
-    )
+    raise Usage(f"no claims file names recipe={recipe}: give claims=NAME, {_known()}, or claims=FILE.yaml")

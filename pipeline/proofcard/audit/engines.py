@@ -11,10 +11,10 @@ from proofcard.bundle import bundled
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.config.serving import Serving
 from proofcard.errors import Usage
-from proofcard.plan.serving import Profile
+from proofcard.plan.serving_memory import Profile
 from proofcard.serve import preflight
 from proofcard.serve.asked import Facts, text_settings
-from proofcard.serve.machine import Gpu, Machine
+from proofcard.serve.gpus import Gpu, Machine
 
 _WIDTH = {"F32": 4, "BF16": 2}
 _WHOLE = ("input_scale", "weight_scale_2", "KV cache", "norms")  # roles of one dimension: on every GPU
@@ -63,7 +63,7 @@ def _machine(check: Check) -> Machine:
 
 
 def _facts(plan: dict[str, Any], settings: dict[str, Any], kv_scales: bool) -> Facts:
-    """One tensor for each group of the plan's export: sizes and endings of names are all that is asked for."""
+    """One tensor for each group of the plan's export: only sizes and endings of names are looked at."""
     tensors: dict[str, Tensor] = {}
     for number, group in enumerate(plan["export"]["groups"]):
         role = str(group["role"])

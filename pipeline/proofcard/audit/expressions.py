@@ -1,7 +1,7 @@
 """Arithmetic and comparisons over documents: the formulas of a claims file.
 
 A small part of Python's syntax, walked and never executed: numbers, strings, lists, `+ - * / // % **`,
-comparisons, `and or not`, `a if b else c`, fields (`plan.export.bytes`), places (`levels['1']`), and `FUNCTIONS`.
+comparisons, `and or not`, `a if b else c`, fields (`plan.export.bytes`), places (`levels['1']`), `FUNCTIONS`.
 """
 
 import ast
@@ -19,7 +19,7 @@ _ENOUGH_BITS = 4096  # of a whole number that a formula may make
 
 
 class Defined(Mapping[str, Any]):
-    """Names with their values, and further ones that are formulas over them, evaluated when they are needed."""
+    """Names with their values, and further ones that are formulas over them, evaluated when needed."""
 
     def __init__(self, values: Mapping[str, Any], formulas: Mapping[str, str]) -> None:
         self._values, self._formulas = values, formulas
@@ -207,6 +207,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
-    ast.Gt: operator.gt, ast.GtE: operator.ge, ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
+    ast.Gt: operator.gt, ast.GtE: operator.ge, ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
     ast.Is: operator.is_, ast.IsNot: operator.is_not,
 }  # fmt: skip

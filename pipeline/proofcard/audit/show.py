@@ -60,9 +60,9 @@ def need(one: Evidence) -> Need:
 
 def evidence(claim: AuditedClaim) -> str:
     """The checks that the verdict follows from; of a claim that was not checked, those that hold."""
-    decisive = [one.said for one in claim.evidence if one.verdict == claim.verdict]
+    decisive = [one.sentence for one in claim.evidence if one.verdict == claim.verdict]
     if claim.verdict == "not checked":
-        decisive = [one.said for one in claim.evidence if one.verdict == "holds"] or decisive
+        decisive = [one.sentence for one in claim.evidence if one.verdict == "holds"] or decisive
     return "; ".join(dict.fromkeys(decisive))
 
 

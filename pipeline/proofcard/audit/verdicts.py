@@ -39,10 +39,10 @@ def audited(claims: Claims, basis: Basis) -> list[AuditedClaim]:
     Raises:
         Usage: when a formula of the claims file cannot be evaluated; the claim is named.
     """
-    card = {name: claim.said for _, name, claim in claims.each()}
+    card = {name: claim.numbers for _, name, claim in claims.each()}
     found = []
     for section, name, claim in claims.each():
-        names = {"said": claim.said, "card": card}
+        names = {"numbers": claim.numbers, "card": card}
         found.append(_audited(section, name, claim, names, claims.names, basis))
     return found
 
@@ -85,7 +85,7 @@ def _judged(check: Check, known: Defined) -> Shown:
     if not isinstance(value, bool):
         raise FormulaError(f"{check.holds!r} is {value!r}, neither true nor false")
     verdict: Verdict = "holds" if value else _WRONG[check.by]
-    return Shown(by=check.by, verdict=verdict, said=fill(check.evidence, known))
+    return Shown(by=check.by, verdict=verdict, sentence=fill(check.evidence, known))
 
 
 def _names(check: Check, names: dict[str, Any], basis: Basis) -> dict[str, Any] | None:
@@ -106,4 +106,6 @@ def _names(check: Check, names: dict[str, Any], basis: Basis) -> dict[str, Any] 
 
 
 def _needs(check: Check, why: str) -> Shown:
-    return Shown(by=check.by, verdict="not checked", said=why, command=check.command, hardware=check.hardware)
+    return Shown(
+        by=check.by, verdict="not checked", sentence=why, command=check.command, hardware=check.hardware
+    )

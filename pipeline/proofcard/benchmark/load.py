@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from proofcard import children
-from proofcard.benchmark.dialect import Dialect
+from proofcard.benchmark.answer_length import Dialect
 from proofcard.calibration import tokenizer
 from proofcard.config.benchmarking import Benchmark
 from proofcard.environments import program

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from proofcard import manifest
-from proofcard.benchmark import client, load, results
-from proofcard.benchmark.dialect import Dialect, dialect_of
-from proofcard.benchmark.machine import Watch, listener
+from proofcard.benchmark import client_cost, load, results
+from proofcard.benchmark.answer_length import Dialect, dialect_of
 from proofcard.benchmark.points import doubts, over_starts, point
+from proofcard.benchmark.resources import Watch, listener
 from proofcard.config.benchmarking import Benchmark, BenchmarkConfig
 from proofcard.digest import sha256_json
 from proofcard.documents.benchmark import Point, Results, Server, Start
@@ -239,13 +239,13 @@ def _measure_client(benchmark: Benchmark, found: Measurement, tokenizer: Path) -
     if not levels:
         raise Stop(f"every request failed, the first with: {found.results.levels[0].first_failure}")
     same = benchmark.model_copy(update={"levels": tuple(level.users for level in levels)})
-    paces = client.paces(same, levels)
+    paces = client_cost.paces(same, levels)
     dialect = Dialect("ignore_eos", {}, "max_completion_tokens", usage=True)
-    with client.null(paces, tokenizer) as target:
+    with client_cost.null(paces, tokenizer) as target:
         points = _points(same, target, dialect, found.folder / f"{_CLIENT}-alone", "client alone", None)
         with closing(points) as alone:
             for pace, seen in zip(paces, alone, strict=True):
-                share = client.share(seen.users, pace, benchmark.output_tokens, seen)
+                share = client_cost.share(seen.users, pace, benchmark.output_tokens, seen)
                 found.update(client=[*found.results.client, share])
 
 

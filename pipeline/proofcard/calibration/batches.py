@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from proofcard import json_files
-from proofcard.calibration.files import INDEX, TOKENS
+from proofcard.calibration.sample_files import INDEX, TOKENS
 from proofcard.checkpoint.tensors import read_header
 from proofcard.config.schema import Calibration
 from proofcard.errors import Stop

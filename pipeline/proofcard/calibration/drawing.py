@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from proofcard.calibration import tokenizer
-from proofcard.calibration.files import INDEX, TOKENS
+from proofcard.calibration.sample_files import INDEX, TOKENS
 from proofcard.calibration.sampling import Sample, sample
 from proofcard.config.schema import QuantizeConfig
 from proofcard.digest import canonical_json

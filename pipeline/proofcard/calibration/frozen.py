@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from proofcard import files, manifest, stage
-from proofcard.beside import may_stand_beside
+from proofcard.beside_seal import may_lie_beside
 from proofcard.calibration.batches import read_index, read_samples
 from proofcard.config.compose import flatten
 from proofcard.config.schema import Calibration
@@ -61,7 +61,7 @@ def _intact(folder: Path) -> Manifest:
         raise Stop(f"{where} is a sealed {body.stage}, no sample set")
     sealed = body.outputs.files
     names = {file.relative_to(folder).as_posix(): file for file in all_files(folder)}
-    standing = {name: file for name, file in names.items() if name in sealed or not may_stand_beside(name)}
+    standing = {name: file for name, file in names.items() if name in sealed or not may_lie_beside(name)}
     del standing[manifest.NAME]
     for name in sorted(standing.keys() | sealed.keys()):
         path, entry = standing.get(name), sealed.get(name)

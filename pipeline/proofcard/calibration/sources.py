@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from proofcard.calibration import cache, confined, hub
+from proofcard.calibration import allowed_files, dataset_files, private_cache
 from proofcard.config.schema import Dataset
 from proofcard.errors import Stop, is_full, one_line
 from proofcard.files import located, plain
@@ -51,17 +51,17 @@ def _builder(name: str, dataset: Dataset) -> Any:
     """`datasets`' own reader of the dataset, with every split that is asked for."""
     from datasets import load_dataset_builder
 
-    cache.keep_private()
+    private_cache.keep_private()
     where = f"calibration.datasets.{name}"
     with in_plain_words(name, dataset):
         if is_on_hub(name, dataset):
-            if (card := hub.keep_readme(dataset)) is not None:
-                confined.check_card(card.read_bytes(), Path(card.name))
+            if (card := dataset_files.keep_readme(dataset)) is not None:
+                allowed_files.check_card(card.read_bytes(), Path(card.name))
             builder = patiently(
                 lambda: load_dataset_builder(dataset.repository, dataset.subset, revision=dataset.revision)
             )
         elif dataset.path and dataset.path.is_dir():
-            confined.check_folder(dataset.path)
+            allowed_files.check_folder(dataset.path)
             if glob.has_magic(str(dataset.path.absolute())):
                 raise Stop(
                     f"{where}.path={plain(dataset.path)}: a folder with *, ? or [ in its path cannot be read"
@@ -83,11 +83,11 @@ def _builder(name: str, dataset: Dataset) -> Any:
 def _check_resolved(where: str, dataset: Dataset, builder: Any) -> None:
     """Raises Stop when what `datasets` would read is not the dataset's own, or takes an unknown reader."""
     reader = type(builder).__module__.rpartition(".")[2]
-    if reader not in confined.READERS:
+    if reader not in allowed_files.READERS:
         raise Stop(f"{where} holds files for datasets' reader {reader}: JSON lines or Parquet is read")
     files = [str(file) for each in (builder.config.data_files or {}).values() for file in each]
     if dataset.path is not None:
-        confined.check_files(files, dataset.path)
+        allowed_files.check_files(files, dataset.path)
         return
     root = f"hf://datasets/{dataset.repository}@{dataset.revision}/"
     if others := [file for file in files if not file.startswith(root) or "::" in file]:
@@ -118,7 +118,7 @@ def _of_one_file(where: str, dataset: Dataset) -> Any:
             f"{where}.path={dataset.path} is one file, but {where}.splits names {len(dataset.splits)}: "
             "give the dataset's folder, or one split"
         )
-    confined.check_files([str(dataset.path.absolute())], None)
+    allowed_files.check_files([str(dataset.path.absolute())], None)
     files = {dataset.splits[0]: [glob.escape(str(dataset.path.absolute()))]}
     return load_dataset_builder(_FORMATS[dataset.path.suffix], data_files=files)
 
@@ -130,7 +130,7 @@ def in_plain_words(name: str, dataset: Dataset) -> Iterator[None]:
     from datasets.exceptions import DataFilesNotFoundError, DatasetsError
 
     try:
-        with refused_by_hub(hub.wanted(name, dataset)):
+        with refused_by_hub(dataset_files.wanted(name, dataset)):
             yield
     except (DataFilesNotFoundError, EmptyDatasetError):
         raise Stop(f"{dataset.path or dataset.repository} holds no file of data") from None

@@ -25,7 +25,8 @@ def assembled(facts: Facts) -> Card:
     """
     default = compose(QuantizeConfig, "config", [f"recipe={_DEFAULT}"])
     middle: list[Callable[[Facts], Section]] = [
-        making.model, making.quantized, making.kv_cache, partial(making.choices, default=default), making.data,
+        making.model, making.quantized, making.kv_cache, partial(making.choices, default=default),
+        making.data,
         making.coverage, running.hardware, running.profiles, running.sampling, measured.performance,
         measured.throughput, running.backends, measured.fidelity, measured.tasks, measured.agentic,
         measured.known_answers, making.recipe, closing.verification, closing.reproduction, closing.claims,
@@ -53,7 +54,8 @@ def _section(make: Callable[[Facts], Section], facts: Facts) -> Section:
         name = getattr(make, "__name__", None) or make.func.__name__  # type: ignore[attr-defined]
         what = f"{type(error).__name__}: {one_line(error)[:200]}"
         raise Stop(
-            f"the section {name.replace('_', ' ')} cannot be written, a document is not whole ({what}): make it again"
+            f"the section {name.replace('_', ' ')} cannot be written, a document is not whole ({what}): "
+            "make it again with the command that left it"
         ) from error
 
 
@@ -71,10 +73,10 @@ def summary(facts: Facts) -> Section:
             "outputs.files",
         ),
     ]
-    if levels := facts.levels():
+    if results := facts.levels():
         one = facts.one("verification")
         assert one is not None
-        text = ", ".join(f"{name} {result}" for name, result in levels.items())
+        text = ", ".join(f"{name} {result}" for name, result in results.items())
         values.append(value("Verified", text, "proven", file_name(one), "levels"))
     if (one := facts.one("analysis")) is not None:
         text = percent(one.values["bytes"]["share"])
@@ -83,7 +85,7 @@ def summary(facts: Facts) -> Section:
         )
     if (one := facts.one("evaluation")) is not None:
         last = next(each for each in one.values["streams"] if each["name"] == one.values["last"])
-        text = measured._estimate(last["all"]["numbers"]["kl_mean"])
+        text = measured.estimate(last["all"]["numbers"]["kl_mean"])
         values.append(value("Mean KL beside the source, nats", text, "measured", file_name(one), "streams"))
     for one in facts.all_of("benchmark"):
         rates = [
@@ -100,8 +102,8 @@ def summary(facts: Facts) -> Section:
         text = f"{counts['holds']} of {len(one.values['claims'])} hold"
         values.append(value(f"Claims of {one.name}", text, "derived", file_name(one), "counts"))
     base = facts.inputs.base_model or facts.config["model"]["name"]
-    said = f"{base} in NVFP4, made by recipe={sealed.recipe}. Every number leads to the document it is read from."
-    return Section(title="At a glance", said=said, lines=values)
+    text = f"{base} in NVFP4, made by recipe={sealed.recipe}. Every number leads to its document."
+    return Section(title="At a glance", intro=text, lines=values)
 
 
 def metadata(facts: Facts) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The card's files beside the sealed ones: all of them as they should be, written, or held to the documents."""
+"""The card's files beside the sealed ones: as they should be, written, or held to the documents."""
 
 import json
 import time
@@ -69,7 +69,7 @@ def now() -> str:
 
 
 def stored(checkpoint: Path, sealed: Manifest) -> tuple[Card, list[Evidence], str]:
-    """The card that lies beside a checkpoint, the documents that it quotes, and when its evaluations were written.
+    """A checkpoint's card, the documents that it quotes, and when its evaluations were written.
 
     Raises:
         Stop: when there is none, or a document in it is about another checkpoint.
@@ -82,7 +82,8 @@ def stored(checkpoint: Path, sealed: Manifest) -> tuple[Card, list[Evidence], st
         ) from None
     if card.key != sealed.key:
         raise Stop(
-            f"{checkpoint / CARD} is of the checkpoint {card.key[:12]}, not of {sealed.key[:12]}: write it again"
+            f"{checkpoint / CARD} is of the checkpoint {card.key[:12]}, not of {sealed.key[:12]}: write it "
+            "again"
         )
     found = []
     for name in _ours(checkpoint):
@@ -91,7 +92,8 @@ def stored(checkpoint: Path, sealed: Manifest) -> tuple[Card, list[Evidence], st
         one = opened(checkpoint / name, checkpoint)
         if one is None or not about(one, sealed):
             raise Stop(
-                f"{checkpoint / name} is not a document about this checkpoint: remove it, or write the card again"
+                f"{checkpoint / name} is not a document about this checkpoint: remove it, or write the card "
+                "again"
             )
         found.append(one)
     written = "0"
@@ -128,9 +130,9 @@ def _first(name: str, content: bytes, text: str) -> str:
     here = content.decode("utf-8", "replace").split("\n")
     expected = text.split("\n")
     for number, line in enumerate(expected, 1):
-        said = here[number - 1] if number <= len(here) else ""
-        if said != line:
-            return f"{name}, line {number}, reads {_part(said, line)}; the documents give {_part(line, said)}"
+        text = here[number - 1] if number <= len(here) else ""
+        if text != line:
+            return f"{name}, line {number}, reads {_part(text, line)}; the documents give {_part(line, text)}"
     return f"{name} goes on after its last line"
 
 

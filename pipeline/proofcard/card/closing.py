@@ -5,6 +5,7 @@ from proofcard.card.facts import MANIFEST, Facts, file_name, table, value
 from proofcard.documents.audit import Audit
 from proofcard.documents.card import Section
 from proofcard.reports import percent
+from proofcard.screen import on_one_line
 
 
 def verification(facts: Facts) -> Section:
@@ -12,7 +13,7 @@ def verification(facts: Facts) -> Section:
     title = "Verification"
     one = facts.one("verification")
     if one is None or not facts.levels():
-        return Section(title=title, said="", command="proofcard verify checkpoint=DIR source=SOURCE")
+        return Section(title=title, intro="", command="proofcard verify checkpoint=DIR source=SOURCE")
     file = file_name(one)
     rows = [
         [name, level["result"], ", ".join(f"{count:,} {what}" for what, count in level["counts"].items()),
@@ -21,8 +22,11 @@ def verification(facts: Facts) -> Section:
     ]  # fmt: skip
     found = table(["Level", "Result", "What was checked", "Notes"], rows, "proven", file, "levels")
     values = [value("Result", one.values["result"], "proven", file, "result")]
-    said = "integrity: every file and tensor is what was sealed. structure: complete and consistent. weights: every packed byte follows from the source."
-    return Section(title=title, said=said, lines=values, tables=[found])
+    text = (
+        "integrity: every file and tensor is what was sealed. structure: complete and consistent. weights: "
+        "every packed byte follows from the source."
+    )
+    return Section(title=title, intro=text, lines=values, tables=[found])
 
 
 def reproduction(facts: Facts) -> Section:
@@ -30,14 +34,15 @@ def reproduction(facts: Facts) -> Section:
     title = "Reproduction"
     one = facts.one("reproduction")
     if one is None:
-        return Section(title=title, said="", command="proofcard reproduce checkpoint=DIR")
+        return Section(title=title, intro="", command="proofcard reproduce checkpoint=DIR")
     found, file = one.values, file_name(one)
     values = [value("Outcome", found["outcome"], "proven", file, "outcome")]
     for key in ("files", "tensors", "calibrated"):
         counts = found[key]
         text = f"{counts['equal']:,} of {counts['recorded']:,} equal"
         values.append(value(key.capitalize(), text, "proven", file, key))
-    return Section(title=title, said="Rebuilt from the manifest and compared digest by digest.", lines=values)
+    intro = "Rebuilt from the manifest and compared digest by digest."
+    return Section(title=title, intro=intro, lines=values)
 
 
 def claims(facts: Facts) -> Section:
@@ -46,11 +51,11 @@ def claims(facts: Facts) -> Section:
     audits = facts.all_of("audit")
     if not audits:
         text = f"proofcard audit recipe={facts.sealed.recipe or 'NAME'} checkpoint=DIR"
-        return Section(title=title, said="", command=text)
-    tables, said = [], []
+        return Section(title=title, intro="", command=text)
+    tables, counts = [], []
     for one in audits:
         audit, file = Audit.model_validate(one.values), file_name(one)
-        said.append(f"{audit.card}, checked with recipe={audit.recipe}: {show.counted(audit)}")
+        counts.append(f"{audit.card}, checked with recipe={audit.recipe}: {show.counted(audit)}")
         needs = show.needs(audit)
         for section in show.sections(audit):
             rows = [
@@ -65,7 +70,7 @@ def claims(facts: Facts) -> Section:
             tables.append(
                 table(["", "Needs", "On"], rows, "not measured", file, "claims", "What was not checked")
             )
-    return Section(title=title, said=" ".join(said), tables=tables)
+    return Section(title=title, intro=" ".join(counts), tables=tables)
 
 
 def limitations(facts: Facts, unmeasured: list[str]) -> Section:
@@ -119,7 +124,7 @@ def limitations(facts: Facts, unmeasured: list[str]) -> Section:
         value(f"{place}", text, "derived", file, pointer)
         for place, (text, file, pointer) in enumerate(rows, 1)
     ]
-    return Section(title="Known limitations", said="", lines=values)
+    return Section(title="Known limitations", intro="", lines=values)
 
 
 def rights(facts: Facts) -> Section:
@@ -141,14 +146,15 @@ def rights(facts: Facts) -> Section:
         values.append(value("Number format and calibration", text, "derived", MANIFEST, "toolchain.patches"))
     sets = sorted({str(each["repository"]) for each in facts.config["calibration"]["datasets"].values()})
     values.append(value("Datasets", sets, "derived", MANIFEST, "config.calibration.datasets"))
-    said = "A quantized copy has the licence of its source." if licence else (
+    text = "A quantized copy has the licence of its source." if licence else (
         "The licence is the source's; it was not named when this card was written (license=…, or source=DIR)."
     )  # fmt: skip
     key = facts.sealed.key
     code = [
-        f"@misc{{{(facts.sealed.recipe or 'checkpoint').replace('_', '-')}-{key[:12]}, title={{{given.title}}}, note={{sha256 {key}}}}}"
+        f"@misc{{{(facts.sealed.recipe or 'checkpoint').replace('_', '-')}-{key[:12]},",
+        f"  title={{{on_one_line(given.title)}}}, note={{key {key}}}}}",
     ]
-    return Section(title="License, citation, acknowledgements", said=said, lines=values, code=code)
+    return Section(title="License, citation, acknowledgements", intro=text, lines=values, code=code)
 
 
 def sources(facts: Facts) -> Section:
@@ -158,12 +164,12 @@ def sources(facts: Facts) -> Section:
         run = "–" if one.run is None else one.run.link or f"{one.run.name} ({one.run.id})"
         rows.append([one.name, one.schema_, one.sha256, run])
     found = table(["Document", "Schema", "sha256", "Run"], rows, "derived", MANIFEST, "key")
-    said = (
-        "Copies lie in .proofcard beside this card. Every number above is read from one of them, and from where in it is "
-        "given with it. proven: shown byte by byte. measured: by a run. derived: from the manifest, the configuration or a "
+    text = (
+        "Copies lie in .proofcard beside this card, and every number above names its place in one of them. "
+        "proven: shown byte by byte. measured: by a run. derived: from the manifest, the configuration or a "
         "plan. not measured: by nobody yet."
     )
-    return Section(title="Where the numbers come from", said=said, tables=[found])
+    return Section(title="Where the numbers come from", intro=text, tables=[found])
 
 
 def check(facts: Facts) -> Section:
@@ -174,5 +180,5 @@ def check(facts: Facts) -> Section:
         "proofcard card checkpoint=DIR check=true",
         f"proofcard verify checkpoint=DIR source={'FOLDER-OF-' + source.split('/')[-1]}",
     ]
-    said = f"DIR is the downloaded checkpoint. No GPU is needed. The key is {facts.sealed.key}."
-    return Section(title="Verify it yourself", said=said, code=code)
+    text = f"DIR is the downloaded checkpoint. No GPU is needed. The key is {facts.sealed.key}."
+    return Section(title="Verify it yourself", intro=text, code=code)

@@ -1,7 +1,7 @@
 """`card`: the model card of a checkpoint, written from its documents, or held to them.
 
-uv run proofcard card checkpoint=runs/checkpoints/demo               # README.md and README.html beside the checkpoint
-uv run proofcard card checkpoint=runs/checkpoints/demo check=true    # does every character follow from the documents?
+uv run proofcard card checkpoint=runs/checkpoints/demo               # README.md and README.html beside it
+uv run proofcard card checkpoint=runs/checkpoints/demo check=true    # do they follow from the documents?
 """
 
 from functools import partial
@@ -63,8 +63,10 @@ def _check(config: CardConfig, sealed: Manifest, newer: list[Evidence]) -> int:
     if (wrong := beside.changed(documents, newer)) is not None:
         raise Stop(f"the card is older than the documents: {wrong}; {again}")
     numbers = sum(len(each.lines) + sum(len(table.rows) for table in each.tables) for each in card.sections)
-    told = f"every character of {len(made.texts)} files follows from {len(documents)} documents ({numbers} lines)"
-    outcome.present(card, lambda out: out.print(told, soft_wrap=True), "agrees")
+    line = (
+        f"{numbers} lines of {len(made.texts)} files follow from {len(documents)} documents to the character"
+    )
+    outcome.present(card, lambda out: out.print(line, soft_wrap=True), "agrees")
     return 0
 
 

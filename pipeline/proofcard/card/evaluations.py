@@ -1,7 +1,7 @@
 """Evaluations in the formats that others read: the hub's `.eval_results/*.yaml`, and Every Eval Ever's JSON.
 
-The hub lists a result under a benchmark that it knows by dataset and task. Every Eval Ever (schema 0.3.0) takes
-every metric, with its interval and how answers were sampled.
+The hub lists a result under a benchmark that it knows by dataset and task. Every Eval Ever (schema 0.3.0)
+takes every metric, with its interval and how answers were sampled.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a card is made from: the sealed checkpoint, the documents about it, and how far each is to be believed."""
+"""What a card is made from: the sealed checkpoint, the documents about it, how far each is shown."""
 
 import hashlib
 import re
@@ -26,8 +26,8 @@ PROGRAM = "proofcard"
 class Facts:
     """A checkpoint's manifest as JSON values, its settings files, and its documents by kind.
 
-    `settings` is config.json, `generation` generation_config.json and `quantization` what hf_quant_config.json
-    says; each is empty unless it was sealed.
+    `settings` is config.json, `generation` generation_config.json and `quantization` that part of
+    hf_quant_config.json; each is empty unless it was sealed.
     """
 
     sealed: Manifest

@@ -1,4 +1,4 @@
-"""What the checkpoint is and how it was made: the sections that follow from the manifest, a plan, an analysis."""
+"""What the checkpoint is and how it was made: from the manifest, a plan, an analysis."""
 
 from typing import Any
 
@@ -39,8 +39,8 @@ def model(facts: Facts) -> Section:
     if plan is not None:
         parameters = plan.values["model"]["parameters"]
         values.insert(1, value("Parameters", parameters, "derived", file_name(plan), "model.parameters"))
-    said = "The quantized copy of a model; its architecture is unchanged."
-    return Section(title="Model", said=said, lines=values)
+    text = "The quantized copy of a model; its architecture is unchanged."
+    return Section(title="Model", intro=text, lines=values)
 
 
 def quantized(facts: Facts) -> Section:
@@ -69,11 +69,11 @@ def quantized(facts: Facts) -> Section:
         for key, what in (("quant_algo", "Format"), ("group_size", "Weights a block scale"),
                           ("kv_cache_quant_algo", "KV cache")):  # fmt: skip
             values.append(value(what, facts.quantization.get(key), "derived", name, f"quantization.{key}"))
-    said = (
-        "NVFP4 stores a weight in 4 bits (E2M1), with an E4M3 scale for each block of 16 and a float32 scale for "
-        "each tensor. U8 tensors hold two weights an element. Whatever is not listed as U8 was left unquantized."
+    text = (
+        "NVFP4 stores a weight in 4 bits (E2M1), with an E4M3 scale for each block of 16 and a float32 scale "
+        "for each tensor. U8 tensors hold two weights an element. What is not listed as U8 was not quantized."
     )
-    return Section(title="What is quantized", said=said, lines=values, tables=[counts])
+    return Section(title="What is quantized", intro=text, lines=values, tables=[counts])
 
 
 def _elements(shape: list[int]) -> int:
@@ -85,8 +85,8 @@ def _elements(shape: list[int]) -> int:
 
 _KV = {
     "fp8": "Each layer has one k_scale and one v_scale, calibrated, which SGLang and vLLM load.",
-    "fp8_affine": "Each layer has one calibrated k_scale and v_scale, and biases per KV head and channel. No engine loads "
-    "the biases: SGLang drops them and may clip large K values, and vLLM refuses the checkpoint.",
+    "fp8_affine": "Each layer has one calibrated k_scale and v_scale, and biases per KV head and channel. No "
+    "engine loads the biases: SGLang drops them and may clip large K values, vLLM refuses the checkpoint.",
     "fp8_cast": "KV scales are constants; nothing of the KV cache was calibrated.",
     "none": "The checkpoint holds no KV scales: keep the KV cache in BF16.",
 }
@@ -100,7 +100,7 @@ def kv_cache(facts: Facts) -> Section:
         value("Format", kv, facts.remade(), MANIFEST, "config.kv_cache.format"),
         value("Tensors", len(tensors), facts.proven("integrity"), MANIFEST, "outputs.tensors"),
     ]
-    return Section(title="KV cache", said=_KV.get(kv, ""), lines=values)
+    return Section(title="KV cache", intro=_KV.get(kv, ""), lines=values)
 
 
 def choices(facts: Facts, default: QuantizeConfig) -> Section:
@@ -111,9 +111,9 @@ def choices(facts: Facts, default: QuantizeConfig) -> Section:
         for key, name in _CHOICES.items()
     ]
     header = ["Choice", "ModelOpt's default", "This checkpoint", ""]
-    said = "ModelOpt's defaults are those of recipe=modelopt_default."
+    text = "ModelOpt's defaults are those of recipe=modelopt_default."
     found = table(header, rows, facts.remade(), MANIFEST, "config")
-    return Section(title="Choices beside the usual defaults", said=said, tables=[found])
+    return Section(title="Choices beside the usual defaults", intro=text, tables=[found])
 
 
 def _chosen(config: dict[str, Any]) -> dict[str, Any]:
@@ -144,8 +144,8 @@ def data(facts: Facts) -> Section:
                 value(f"{key} used", facts.sealed.statistics[key], "measured", MANIFEST, f"statistics.{key}")
             )
     found = table(header, rows, mark, MANIFEST, "config.calibration.datasets")
-    said = "The sample set is sealed under its own key; positions count padding."
-    return Section(title="Calibration data", said=said, lines=values, tables=[found])
+    text = "The sample set is sealed under its own key; positions count padding."
+    return Section(title="Calibration data", intro=text, lines=values, tables=[found])
 
 
 def coverage(facts: Facts) -> Section:
@@ -153,7 +153,7 @@ def coverage(facts: Facts) -> Section:
     title = "Calibration coverage and convergence"
     one = facts.one("analysis")
     if one is None:
-        return Section(title=title, said="", command="proofcard analyse checkpoint=DIR")
+        return Section(title=title, intro="", command="proofcard analyse checkpoint=DIR")
     found, file = one.values, file_name(one)
     values = [
         value(
@@ -171,7 +171,8 @@ def coverage(facts: Facts) -> Section:
             ("experts", "Experts"), ("smallest", "Positions of the coldest expert"),
             ("tenth_percentile", "Positions, tenth percentile"), ("mean", "Positions, mean"),
             ("largest", "Positions of the hottest expert"),
-            ("mean_over_tenth_percentile", "Mean over tenth percentile"), ("zipf", "Slope of log positions over log rank"),
+            ("mean_over_tenth_percentile", "Mean over tenth percentile"),
+            ("zipf", "Slope of log positions over log rank"),
         ):  # fmt: skip
             values.append(value(name, spread[key], "measured", file, f"coverage.{key}"))
         below = [[f"fewer than {int(mark):,}", count] for mark, count in spread["below"].items()]
@@ -187,22 +188,24 @@ def coverage(facts: Facts) -> Section:
         ]
     else:
         tables = []
-    marks = next(iter(found["convergence"].values()), [])
+    marks: list[dict[str, Any]] = next(iter(found["convergence"].values()), [])
     chart = Chart(
         title="Share of amaxes within 1% of their last value", name="convergence",
         x=[float(mark["samples"]) for mark in marks], x_title="samples", y_title="share",
-        series={name: [each["within_1_percent"] for each in each_mark] for name, each_mark in found["convergence"].items()},
+        series={
+            name: [each["within_1_percent"] for each in group] for name, group in found["convergence"].items()
+        },
         document=file,
     )  # fmt: skip
-    said = (
-        "Under max calibration the samples decide the scales of inputs and of the KV cache alone; the weights and their "
-        "scales follow from the source."
+    text = (
+        "Under max calibration the samples decide the scales of inputs and of the KV cache alone; the "
+        "weights and their scales follow from the source."
     )
-    return Section(title=title, said=said, lines=values, tables=tables, charts=[chart])
+    return Section(title=title, intro=text, lines=values, tables=tables, charts=[chart])
 
 
 def recipe(facts: Facts) -> Section:
-    """Everything that is needed to make it again: configuration, seeds, toolchain, patches, platform, command."""
+    """What is needed to make it again: configuration, seeds, toolchain, patches, platform, command."""
     mark, sealed = facts.remade(), facts.sealed
     values = [value("Recipe", sealed.recipe, mark, MANIFEST, "config.recipe.name")]
     values += [
@@ -233,8 +236,8 @@ def recipe(facts: Facts) -> Section:
         f"uv run proofcard quantize recipe={name} output_dir=OUT",
         "uv run proofcard reproduce checkpoint=DIR",
     ]
-    said = "From the sealed manifest. The same recipe, inputs and toolchain give the same key."
-    return Section(title="Recipe", said=said, lines=values, tables=tables, code=code)
+    text = "From the sealed manifest. The same recipe, inputs and toolchain give the same key."
+    return Section(title="Recipe", intro=text, lines=values, tables=tables, code=code)
 
 
 def _patches(facts: Facts) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The card as README.md: metadata by huggingface_hub's ModelCard, and Markdown in which no value is markup."""
+"""The card as README.md: metadata by huggingface_hub's ModelCard, Markdown in which no value is markup."""
 
 from urllib.parse import quote
 
@@ -26,8 +26,8 @@ def body(card: Card) -> str:
 
 def _section(card: Card, section: Section) -> list[str]:
     lines = [f"## {in_markdown(section.title)}", ""]
-    if section.said:
-        lines += [in_markdown(section.said), ""]
+    if section.intro:
+        lines += [in_markdown(section.intro), ""]
     if section.command is not None:
         lines += ["*Not measured.* This fills the section:", "", "```", section.command, "```", ""]
     if section.lines:

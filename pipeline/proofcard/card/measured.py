@@ -16,7 +16,7 @@ def performance(facts: Facts) -> Section:
     sessions = facts.all_of("serving")
     if not sessions:
         return Section(
-            title=title, said="", command="proofcard serve checkpoint=DIR serving=PROFILE stay=false"
+            title=title, intro="", command="proofcard serve checkpoint=DIR serving=PROFILE stay=false"
         )
     values, tables = [], []
     for one in sessions:
@@ -37,7 +37,7 @@ def performance(facts: Facts) -> Section:
             tables.append(
                 table(["Setting", "Asked", "In effect"], rows, "measured", file, "settings", profile)
             )
-    return Section(title=title, said="", lines=values, tables=tables)
+    return Section(title=title, intro="", lines=values, tables=tables)
 
 
 def throughput(facts: Facts) -> Section:
@@ -46,17 +46,17 @@ def throughput(facts: Facts) -> Section:
     results = facts.all_of("benchmark")
     if not results:
         text = "proofcard benchmark checkpoint=DIR serving=PROFILE benchmark=card"
-        return Section(title=title, said="", command=text)
+        return Section(title=title, intro="", command=text)
     tables: list[Table] = []
     charts: list[Chart] = []
     for one in results:
         tables += _levels(one)
         charts.append(_curve(one))
-    said = (
-        "Mean over the starts of the server, and least to most. Published figures stand beside where the benchmark "
-        "names them; ! marks a row that contradicts itself or that something speaks against."
+    text = (
+        "Mean over the starts of the server, and least to most. Published figures are beside where the "
+        "benchmark names them; ! marks a row that contradicts itself or that something speaks against."
     )
-    return Section(title=title, said=said, tables=tables, charts=charts)
+    return Section(title=title, intro=text, tables=tables, charts=charts)
 
 
 def _levels(one: Evidence) -> list[Table]:
@@ -110,34 +110,36 @@ def fidelity(facts: Facts) -> Section:
     title = "Fidelity beside the source"
     one = facts.one("evaluation")
     if one is None:
-        return Section(title=title, said="", command="proofcard evaluate checkpoint=DIR source=DIR")
+        return Section(title=title, intro="", command="proofcard evaluate checkpoint=DIR source=DIR")
     found, file = one.values, file_name(one)
     texts = found["texts"]
     columns = {"kl_mean": "KL, mean", "kl_p99": "KL, p99", "perplexity_ratio": "Perplexity ratio",
                "same_top": "Same top token"}  # fmt: skip
     rows = [
-        [stream["name"], *(_estimate(stream["all"]["numbers"].get(key)) for key in columns)]
+        [stream["name"], *(estimate(stream["all"]["numbers"].get(key)) for key in columns)]
         for stream in found["streams"]
     ]
     streams = table(["Run", *columns.values()], rows, "measured", file, "streams", "Next-token distributions")
-    costs = table(["Part", "Adds to the mean KL"], [[each["cost"], _estimate(each["kl_mean"])] for each in found["costs"]],
-                  "measured", file, "costs", "What costs how much")  # fmt: skip
+    rows = [[each["cost"], estimate(each["kl_mean"])] for each in found["costs"]]
+    costs = table(["Part", "Adds to the mean KL"], rows, "measured", file, "costs", "What costs how much")
     names = list(found["layers"][0]["error"]) if found["layers"] else []
     chart = Chart(
         title="Relative error of the output, by layer", name="layers",
         x=[float(layer["layer"]) for layer in found["layers"]], x_title="layer", y_title="relative error",
-        series={name: [layer["error"][name]["value"] for layer in found["layers"]] for name in names}, document=file,
+        series={name: [layer["error"][name]["value"] for layer in found["layers"]] for name in names},
+        document=file,
     )  # fmt: skip
-    said = (
-        f"{texts['documents']:,} texts of {texts['tokens']:,} tokens that did not calibrate it; divergences in nats, 95% "
-        "intervals over texts."
+    text = (
+        f"{texts['documents']:,} texts of {texts['tokens']:,} tokens that did not calibrate it; divergences in "
+        "nats, 95% intervals over texts."
     )
     return Section(
-        title=title, said=said, tables=[streams, *([costs] if found["costs"] else [])], charts=[chart]
+        title=title, intro=text, tables=[streams, *([costs] if found["costs"] else [])], charts=[chart]
     )
 
 
-def _estimate(one: dict[str, Any] | None) -> str:
+def estimate(one: dict[str, Any] | None) -> str:
+    """A number with its interval, where it has one."""
     if one is None:
         return "–"
     if one["low"] is None or one["high"] is None:
@@ -151,7 +153,7 @@ def tasks(facts: Facts) -> Section:
     results = facts.all_of("tasks")
     if not results:
         text = "proofcard tasks reference.checkpoint=SOURCE candidate.checkpoint=DIR serving=PROFILE"
-        return Section(title=title, said="", command=text)
+        return Section(title=title, intro="", command=text)
     tables, values = [], []
     for one in results:
         found, file = one.values, file_name(one)
@@ -164,7 +166,7 @@ def tasks(facts: Facts) -> Section:
         rows += [[name, "–", "–", "–", "–", "–", f"not run: {why}"] for name, why in found["not_run"].items()]
         tables.append(table(header, rows, "measured", file, "tasks", found["name"]))
         values.append(value(f"{found['name']}: verdict", found["verdict"], "measured", file, "verdict"))
-    return Section(title=title, said="Shares of 1 with their intervals.", lines=values, tables=tables)
+    return Section(title=title, intro="Shares of 1 with their intervals.", lines=values, tables=tables)
 
 
 def _range(one: dict[str, Any]) -> str:
@@ -176,7 +178,7 @@ def agentic(facts: Facts) -> Section:
     title = "Agentic build"
     results = facts.all_of("agentic")
     if not results:
-        return Section(title=title, said="", command="proofcard agentic checkpoint=DIR serving=PROFILE")
+        return Section(title=title, intro="", command="proofcard agentic checkpoint=DIR serving=PROFILE")
     values: list[Value] = []
     for one in results:
         found, file = one.values, file_name(one)
@@ -186,9 +188,11 @@ def agentic(facts: Facts) -> Section:
             )
         )
         for place, run in enumerate(found["runs"]):
-            text = f"{run['passed']} of {len(run['tasks'])} tasks; {len(run['files'])} files, {sum(run['files'].values()):,} lines"
+            files = run["files"]
+            text = f"{run['passed']} of {len(run['tasks'])} tasks; {len(files)} files"
+            text += f", {sum(files.values()):,} lines"
             values.append(value(f"{found['name']}, run {place + 1}", text, "measured", file, f"runs.{place}"))
-    return Section(title=title, said="Checks run in a sandbox, outside the model's reach.", lines=values)
+    return Section(title=title, intro="Checks run in a sandbox, outside the model's reach.", lines=values)
 
 
 def known_answers(facts: Facts) -> Section:
@@ -197,7 +201,7 @@ def known_answers(facts: Facts) -> Section:
     sessions = facts.all_of("serving")
     if not sessions:
         return Section(
-            title=title, said="", command="proofcard serve checkpoint=DIR serving=PROFILE stay=false"
+            title=title, intro="", command="proofcard serve checkpoint=DIR serving=PROFILE stay=false"
         )
     values, tables = [], []
     for one in sessions:
@@ -208,4 +212,4 @@ def known_answers(facts: Facts) -> Section:
         tables.append(
             table(["Question", "Right"], rows, "measured", file, "known_answers.verdicts", one.name)
         )
-    return Section(title=title, said="", lines=values, tables=tables)
+    return Section(title=title, intro="", lines=values, tables=tables)

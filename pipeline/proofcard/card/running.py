@@ -14,7 +14,8 @@ def hardware(facts: Facts) -> Section:
     title = "Hardware"
     one = facts.one("plan")
     if one is None:
-        return Section(title=title, said="", command=f"proofcard plan recipe={facts.sealed.recipe or 'NAME'}")
+        command = f"proofcard plan recipe={facts.sealed.recipe or 'NAME'}"
+        return Section(title=title, intro="", command=command)
     rows = [
         [each["profile"], each["runs"], short_size(each["weights_per_gpu"]), each["fits"],
          each["kv_tokens"]["bf16"], each["kv_tokens"]["fp8"]]
@@ -23,11 +24,11 @@ def hardware(facts: Facts) -> Section:
     ]  # fmt: skip
     header = ["GPUs", "NVFP4", "Weights a GPU", "Fits", "KV tokens, BF16", "KV tokens, FP8"]
     found = table(header, rows, "derived", file_name(one), "serving")
-    said = (
-        "Computed, with 0.90 of the memory for weights and KV cache: upper bounds. W4A16: weights in 4 bits, products in "
-        "BF16, on GPUs without FP4."
+    text = (
+        "Computed, with 0.90 of the memory for weights and KV cache: upper bounds. W4A16: weights in 4 bits, "
+        "products in BF16, on GPUs without FP4."
     )
-    return Section(title=title, said=said, tables=[found])
+    return Section(title=title, intro=text, tables=[found])
 
 
 def profiles(facts: Facts) -> Section:
@@ -49,8 +50,8 @@ def profiles(facts: Facts) -> Section:
     found = table(
         ["Profile", "Engine", "For", "Run with this checkpoint"], rows, "derived", PROGRAM, "conf/serving"
     )
-    said = "A profile is one way to start an engine; before a start its flags, GPUs and memory are checked."
-    return Section(title="How to run it", said=said, tables=[found], code=code)
+    text = "A profile is one way to start an engine; before a start its flags, GPUs and memory are checked."
+    return Section(title="How to run it", intro=text, tables=[found], code=code)
 
 
 def sampling(facts: Facts) -> Section:
@@ -61,12 +62,12 @@ def sampling(facts: Facts) -> Section:
         for key in _SAMPLING
         if key in facts.generation
     ]
-    said = (
+    text = (
         "From the source's generation_config.json, which is sealed with the checkpoint."
         if values
         else "The source has no generation_config.json with sampling settings."
     )
-    return Section(title="Sampling", said=said, lines=values)
+    return Section(title="Sampling", intro=text, lines=values)
 
 
 def backends(facts: Facts) -> Section:
@@ -79,9 +80,10 @@ def backends(facts: Facts) -> Section:
         if "backend" in flag
     ]
     if len(results) < 2 or not rows:
-        text = "proofcard benchmark -m checkpoint=DIR serving=PROFILE serving.flags.attention-backend=triton,flashinfer"
-        return Section(title="Backends", said="", command=text)
+        swept = "serving.flags.attention-backend=triton,flashinfer"
+        text = f"proofcard benchmark -m checkpoint=DIR serving=PROFILE {swept}"
+        return Section(title="Backends", intro="", command=text)
     found = table(
         ["Benchmark", "Profile", "Flag", "Value"], rows, "measured", file_name(results[0]), "serving.flags"
     )
-    return Section(title="Backends", said="The benchmarks above differ in these.", tables=[found])
+    return Section(title="Backends", intro="The benchmarks above differ in these.", tables=[found])

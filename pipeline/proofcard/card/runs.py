@@ -18,7 +18,7 @@ _DEEPEST = 2  # folders of artifacts
 
 
 def found(tracking: Tracking, work_dir: Path, key: str, documents: list[Evidence]) -> dict[str, Run]:
-    """The run of each document, by the name of its copy. Documents that no run of the store holds are left out."""
+    """The run of each document, by the name of its copy. Documents that no run holds are left out."""
     sought = {one.sha256: one for one in documents}
     made: dict[str, Run] = {}
     with connected(tracking, work_dir) as (mlflow, _):

@@ -45,9 +45,11 @@ def drawn(chart: Chart) -> str:
         parts.append(f'<rect x="{_LEFT}" y="{down - 9}" width="10" height="10" fill="{color}"/>')
         parts.append(_text(_LEFT + 16, down, name, "start"))
     tall = _HEIGHT + _ROW * (len(chart.series) + 1)
+    title = f"<title>{escape(chart.title)}</title>"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {tall}" width="{_WIDTH}" height="{tall}" role="img" '
-        f'font-family="sans-serif" font-size="11" color="#777"><title>{escape(chart.title)}</title>{"".join(parts)}</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {tall}" width="{_WIDTH}" '
+        f'height="{tall}" role="img" font-family="sans-serif" font-size="11" color="#777">{title}'
+        f"{''.join(parts)}</svg>\n"
     )
 
 

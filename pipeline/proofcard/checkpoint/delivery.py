@@ -15,7 +15,7 @@ from threading import Condition, Thread
 from typing import Any
 
 from proofcard.checkpoint import carried
-from proofcard.checkpoint.hub import Promised, Repository, quiet
+from proofcard.checkpoint.repository import Promised, Repository, quiet
 from proofcard.checkpoint.shards import INDEX, counted, read_index
 from proofcard.checkpoint.tensors import Tensor, described, read_header, united
 from proofcard.digest import all_files, readable_json

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from proofcard.checkpoint.delivery import Delivery
-from proofcard.checkpoint.hub import pinned
+from proofcard.checkpoint.repository import pinned
 from proofcard.checkpoint.source import Source
 from proofcard.config.schema import Model
 from proofcard.errors import Stop, Usage

@@ -22,7 +22,7 @@ class Evidence(Document):
 
     by: Literal["plan", "card", "document", "measurement", "engine"]
     verdict: Verdict
-    said: str
+    sentence: str
     command: str | None = None
     hardware: str | None = None
 

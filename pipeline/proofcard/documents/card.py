@@ -7,7 +7,7 @@ from pydantic import Field
 from proofcard.documents.base import Document, Json, Sha256
 
 Mark = Literal["proven", "measured", "derived", "not measured"]
-"""proven: `verify` or `reproduce` showed it, byte by byte. measured: a run measured it. derived: it follows from the
+"""proven: `verify` or `reproduce` showed it, byte by byte. measured: by a run. derived: it follows from the
 sealed manifest, the configuration or a plan. not measured: nobody has looked yet."""
 
 
@@ -66,11 +66,11 @@ class Section(Document):
     """A part of the card. Without data, `command` is what fills it."""
 
     title: str
-    said: str
-    lines: list[Value] = []
-    tables: list[Table] = []
-    charts: list[Chart] = []
-    code: list[str] = []
+    intro: str
+    lines: list[Value] = Field(default_factory=list)
+    tables: list[Table] = Field(default_factory=list)
+    charts: list[Chart] = Field(default_factory=list)
+    code: list[str] = Field(default_factory=list)
     command: str | None = None
 
 

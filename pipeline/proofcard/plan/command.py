@@ -61,13 +61,13 @@ def planned(config: QuantizeConfig, described: outline.Described) -> Plan:
     with before_work():
         _check_tokenizer(config)
         activate(materialise(config.toolchain.series, config.work_dir / "toolchains"))
-        from proofcard.plan import inventory, serving
+        from proofcard.plan import serving_memory, weights
         from proofcard.plan.work import work
 
-        counted = inventory.take(config, described)
-        hardware = serving.profiles()
+        counted = weights.take(config, described)
+        hardware = serving_memory.profiles()
     done = work(config, counted)
-    if (local := serving.here()) is not None:
+    if (local := serving_memory.here()) is not None:
         hardware = [*hardware, local]
     total = done.flop_routed + done.flop_forced
     source = described.config
@@ -105,8 +105,8 @@ def planned(config: QuantizeConfig, described: outline.Described) -> Plan:
             groups=counted.groups,
         ),
         work=done,
-        machine=serving.machine(config.work_dir),
-        serving=[serving.fits(profile, config, counted, total) for profile in hardware],
+        machine=serving_memory.machine(config.work_dir),
+        serving=[serving_memory.fits(profile, config, counted, total) for profile in hardware],
     )
 
 

@@ -22,7 +22,7 @@ from proofcard.checkpoint.writer import Entry
 from proofcard.config.schema import Model, QuantizeConfig
 from proofcard.errors import Stop, Usage
 from proofcard.files import check_handed
-from proofcard.quantize import settings
+from proofcard.quantize import model_config
 
 _NEEDED = (
     "architectures", "hidden_size", "max_position_embeddings", "model_type", "num_attention_heads",
@@ -69,7 +69,7 @@ def describe(model: Model) -> Described:
         if model.path is not None:
             check_handed(model.path)
         config = _read(file)
-        settings.check_parts(config, str(file))
+        model_config.check_parts(config, str(file))
         check_counts(config, file.parent, _headers(model.path).values() or None)
         fp8.block_size(config, file.parent)
     except FileNotFoundError:

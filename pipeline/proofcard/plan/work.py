@@ -4,7 +4,7 @@ from math import prod
 
 from proofcard.config.schema import QuantizeConfig
 from proofcard.documents.plan import CoverageRow, Memory, PerExpert, Work
-from proofcard.plan.inventory import Inventory
+from proofcard.plan.weights import Inventory
 
 SAMPLES = (512, 1500, 5000, 30000)  # the rows of the card's table
 AS_RUN = 512  # tokens that the card's code cut every sample to

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from proofcard import joining, manifest, stage, tracking
-from proofcard.calibration import stage as samples_stage
+from proofcard.calibration import sample_set as samples_stage
 from proofcard.checkpoint import remote_code, ties
 from proofcard.checkpoint.opening import opened
 from proofcard.checkpoint.source import Source
@@ -23,9 +23,9 @@ from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, Usage, before_work
 from proofcard.fingerprint import choose_device, numeric_platform
 from proofcard.progress import console, shown
+from proofcard.quantize import checkpoint_stage as quantize_stage
 from proofcard.quantize import preflight
-from proofcard.quantize import stage as quantize_stage
-from proofcard.quantize.stage import Plan
+from proofcard.quantize.checkpoint_stage import Plan
 from proofcard.ranks import Ranks
 from proofcard.redact import redact
 from proofcard.screen import Screen, on_one_line

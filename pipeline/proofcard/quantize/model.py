@@ -9,7 +9,7 @@ from proofcard.checkpoint import remote_code
 from proofcard.checkpoint.source import Source
 from proofcard.config.schema import Model
 from proofcard.errors import Stop, one_line
-from proofcard.quantize import fit, keys, settings
+from proofcard.quantize import config_keys, fit, model_config
 
 TORCH = {
     "BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64,
@@ -85,7 +85,7 @@ def _from_config(source: Source, model: Model) -> Any:
     logging.set_verbosity_error()
     where = str(source.path / "config.json")
     try:
-        config, given = settings.read(source.config, folder, trusted, where)
+        config, given = model_config.read(source.config, folder, trusted, where)
         built = AutoModelForCausalLM.from_config(
             config,
             trust_remote_code=trusted,
@@ -98,7 +98,7 @@ def _from_config(source: Source, model: Model) -> Any:
         what = "its own code or " if trusted else ""
         said = f"{type(error).__name__}: {one_line(error, folder=folder)[:200]}"
         raise Stop(f"{source.path}: no model can be built from {what}config.json: {said}") from None
-    keys.check(given, built, model.ignored_keys, where)
+    config_keys.check(given, built, model.ignored_keys, where)
     source.held_in(fit.held_in(source, built))
     return built
 

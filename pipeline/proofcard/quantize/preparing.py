@@ -11,7 +11,7 @@ from proofcard.checkpoint import carried
 from proofcard.checkpoint.source import Source
 from proofcard.config.schema import QuantizeConfig
 from proofcard.determinism import make_deterministic
-from proofcard.quantize import further
+from proofcard.quantize import mtp
 from proofcard.quantize.fit import modules_of
 from proofcard.ranks import Ranks
 
@@ -61,7 +61,7 @@ def complete(work: Work) -> None:
     folder, source = work.folder, work.source
     source.whole()
     names = list(work.further)
-    further.write(folder, source, names)
+    mtp.write(folder, source, names)
     quant = json.loads((folder / QUANTIZATION).read_text(encoding="utf-8"))
     quantization = json.loads((folder / carried.CONFIG).read_text(encoding="utf-8"))["quantization_config"]
     if excluded := modules_of(names):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proofcard.screen import quoted
-from proofcard.serve import thoughts
+from proofcard.serve import reasoning
 from proofcard.serve.replies import Event, json_object, kind_of
 from proofcard.serve.wire import NoAnswer
 
@@ -117,7 +117,7 @@ class _Parts:
     def whole(self, said_done: bool) -> Answer:
         if self.finish is None:
             raise NoAnswer("its answer stops without a finish_reason: it is not whole")
-        found = thoughts.parts("".join(self.text))
+        found = reasoning.parts("".join(self.text))
         beside = "".join(self.thoughts)
         return Answer(
             text=found.answer,

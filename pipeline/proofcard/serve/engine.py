@@ -25,7 +25,7 @@ from proofcard.digest import readable_json
 from proofcard.errors import Stop, Usage
 from proofcard.files import check_handed
 from proofcard.progress import console, shown
-from proofcard.quantize import settings
+from proofcard.quantize import model_config
 from proofcard.redact import STRUCK, is_secret, redact
 from proofcard.screen import on_one_line, quoted
 from proofcard.serve import address, bf16_copy, client, dequantized
@@ -98,7 +98,7 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
                 "instead of them: move it away"
             )
         checked: dict[str, Any] = json.loads(found.settings["config.json"])
-        words = settings.in_pinned_words(checked, str(checkpoint / "config.json"))
+        words = model_config.in_pinned_words(checked, str(checkpoint / "config.json"))
         plain = readable_json(bf16_copy.plain(words)).encode()
     else:
         dequantized.held_to_seal(checkpoint)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from proofcard import manifest
-from proofcard.beside import may_stand_beside
+from proofcard.beside_seal import may_lie_beside
 from proofcard.checkpoint.shards import weight_files
 from proofcard.checkpoint.tensors import Tensor, digests, read_header
 from proofcard.digest import all_files, sha256_file
@@ -121,7 +121,7 @@ def _counted(folder: Path) -> set[str]:
 
 def _beside(name: str, folder: Path) -> bool:
     """Whether a file that is not sealed may be there all the same (docs/manifest.md)."""
-    if not may_stand_beside(name):
+    if not may_lie_beside(name):
         return False
     try:
         located(folder / name, folder)

@@ -18,7 +18,16 @@ from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop
 from proofcard.nvfp4 import BLOCK
 from proofcard.progress import Bar
-from proofcard.verify import beside, cache, dimensions, layout, plausible, quantconfig, regularity, shapes
+from proofcard.verify import (
+    dimensions,
+    kv_cache,
+    layout,
+    other_files,
+    plausible,
+    quantconfig,
+    regularity,
+    shapes,
+)
 from proofcard.verify.inventory import SCALES, Inventory, against_source, fused_groups, natural
 from proofcard.verify.plausible import BlockScales
 from proofcard.verify.report import Finding, Level
@@ -71,9 +80,11 @@ def check(folder: Path, source: Source | None, sealed: Manifest | None = None) -
         level.group(dimensions.check(said.config, {name: tensors[name] for name in inventory.model}))
     level.add(*_embeddings(inventory, said, bound, source))
     level.group(quantconfig.patterns_name_modules(said, inventory, bound, level.notes))
-    beside.check(folder, source.path if source is not None else None, said.config, sealed is not None, level)
+    other_files.check(
+        folder, source.path if source is not None else None, said.config, sealed is not None, level
+    )
     level.group(_fused(inventory))
-    cache.check(inventory, said, sealed, level)
+    kv_cache.check(inventory, said, sealed, level)
     groups = len(inventory.quantized)
     largest = BlockScales()
     found: list[Finding] = []

@@ -15,7 +15,7 @@ from proofcard.sandbox import Mode, announce
 from proofcard.screen import quoted
 from proofcard.serve import client
 from proofcard.serve.endpoint import Endpoint
-from proofcard.serve.thoughts import template_opens
+from proofcard.serve.reasoning import template_opens
 from proofcard.serve.truth.code import code_in, trial
 
 _SAY_DONE = ("sglang", "vllm")  # engines that end every whole stream with [DONE]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from proofcard import json_files
-from proofcard.calibration import confined, hub
+from proofcard.calibration import allowed_files, dataset_files
 from proofcard.calibration.sources import files_of, is_on_hub
 from proofcard.config.schema import Dataset
 from proofcard.digest import file_table, readable_json, sha256_file, sha256_json
@@ -27,7 +27,7 @@ def described(name: str, dataset: Dataset, records: Path) -> dict[str, Any]:
     local = [Path(file) for file in files_of(name, dataset)]
     folder = dataset.path.absolute()
     if dataset.path.is_dir():
-        local += [folder / card for card in confined.CARDS if exists(folder / card)]
+        local += [folder / card for card in allowed_files.CARDS if exists(folder / card)]
         table = file_table(folder, local)
     else:
         table = {file.name: {"size": file.stat().st_size, "sha256": sha256_file(file)} for file in local}
@@ -40,7 +40,7 @@ def _at_commit(name: str, dataset: Dataset, records: Path) -> dict[str, Any]:
     place = f".{dataset.repository.replace('/', '--')}-{sha256_json([dataset.repository, asked])[:12]}.json"
     if (record := _recorded(records / place)) is not None:
         return record
-    known = hub.listing(name, dataset)
+    known = dataset_files.listing(name, dataset)
     root = f"hf://datasets/{dataset.repository}@{dataset.revision}/"
     files = {url.removeprefix(root): known[url.removeprefix(root)] for url in files_of(name, dataset)}
     content: dict[str, Any] = {"commit": dataset.revision, "files": dict(sorted(files.items()))}

@@ -5,8 +5,8 @@ from typing import Any
 
 from proofcard import deciding, manifest, stage
 from proofcard.calibration import frozen, tokenizer
-from proofcard.calibration.content import described
 from proofcard.calibration.drawing import draw, opened
+from proofcard.calibration.identity import described
 from proofcard.calibration.rendering import Renderer
 from proofcard.config.schema import QuantizeConfig
 from proofcard.documents.manifest import Manifest

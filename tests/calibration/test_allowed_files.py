@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from calibration.test_sources import dataset, described_here, first_rows, write
 
-from proofcard.calibration.confined import check_card
+from proofcard.calibration.allowed_files import check_card
 from proofcard.errors import Stop
 
 

@@ -62,7 +62,7 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
     Raises:
         Stop: when the format selects nothing, leaves an expert's projection out, or finds no KV quantizer.
     """
-    from proofcard.quantize import further
+    from proofcard.quantize import mtp
     from proofcard.quantize.layerwise.structure import layers_name
     from proofcard.quantize.quantizers import check_reached, check_selected, chosen
 
@@ -84,7 +84,7 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
         patterns = chosen(config)["quant_cfg"]
     globs = _globs(patterns, quantizers)
     entries = [Entry(name, dtype, tuple(shape)) for name, dtype, shape in kept["entries"]]
-    heads = further.entries(outline, list(outline.further))
+    heads = mtp.entries(outline, list(outline.further))
     outside = found[0]["outside"]
     total = outside + sum(portion["parameters"] - outside for portion in found)
     return Inventory(
@@ -96,7 +96,7 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
         dequantized_first=plain,
         kinds=tuple(_kinds(linears, selected, globs)),
         globs=tuple(globs),
-        file_bytes=layout(entries, total).sizes | further.sizes(heads),
+        file_bytes=layout(entries, total).sizes | mtp.sizes(heads),
         experts=max(portion["experts"] for portion in found),
     )
 

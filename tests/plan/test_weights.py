@@ -10,7 +10,7 @@ from running import ROOT, python, quantize, tiny, tiny_recipe
 
 from proofcard.checkpoint.tensors import read_folder
 from proofcard.errors import Stop
-from proofcard.plan.inventory import role
+from proofcard.plan.weights import role
 from proofcard.quantize.quantizers import check_reached
 
 DEMO = [

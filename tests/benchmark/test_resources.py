@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from proofcard.benchmark.machine import Watch, listener
+from proofcard.benchmark.resources import Watch, listener
 
 
 def test_memory_of_a_process_is_seen_while_it_is_watched() -> None:

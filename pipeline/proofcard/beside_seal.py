@@ -14,7 +14,7 @@ _FOLDERS = {  # files directly in them
 _TREES = (".cache/huggingface",)  # everything below: what `hf download --local-dir` leaves
 
 
-def may_stand_beside(name: str) -> bool:
+def may_lie_beside(name: str) -> bool:
     """Whether a file of this name, relative to the sealed folder in POSIX form, may be there unsealed.
 
     It is listed in reports, never hashed into the seal, never executed.

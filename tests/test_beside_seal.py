@@ -3,7 +3,7 @@
 import pytest
 from running import ROOT
 
-from proofcard.beside import may_stand_beside
+from proofcard.beside_seal import may_lie_beside
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from proofcard.beside import may_stand_beside
     ],
 )  # fmt: skip
 def test_it_may(name: str) -> None:
-    assert may_stand_beside(name)
+    assert may_lie_beside(name)
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,13 @@ def test_it_may(name: str) -> None:
     ],
 )  # fmt: skip
 def test_it_may_not(name: str) -> None:
-    assert not may_stand_beside(name)
+    assert not may_lie_beside(name)
 
 
 def test_the_specification_names_every_rule() -> None:
     text = (ROOT / "docs" / "manifest.md").read_text()
-    from proofcard import beside
+    from proofcard import beside_seal
 
-    inside = [f"{folder}/{name}" for folder, names in beside._FOLDERS.items() for name in names]
-    rules = [*beside._FILES, *inside]
-    assert all(f"`{rule}`" in text for rule in [*rules, *(f"{tree}/**" for tree in beside._TREES)])
+    inside = [f"{folder}/{name}" for folder, names in beside_seal._FOLDERS.items() for name in names]
+    rules = [*beside_seal._FILES, *inside]
+    assert all(f"`{rule}`" in text for rule in [*rules, *(f"{tree}/**" for tree in beside_seal._TREES)])

@@ -16,7 +16,7 @@ from proofcard.config.schema import Part, QuantizeConfig
 from proofcard.disk import free_at
 from proofcard.documents.plan import Claim, Fit, Machine, Tokens
 from proofcard.errors import Usage
-from proofcard.plan.inventory import Inventory
+from proofcard.plan.weights import Inventory
 
 FRACTION = 0.90  # of a GPU's memory for weights and KV cache: the card's --mem-fraction-static
 _BLACKWELL = 100  # compute capability from which NVFP4 products are native: SM100, SM103, SM120, SM121

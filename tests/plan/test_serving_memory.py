@@ -5,7 +5,7 @@ import json
 import pytest
 
 from proofcard.bundle import bundled
-from proofcard.plan.serving import kv_bytes, profiles, runs
+from proofcard.plan.serving_memory import kv_bytes, profiles, runs
 
 CONFIG = json.loads(bundled("conf/model/minimax_m2_7/config.json").read_text())
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from proofcard.errors import Stop
-from proofcard.quantize.reads import reads, words
+from proofcard.quantize.config_reads import reads, words
 from proofcard.quantize.spelling import EXPERTS, parameters
 
 _HARMLESS = (
