@@ -1,12 +1,14 @@
 """From requests to a point: one number of users at one start of the server, or over all; and its doubts."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from proofcard.benchmark.load import Request
 from proofcard.config.benchmarking import Benchmark, Published
 from proofcard.documents.benchmark import FIGURES, ClientShare, Level, Point, Spread
+
+if TYPE_CHECKING:  # a card shows points without what asking servers needs
+    from proofcard.benchmark.load import Request
 
 CLIENT_LIMIT = 0.02  # the share of a point that may be the client's
 _UNEVEN = 0.05  # of aggregate, by which users × per user may miss it: the last requests of a level run alone
@@ -14,7 +16,7 @@ _ALONE = 4  # times that, for one answer alone
 _SHORT = {True: 0.01, False: 0.05}  # of the length asked for: as the server counts, as a tokenizer does
 
 
-def point(users: int, requests: list[Request], seen: dict[str, Any] | None = None) -> Point:
+def point(users: int, requests: "list[Request]", seen: dict[str, Any] | None = None) -> Point:
     """The figures of one level at one server start, with what the machine was `seen` to give.
 
     `tokens_per_s` is every token of an answer over the seconds from the first request to the last token;
@@ -28,7 +30,7 @@ def point(users: int, requests: list[Request], seen: dict[str, Any] | None = Non
     return Point(**counts, first_failure=first_failure, **_figures(good), **seen or {})
 
 
-def _figures(good: list[Request]) -> dict[str, Any]:
+def _figures(good: "list[Request]") -> dict[str, Any]:
     """Throughput, lengths and latencies of the requests that were answered."""
     if not good:
         return {}

@@ -13,6 +13,7 @@ from proofcard.documents.base import fault
 from proofcard.documents.card import Card, Section
 from proofcard.errors import Stop, one_line
 from proofcard.reports import percent
+from proofcard.screen import on_one_line
 
 _DEFAULT = "modelopt_default"
 
@@ -110,7 +111,7 @@ def metadata(facts: Facts) -> dict[str, Any]:
     """What the hub reads at the top of the card; a field without a value is left out."""
     given = facts.inputs
     sets = sorted({str(each["repository"]) for each in facts.config["calibration"]["datasets"].values()})
-    found = {
+    found: dict[str, str | list[str] | None] = {
         "license": given.license,
         "license_name": given.license_name,
         "license_link": given.license_link,
@@ -121,4 +122,8 @@ def metadata(facts: Facts) -> dict[str, Any]:
         "pipeline_tag": "text-generation",
         "tags": ["nvfp4", "fp4", "modelopt", "quantized", "proofcard"],
     }
-    return {name: each for name, each in found.items() if each}
+    return {
+        name: [*map(on_one_line, each)] if isinstance(each, list) else on_one_line(each)
+        for name, each in found.items()
+        if each
+    }

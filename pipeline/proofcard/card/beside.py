@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proofcard import json_files
+from proofcard.beside_seal import may_lie_beside
 from proofcard.card import evaluations
 from proofcard.card.assemble import assembled
 from proofcard.card.facts import FOLDER, Facts, file_name
@@ -53,7 +54,16 @@ def files(facts: Facts, written: str) -> Files:
 
 
 def write(checkpoint: Path, made: Files) -> None:
-    """Write the files, README.md last; what a former card left in its folder and this one has not goes."""
+    """Write the files, README.md last; what a former card left in its folder and this one has not goes.
+
+    Raises:
+        Stop: when a folder for them is a link: nothing is written through it.
+    """
+    for folder in (FOLDER, HUB_RESULTS):
+        if (checkpoint / folder).is_symlink():
+            raise Stop(
+                f"{checkpoint / folder} is a link, and a card is written into the checkpoint alone: remove it"
+            )
     (checkpoint / FOLDER).mkdir(exist_ok=True)
     for former in _ours(checkpoint):
         if former not in made.texts:
@@ -146,5 +156,7 @@ def _part(line: str, other: str) -> str:
 
 
 def _ours(checkpoint: Path) -> list[str]:
+    """The files of a card's own folder, by their names from the checkpoint."""
     folder = checkpoint / FOLDER
-    return sorted(f"{FOLDER}/{path.name}" for path in folder.iterdir()) if folder.is_dir() else []
+    found = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    return sorted(f"{FOLDER}/{name}" for name in found if may_lie_beside(f"{FOLDER}/{name}"))

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 from proofcard.card.facts import FOLDER, PROGRAM
 from proofcard.documents.card import Card, Section, Table, Value
-from proofcard.screen import in_markdown
+from proofcard.screen import in_markdown, on_one_line
 
 
 def readme(card: Card) -> str:
@@ -29,7 +29,7 @@ def _section(card: Card, section: Section) -> list[str]:
     if section.intro:
         lines += [in_markdown(section.intro), ""]
     if section.command is not None:
-        lines += ["*Not measured.* This fills the section:", "", "```", section.command, "```", ""]
+        lines += ["*Not measured.* This fills the section:", "", "```", _in_code(section.command), "```", ""]
     if section.lines:
         lines += ["| | | | from |", "|---|---|---|---|", *(_value(card, each) for each in section.lines), ""]
     for table in section.tables:
@@ -37,8 +37,13 @@ def _section(card: Card, section: Section) -> list[str]:
     for chart in section.charts:
         lines += [f"![{in_markdown(chart.title)}]({FOLDER}/{quote(chart.name)}.svg)", ""]
     if section.code:
-        lines += ["```bash", *section.code, "```", ""]
+        lines += ["```bash", *map(_in_code, section.code), "```", ""]
     return lines
+
+
+def _in_code(line: str) -> str:
+    """A line of a block of code, which it cannot end."""
+    return on_one_line(line).replace("`", "'")
 
 
 def _value(card: Card, one: Value) -> str:

@@ -130,8 +130,8 @@ def fidelity(facts: Facts) -> Section:
         document=file,
     )  # fmt: skip
     text = (
-        f"{texts['documents']:,} texts of {texts['tokens']:,} tokens that did not calibrate it; divergences in "
-        "nats, 95% intervals over texts."
+        f"{texts['documents']:,} texts of {texts['tokens']:,} tokens that did not calibrate it; divergences "
+        "in nats, 95% intervals over texts."
     )
     return Section(
         title=title, intro=text, tables=[streams, *([costs] if found["costs"] else [])], charts=[chart]
