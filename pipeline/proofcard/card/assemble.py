@@ -4,14 +4,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
-
 from proofcard.card import closing, making, measured, running
-from proofcard.card.facts import MANIFEST, Facts, file_name, size, value
+from proofcard.card.facts import MANIFEST, Facts, file_name, size, value, whole
 from proofcard.config import QuantizeConfig, compose
-from proofcard.documents.base import fault
 from proofcard.documents.card import Card, Section
-from proofcard.errors import Stop, one_line
 from proofcard.reports import percent
 from proofcard.screen import on_one_line
 
@@ -47,17 +43,9 @@ def assembled(facts: Facts) -> Card:
 
 
 def _section(make: Callable[[Facts], Section], facts: Facts) -> Section:
-    try:
+    function: Any = make.func if isinstance(make, partial) else make
+    with whole(f"the section {function.__name__.replace('_', ' ')}"):
         return make(facts)
-    except ValidationError as error:
-        raise Stop(f"a document of the card is not whole: {fault(error)}") from None
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-        name = getattr(make, "__name__", None) or make.func.__name__  # type: ignore[attr-defined]
-        what = f"{type(error).__name__}: {one_line(error)[:200]}"
-        raise Stop(
-            f"the section {name.replace('_', ' ')} cannot be written, a document is not whole ({what}): "
-            "make it again with the command that left it"
-        ) from error
 
 
 def summary(facts: Facts) -> Section:

@@ -9,7 +9,7 @@ from proofcard import json_files
 from proofcard.beside_seal import may_lie_beside
 from proofcard.card import evaluations
 from proofcard.card.assemble import assembled
-from proofcard.card.facts import FOLDER, Facts, file_name
+from proofcard.card.facts import FOLDER, Facts, file_name, whole
 from proofcard.card.markdown import readme
 from proofcard.card.page import page
 from proofcard.card.svg import drawn
@@ -43,12 +43,13 @@ def files(facts: Facts, written: str) -> Files:
     """
     card = assembled(facts)
     texts = {f"{FOLDER}/{file_name(one)}": one.text for one in facts.documents}
-    texts |= {
-        f"{FOLDER}/{each.name}.svg": drawn(each) for section in card.sections for each in section.charts
-    }
-    texts |= {f"{HUB_RESULTS}/{name}": text for name, text in evaluations.hub_files(facts).items()}
-    if (log := evaluations.every_eval_ever(facts, written)) is not None:
-        texts[EVALUATIONS] = log
+    charts = [each for section in card.sections for each in section.charts]
+    with whole("a chart"):
+        texts |= {f"{FOLDER}/{each.name}.svg": drawn(each) for each in charts}
+    with whole("what others read of the evaluations"):
+        texts |= {f"{HUB_RESULTS}/{name}": text for name, text in evaluations.hub_files(facts).items()}
+        if (log := evaluations.every_eval_ever(facts, written)) is not None:
+            texts[EVALUATIONS] = log
     texts |= {CARD: card.text(), "README.html": page(card), "README.md": readme(card)}
     return Files(card, texts)
 

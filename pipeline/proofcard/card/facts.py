@@ -2,15 +2,20 @@
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from proofcard import json_files
 from proofcard import manifest as manifests
+from proofcard.documents.base import fault
 from proofcard.documents.card import Inputs, Mark, Quoted, Table, Value
 from proofcard.documents.manifest import Manifest
-from proofcard.errors import Stop
+from proofcard.errors import Stop, one_line
 from proofcard.evidence import Evidence
 from proofcard.files import read_bytes
 
@@ -76,6 +81,27 @@ class Facts:
             )
             for one in self.documents
         ]  # fmt: skip
+
+
+@contextmanager
+def whole(what: str) -> Iterator[None]:
+    """A context in which a document that lacks something is one sentence; `what` is being written from it.
+
+    Raises:
+        Stop: naming what could not be written.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        reason = fault(error)
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {one_line(error)[:200]}"
+    else:
+        return
+    raise Stop(
+        f"{what} cannot be written, a document is not whole ({reason}): make it again with the command that "
+        "left it"
+    )
 
 
 def file_name(one: Evidence) -> str:
