@@ -78,7 +78,13 @@ def every_eval_ever(facts: Facts, written: str) -> str | None:
             "name": facts.inputs.title,
             "id": model,
             "additional_details": _details(
-                {"key": key, "base_model": facts.inputs.base_model, "format": "NVFP4"}
+                {
+                    "key": key,
+                    "base_model": facts.inputs.base_model,
+                    "format": "NVFP4",
+                    "deployment_type": "self_deployed",
+                    "model_availability": "open_weights",
+                }
             ),
         },
         "evaluation_results": results,
