@@ -17,8 +17,9 @@ setup: ## the locked environment in .venv
 setup-serve setup-vllm setup-bench: setup-%: ## X: serve (SGLang), vllm, bench (the load generator), each in .venv-X of its own
 	@UV_PROJECT_ENVIRONMENT=.venv-$* $(UV) sync --quiet --frozen --compile-bytecode --extra $* --extra tracking
 
-demo: demo-checkpoint setup-bench ## the demo recipe for real: quantized, proved, served, measured
+demo: demo-checkpoint setup-bench ## the demo recipe for real: quantized, proved, served, measured, beside its source
 	@$(RUN) proofcard benchmark checkpoint=runs/checkpoints/demo serving=transformers_cpu
+	@$(RUN) proofcard evaluate checkpoint=runs/checkpoints/demo source=demo/model
 
 demo-checkpoint: setup ## the first half of it: quantized, then every byte proved
 	@$(RUN) proofcard quantize recipe=demo

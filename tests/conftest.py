@@ -1,6 +1,8 @@
 """Checkpoints made by the real command, once per session."""
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,10 @@ from several import small
 
 LONGEST = (
     "plan/test_command.py", "quantize/test_memory.py", "quantize/test_interruption.py",
-    "quantize/test_ranks.py", "checkpoint/test_repository.py", "test_launched.py", "quantize/test_engines.py",
-    "benchmark/test_command.py", "quantize/test_resume.py", "serve/test_profiles.py", "oracle/test_oracle.py",
-    "quantize/test_statistics.py", "quantize/test_models.py",
+    "quantize/test_ranks.py", "checkpoint/test_repository.py", "quantize/test_launched.py",
+    "quantize/test_engines.py", "benchmark/test_command.py", "quantize/test_resume.py",
+    "serve/test_profiles.py", "oracle/test_oracle.py", "quantize/test_statistics.py",
+    "quantize/test_models.py",
 )  # fmt: skip
 
 
@@ -19,6 +22,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: a core that starts one last would keep the other waiting."""
     order = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
+@pytest.fixture(autouse=True)
+def _same_environment() -> Iterator[None]:
+    """What a command run in this process sets, PYTHONSAFEPATH above all, must not reach the next test."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

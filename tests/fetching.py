@@ -1,9 +1,9 @@
 """Fetching the demo's model from the stand-in of the hub, through our own commands."""
 
-import signal
 import subprocess
 from pathlib import Path
 
+import running
 from running import PROOFCARD, ROOT
 
 MODEL = ROOT / "demo" / "model"
@@ -13,15 +13,11 @@ FIRST, SECOND, LAST = (f"model-0000{n}-of-00003.safetensors" for n in (1, 2, 3))
 
 def start(program: str, cwd: Path, commit: str | None, *overrides: str) -> subprocess.Popen[str]:
     source = ["model.path=null", f"model.repository={NAME}", f"model.revision={commit or 'null'}"]
-    return subprocess.Popen(
-        [PROOFCARD, program, *source, *overrides],
-        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    return running.start([PROOFCARD, program, *source, *overrides], cwd)
 
 
 def fetch(cwd: Path, commit: str | None, *overrides: str) -> tuple[int, str, str]:
-    process = start("fetch", cwd, commit, *overrides)
+    process = start("fetch", cwd, commit, "tracking=off", *overrides)
     said, errors = process.communicate(timeout=120)
     assert "Traceback" not in errors, errors
     return process.returncode, said, errors

@@ -1,10 +1,12 @@
 """Running our commands as a user would, and tiny sources made by transformers."""
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import forking
 from forking import Forked
@@ -14,7 +16,44 @@ WORDS = 300
 WIDE = {"COLUMNS": "100"}
 
 
-PROOFCARD = Path(sys.executable).parent / "proofcard"
+BIN = Path(sys.executable).parent
+PROOFCARD = BIN / "proofcard"
+PIPE = subprocess.PIPE
+
+
+def start(
+    words: Sequence[str | Path],
+    cwd: Path,
+    environment: dict[str, str] | None = None,
+    out: int | TextIO = PIPE,
+    err: int | TextIO = PIPE,
+) -> subprocess.Popen[str]:
+    """A program in the background, as from a terminal: the one way in which tests start a process of ours.
+
+    Programs of this environment are found by name. What Slurm has set around the tests is left out.
+    """
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SUBMITIT_"))}
+    path = {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    return subprocess.Popen(
+        words, cwd=cwd, env=inherited | path | WIDE | (environment or {}), text=True,
+        stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+        preexec_fn=as_from_a_terminal,
+    )  # fmt: skip
+
+
+def run(
+    words: Sequence[str | Path], cwd: Path, environment: dict[str, str] | None = None
+) -> tuple[int, str, str]:
+    """Started and waited for: exit status, standard output and standard error."""
+    process = start(words, cwd, environment)
+    out, err = process.communicate(timeout=600)
+    return process.returncode, out, err
+
+
+def as_from_a_terminal() -> None:
+    """A shell's `&` leaves SIGINT ignored, nohup SIGHUP, in whatever the tests start."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def command(
@@ -38,10 +77,8 @@ def python(
     words = [str(program), *arguments]
     if not fresh and forking.alike(environment):
         return forking.run(words, cwd, environment | WIDE)
-    return subprocess.run(
-        [sys.executable, *words], cwd=cwd, env=environment | WIDE,
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    status, out, err = run([sys.executable, *words], cwd)
+    return subprocess.CompletedProcess([sys.executable, *words], status, out, err)
 
 
 def quantize(cwd: Path, *overrides: str, fresh: bool = False) -> Path:

@@ -1,7 +1,5 @@
 """Running `serve` as a user would, and looking after its processes."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -10,24 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import running
 
 SERVE = [sys.executable, "-P", "-m", "proofcard", "serve"]
-
-
-def as_from_a_terminal() -> None:
-    """A shell's `&` leaves SIGINT ignored, nohup SIGHUP, in whatever the tests start."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def start(cwd: Path, *overrides: str) -> "subprocess.Popen[str]":
     """`serve` in the background; its words go to files in `cwd`."""
     with (cwd / "out.txt").open("w") as out, (cwd / "err.txt").open("w") as err:
-        return subprocess.Popen(
-            [*SERVE, *overrides],
-            cwd=cwd, stdout=out, stderr=err, text=True, env=os.environ | {"COLUMNS": "100"},
-            preexec_fn=as_from_a_terminal,
-        )  # fmt: skip
+        return running.start([*SERVE, *overrides], cwd, out=out, err=err)
 
 
 def wait_for(text: str, path: Path, process: "subprocess.Popen[str]", seconds: float = 800) -> None:

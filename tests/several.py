@@ -1,39 +1,26 @@
 """Starting the demo with fewer samples, as one process or as several ranks: forked, or by a launcher."""
 
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 from forking import Forked
+from running import BIN
 from slurm import free_port
 
-BIN = Path(sys.executable).parent
 DATASETS = ("open_code_reasoning", "open_math_reasoning", "magpie_pro_mt", "nemotron_post_training_v2")
 SMALL = [f"calibration.datasets.{name}.samples=4" for name in (*DATASETS, "llama_nemotron")]
 SMALL += ["tracking=off", "hardware.device=cpu"]
 
 
 def torchrun(count: int) -> list[str]:
-    return [str(BIN / "torchrun"), "--standalone", f"--nproc-per-node={count}", "--no-python"]
-
-
-def start(words: list[str], cwd: Path, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SUBMITIT_"))}
-    path = {"PATH": f"{BIN}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        words, cwd=cwd, env=inherited | path | (environment or {}),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored behind a shell's &
-    )  # fmt: skip
-
-
-def run(words: list[str], cwd: Path, environment: dict[str, str] | None = None) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error."""
-    process = start(words, cwd, environment)
-    out, err = process.communicate(timeout=600)
-    return process.returncode, out, err
+    return [
+        "env",
+        "OMP_NUM_THREADS=1",
+        str(BIN / "torchrun"),
+        "--standalone",
+        f"--nproc-per-node={count}",
+        "--no-python",
+    ]
 
 
 def ranks(count: int, words: list[str], cwd: Path) -> list[Forked]:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 from disks import needs_root, small_disk
-from running import ROOT
-from serving import as_from_a_terminal
+from running import ROOT, as_from_a_terminal
 
 from proofcard.errors import explained
 

@@ -17,14 +17,14 @@ def figure_of(width: float, height: float) -> Any:
 
 
 def layer_ticks(layers: list[int]) -> tuple[list[int], list[int]]:
-    """At which rows to write which layer: all of a few, every fifth of many."""
+    """Rows and labels of layer ticks: every layer of up to 20, every fifth of more."""
     every = 1 if len(layers) <= 20 else 5
     rows = [row for row, layer in enumerate(layers) if layer % every == 0]
     return rows, [layers[row] for row in rows]
 
 
 def plain_ticks(axis: Any) -> None:
-    """1, 2, 5, 10 instead of powers on a logarithmic axis whose limits are known; decades if that is much."""
+    """Label a logarithmic axis 1, 2, 5, 10 instead of with powers; decades only over a wide range."""
     low, high = sorted(axis.get_view_interval())
     steps = (1, 2, 5) if high / low < 500 else (1,)
     ticks = [digit * 10.0**power for power in range(-12, 15) for digit in steps]

@@ -8,7 +8,8 @@ _MODULES = {
     "benchmark": "proofcard.benchmark.command",
     "card": "proofcard.card.command",
     "compare": "proofcard.compare.command",
-    "fetch": "proofcard.fetch",
+    "evaluate": "proofcard.evaluate.command",
+    "fetch": "proofcard.fetch.command",
     "plan": "proofcard.plan.command",
     "quantize": "proofcard.quantize.command",
     "serve": "proofcard.serve.command",
@@ -55,7 +56,7 @@ def _module(command: str, overrides: list[str]) -> str:
     """The module that runs a command: sweeps and launchers of Hydra have their own."""
     swept = any(word in ("-m", "--multirun") for word in overrides)
     if command == "quantize" and (swept or any(word.startswith("hydra/launcher=") for word in overrides)):
-        return "proofcard.launched"
+        return "proofcard.quantize.launched"
     if command == "benchmark" and swept:
         return "proofcard.benchmark.comparison"
     return _MODULES[command]

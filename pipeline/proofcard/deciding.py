@@ -37,6 +37,7 @@ _NUMBER_FORMAT = (
 )
 _READING = (  # the source's weights, as the model uses them
     "checkpoint.carried",  # which files count, and what changes in config.json
+    "checkpoint.configuration",
     "checkpoint.floats",
     "checkpoint.fp8",
     "checkpoint.reading",
@@ -108,10 +109,52 @@ DEQUANTIZE = (
     "serve.layouts",
 )
 
+EVALUATE = (
+    *_NUMBER_FORMAT,
+    *_READING,
+    "calibration.batches",  # what a text is to a model
+    "calibration.sample_files",
+    "checkpoint.roles",
+    "checkpoint.writer",
+    "determinism",
+    "documents.base",
+    "documents.evaluation",
+    "evaluate.candidates",
+    "evaluate.compute",
+    "evaluate.divergence",
+    "evaluate.experts",
+    "evaluate.files",
+    "evaluate.intake",
+    "evaluate.intervals",
+    "evaluate.layer_sums",
+    "evaluate.numbers",
+    "evaluate.passes",
+    "evaluate.rounding",
+    "evaluate.routing",
+    "evaluate.run",
+    "evaluate.streams",
+    "evaluate.text_set",
+    "evaluate.weights",
+    "nvfp4.gpu",
+    "quantize.fit",
+    "quantize.layerwise.hidden",
+    "quantize.layerwise.hooks",
+    "quantize.layerwise.intake",
+    "quantize.layerwise.stepper",
+    "quantize.layerwise.structure",
+    "quantize.model",
+    "quantize.quantizers",
+    "quantize.model_config",
+    "quantize.spelling",
+    "ranks",
+    "serve.layouts",
+)
+
 PACKAGES = {
     "samples": ("datasets", "jinja2", "numpy", "tokenizers", "transformers"),
     "quantize": ("accelerate", "numba", "numpy", "safetensors", "tokenizers", "torch", "transformers"),
     "dequantize": ("numba", "numpy"),
+    "evaluate": ("accelerate", "numba", "numpy", "safetensors", "scipy", "torch", "transformers"),
 }
 """Packages whose versions are in a stage's key; ModelOpt's is with its patches."""
 
@@ -121,9 +164,12 @@ SERVICES = {
     "checkpoint.counts": "refuses counts that no tensor bears out",
     "checkpoint.remote_code": "opens pinned files from a private copy; their digests are in the key",
     "checkpoint.delivery": "hands out a file only once its digest is the one in the key",
+    "config.evaluating": "as config.schema",
     "config.schema": "holds the settings; each one that decides is in the key by its value",
     "digest": "digests and canonical JSON, which published formats fix",
     "disk": "forces what is written to disk; changes none of it",
+    "evaluate.pair": "refuses a checkpoint that was not made from the source",
+    "documents": "names the classes of documents in one place",
     "errors": "exceptions with sentences for people",
     "files": "refuses links, special files and files too large; reads the others as they are",
     "hub": "asks a busy hub again, and says what went wrong",

@@ -16,6 +16,7 @@ _INSTALL = {"serve-cpu": "quantize,serve-cpu", "servers": "serve-cpu"}
 
 NEEDS = {
     "benchmark": "servers",
+    "evaluate": "quantize",
     "fetch": "quantize",
     "plan": "quantize",
     "quantize": "quantize",

@@ -233,3 +233,9 @@ def _within(target: Path, root: Path) -> bool:
 def _kind(target: Path) -> str:
     mode = target.stat().st_mode
     return next((name for is_one, name in _NAMED if is_one(mode)), "something else")
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path, links followed, is a folder or leads into it."""
+    target = path.resolve()
+    return folder.resolve() in (target, *target.parents)

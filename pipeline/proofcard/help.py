@@ -5,6 +5,7 @@ SUMMARIES = {
     "fetch": "download the model and the samples of a recipe",
     "quantize": "make a sealed NVFP4 checkpoint from a recipe",
     "verify": "prove a checkpoint, or name the first byte that differs",
+    "evaluate": "what quantization cost, beside the source, and where",
     "compare": "what two checkpoints of one model differ in",
     "analyse": "what the calibration of a checkpoint changed",
     "serve": "start an engine on a checkpoint and check known answers",
@@ -55,10 +56,11 @@ be checked.
 """
 
 _ANALYSE = """\
-usage: proofcard analyse checkpoint=DIR [report=DIR] [tracking=off] [--json]
+usage: proofcard analyse checkpoint=DIR [report=DIR] [tracking=off]
 
   proofcard analyse checkpoint=runs/checkpoints/demo
   proofcard analyse checkpoint=/data/mine report=/data/report tracking=off
+  proofcard analyse checkpoint=runs/checkpoints/demo --json
 
 Shows how many bytes depend on calibration at all, how each amax converged with
 the samples, what each dataset adds, how the routers spread the tokens, and what
@@ -67,8 +69,29 @@ and figures in <checkpoint>.analysis. Needs neither the source nor a GPU.
 Exit status: 0 done, 2 nothing could be analysed.
 """
 
+_EVALUATE = """\
+usage: proofcard evaluate checkpoint=DIR source=DIR [key=value ...]
+
+  proofcard evaluate checkpoint=runs/checkpoints/demo source=demo/model
+      on held-out rows of the recipe's datasets
+  proofcard evaluate recipe=minimax_m2_7_nvfp4 evaluation=protocol \\
+      checkpoint=/data/MiniMax-M2.7-NVFP4 source=/data/MiniMax-M2.7
+      the real one, 100 texts of 2,048 tokens
+  proofcard evaluate recipe=local checkpoint=/data/other source=/data/model \\
+      evaluation.text=texts.jsonl evaluation.candidates=[w4a16,w4a4]
+      somebody else's checkpoint, on texts of yours
+
+Both models read the same tokens, a layer at a time: KL divergence, perplexity
+and top-1 agreement with 95% intervals over texts; what weights, activations and
+KV cache each cost; the error after each layer, of each expert, of the routers.
+No server. Tables on the screen; report.md, evaluation.json and figures in
+<checkpoint>.evaluation. Several GPUs, and going on after an interruption, as
+with quantize.
+Exit status: 0 evaluated, 1 failed, 2 not started: the request is wrong.
+"""
+
 _COMPARE = """\
-usage: proofcard compare a=DIR b=DIR [report=DIR] [tracking=off] [--json]
+usage: proofcard compare a=DIR b=DIR [report=DIR] [tracking=off]
 
   proofcard compare a=runs/checkpoints/demo b=runs/checkpoints/demo_as_run
   proofcard compare a=/data/mine b=/data/theirs tracking=off
@@ -76,8 +99,8 @@ usage: proofcard compare a=DIR b=DIR [report=DIR] [tracking=off] [--json]
   proofcard compare a=/data/as-run b=/data/as-described report=/data/report
 
 Tensors by role: which differ, in how many bytes and by how much. Configuration,
-statistics, coverage and calibrated scales where both are sealed. A table on the screen; report.md
-and comparison.json in <a>.against.<name of b>.
+statistics, coverage and calibrated scales where both are sealed. A table on the
+screen; report.md and comparison.json in <a>.against.<name of b>.
 Exit status: 0 compared, 2 nothing could be compared.
 """
 
@@ -205,6 +228,7 @@ _USAGES = {
     "fetch": _FETCH,
     "quantize": _QUANTIZE,
     "verify": _VERIFY,
+    "evaluate": _EVALUATE,
     "compare": _COMPARE,
     "analyse": _ANALYSE,
     "serve": _SERVE,
@@ -212,7 +236,8 @@ _USAGES = {
     "audit": _AUDIT,
     "card": _CARD,
 }
-TEXTS = {name: f"proofcard {name}: {SUMMARIES[name]}.\n\n{usage}" for name, usage in _USAGES.items()}
+_JSON = "--json prints the result as JSON on standard output, and tables on stderr.\n"
+TEXTS = {name: f"proofcard {name}: {SUMMARIES[name]}.\n\n{usage}{_JSON}" for name, usage in _USAGES.items()}
 """The help of every command."""
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 from proofcard.disk import check_writable, in_folder
 from proofcard.documents.base import Difference
 from proofcard.errors import Stop
+from proofcard.files import is_inside
 from proofcard.locks import alone
 from proofcard.progress import shown
 from proofcard.screen import in_markdown, on_one_line
@@ -89,7 +90,7 @@ def place(asked: Path | None, checkpoint: Path, suffix: str, numbers: str) -> Pa
     """
     checkpoint = checkpoint.absolute()
     target = (asked or checkpoint.with_name(f"{checkpoint.name}.{suffix}")).absolute()
-    if checkpoint.resolve() in (target.resolve(), *target.resolve().parents):
+    if is_inside(target, checkpoint):
         raise Stop(f"report={target} would stand inside the checkpoint; choose another place")
     if target.exists() and not (target / numbers).exists() and (not target.is_dir() or any(target.iterdir())):
         raise Stop(f"{target} holds something else; choose another place with report=DIR")

@@ -85,12 +85,9 @@ def _is_server(tracking: Tracking) -> bool:
 
 def file_of(tracking: Tracking) -> Path | None:
     """The file of an SQLite store; None for a server."""
-    from sqlalchemy.engine import make_url
-
-    if _is_server(tracking):
-        return None
-    name = make_url(str(tracking.uri)).database
-    return Path(name) if name and name != ":memory:" else None
+    address = re.match(r"sqlite(?:\+\w+)?:///([^?]*)", str(tracking.uri))
+    name = address.group(1) if address is not None else ""
+    return Path(name) if name not in ("", ":memory:") else None
 
 
 def lock_of(tracking: Tracking) -> AbstractContextManager[None]:

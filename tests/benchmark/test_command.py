@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from measuring import on_null
+from running import run
 
 from proofcard import manifest
 
@@ -19,10 +20,8 @@ QUICK = ["benchmark.output_tokens=16", "benchmark.waves=1", "benchmark.fewest_re
 
 
 def call(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "80"}
-    return subprocess.run(
-        [*BENCHMARK, *words], cwd=cwd, capture_output=True, text=True, check=False, env=environment
-    )
+    status, out, err = run([*BENCHMARK, *words], cwd, {"COLUMNS": "80"})
+    return subprocess.CompletedProcess(words, status, out, err)
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +72,8 @@ def test_mlflow_has_curves_over_users_and_a_run_for_each_start_and_level(served,
     assert parent.data.tags["mlflow.parentRunId"] == runs[f"demo-{key[:12]}"].info.run_id
     for name in ("start 1", "start 2", "001 users"):
         assert runs[name].data.tags["mlflow.parentRunId"] == parent.info.run_id
-    for run in (parent, runs["start 2"]):
-        curve = client.get_metric_history(run.info.run_id, "tokens_per_s")
+    for one in (parent, runs["start 2"]):
+        curve = client.get_metric_history(one.info.run_id, "tokens_per_s")
         assert [point.step for point in curve] == [1, 2]
     assert runs["002 users"].data.params["users"] == "2"
     assert "client_share" in runs["002 users"].data.metrics

@@ -273,5 +273,5 @@ def test_a_relative_import_of_what_is_not_there_is_one_sentence(tmp_path: Path) 
     wanted = compose(QuantizeConfig, "config", []).model.model_copy(update={"remote_code": pins})
     from proofcard.errors import Stop
 
-    with pytest.raises(Stop, match=r"no model can be built from its own code or config\.json: .*nowhere"):
+    with pytest.raises(Stop, match=r"cannot build a model from its remote code or config\.json: .*nowhere"):
         bare(source, wanted)

@@ -143,12 +143,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "two bases": (
         "llama",
         {"rope_theta": 1e4, "rope_parameters": {"rope_theta": 1e6}},
-        "says rope_theta=10000.0, and 1000000.0",
+        "has rope_theta=10000.0, but 1000000.0",
     ),
     "scales and does not": (
         "llama",
         {"rope_scaling": LLAMA3, "rope_parameters": {"rope_type": "default"}},
-        "scales nothing",
+        "rope_scaling is set",
     ),
     "two types": (
         "llama",
@@ -202,29 +202,37 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"architectures": ["Qwen3ForCausalLM"]},
         "architectures=['Qwen3ForCausalLM']",
     ),
-    "encoder": ("llama", {"is_encoder_decoder": True}, "only decoders"),
+    "encoder": ("llama", {"is_encoder_decoder": True}, "only decoder-only models"),
     # values of the wrong type
-    "layers in quotes": ("llama", {"num_hidden_layers": "3"}, "num_hidden_layers='3': a whole number"),
-    "base in quotes": ("llama", {"rope_theta": "10000"}, "rope_theta='10000': a number"),
-    "epsilon in quotes": ("mixtral", {"rms_norm_eps": "1e-6"}, "rms_norm_eps='1e-6': a number"),
+    "layers in quotes": (
+        "llama",
+        {"num_hidden_layers": "3"},
+        "num_hidden_layers='3': it must be a whole number",
+    ),
+    "base in quotes": ("llama", {"rope_theta": "10000"}, "rope_theta='10000': it must be a number"),
+    "epsilon in quotes": ("mixtral", {"rms_norm_eps": "1e-6"}, "rms_norm_eps='1e-6': it must be a number"),
     "heads in quotes": ("llama", {"num_key_value_heads": "2"}, "num_key_value_heads='2'"),
     "half a layer": ("llama", {"num_hidden_layers": 2.5}, "num_hidden_layers=2.5"),
-    "no base": ("llama", {"rope_theta": 0}, "rope_theta=0: a number above zero"),
+    "no base": ("llama", {"rope_theta": 0}, "rope_theta=0: it must be a positive number"),
     "newer base in quotes": (
         "llama",
         {"rope_parameters": {"rope_theta": "1e6"}, "rope_theta": None},
         "'1e6'",
     ),
     "true experts": ("mixtral", {"num_experts_per_tok": True}, "num_experts_per_tok=True"),
-    "false in quotes": ("qwen3_moe", {"norm_topk_prob": "false"}, "norm_topk_prob='false': true or false"),
+    "false in quotes": (
+        "qwen3_moe",
+        {"norm_topk_prob": "false"},
+        "norm_topk_prob='false': it must be true or false",
+    ),
     # what is no such model
     "no name": ("llama", {"model_type": None}, "no model_type"),
     "unknown model": ("llama", {"model_type": "llama9"}, "does not know model_type 'llama9'"),
-    "not a language model": ("llama", {"model_type": "vit"}, "'vit' is not a language model"),
+    "not a language model": ("llama", {"model_type": "vit"}, "'vit' is not a causal language model"),
     "images too": (
         "llama",
         {"text_config": {}, "vision_config": {}},
-        "several parts (text_config, vision_config)",
+        "multi-part model (text_config, vision_config)",
     ),
 }
 
@@ -269,7 +277,7 @@ def test_what_changes_no_arithmetic_is_let_through(case: str) -> None:
 
 
 TOGETHER: dict[str, tuple[str, dict[str, Any], str | None]] = {
-    "heads": ("llama", {"num_key_value_heads": 3}, "do not go together: The size of tensor a (4)"),
+    "heads": ("llama", {"num_key_value_heads": 3}, "do not match each other: The size of tensor a (4)"),
     "more chosen than there are": ("qwen3_moe", {"num_experts_per_tok": 9}, "k not in range"),
     "a method of another class": ("deepseek_v2", {"topk_method": "noaux_tc"}, "topk_weight"),
     "dense": ("llama", {}, None),

@@ -238,8 +238,8 @@ def test_what_modelopt_cannot_do_is_refused_by_both_in_one_sentence_and_nothing_
     tmp_path: Path, texts: Path
 ) -> None:
     sentences = {
-        "olmoe": "ModelOpt 0.43.0 cannot export OlmoeForCausalLM: it wants w1, w2, w3 in every expert of "
-        "OlmoeSparseMoeBlock, and there is no such linear",
+        "olmoe": "ModelOpt 0.43.0 cannot export OlmoeForCausalLM: it expects w1, w2, w3 in every expert of "
+        "OlmoeSparseMoeBlock, which has no such linear",
         "qwen2_moe": "ModelOpt 0.43.0 cannot quantize Qwen2MoeForCausalLM: "  # with eager attention alone
         "Actual method must have closure for freevars",
     }

@@ -17,16 +17,11 @@ import mlflow
 import pytest
 from disks import needs_root, small_disk
 from forking import Forked
-from running import PROOFCARD, ROOT, command, contents, forked, quantize
+from running import PROOFCARD, ROOT, command, contents, forked, quantize, start
 
 
 def started(cwd: Path, *overrides: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [PROOFCARD, "quantize", "output_dir=checkpoint", *overrides],
-        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A shell starts background jobs with SIGINT ignored, and these tests may run in one.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    return start([PROOFCARD, "quantize", "output_dir=checkpoint", *overrides], cwd)
 
 
 def wait_for_work(process: subprocess.Popen[str] | Forked, cwd: Path) -> None:

@@ -53,7 +53,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def gathered(made: list[dict[str, Any]]) -> statistics.Found:
+def gathered(made: list[dict[str, Any]]) -> statistics.CalibrationStatistics:
     ones = np.ones((4, 512), np.int64)
     return statistics.gather(made, [Batch(ones, ones, "code"), Batch(ones, ones, "math")], SAMPLES)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import several
 from forking import Forked
-from running import ROOT, contents
-from several import run, small, start, together, torchrun
+from running import ROOT, contents, run, start
+from several import small, together, torchrun
 from slurm import free_port
 
 from proofcard import joining

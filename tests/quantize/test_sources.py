@@ -181,7 +181,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "undeclared": (
         lambda folder: (to_fp8(folder), change_config(folder, quantization_config=None)),
-        f"{EXPERT} is FP8, and config.json has no quantization_config",
+        f"{EXPERT} is FP8, but config.json has no quantization_config",
     ),
     "one scale a tensor": (
         lambda folder: per_tensor(
@@ -227,24 +227,28 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         f"{EXPERT} in model.safetensors is I8",
     ),
     # what is missing, unknown, of another shape
-    "a weight missing": (lambda folder: change_tensors(folder, lambda s: s.pop(EXPERT)), f"lacks {EXPERT}"),
+    "a weight missing": (lambda folder: change_tensors(folder, lambda s: s.pop(EXPERT)), "is incomplete: "
+    "{EXPERT}"),
     "the head missing": (
         lambda folder: change_tensors(folder, lambda s: s.pop("lm_head.weight")),
-        "config.json does not say that it is tied",
+        "config.json does not tie it",
     ),
     "an unknown weight": (
         lambda folder: change_tensors(folder, set_to("model.layers.0.mlp.shared.weight", ONE)),
-        "holds model.layers.0.mlp.shared.weight",
+        "has the unexpected tensor model.layers.0.mlp.shared.weight",
     ),
     "a bias": (
         lambda folder: change_tensors(folder, set_to(EXPERT.replace("weight", "bias"), torch.ones(48))),
-        f"holds {EXPERT.replace('weight', 'bias')}",
+        f"has the unexpected tensor {EXPERT.replace('weight', 'bias')}",
     ),
     "a layer too many": (
         lambda folder: change_config(folder, num_hidden_layers=2),
-        "holds model.layers.2.",
+        "has the unexpected tensor model.layers.2.",
     ),
-    "a layer too few": (lambda folder: change_config(folder, num_hidden_layers=4), "lacks model.layers.3."),
+    "a layer too few": (
+        lambda folder: change_config(folder, num_hidden_layers=4),
+        "is incomplete: model.layers.3.",
+    ),
     "experts of another width": (
         lambda folder: change_config(folder, moe_intermediate_size=32),
         "has shape [64, 48]; the model that config.json describes has [64, 32]",

@@ -34,7 +34,7 @@ def test_stored_rotation_frequencies_are_left_out(source: Path) -> None:
     name = "model.layers.0.self_attn.rotary_emb.inv_freq"
     change_tensors(source, lambda state: state.update({name: torch.ones(8)}))
     ours, model = built(source)
-    assert fit.further(ours, model) == []
+    assert fit.mtp_tensors(ours, model) == []
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_stored_rotation_frequencies_are_left_out(source: Path) -> None:
 )
 def test_settings_that_no_engine_could_read_are_named(source: Path, file: str) -> None:
     (source / file).write_text("{")
-    with pytest.raises(Stop, match=rf"{file} is not JSON"):
+    with pytest.raises(Stop, match=rf"{file} is not valid JSON"):
         preflight.check_files(Source(source))
 
 
 def test_an_adapter_beside_the_model_is_named(source: Path) -> None:
     (source / "adapter_config.json").write_text("{}")
-    with pytest.raises(Stop, match="an adapter lies beside the model"):
+    with pytest.raises(Stop, match="this adapter beside the model"):
         preflight.check_files(Source(source))
 
 
@@ -131,9 +131,9 @@ def test_both_engines_carry_what_the_source_brings(moe: Path, tmp_path: Path, te
     assert json.loads(other["model.safetensors.index.json"])["weight_map"] == {
         name: tensor.path.name for name, tensor in tensors.items()
     }
-    further = {name: t.dtype for name, t in tensors.items() if ".layers.3." in name}
-    assert len(further) > 10 and further.pop("model.layers.3.enorm.weight") == "F32"
-    assert set(further.values()) == {"BF16"}
+    mtp_tensors = {name: t.dtype for name, t in tensors.items() if ".layers.3." in name}
+    assert len(mtp_tensors) > 10 and mtp_tensors.pop("model.layers.3.enorm.weight") == "F32"
+    assert set(mtp_tensors.values()) == {"BF16"}
     assert {t.dtype for n, t in tensors.items() if ".layers.3." not in n} == {"U8", "F8_E4M3", "F32", "BF16"}
     said = command("verify", f"checkpoint={left['it-layerwise']}", f"source={folder}", cwd=tmp_path)
     assert said.returncode == 0, said.stdout + said.stderr
@@ -172,8 +172,8 @@ def test_a_plan_reads_config_json_as_quantize_does(source: Path, tmp_path: Path,
     alone = tmp_path / "alone"
     alone.mkdir()
     cases = {
-        "several parts (text_config)": {"model_type": "qwen3_vl_moe", "text_config": config},
-        "says sliding_window=7": config | {"sliding_window": 7, "use_sliding_window": None},
+        "multi-part model (text_config)": {"model_type": "qwen3_vl_moe", "text_config": config},
+        "sets sliding_window=7": config | {"sliding_window": 7, "use_sliding_window": None},
         "num_hidden_layers='3'": config | {"num_hidden_layers": "3"},
     }
     for sentence, said in cases.items():
@@ -183,4 +183,4 @@ def test_a_plan_reads_config_json_as_quantize_does(source: Path, tmp_path: Path,
         assert "Traceback" not in told.stderr
     change_tensors(source, lambda state: state.pop(EXPERT))
     told = command("plan", "tracking=off", *tiny_recipe(source, texts), cwd=tmp_path)
-    assert told.returncode == 2 and f"lacks {EXPERT}" in told.stderr
+    assert told.returncode == 2 and f"is incomplete: {EXPERT}" in told.stderr

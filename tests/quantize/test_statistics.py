@@ -288,8 +288,13 @@ def test_a_model_without_experts_has_no_coverage(tmp_path: Path, texts: Path) ->
     ("part", "experts", "value", "sentence"),
     [
         # The gate overflows to −inf and SiLU makes NaN of it. No other expert's larger amax may hide that.
-        ("w1", (2,), 3e38, "experts.2.w2.input_quantizer ended with amax nan: its input is not finite"),
-        ("w3", (0, 1, 2, 3), 0.0, "experts.0.w2.input_quantizer ended with amax 0.0: no sample reached it"),
+        (
+            "w1",
+            (2,),
+            3e38,
+            "experts.2.w2.input_quantizer has amax nan after calibration: its input is not finite",
+        ),
+        ("w3", (0, 1, 2, 3), 0.0, "experts.0.w2.input_quantizer has amax 0.0 after calibration: it got"),
     ],
 )
 def test_a_quantizer_without_a_finite_positive_amax_is_named(

@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 from proofcard import manifest
+from proofcard.checkpoint.roles import CALIBRATED
 from proofcard.digest import readable_json
-
-CALIBRATED = ("input_scale", "k_scale", "v_scale")
 
 sealed = manifest.read(Path(sys.argv[1]))
 tensors = {

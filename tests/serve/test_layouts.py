@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from proofcard.checkpoint.configuration import declared, read_quantization
 from proofcard.errors import Stop, Usage
 from proofcard.nvfp4 import dequantize
 from proofcard.serve import dequantized, layouts
@@ -87,7 +88,7 @@ def test_hf_quant_config_alone_is_enough(tmp_path: Path) -> None:
     made = checkpoint(tmp_path / "made", {}, linear())
     outer = {"quantization": {"quant_algo": "NVFP4"}}
     (made / "hf_quant_config.json").write_text(json.dumps(outer))
-    assert layouts.declared(made, {}) == ("NVFP4", "")
+    assert declared({}, read_quantization(made)) == ("NVFP4", "")
     assert serve(made, tmp_path) != made
     (made / "hf_quant_config.json").write_text("{")
     with pytest.raises(Usage, match=r"hf_quant_config\.json is not JSON"):

@@ -15,10 +15,10 @@ from proofcard.bundle import bundled
 from proofcard.checkpoint.tensors import BITS, Tensor
 from proofcard.config.serving import Flag
 from proofcard.errors import Usage
+from proofcard.gpus import Gpu, Machine, read
 from proofcard.plan.serving_memory import profiles as hardware
 from proofcard.serve.asked import Facts, facts
 from proofcard.serve.findings import refusal, settle, warning
-from proofcard.serve.gpus import Gpu, Machine, read
 from proofcard.serve.preflight import check, preflight
 
 CONFIG = json.loads(bundled("conf/model/minimax_m2_7/config.json").read_text())

@@ -13,7 +13,7 @@ from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, before_work
 from proofcard.files import check_handed, exists
 from proofcard.quantize import plots, sealed_tables, tables
-from proofcard.quantize.statistics import Found
+from proofcard.quantize.statistics import CalibrationStatistics
 from proofcard.reports import place, show
 from proofcard.tracking import Subject, Tracker
 
@@ -43,7 +43,7 @@ def run(overrides: list[str]) -> int:
     return 0
 
 
-def _read(folder: Path) -> tuple[Manifest, Found]:
+def _read(folder: Path) -> tuple[Manifest, CalibrationStatistics]:
     """A checkpoint's manifest and its tables; every byte of it, weights too, must be what was sealed."""
     if not folder.is_dir():
         raise Stop(f"{folder} is no folder: give the checkpoint of a `quantize` run")
@@ -58,7 +58,7 @@ def _read(folder: Path) -> tuple[Manifest, Found]:
     return sealed, sealed_tables.read(folder, sealed.statistics.get("positions", 0))
 
 
-def analysed(sealed: Manifest, found: Found) -> Analysis:
+def analysed(sealed: Manifest, found: CalibrationStatistics) -> Analysis:
     """Every question answered."""
     return Analysis(
         checkpoint=Origin(key=sealed.key, recipe=sealed.recipe),
@@ -71,7 +71,7 @@ def analysed(sealed: Manifest, found: Found) -> Analysis:
     )
 
 
-def drawings(found: Found) -> dict[str, Callable[[], Any]]:
+def drawings(found: CalibrationStatistics) -> dict[str, Callable[[], Any]]:
     """The figures that there is something for, by name."""
     drawn: dict[str, Callable[[], Any]] = {
         name: partial(draw, found) for name, draw in plots.figures(found).items()

@@ -7,13 +7,13 @@ import numpy as np
 from proofcard.analyse.measure import natural_part, routed_of
 from proofcard.charts import COLD, COLOURS, GREY, figure_of, layer_ticks, plain_ticks
 from proofcard.quantize.metrics import quantizer_groups
-from proofcard.quantize.statistics import Found
+from proofcard.quantize.statistics import CalibrationStatistics
 from proofcard.screen import in_a_figure
 
 _MARKS = "osv^DPX*"
 
 
-def routing(found: Found) -> Any:
+def routing(found: CalibrationStatistics) -> Any:
     """Positions of each expert by its rank within its layer: one line a layer, and an even spread."""
     figure = figure_of(7.5, 4.6)
     chart = figure.subplots()
@@ -35,7 +35,7 @@ def routing(found: Found) -> Any:
     return figure
 
 
-def datasets(found: Found) -> Any:
+def datasets(found: CalibrationStatistics) -> Any:
     """How much of the last amax each dataset alone gives, by layer: the median of each group."""
     chosen = quantizer_groups(found)
     figure = figure_of(3.2 * max(len(chosen), 2) + 1, 4.2)
@@ -63,7 +63,7 @@ def datasets(found: Found) -> Any:
     return figure
 
 
-def forcing(found: Found) -> Any:
+def forcing(found: CalibrationStatistics) -> Any:
     """The natural part of each expert's amax as a map of layers and experts, for each group of linears."""
     part, seen = 100 * natural_part(found), routed_of(found)
     chosen = [

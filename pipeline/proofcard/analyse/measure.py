@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from proofcard.checkpoint.roles import CALIBRATED
 from proofcard.checkpoint.tensors import BITS
 from proofcard.documents.analysis import (
     CalibratedBytes,
@@ -24,18 +25,16 @@ from proofcard.documents.analysis import (
     Unreached,
 )
 from proofcard.documents.manifest import TensorEntry
-from proofcard.quantize.metrics import quantizer_groups, reached
-from proofcard.quantize.statistics import Found
+from proofcard.quantize.metrics import quantizer_groups, share_of_last
+from proofcard.quantize.statistics import CalibrationStatistics
 
 THRESHOLDS = (100, 1_000, 10_000, 100_000)
 """Tokens an expert after which the card calls an amax noisy, rough, settled and perfect."""
-CALIBRATED = ("input_scale", "k_scale", "v_scale", "k_bias", "v_bias")
-"""What tensors are called that calibration decides; all others follow from the weights."""
 
 
-def convergence(found: Found) -> dict[str, list[Mark]]:
+def convergence(found: CalibrationStatistics) -> dict[str, list[Mark]]:
     """By group of quantizers and mark: how many had their last amax, or were near it."""
-    part = reached(found)
+    part = share_of_last(found)
     return {
         title: [
             Mark(samples=count, **_nearness(part[chosen, mark])) for mark, count in enumerate(found.samples)
@@ -44,7 +43,7 @@ def convergence(found: Found) -> dict[str, list[Mark]]:
     }
 
 
-def datasets(found: Found) -> list[DatasetPart]:
+def datasets(found: CalibrationStatistics) -> list[DatasetPart]:
     """What each dataset alone would have given, and how many of all amaxes none of the others reaches."""
     last = found.measured[:, -1:]
     sets = (found.of_dataset == last) & (last > 0)
@@ -69,7 +68,7 @@ def datasets(found: Found) -> list[DatasetPart]:
     return parts
 
 
-def coverage(found: Found) -> Spread | None:
+def coverage(found: CalibrationStatistics) -> Spread | None:
     """How the routers spread the positions over experts; None without experts."""
     if not found.experts:
         return None
@@ -102,7 +101,7 @@ def coverage(found: Found) -> Spread | None:
     )
 
 
-def forcing(found: Found) -> Forcing | None:
+def forcing(found: CalibrationStatistics) -> Forcing | None:
     """What forced tokens added to what the router sent, and to those it had sent how many; None without."""
     if not any(block.forced.any() for block in found.experts):
         return None
@@ -126,13 +125,13 @@ def forcing(found: Found) -> Forcing | None:
     )
 
 
-def natural_part(found: Found) -> np.ndarray:
+def natural_part(found: CalibrationStatistics) -> np.ndarray:
     """The natural part of each quantizer's amax, [quantizers]; NaN where nothing came at all."""
     last = found.measured[:, -1]
     return np.divide(found.natural, last, out=np.full_like(last, np.nan), where=last > 0)
 
 
-def routed_of(found: Found) -> np.ndarray:
+def routed_of(found: CalibrationStatistics) -> np.ndarray:
     """The positions that the expert of each quantizer was sent, int64 [quantizers]; −1 outside experts."""
     counts = {
         f"{block.block}.experts.{expert}": count

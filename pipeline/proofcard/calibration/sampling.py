@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,29 +49,39 @@ class Sample:
         }
 
 
-def sample(calibration: Calibration, tokenizer: Any, name: str) -> tuple[list[Sample], dict[str, int]]:
+def sample(
+    calibration: Calibration, tokenizer: Any, name: str, drawn_before: Container[str] = ()
+) -> tuple[list[Sample], dict[str, int]]:
     """The samples of one dataset, and how many rows were skipped on the way for each reason.
 
-    The samples are shared out over the splits, the remainder to the last, as ModelOpt does it.
+    The samples are shared out over the splits, the remainder to the last, as ModelOpt does it. Texts with a
+    sha256 in `drawn_before` are skipped.
 
     Raises:
         Usage: when the chat template is none, or works without end.
         Stop: when the dataset cannot be read, or has fewer usable rows than the recipe asks for.
     """
     if not calibration.chat_template:
-        return _sample(calibration, tokenizer, name, lambda conversation: conversation.text)
+        return _sample(calibration, tokenizer, name, lambda conversation: conversation.text, drawn_before)
     with Renderer(tokenizer) as renderer:
-        return _sample(calibration, tokenizer, name, renderer.render)
+        return _sample(calibration, tokenizer, name, renderer.render, drawn_before)
 
 
 def _sample(
-    calibration: Calibration, tokenizer: Any, name: str, render: Callable[[Conversation], str]
+    calibration: Calibration,
+    tokenizer: Any,
+    name: str,
+    render: Callable[[Conversation], str],
+    drawn_before: Container[str],
 ) -> tuple[list[Sample], dict[str, int]]:
     dataset = calibration.datasets[name]
     adapt = adapter(dataset.adapter)
 
     def read(row: dict[str, Any]) -> str:
-        return render(adapt(row))
+        text = render(adapt(row))
+        if drawn_before and text_sha256(text) in drawn_before:
+            raise OtherShape("drawn before")
+        return text
 
     chosen: list[Sample] = []
     skipped: Counter[str] = Counter()
@@ -86,6 +96,11 @@ def _sample(
         chosen += [_tokenized(name, split, index, text, tokenizer, calibration) for index, text in found]
         skipped += reasons
     return chosen, dict(sorted(skipped.items()))
+
+
+def text_sha256(text: str) -> str:
+    """Hex sha256 of a text in UTF-8: what tells one sample from another."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def choose(
@@ -143,7 +158,7 @@ def _tokenized(
         dataset=name,
         split=split,
         row=index,
-        text_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        text_sha256=text_sha256(text),
         token_ids=np.asarray(kept, dtype=np.int32),
         truncated=len(kept) < len(ids),
     )

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from proofcard import json_files, nvfp4
+from proofcard import nvfp4
 from proofcard.checkpoint import carried, floats, fp8
+from proofcard.checkpoint.configuration import read_config
 from proofcard.checkpoint.counts import check_counts
 from proofcard.checkpoint.delivery import Delivery
 from proofcard.checkpoint.shards import weight_files
@@ -110,19 +111,3 @@ class Source:
 
     def _is_scale(self, name: str) -> bool:
         return name.endswith(SCALE_SUFFIX) and name.removesuffix(SCALE_SUFFIX) in self.tensors
-
-
-def quantization_of(config: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A configuration's quantization_config, empty where there is none. Raises Stop when it is no object."""
-    said = config.get("quantization_config") or {}
-    if not isinstance(said, dict):
-        raise Stop(f"config.json of {path} has a quantization_config that is no object")
-    return said
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """A checkpoint's config.json. Raises Stop when the folder has none that can be read."""
-    try:
-        return json_files.read(folder / "config.json", folder, infinite=True)
-    except FileNotFoundError:
-        raise Stop(f"{folder} is no checkpoint folder: it has no config.json") from None

@@ -9,10 +9,10 @@ from proofcard.documents.comparison import Coverage, ScaleRatio
 from proofcard.documents.manifest import Manifest
 from proofcard.quantize import sealed_tables, tables
 from proofcard.quantize.metrics import quantizer_groups
-from proofcard.quantize.statistics import Found
+from proofcard.quantize.statistics import CalibrationStatistics
 
 
-def read(folder: Path, sealed: Manifest | None, altered: Collection[str]) -> Found | None:
+def read(folder: Path, sealed: Manifest | None, altered: Collection[str]) -> CalibrationStatistics | None:
     """The tables of a checkpoint; None unless it carries them as they were sealed."""
     needed = {tables.COVERAGE, tables.AMAX, tables.DATASETS}
     if sealed is None or not needed <= sealed.outputs.files.keys() or needed & set(altered):
@@ -20,7 +20,7 @@ def read(folder: Path, sealed: Manifest | None, altered: Collection[str]) -> Fou
     return sealed_tables.read(folder, sealed.statistics.get("positions", 0))
 
 
-def coverage(found: Found) -> Coverage | None:
+def coverage(found: CalibrationStatistics) -> Coverage | None:
     """Positions that an expert and layer saw; None without experts."""
     routed = [int(count) for block in found.experts for count in block.routed]
     forced = [int(count) for block in found.experts for count in block.forced]
@@ -37,7 +37,7 @@ def coverage(found: Found) -> Coverage | None:
     )
 
 
-def scales(a: Found, b: Found) -> dict[str, ScaleRatio]:
+def scales(a: CalibrationStatistics, b: CalibrationStatistics) -> dict[str, ScaleRatio]:
     """The exported amaxes of b divided by those of a, by group; empty when the quantizers are others.
 
     Quantizers whose amax is 0 on a side, which nothing reached, are left out.

@@ -234,6 +234,8 @@ class VerifyConfig(Part):
     source: Path | None
     levels: tuple[Literal["integrity", "structure", "weights"], ...] | None
     report: Path | None
+    tracking: Tracking = Tracking(uri=None, experiment="proofcard")
+    work_dir: Path = Path("runs")
 
 
 class AnalyseConfig(Part):

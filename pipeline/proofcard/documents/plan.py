@@ -128,6 +128,20 @@ class Work(Document):
     memory: Memory
 
 
+class EvaluationWork(Document):
+    """What `evaluate` takes of the result: `evaluation=protocol`, every text at its full length."""
+
+    texts: NonNegativeInt
+    positions: NonNegativeInt
+    runs: NonNegativeInt
+    flop: NonNegativeInt
+    gpu: NonNegativeInt
+    host_without_gpu: NonNegativeInt
+    disk: NonNegativeInt
+    read: NonNegativeInt
+    reading_floor_hours: float
+
+
 class Machine(Document):
     """The machine that planned: cores, memory, and free room where the work would be."""
 
@@ -164,6 +178,7 @@ class Fit(Document):
     kv_tokens: Tokens
     context: Tokens
     calibration_floor_hours: float | None
+    evaluation_floor_hours: float | None
     card: list[Claim]
 
 
@@ -180,6 +195,7 @@ class Plan(Document):
     globs: list[Glob]
     export: Export
     work: Work
+    evaluation: EvaluationWork
     machine: Machine
     serving: list[Fit]
 

@@ -16,6 +16,8 @@ import triton.language as tl
 
 BLOCK = 16
 _BLOCKS = 256  # of 16 weights, in one program
+_MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+_E2M1_VALUES = (*_MAGNITUDES, *(-value for value in _MAGNITUDES))
 
 
 def amaxes(weights: Sequence[torch.Tensor]) -> list[float]:
@@ -59,6 +61,17 @@ def quantize(
         float(scale_2), float(unit), count, GIVEN=block_amaxes is not None, BLOCKS=_BLOCKS,
     )  # fmt: skip
     return packed, scale
+
+
+def dequantize(packed: torch.Tensor, scale: torch.Tensor, scale_2: np.ndarray) -> torch.Tensor:
+    """bf16(value(code) · (float32(scale) · scale_2)), [rows, cols], as `proofcard.nvfp4.dequantize`.
+
+    `packed` uint8 [rows, cols/2], `scale` E4M3 codes uint8 [rows, cols/16], `scale_2` one float32.
+    """
+    codes = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(-2)
+    values = torch.tensor(_E2M1_VALUES, device=packed.device)[codes.int()]
+    step = scale.view(torch.float8_e4m3fn).float() * torch.tensor(scale_2, device=packed.device)
+    return (values.unflatten(-1, (-1, BLOCK)) * step.unsqueeze(-1)).flatten(-2).to(torch.bfloat16)
 
 
 @triton.jit

@@ -62,11 +62,12 @@ def planned(config: QuantizeConfig, described: outline.Described) -> Plan:
         _check_tokenizer(config)
         activate(materialise(config.toolchain.series, config.work_dir / "toolchains"))
         from proofcard.plan import serving_memory, weights
+        from proofcard.plan.evaluation_work import evaluation_work
         from proofcard.plan.work import work
 
         counted = weights.take(config, described)
         hardware = serving_memory.profiles()
-    done = work(config, counted)
+    done, judged = work(config, counted), evaluation_work(config, counted)
     if (local := serving_memory.here()) is not None:
         hardware = [*hardware, local]
     total = done.flop_routed + done.flop_forced
@@ -105,8 +106,9 @@ def planned(config: QuantizeConfig, described: outline.Described) -> Plan:
             groups=counted.groups,
         ),
         work=done,
+        evaluation=judged,
         machine=serving_memory.machine(config.work_dir),
-        serving=[serving_memory.fits(profile, config, counted, total) for profile in hardware],
+        serving=[serving_memory.fits(profile, config, counted, total, judged.flop) for profile in hardware],
     )
 
 

@@ -28,6 +28,8 @@ def numbers(plan: Plan) -> dict[str, float]:
         chosen[f"weights_per_gpu_bytes/{name}"] = row.weights_per_gpu
         if row.calibration_floor_hours is not None:
             chosen[f"calibration_floor_hours/{name}"] = row.calibration_floor_hours
+        if row.evaluation_floor_hours is not None:
+            chosen[f"evaluation_floor_hours/{name}"] = row.evaluation_floor_hours
     return {name: float(value) for name, value in chosen.items()}
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from proofcard import json_files
 from proofcard.bundle import bundled
 from proofcard.checkpoint import fp8, remote_code, ties
+from proofcard.checkpoint.configuration import read_settings
 from proofcard.checkpoint.counts import check_counts
 from proofcard.checkpoint.shards import has_weights
 from proofcard.checkpoint.source import SCALE_SUFFIX, Source
@@ -38,7 +38,7 @@ class Outline(Source):
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path, self.config, self._delivery, self._held = path, config, None, {}
         self.tensors: dict[str, Tensor] = {}
-        self.further: tuple[str, ...] = ()
+        self.mtp_tensors: tuple[str, ...] = ()
         self.block = fp8.block_size(config, path)
 
     def add(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
@@ -93,7 +93,7 @@ def describe(model: Model) -> Described:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return json_files.read(file, file.parent, infinite=True)
+        return read_settings(file.parent, file.name)
     except FileNotFoundError:
         raise Usage(f"{file} cannot be read: give a folder with the model's config.json") from None
     except Stop as error:
@@ -204,8 +204,10 @@ def _fill(outline: Outline, model: Any, eight_bits: set[str], real: Source | Non
         dtype = "F8_E4M3" if name.removesuffix(".weight") in eight_bits else dtype_name(value.dtype)
         outline.add(name, stored[name].dtype if name in stored else dtype, tuple(value.shape))
     if real is not None:
-        outline.further = tuple(name for name in fit.further(real, model) if name not in outline.tensors)
-        for name in outline.further:
+        outline.mtp_tensors = tuple(
+            name for name in fit.mtp_tensors(real, model) if name not in outline.tensors
+        )
+        for name in outline.mtp_tensors:
             outline.add(name, stored[name].dtype, stored[name].shape)
         outline.held_in(fit.held_in(outline, model))
 

@@ -9,6 +9,7 @@ import psutil
 from omegaconf import OmegaConf
 from pydantic import Field, ValidationError
 
+from proofcard import gpus
 from proofcard.bundle import bundled
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.writer import Entry
@@ -66,16 +67,14 @@ def profiles() -> list[Profile]:
 
 def here() -> Profile | None:
     """The GPUs of this machine, the first one's kind; None when there is none."""
-    import torch
-
-    if not torch.cuda.is_available():
+    visible = gpus.machine(os.environ).gpus
+    if not visible:
         return None
-    first = torch.cuda.get_device_properties(0)
     return Profile(
-        name=f"here: {torch.cuda.device_count()}× {first.name}",
-        gpus=torch.cuda.device_count(),
-        memory_mib=first.total_memory >> 20,
-        compute_capability=10 * first.major + first.minor,
+        name=f"here: {len(visible)}× {visible[0].name}",
+        gpus=len(visible),
+        memory_mib=visible[0].memory_mib,
+        compute_capability=visible[0].capability,
         teraflops=None,
         claims=(),
     )
@@ -97,7 +96,7 @@ def kv_bytes(config: dict[str, Any], gpus: int, width: int) -> int:
     return 2 * int(config["num_hidden_layers"]) * max(1, heads // gpus) * channels * width
 
 
-def fits(profile: Profile, config: QuantizeConfig, inventory: Inventory, flop: int) -> Fit:
+def fits(profile: Profile, config: QuantizeConfig, inventory: Inventory, flop: int, evaluation: int) -> Fit:
     """Weights and KV tokens of one GPU under tensor parallelism over all of them.
 
     Nothing is set aside for CUDA graphs and activations beyond `FRACTION`.
@@ -109,7 +108,7 @@ def fits(profile: Profile, config: QuantizeConfig, inventory: Inventory, flop: i
     tokens = {
         name: max(0, room // kv_bytes(said, profile.gpus, width)) for name, width in (("bf16", 2), ("fp8", 1))
     }
-    seconds = flop / (profile.teraflops * 1e12 * profile.gpus) if profile.teraflops else None
+    rate = profile.teraflops * 1e12 * profile.gpus if profile.teraflops else None
     return Fit(
         profile=profile.name,
         gpus=profile.gpus,
@@ -118,7 +117,8 @@ def fits(profile: Profile, config: QuantizeConfig, inventory: Inventory, flop: i
         weights_per_gpu=weights,
         kv_tokens=Tokens(**tokens),
         context=Tokens(**{name: min(longest, count) for name, count in tokens.items()}),
-        calibration_floor_hours=None if seconds is None else seconds / 3600,
+        calibration_floor_hours=None if rate is None else flop / rate / 3600,
+        evaluation_floor_hours=None if rate is None else evaluation / rate / 3600,
         card=[Claim(**c.model_dump()) for c in profile.claims if c.repository == config.model.repository],
     )
 

@@ -156,6 +156,17 @@ def _work(said: Plan, out: Screen) -> None:
     table.add_row("FLOP, routed pass", f"{work.flop_routed:.2e}", f"{work.flop_routed:.2e}")
     table.add_row("FLOP, forced pass", f"{work.flop_forced:.2e}", f"{work.flop_forced_modelopt:.2e}")
     out.print(table)
+    judged = said.evaluation
+    out.print(
+        f"evaluate, {judged.texts} texts of {judged.positions // judged.texts:,} tokens, {judged.runs} runs: "
+        f"{judged.flop:.2e} FLOP, GPU {size(judged.gpu)} (without one {size(judged.host_without_gpu)} of "
+        f"memory), disk {size(judged.disk)}, reads {size(judged.read)}: "
+        f"{60 * judged.reading_floor_hours:.1f} min at 3 GB/s"
+    )
+    floors = [(row.profile, row.evaluation_floor_hours) for row in said.serving]
+    known = [f"{name} {60 * hours:.1f} min" for name, hours in floors if hours is not None]
+    if known:
+        out.print(f"  its products at the data sheet's BF16 rate: {', '.join(known)}")
     here = said.machine
     out.print(f"this machine: {here.cores} cores, {size(here.memory)} memory, {size(here.disk_free)} free")
 

@@ -64,7 +64,7 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
     """
     from proofcard.quantize import mtp
     from proofcard.quantize.layerwise.structure import layers_name
-    from proofcard.quantize.quantizers import check_reached, check_selected, chosen
+    from proofcard.quantize.quantizers import check_reached, check_selected, modelopt_config
 
     with _uncollected(), outlined(config, described) as (outline, model):
         expected, plain = _expected(model)
@@ -81,10 +81,10 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
     check_selected(selected)
     check_reached(linears, selected, [name for (name,) in kept["attentions"]], config.kv_cache.format)
     with redirect_stdout(io.StringIO()):
-        patterns = chosen(config)["quant_cfg"]
+        patterns = modelopt_config(config)["quant_cfg"]
     globs = _globs(patterns, quantizers)
     entries = [Entry(name, dtype, tuple(shape)) for name, dtype, shape in kept["entries"]]
-    heads = mtp.entries(outline, list(outline.further))
+    heads = mtp.entries(outline, list(outline.mtp_tensors))
     outside = found[0]["outside"]
     total = outside + sum(portion["parameters"] - outside for portion in found)
     return Inventory(

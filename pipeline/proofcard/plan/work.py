@@ -68,12 +68,15 @@ def coverage_table(inventory: Inventory, length: int) -> list[CoverageRow]:
     ]
 
 
-def flop(config: QuantizeConfig, inventory: Inventory, positions: int) -> tuple[int, int]:
+def flop(
+    config: QuantizeConfig, inventory: Inventory, positions: int, length: int | None = None
+) -> tuple[int, int]:
     """FLOP of the routed pass, and of the forced pass that follows it where the recipe asks for one.
 
     Two for each weight of a product and position; scores and values of attention over half the sequence on
     average; the output head never runs. The forced pass leaves out an expert's last product: its output
-    decides nothing. An expert's projections are of one size.
+    decides nothing. An expert's projections are of one size. Sequences are
+    `length` long, the recipe's without it.
     """
     said = inventory.outline.config
     part = share(inventory)
@@ -82,7 +85,9 @@ def flop(config: QuantizeConfig, inventory: Inventory, positions: int) -> tuple[
     others = sum(kind.parameters for kind in inside) - experts
     heads = int(said["num_attention_heads"])
     width = int(said.get("head_dim") or said["hidden_size"] // heads)
-    attention = 2 * int(said["num_hidden_layers"]) * heads * width * config.calibration.sequence_length
+    attention = (
+        2 * int(said["num_hidden_layers"]) * heads * width * (length or config.calibration.sequence_length)
+    )
     routed = positions * (2 * (others + int(experts * part)) + attention)
     forced = 0
     if config.coverage.name == "all_experts":
@@ -101,7 +106,7 @@ def memory(config: QuantizeConfig, inventory: Inventory, samples: int) -> Memory
     calibration, said = config.calibration, inventory.outline.config
     source = sum(tensor.size for tensor in inventory.outline.tensors.values())
     hidden = samples * calibration.sequence_length * int(said["hidden_size"]) * 2
-    layer = 2 * _largest_layer(inventory)
+    layer = 2 * largest_layer(inventory)
     kept = 2 * hidden if 2 * hidden <= config.hardware.activation_memory_gib * 2**30 else 0
     export = sum(inventory.file_bytes.values())
     return Memory(
@@ -118,7 +123,7 @@ def memory(config: QuantizeConfig, inventory: Inventory, samples: int) -> Memory
     )
 
 
-def _largest_layer(inventory: Inventory) -> int:
+def largest_layer(inventory: Inventory) -> int:
     """Parameters of the largest decoder layer."""
     layers: dict[str, int] = {}
     for name in inventory.outline.weights():

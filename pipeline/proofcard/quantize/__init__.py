@@ -1,1 +1,1 @@
-"""The stage `quantize`: from a source checkpoint and a sample set to a sealed NVFP4 checkpoint."""
+"""The stage `quantize`: from a source checkpoint and calibration samples to a sealed NVFP4 checkpoint."""

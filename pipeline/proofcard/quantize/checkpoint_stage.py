@@ -23,7 +23,7 @@ from proofcard.fingerprint import choose_device, lock_digest, numeric_platform, 
 from proofcard.progress import Bar
 from proofcard.quantize import metrics, plots, tables
 from proofcard.quantize.preparing import Work
-from proofcard.quantize.statistics import Found
+from proofcard.quantize.statistics import CalibrationStatistics
 from proofcard.ranks import Ranks
 from proofcard.toolchain import Toolchain, activate
 from proofcard.tracking import Tracker
@@ -45,7 +45,7 @@ class Plan:
     key: str
     final: Path
     checkpoint: Manifest | None
-    further: tuple[str, ...] = ()
+    mtp_tensors: tuple[str, ...] = ()
 
 
 def describe(config: QuantizeConfig, source: Source, samples_key: str, tools: Toolchain) -> dict[str, Any]:
@@ -88,9 +88,10 @@ def make(
         ranks.wait()
         state = stage.state_of(plan.final)
         files = plan.checkpoint_from["inputs"]["source"]["files"]
-        work = Work(config, plan.source, files, plan.further, plan.samples_dir, device, folder, state, ranks)
+        mtp, sample_set = plan.mtp_tensors, plan.samples_dir
+        work = Work(config, plan.source, files, mtp, sample_set, device, folder, state, ranks)
         with redirect_stdout(chatter):
-            found = (_layerwise if layerwise else _modelopt)(work, tokens, tracker)
+            statistics = (_layerwise if layerwise else _modelopt)(work, tokens, tracker)
         if not ranks.leads:
             return None
         tracker.text(chatter.getvalue(), "modelopt.log")
@@ -103,7 +104,7 @@ def make(
             "toolchain": plan.checkpoint_from["toolchain"] | {"lock": lock_digest()},
             "seeds": {"torch": config.seed, "sampling": config.calibration.sampling.seed},
             "platform": numeric_platform(device),
-            "statistics": found
+            "statistics": statistics
             | {
                 "samples": len(tokens),
                 "tokens": sum(len(ids) for ids in tokens),
@@ -137,19 +138,19 @@ def _layerwise(work: Work, tokens: list[Any], tracker: Tracker) -> dict[str, Any
     def report(index: int, record: dict[str, Any]) -> None:
         tracker.metrics(metrics.layer_metrics(record), step=index)
 
-    found = run.make(work, report)
-    weights = sum(name.endswith(".input_quantizer") for name in found.names)
+    statistics = run.make(work, report)
+    weights = sum(name.endswith(".input_quantizer") for name in statistics.names)
     if work.ranks.leads:
-        _show(found, work.folder, tracker)
-    return {"quantizers": len(found.names) + weights} | metrics.totals(found)
+        _show(statistics, work.folder, tracker)
+    return {"quantizers": len(statistics.names) + weights} | metrics.totals(statistics)
 
 
-def _show(found: Found, folder: Path, tracker: Tracker) -> None:
+def _show(statistics: CalibrationStatistics, folder: Path, tracker: Tracker) -> None:
     """Tables, figures and how the amaxes converged, once they are known."""
-    for count, values in metrics.convergence(found):
+    for count, values in metrics.convergence(statistics):
         tracker.metrics(values, step=count)
     for table in (tables.AMAX, tables.DATASETS, tables.COVERAGE):
         if (folder / table).exists():
             tracker.file(folder / table, "tables")
-    for name, draw in plots.figures(found).items():
-        tracker.figure(partial(draw, found), f"plots/{name}.png")
+    for name, draw in plots.figures(statistics).items():
+        tracker.figure(partial(draw, statistics), f"plots/{name}.png")

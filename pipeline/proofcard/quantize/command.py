@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from proofcard import joining, manifest, stage, tracking
+from proofcard import joining, manifest, outcome, stage, tracking
 from proofcard.calibration import sample_set as samples_stage
 from proofcard.checkpoint import remote_code, ties
 from proofcard.checkpoint.opening import opened
@@ -76,7 +76,8 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
     if team.leads:
         assert checkpoint is not None
         _name_latest(config, plan)
-        _summary(config, plan, checkpoint, tracked=tracker.lost is None)
+        lines = _summary(config, plan, checkpoint, tracked=tracker.lost is None)
+        outcome.present(checkpoint, lambda out: _show(lines, out))
     team.wait()  # the first rank to end would have some launchers end the others
     return 0
 
@@ -141,7 +142,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
     final = config.output_dir or config.work_dir / "checkpoints" / f"{config.recipe.name}-{key[:12]}"
     found = stage.find_sealed(final, key, digests=team.leads)
     samples = stage.find_sealed(samples_dir, samples_key)
-    further: tuple[str, ...] = ()
+    mtp_tensors: tuple[str, ...] = ()
     if samples is None:
         check_writable(samples_dir.parent)
     if found is None:
@@ -158,7 +159,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
             samples_stage.check(config, samples_from)
         _room_for(final, sum(tensor.size for tensor in source.tensors.values()) - stage.taken(final))
         numeric_platform(device)  # the manifest names it: what cannot be told is known now
-        further = preflight.check(config, source, tools)
+        mtp_tensors = preflight.check(config, source, tools)
     return Plan(
         source=source,
         tools=tools,
@@ -169,7 +170,7 @@ def _preflight(config: QuantizeConfig, source: Source, team: Ranks) -> Plan:
         key=key,
         final=final,
         checkpoint=found,
-        further=further,
+        mtp_tensors=mtp_tensors,
     )
 
 
@@ -211,7 +212,8 @@ def _track(tracker: tracking.Tracker, sealed: Manifest, reused: bool) -> None:
     tracker.text(tracking.manifest_text(sealed), manifest.NAME)
 
 
-def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, tracked: bool) -> None:
+def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, tracked: bool) -> dict[str, str]:
+    """What was made, and what to do with it; a line without a text is left out."""
     files, said = sealed.outputs.files, sealed.statistics
     assert config.model.path is not None
     final, source = shown(plan.final), shown(config.model.path)
@@ -226,7 +228,10 @@ def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, tracked: bool
     }
     if config.tracking.uri is not None and tracked:
         lines["see the run"] = f"mlflow ui --backend-store-uri {redact(config.tracking.uri)}"
-    out = Screen()
+    return lines
+
+
+def _show(lines: dict[str, str], out: Screen) -> None:
     for label, text in lines.items():
         if text:
             out.print(f"{label:12} {on_one_line(text)}", soft_wrap=True)

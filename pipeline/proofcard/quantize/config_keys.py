@@ -1,7 +1,7 @@
-"""No key of config.json is passed over: each is read by the model's class, known to be harmless, or refused.
+"""Every key of config.json is accounted for: read by the model's class, known to be harmless, or refused.
 
-transformers sets what a class does not know as an attribute that nobody reads, and a class may put a value of
-its own in the place of what the file says. Either way another model would run than the one described.
+transformers stores a key that a class does not know as an attribute that nothing reads, and a class may
+replace a value by its own. Either way the model that runs would not be the one described.
 """
 
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from functools import lru_cache
 from typing import Any
 
 from proofcard.errors import Stop
-from proofcard.quantize.config_reads import reads, words
+from proofcard.quantize.config_reads import names_in_source, reads
 from proofcard.quantize.spelling import EXPERTS, parameters
 
 _HARMLESS = (
-    # what a file is, and where it is from
+    # metadata
     "_*", "auto_map", "model_type", "name", "name_or_path", "transformers_version", "dtype", "torch_dtype",
     "use_bfloat16", "quantization_config", "compression_config", "torchscript", "language", "license",
     "unsloth_*", "transformers.js_config", "version", "model_name",
@@ -25,13 +25,13 @@ _HARMLESS = (
     "*dropout*", "*_pdrop", "*drop_path*", "initializer_*", "*_init", "*_init_std", "init_*", "router_*_coef",
     "*_loss_*", "*_loss", "seq_aux", "aux_loss_alpha", "*_jitter_noise", "router_jitter*",
     "gradient_checkpointing", "moe_capacity*", "capacity_factor",
-    # what a call returns, caches, how the work is spread
+    # outputs of a call, caches, parallelism
     "use_cache", "output_attentions", "output_hidden_states", "output_router_logits", "return_dict",
     "cache_implementation", "attn_implementation", "experts_implementation", "pretraining_tp", "ep_size",
     "tp_size", "chunk_size_feed_forward",
-    # lengths that no formula takes unless the class reads them
+    # lengths that no formula uses unless the class reads them
     "max_position_embeddings", "model_max_length", "max_sequence_length", "seq_length", "max_seq_len",
-    # heads that predict further tokens: their tensors are looked at, they take no part in the model
+    # MTP heads: their tensors are checked separately (`fit`), the model does not run them
     "num_nextn_predict_layers", "num_mtp_modules", "mtp_*", "use_mtp",
 )  # fmt: skip
 _ROPE_KEYS = {
@@ -46,7 +46,7 @@ _ROPE_KEYS = {
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
 }  # fmt: skip
 _Neutral = Callable[[Any, dict[str, Any]], bool]
-_NEUTRAL: dict[str, _Neutral] = {  # what a class that does not read a key does all the same
+_NEUTRAL: dict[str, _Neutral] = {  # values that mean what a class without the key does anyway
     "attention_bias": lambda value, _: value is False,
     "mlp_bias": lambda value, _: value is False,
     "use_bias": lambda value, _: value is False,
@@ -76,7 +76,7 @@ _NEUTRAL: dict[str, _Neutral] = {  # what a class that does not read a key does 
         == ["dense"] * (dense := config.get("first_k_dense_replace", 0)) + ["sparse"] * (len(value) - dense)
     ),
 }
-_DOES: dict[str, dict[str, Any]] = {  # what a class does without being asked, under the key that asks
+_BUILT_IN: dict[str, dict[str, Any]] = {  # behaviour that a class has built in, under the key that selects it
     "deepseek_v2": {"scoring_func": "softmax", "norm_topk_prob": False},
     "deepseek_v3": {"scoring_func": "sigmoid", "topk_method": "noaux_tc"},
     "glm4_moe": {"scoring_func": "sigmoid", "topk_method": "noaux_tc"},
@@ -85,18 +85,18 @@ _DOES: dict[str, dict[str, Any]] = {  # what a class does without being asked, u
 }
 
 
-def check(given: dict[str, Any], model: Any, ignored: tuple[str, ...], where: str) -> None:
-    """Hold every key of a configuration to the model that was built from it.
+def check(config: dict[str, Any], model: Any, ignored: tuple[str, ...], where: str) -> None:
+    """Check every key of a configuration against the model that was built from it.
 
-    `given` is config.json as `spelling.translated` has it; `ignored` are keys that a person calls harmless.
+    `config` is config.json after `spelling.translated`; `ignored` are the keys of `model.ignored_keys`.
 
     Raises:
-        Stop: naming a key that could change the arithmetic and is not read, or is read as another value.
+        Stop: naming a key that could change the computation and is not read, or is read as another value.
     """
     read = reads(model)
     defaults = parameters(type(model.config))
     unread: list[str] = []
-    for key, value in given.items():
+    for key, value in config.items():
         if key in ignored:
             continue
         if key == "architectures":
@@ -104,56 +104,57 @@ def check(given: dict[str, Any], model: Any, ignored: tuple[str, ...], where: st
         elif value is None or any(fnmatch(key, pattern) for pattern in _HARMLESS):
             continue
         elif key in read or _aliases(model.config, key) & read:
-            _check_value(key, value, given, model, where)
-        elif not _is_neutral(key, value, given, defaults, model):
+            _check_value(key, value, config, model, where)
+        elif not _is_neutral(key, value, config, defaults, model):
             unread.append(key)
     if unread:
         first, others = unread[0], len(unread) - 1
         name = type(model).__name__
-        fault = f"{name} of the pinned transformers does not read it"
+        fault = f"{name} in the pinned transformers does not read it"
         if first == "architectures":
-            fault = f"its model_type makes {name}"
-        more = f" ({', '.join(unread[1:4])}{', …' if others > 3 else ''} neither)" if others else ""
+            fault = f"its model_type builds {name}"
+        more = f" (nor {', '.join(unread[1:4])}{', …' if others > 3 else ''})" if others else ""
         raise Stop(
-            f"{where} says {first}={_short(given[first])} and {fault}{more}: the result could be of another "
-            f"model; if it changes nothing, say so with model.ignored_keys=[{','.join(unread)}]"
+            f"{where} sets {first}={_short(config[first])}, but {fault}{more}: the result could be a "
+            "different "
+            f"model; if the key has no effect, pass model.ignored_keys=[{','.join(unread)}]"
         )
-    _check_rope(given, read, model, ignored, where)
+    _check_rope(config, read, model, ignored, where)
 
 
 def _names_class(value: Any, model: Any) -> bool:
-    """Whether `architectures`, by which engines choose their code, names the model that runs here."""
+    """Whether `architectures`, by which engines choose their code, names the class that runs here."""
     if not isinstance(value, list) or not value:
         return value in (None, [])
     return type(model).__name__.lower() in [str(name).lower() for name in value]
 
 
 def _aliases(config: Any, key: str) -> set[str]:
-    """Other names of a key's attribute."""
+    """All names of a key's attribute."""
     target = config.attribute_map.get(key, key)
     return {name for name, real in config.attribute_map.items() if real == target} | {target}
 
 
-def _check_value(key: str, value: Any, given: dict[str, Any], model: Any, where: str) -> None:
-    """A class may compute its own value of a key, whatever the file says."""
-    held = getattr(model.config, key, None)
-    if isinstance(held, tuple):
-        held = list(held)
-    if held == value or (key in _NEUTRAL and _holds(_NEUTRAL[key], value, given)):
+def _check_value(key: str, value: Any, config: dict[str, Any], model: Any, where: str) -> None:
+    """Refuse a key for which the class computes a different value from the file's."""
+    actual = getattr(model.config, key, None)
+    if isinstance(actual, tuple):
+        actual = list(actual)
+    if actual == value or (key in _NEUTRAL and _holds(_NEUTRAL[key], value, config)):
         return
-    if isinstance(value, dict) and (key == "rope_scaling" or hasattr(held, "to_dict")):
+    if isinstance(value, dict) and (key == "rope_scaling" or hasattr(actual, "to_dict")):
         return  # `_check_rope`; a configuration inside the configuration
     raise Stop(
-        f"{where} says {key}={_short(value)}, and {type(model).__name__} of the pinned transformers "
-        f"computes with {_short(held)}: it cannot run this model as it is described"
+        f"{where} sets {key}={_short(value)}, but {type(model).__name__} in the pinned transformers "
+        f"uses {_short(actual)}: it cannot run this model as described"
     )
 
 
-def _is_neutral(key: str, value: Any, given: dict[str, Any], defaults: dict[str, Any], model: Any) -> bool:
-    does = _DOES.get(model.config.model_type, {})
-    if key in does:
-        return bool(does[key] == value)
-    if key in _NEUTRAL and _holds(_NEUTRAL[key], value, given):
+def _is_neutral(key: str, value: Any, config: dict[str, Any], defaults: dict[str, Any], model: Any) -> bool:
+    built_in = _BUILT_IN.get(model.config.model_type, {})
+    if key in built_in:
+        return bool(built_in[key] == value)
+    if key in _NEUTRAL and _holds(_NEUTRAL[key], value, config):
         return True
     if key in _generation_settings():
         return True
@@ -161,18 +162,18 @@ def _is_neutral(key: str, value: Any, given: dict[str, Any], defaults: dict[str,
         return bool(value == 0)
     if key in defaults:
         return bool(defaults[key] == value)
-    return _is_derived(key, value, given, type(model.config))
+    return _is_derived(key, value, config, type(model.config))
 
 
-def _is_derived(key: str, value: Any, given: dict[str, Any], config_class: Any) -> bool:
-    """Whether the class itself gives a key this value: `save_pretrained` writes such keys too."""
-    others = config_class.from_dict({name: said for name, said in given.items() if name != key})
-    return bool(getattr(others, key, None) == value)
+def _is_derived(key: str, value: Any, config: dict[str, Any], config_class: Any) -> bool:
+    """Whether the class derives this value itself: `save_pretrained` writes such keys too."""
+    without = config_class.from_dict({name: other for name, other in config.items() if name != key})
+    return bool(getattr(without, key, None) == value)
 
 
-def _holds(rule: _Neutral, value: Any, given: dict[str, Any]) -> bool:
+def _holds(rule: _Neutral, value: Any, config: dict[str, Any]) -> bool:
     try:
-        return bool(rule(value, given))
+        return bool(rule(value, config))
     except (KeyError, TypeError):
         return False
 
@@ -185,28 +186,29 @@ def _generation_settings() -> frozenset[str]:
 
 
 def _check_rope(
-    given: dict[str, Any], read: frozenset[str], model: Any, ignored: tuple[str, ...], where: str
+    config: dict[str, Any], read: frozenset[str], model: Any, ignored: tuple[str, ...], where: str
 ) -> None:
-    """What `rope_scaling` holds: a type that is known, and nothing that its formula leaves out."""
-    scaling = given.get("rope_scaling")
+    """Check that `rope_scaling` has one type and no key that its formula ignores."""
+    scaling = config.get("rope_scaling")
     if not isinstance(scaling, dict) or "rope_scaling" in ignored:
         return
     kinds = {scaling[name] for name in ("rope_type", "type") if scaling.get(name) is not None}
     if len(kinds) > 1:
         raise Stop(
-            f"{where}: rope_scaling says {' and '.join(map(repr, sorted(kinds)))}: correct the wrong one"
+            f"{where}: rope_scaling has two types, {' and '.join(map(repr, sorted(kinds)))}: "
+            "correct the wrong one"
         )
     kind = next(iter(kinds), "default")
-    own = words(model)
-    shared = "ROPE_INIT_FUNCTIONS" in own
-    known = {*own, "rope_type", "type", *(_ROPE_KEYS.get(kind, ()) if shared else ())}
+    mentioned = names_in_source(model)
+    shared = "ROPE_INIT_FUNCTIONS" in mentioned
+    known = {*mentioned, "rope_type", "type", *(_ROPE_KEYS.get(kind, ()) if shared else ())}
     for key, value in scaling.items():
-        same = key == "original_max_position_embeddings" and value == given.get("max_position_embeddings")
+        same = key == "original_max_position_embeddings" and value == config.get("max_position_embeddings")
         if key not in known and value is not None and not same and f"rope_scaling.{key}" not in ignored:
             raise Stop(
-                f"{where}: rope_scaling of type {kind!r} says {key}={_short(value)}, and "
-                f"{type(model).__name__} of the pinned transformers does not read it; if it changes "
-                f"nothing, say so with model.ignored_keys=[rope_scaling.{key}]"
+                f"{where}: rope_scaling of type {kind!r} sets {key}={_short(value)}, but "
+                f"{type(model).__name__} in the pinned transformers does not read it; if the key has no "
+                f"effect, pass model.ignored_keys=[rope_scaling.{key}]"
             )
 
 

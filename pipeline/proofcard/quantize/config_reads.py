@@ -1,8 +1,8 @@
-"""Which keys of its configuration a model reads, taken from the source text of its classes.
+"""Which configuration keys a model reads, according to the source code of its classes.
 
-Reading shows in accesses to a configuration's attributes, and in what the configuration's own class does with
-its parameters beyond keeping them. Nothing is watched while a model runs: some keys are read in branches that
-a first batch does not take.
+A key is read where the code accesses the configuration's attribute, or where the configuration's own class
+does more with the parameter than store it. Running the model and watching would miss keys that are only read
+in branches that a first batch does not take.
 """
 
 import ast
@@ -23,8 +23,8 @@ _ROPE_IF_OWN = (
 )  # read by its formulas, and by the rest of a class that has them
 _BY_SHARED_CODE = frozenset(
     {"is_causal", "scaling", "sliding_window"}
-)  # of a module, in transformers' attention
-_SHARED = {  # functions of transformers that read a configuration on their own, and what of it
+)  # attributes of a module that transformers' attention functions read
+_SHARED = {  # functions of transformers that read a configuration, and which keys
     _ROPE: ("rope_scaling", "rope_theta", "max_position_embeddings"),
     "create_sliding_window_causal_mask": ("sliding_window",),
     "create_chunked_causal_mask": ("attention_chunk_size",),
@@ -32,32 +32,32 @@ _SHARED = {  # functions of transformers that read a configuration on their own,
 
 
 def reads(model: Any) -> frozenset[str]:
-    """Names of the configuration's attributes that the model's classes read and use."""
+    """Names of the configuration attributes that the model's classes read and use."""
     found: set[str] = set()
     files = _files(model)
     used = {name for file in files for name in _loaded(file)}
     for file in files:
-        found |= {key for key, kept_as in _accessed(file) if kept_as is None or kept_as in used}
+        found |= {key for key, stored_as in _accessed(file) if stored_as is None or stored_as in used}
         for word, keys in _SHARED.items():
             if word in _mentioned(file):
                 found |= set(keys)
         if _ROPE in _mentioned(file):
             found |= {key for key in _ROPE_IF_OWN if key in parameters(type(model.config))}
-    for each in type(model.config).__mro__:
-        if each.__module__.startswith(_OWN) and (source := inspect.getsourcefile(each)):
-            found |= _used_by_class(Path(source), each.__name__)
+    for cls in type(model.config).__mro__:
+        if cls.__module__.startswith(_OWN) and (source := inspect.getsourcefile(cls)):
+            found |= _used_by_class(Path(source), cls.__name__)
     return frozenset(found | {"tie_word_embeddings"})
 
 
-def words(model: Any) -> set[str]:
-    """Every name and every word in quotes in the source text of the model's classes."""
+def names_in_source(model: Any) -> set[str]:
+    """Every name and every quoted identifier in the source code of the model's classes."""
     return {word for file in _files(model) for word in _mentioned(file)}
 
 
 def _files(model: Any) -> set[Path]:
     """The source files of the classes that the model is made of."""
     modules = {type(module).__module__ for module in model.modules()}
-    modules |= {each.__module__ for module in model.modules() for each in type(module).__mro__}
+    modules |= {cls.__module__ for module in model.modules() for cls in type(module).__mro__}
     files = (getattr(sys.modules.get(name), "__file__", None) for name in modules if name.startswith(_OWN))
     return {Path(file) for file in files if file}
 
@@ -77,9 +77,9 @@ def _mentioned(file: Path) -> frozenset[str]:
 
 @lru_cache(maxsize=64)
 def _accessed(file: Path) -> frozenset[tuple[str, str | None]]:
-    """Attributes of anything called a configuration, by `.` or by `getattr`.
+    """Attributes read from anything named like a configuration, by `.` or by `getattr`.
 
-    With each goes the name under which it is only kept, as in `self.name = config.key`, else None.
+    Each comes with the attribute in which it is merely stored, as in `self.name = config.key`, else None.
     """
     found: set[tuple[str, str | None]] = set()
 
@@ -98,11 +98,11 @@ def _accessed(file: Path) -> frozenset[tuple[str, str | None]]:
 
 
 def _keys(node: ast.AST) -> Iterator[str]:
-    """The key that an expression reads, if it is nothing but that."""
+    """The key that an expression reads, if it does nothing else."""
     if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and _is_config(node.value):
         yield node.attr
     elif isinstance(node, ast.Call):
-        yield from _asked(node)
+        yield from _looked_up(node)
 
 
 @lru_cache(maxsize=64)
@@ -117,7 +117,7 @@ def _loaded(file: Path) -> frozenset[str]:
     return frozenset(by_dot | _BY_SHARED_CODE)
 
 
-def _asked(call: ast.Call) -> Iterator[str]:
+def _looked_up(call: ast.Call) -> Iterator[str]:
     """`getattr(config, "key", …)`, `config.get("key")`, `kwargs.pop("key")`."""
     function, arguments = call.func, call.args
     by_name = isinstance(function, ast.Name) and function.id in ("getattr", "hasattr") and len(arguments) > 1
@@ -143,7 +143,7 @@ def _is_config(node: ast.expr) -> bool:
 
 @lru_cache(maxsize=64)
 def _used_by_class(file: Path, name: str) -> frozenset[str]:
-    """Parameters that a configuration class does more with than to keep, check or hand them to its base."""
+    """Parameters that a configuration class does more with than store, validate or pass to its base."""
     found: set[str] = set()
     for node in ast.walk(_tree(file)):
         if isinstance(node, ast.ClassDef) and node.name == name:
@@ -151,6 +151,10 @@ def _used_by_class(file: Path, name: str) -> frozenset[str]:
                 if isinstance(function, ast.FunctionDef):
                     found |= _used(function)
     return frozenset(found)
+
+
+def _is_self(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "self"
 
 
 def _used(function: ast.FunctionDef) -> set[str]:
@@ -163,14 +167,13 @@ def _used(function: ast.FunctionDef) -> set[str]:
             if isinstance(target, ast.Attribute) and target.attr == node.value.id:
                 return  # self.key = key
         if isinstance(node, ast.Call):
-            found.update(_asked(node))
+            found.update(_looked_up(node))
             callee = ast.unparse(node.func)
             if "validation" in callee or callee == "super().__init__":
                 return
         if isinstance(node, ast.Name) and node.id in arguments and isinstance(node.ctx, ast.Load):
             found.add(node.id)
-        own = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
-        if own and isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and _is_self(node.value):
             found.add(node.attr)
         for child in ast.iter_child_nodes(node):
             visit(child)

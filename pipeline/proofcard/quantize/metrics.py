@@ -1,28 +1,28 @@
-"""What calibration saw as a few numbers to look at: a manifest's statistics, MLflow's metrics."""
+"""Calibration statistics condensed into a few numbers: a manifest's statistics, MLflow's metrics."""
 
 from typing import Any
 
 import numpy as np
 
-from proofcard.quantize.statistics import Found
+from proofcard.quantize.statistics import CalibrationStatistics
 
 _TITLES = {"input": "inputs of", "k_bmm": "keys", "v_bmm": "values"}
 
 
-def settled(found: Found) -> np.ndarray:
-    """Whether a quantizer had its last measured amax already, bool [quantizers, marks]."""
-    return (found.measured == found.measured[:, -1:]) & (found.measured > 0)
+def converged(statistics: CalibrationStatistics) -> np.ndarray:
+    """Whether a quantizer had reached its last measured amax, bool [quantizers, marks]."""
+    return (statistics.measured == statistics.measured[:, -1:]) & (statistics.measured > 0)
 
 
-def reached(found: Found) -> np.ndarray:
-    """The part of its last measured amax that a quantizer had, [quantizers, marks]; NaN if that is 0."""
-    last = found.measured[:, -1:]
-    return np.divide(found.measured, last, out=np.full_like(found.measured, np.nan), where=last > 0)
+def share_of_last(statistics: CalibrationStatistics) -> np.ndarray:
+    """A quantizer's amax as a fraction of its last measured one, [quantizers, marks]; NaN if that is 0."""
+    last = statistics.measured[:, -1:]
+    return np.divide(statistics.measured, last, out=np.full_like(statistics.measured, np.nan), where=last > 0)
 
 
-def kinds(found: Found) -> dict[str, np.ndarray]:
-    """Which quantizers are of a kind: `input`, `k_bmm`, `v_bmm`; bool [quantizers] each."""
-    each = np.array([kind(name) for name in found.names])
+def by_kind(statistics: CalibrationStatistics) -> dict[str, np.ndarray]:
+    """The quantizers of each kind (`input`, `k_bmm`, `v_bmm`) as masks, bool [quantizers]."""
+    each = np.array([kind(name) for name in statistics.names])
     return {name: each == name for name in sorted(set(each.tolist()))}
 
 
@@ -31,20 +31,23 @@ def kind(quantizer: str) -> str:
     return quantizer.rpartition(".")[2].removesuffix("_quantizer")
 
 
-def quantizer_groups(found: Found) -> list[tuple[str, np.ndarray]]:
+def quantizer_groups(statistics: CalibrationStatistics) -> list[tuple[str, np.ndarray]]:
     """Quantizers by what they quantize, with a title: inputs by the linear's own name, keys, values.
 
-    Linears that always get the same input, as gate and up do, come as one.
+    Linears that always get the same input, such as gate and up, form one group.
     """
-    parts = [name.split(".") for name in found.names]
+    parts = [name.split(".") for name in statistics.names]
     labels = np.array(
-        [part[-2] if kind(name) == "input" else "" for name, part in zip(found.names, parts, strict=True)]
+        [
+            part[-2] if kind(name) == "input" else ""
+            for name, part in zip(statistics.names, parts, strict=True)
+        ]
     )
     groups: dict[bytes, tuple[str, np.ndarray]] = {}
-    for kind_, chosen in kinds(found).items():
+    for kind_, chosen in by_kind(statistics).items():
         for label in dict.fromkeys(labels[chosen].tolist()):
             mine = chosen & (labels == label)
-            same = found.measured[mine].tobytes() + found.exported[mine].tobytes()
+            same = statistics.measured[mine].tobytes() + statistics.exported[mine].tobytes()
             if same in groups:
                 title, first = groups[same]
                 groups[same] = (f"{title}, {label}", first | mine)
@@ -53,38 +56,38 @@ def quantizer_groups(found: Found) -> list[tuple[str, np.ndarray]]:
     return list(groups.values())
 
 
-def totals(found: Found) -> dict[str, int]:
-    """The few numbers that a manifest tells; those about experts only where there are any."""
-    half = [mark for mark, count in enumerate(found.samples) if 2 * count <= found.samples[-1]]
-    said = {
-        "positions": found.positions,
-        "amaxes": len(found.names),
-        "amaxes_final_after_half": int(settled(found)[:, half[-1]].sum()) if half else 0,
+def totals(statistics: CalibrationStatistics) -> dict[str, int]:
+    """The numbers in a manifest; those about experts only for a model that has some."""
+    half = [mark for mark, count in enumerate(statistics.samples) if 2 * count <= statistics.samples[-1]]
+    numbers = {
+        "positions": statistics.positions,
+        "amaxes": len(statistics.names),
+        "amaxes_final_after_half": int(converged(statistics)[:, half[-1]].sum()) if half else 0,
     }
-    if found.experts:
-        routed = np.concatenate([block.routed for block in found.experts])
-        forced = np.concatenate([block.forced for block in found.experts])
-        said |= {"experts": routed.size, "experts_forced": int((forced > 0).sum())} | _spread(routed)
-    return said
+    if statistics.experts:
+        routed = np.concatenate([block.routed for block in statistics.experts])
+        forced = np.concatenate([block.forced for block in statistics.experts])
+        numbers |= {"experts": routed.size, "experts_forced": int((forced > 0).sum())} | _spread(routed)
+    return numbers
 
 
 def layer_metrics(record: dict[str, Any]) -> dict[str, float]:
-    """One layer's numbers: the largest amax of each kind, and how its router spread the positions."""
-    said: dict[str, float] = {}
+    """One layer's numbers: the largest amax of each kind, and how its router distributed the positions."""
+    numbers: dict[str, float] = {}
     for name, value in zip(record["quantizers"], record["amax"], strict=True):
-        said[f"amax/{kind(name)}"] = max(said.get(f"amax/{kind(name)}", 0.0), value)
+        numbers[f"amax/{kind(name)}"] = max(numbers.get(f"amax/{kind(name)}", 0.0), value)
     if record["routed"]:
         routed = np.concatenate(
             [np.array(counts, np.int64).sum(axis=0) for counts in record["routed"].values()]
         )
         forced = np.concatenate([np.array(counts, np.int64) for counts in record["forced"].values()])
         spread = _spread(routed) | {"experts_forced": int((forced > 0).sum())}
-        said |= {f"coverage/{name}": float(value) for name, value in spread.items()}
-    return said
+        numbers |= {f"coverage/{name}": float(value) for name, value in spread.items()}
+    return numbers
 
 
 def _spread(routed: np.ndarray) -> dict[str, int]:
-    """Integers, so that a manifest of them is the same everywhere: the median is the lower one."""
+    """Integers, so that they are the same on every machine: the median is the lower one."""
     inorder = np.sort(routed)
     return {
         "experts_cold": int((routed == 0).sum()),
@@ -94,17 +97,17 @@ def _spread(routed: np.ndarray) -> dict[str, int]:
     }
 
 
-def convergence(found: Found) -> list[tuple[int, dict[str, float]]]:
-    """How far each kind of quantizer was after so many samples.
+def convergence(statistics: CalibrationStatistics) -> list[tuple[int, dict[str, float]]]:
+    """How far each kind of quantizer had converged after each marked number of samples.
 
-    `converged/<kind>` is the share of quantizers that had their last measured amax, `relative_amax/<kind>`
-    the mean part of it that they had. A quantizer that nothing reached counts in neither.
+    `converged/<kind>` is the share of quantizers that had reached their last measured amax,
+    `relative_amax/<kind>` the mean fraction of it. A quantizer without any input counts in neither.
     """
-    final, share = settled(found), reached(found)
+    final, share = converged(statistics), share_of_last(statistics)
     points: list[tuple[int, dict[str, float]]] = []
-    for mark, count in enumerate(found.samples):
+    for mark, count in enumerate(statistics.samples):
         values: dict[str, float] = {}
-        for name, chosen in kinds(found).items():
+        for name, chosen in by_kind(statistics).items():
             known = chosen & ~np.isnan(share[:, mark])
             if known.any():
                 values[f"converged/{name}"] = float(final[known, mark].mean())

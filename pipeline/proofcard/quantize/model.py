@@ -1,4 +1,4 @@
-"""A Hugging Face model in memory, its weights in BF16, whatever the source stores."""
+"""A Hugging Face model in memory with BF16 weights, whatever dtype the source stores."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ TORCH = {
 
 
 def load(source: Source, model: Model, device: str) -> Any:
-    """The model on `device`, in evaluation mode. Remote code runs only when its digests are pinned.
+    """The model on `device`, in evaluation mode. Remote code runs only if its digests are pinned.
 
     Raises:
-        Stop: when code is not pinned, config.json is not understood, or the source's weights do not fit.
+        Stop: when code is not pinned, config.json is not supported, or the weights do not match it.
     """
     built = _from_config(source, model)
     fit.check(source, built)
@@ -46,7 +46,7 @@ def skeleton(source: Source, model: Model) -> Any:
 
 
 def bare(source: Source, model: Model) -> Any:
-    """As `skeleton`, whatever weights the source holds: its configuration and code are enough.
+    """As `skeleton`, without checking the source's weights: configuration and code are enough.
 
     Raises:
         Stop: when code is not pinned.
@@ -60,10 +60,10 @@ def bare(source: Source, model: Model) -> Any:
 
 
 class _NoMemory(TorchFunctionMode):
-    """`torch.empty`, which makes every large parameter, on the meta device at once.
+    """Puts `torch.empty`, which creates every large parameter, on the meta device at once.
 
-    Moved there after it was made, each would leave a hole in the heap into which the next does not fit, and
-    deterministic torch fills what is empty: together the memory of the whole model.
+    Moved there afterwards, each would leave a hole in the heap that is too small for the next, and
+    deterministic torch fills uninitialized memory: together as much memory as the whole model.
     """
 
     def __torch_function__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -73,9 +73,9 @@ class _NoMemory(TorchFunctionMode):
 
 
 def _from_config(source: Source, model: Model) -> Any:
-    """The model built from a private copy of config.json and of the code that is pinned; no hub is asked.
+    """The model built from a private copy of config.json and of the pinned code, without any hub request.
 
-    Every key of config.json is accounted for, and the source learns the dtypes of the model.
+    Checks every key of config.json, and passes the model's dtypes to the source.
     """
     folder, trusted = remote_code.for_model(source.path, model.remote_code)
     remote_code.keep_modules_here()
@@ -85,7 +85,7 @@ def _from_config(source: Source, model: Model) -> Any:
     logging.set_verbosity_error()
     where = str(source.path / "config.json")
     try:
-        config, given = model_config.read(source.config, folder, trusted, where)
+        config, translated = model_config.read(source.config, folder, trusted, where)
         built = AutoModelForCausalLM.from_config(
             config,
             trust_remote_code=trusted,
@@ -94,11 +94,11 @@ def _from_config(source: Source, model: Model) -> Any:
         )
     except Stop:
         raise
-    except Exception as error:  # a library's or the checkpoint's own: each has its family of exceptions
-        what = "its own code or " if trusted else ""
-        said = f"{type(error).__name__}: {one_line(error, folder=folder)[:200]}"
-        raise Stop(f"{source.path}: no model can be built from {what}config.json: {said}") from None
-    config_keys.check(given, built, model.ignored_keys, where)
+    except Exception as error:  # from a library or from remote code: any type
+        what = "its remote code or " if trusted else ""
+        detail = f"{type(error).__name__}: {one_line(error, folder=folder)[:200]}"
+        raise Stop(f"{source.path}: cannot build a model from {what}config.json: {detail}") from None
+    config_keys.check(translated, built, model.ignored_keys, where)
     source.held_in(fit.held_in(source, built))
     return built
 
@@ -109,7 +109,7 @@ def dtype(source: Source, name: str) -> torch.dtype:
 
 
 def tensor(source: Source, name: str) -> torch.Tensor:
-    """A weight as the model uses it, on the CPU, in memory of its own."""
-    made = torch.from_numpy(source.bits(name))
+    """A weight as the model uses it, on the CPU, as a copy."""
+    loaded = torch.from_numpy(source.bits(name))
     wanted = dtype(source, name)
-    return made if made.dtype == wanted else made.view(wanted)
+    return loaded if loaded.dtype == wanted else loaded.view(wanted)

@@ -1,6 +1,6 @@
 """engine=modelopt: NVIDIA's own path, the whole model through `mtq.quantize` and `export_hf_checkpoint`.
 
-The reference that every other engine is held to.
+The reference for every other engine.
 """
 
 import time
@@ -17,14 +17,20 @@ from proofcard.config.schema import QuantizeConfig
 from proofcard.errors import Stop
 from proofcard.quantize.model import load
 from proofcard.quantize.preparing import Work, complete, prepared
-from proofcard.quantize.quantizers import CONSTANT_AMAX, check_selected, chosen, enabled, with_quantizers
+from proofcard.quantize.quantizers import (
+    CONSTANT_AMAX,
+    check_selected,
+    enabled,
+    modelopt_config,
+    with_quantizers,
+)
 
 Progress = Callable[[int, int, float], None]
 """Called after each batch with samples, tokens (padding left out) and seconds of that batch."""
 
 
 def make(work: Work, progress: Progress) -> dict[str, float]:
-    """The whole checkpoint into `work.folder`. Returns the amax of every calibrated quantizer by its name.
+    """Write the whole checkpoint to `work.folder`. Returns the amax of every calibrated quantizer by name.
 
     Raises:
         Stop: when ModelOpt cannot quantize or export this model, or a quantizer ends without an amax.
@@ -58,13 +64,13 @@ def calibrate(model: Any, batches: Iterable[Batch], config: QuantizeConfig, prog
     with torch.no_grad():
         quantized = with_quantizers(model, config)
         check_selected([name for name in enabled(quantized) if name.endswith("weight_quantizer")])
-        mtq.calibrate(quantized, chosen(config)["algorithm"], forward_loop)  # as mtq.quantize does
+        mtq.calibrate(quantized, modelopt_config(config)["algorithm"], forward_loop)  # as mtq.quantize does
     _note_constants(quantized)
     return quantized
 
 
 def _note_constants(model: Any) -> None:
-    """Let a quantizer with ModelOpt's constant amax say it: 0.43.0 computes with it and exports no scale."""
+    """Set the amax of quantizers with ModelOpt's constant one: 0.43.0 uses it and exports no scale for it."""
     for module in enabled(model).values():
         if module._use_constant_amax:
             module.amax = CONSTANT_AMAX
@@ -88,20 +94,22 @@ def amaxes(model: Any) -> dict[str, float]:
         amax = module.amax
         value = float("nan") if amax is None else float(amax.float().max())
         if not 0 < value < float("inf"):
-            raise Stop(f"{name} ended with amax {value}: no sample reached it, or its input is not finite")
+            raise Stop(
+                f"{name} has amax {value} after calibration: it got no input, or one that is not finite"
+            )
         found[name] = value
     return found
 
 
 def keep_fp8(model: Any, source: Source) -> None:
-    """Let the export find each FP8 weight of the source as it finds one that is still in FP8.
+    """Make the export treat each FP8 weight of the source as one that is still in FP8.
 
-    It calls `unpack_weight` of a linear that says it is packed, after everything that runs the model: the
-    weight becomes torch's default dtype there, float32, and its block scales come from that.
+    The export calls `unpack_weight` of a linear with a `weight_packed` attribute, after everything that runs
+    the model: the weight becomes torch's default dtype there, float32, and its block scales come from that.
     """
     for name, module in model.named_modules():
         if source.is_fp8(f"{name}.weight"):
-            module.weight_packed = None  # that it is there is what is asked
+            module.weight_packed = None  # the export checks that the attribute exists, not its value
             module.unpack_weight = partial(_unpack, module, source, f"{name}.weight")
 
 

@@ -1,7 +1,7 @@
-"""Heads that predict further tokens (MTP): into the checkpoint unquantized, in files of their own.
+"""Multi-token prediction (MTP) heads: copied into the checkpoint unquantized, in separate shards.
 
-The pinned transformers has no class for them, so neither engine quantizes them. Servers read every shard that
-the index names; transformers reads `model.safetensors`, and leaves out what its class does not know.
+The pinned transformers has no class for them, so neither engine quantizes them. Servers read every shard in
+the index; transformers reads `model.safetensors` and ignores what its class does not have.
 """
 
 import json
@@ -17,12 +17,12 @@ _FILES = "mtp"
 
 
 def entries(source: Source, names: list[str]) -> list[Entry]:
-    """What the checkpoint holds of them."""
+    """Their tensors as the checkpoint holds them."""
     return [Entry(name, source.dtype(name), source.tensors[name].shape) for name in names]
 
 
 def sizes(planned: list[Entry]) -> dict[str, int]:
-    """Bytes of each of their files."""
+    """Size in bytes of each of their shards."""
     return layout(planned, 0, stem=_FILES).sizes if planned else {}
 
 
@@ -45,7 +45,7 @@ def write(folder: Path, source: Source, names: list[str]) -> None:
 
 
 def _write_index(folder: Path) -> None:
-    """One index of every shard in the folder; what the engine's says of parameters stays."""
+    """Write one index of every shard in the folder; the parameter count in the engine's own index is kept."""
     tensors = {
         name: tensor for path in folder.glob("*.safetensors") for name, tensor in read_header(path).items()
     }

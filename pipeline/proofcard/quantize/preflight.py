@@ -1,7 +1,7 @@
-"""What a source and a recipe make of each other, found out before any work: no weight is read.
+"""Checks whether a source and a recipe work together, before any work and without reading a weight.
 
-The whole model is built without weights and held to the source's tensors. ModelOpt then puts its quantizers
-into one layer of each kind: what it does with the others follows from that.
+The whole model is built without weights and compared with the source's tensors. ModelOpt then inserts its
+quantizers into one layer of each kind; the others behave the same way.
 """
 
 import io
@@ -17,10 +17,10 @@ from proofcard.toolchain import Toolchain, activate
 
 
 def check(config: QuantizeConfig, source: Source, tools: Toolchain) -> tuple[str, ...]:
-    """Names of the source's tensors that go into the checkpoint although the model does not have them.
+    """Names of the source's MTP tensors, which go into the checkpoint although the model does not have them.
 
     Raises:
-        Stop: naming the file, key, tensor or module for which the run would fail, or mean another model.
+        Stop: naming the file, key, tensor or module with which the run would fail, or run another model.
     """
     check_files(source)
     activate(tools)
@@ -29,13 +29,13 @@ def check(config: QuantizeConfig, source: Source, tools: Toolchain) -> tuple[str
 
     with redirect_stdout(io.StringIO()):
         model = skeleton(source, config.model)
-        names = tuple(fit.further(source, model))
+        names = tuple(fit.mtp_tensors(source, model))
         _check_quantizers(config, source, model)
     return names
 
 
 def check_files(source: Source) -> None:
-    """Settings that are carried into the checkpoint are JSON, and none of them changes the model.
+    """Check that the settings copied into the checkpoint are JSON, and that none changes the model.
 
     Raises:
         Stop: naming the file.
@@ -43,15 +43,13 @@ def check_files(source: Source) -> None:
     files = [path for path in carried.files_of(source.path) if path.suffix == ".json"]
     for path in sorted(files):
         if path.name == "adapter_config.json":
-            raise Stop(
-                f"{path}: an adapter lies beside the model and would change it: merge it, or move it away"
-            )
+            raise Stop(f"{path}: this adapter beside the model would change it: merge it or move it away")
         if not carried.is_carried(path.name):
             continue
         try:
             json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
-            raise Stop(f"{path} is not JSON ({error}): no engine could read it") from None
+            raise Stop(f"{path} is not valid JSON ({error}): no engine could read it") from None
 
 
 def _check_quantizers(config: QuantizeConfig, source: Source, model: Any) -> None:
@@ -63,9 +61,9 @@ def _check_quantizers(config: QuantizeConfig, source: Source, model: Any) -> Non
     layers = getattr(model.get_decoder(), "layers", None)
     dry_run.check(model, str(source.path / "config.json"))
     if isinstance(layers, torch.nn.ModuleList):
-        kept = {id(layer) for layer in dry_run.one_of_each_kind(layers)}
+        distinct = {id(layer) for layer in dry_run.one_of_each_kind(layers)}
         for index, layer in enumerate(layers):
-            if id(layer) not in kept:
+            if id(layer) not in distinct:
                 layers[index] = torch.nn.Module()
     layerwise = config.engine.name == "layerwise"
     quantized = (

@@ -1,7 +1,7 @@
-"""ModelOpt's quantizers for what a recipe names: which it inserts, and what it could not export afterwards.
+"""ModelOpt's quantizers for a recipe: which ones it inserts, and what it could not export afterwards.
 
-Both engines ask here. ModelOpt is imported inside functions only, after the toolchain has put the patched
-copy first on the import path.
+Both engines use this module. ModelOpt is imported inside functions only, after the toolchain has put the
+patched copy first on the import path.
 """
 
 import copy
@@ -16,7 +16,7 @@ from proofcard.config.schema import QuantizeConfig
 from proofcard.errors import Stop, one_line
 from proofcard.nvfp4 import BLOCK
 
-# Without a GPU torch's build helper and transformers say things at import that no user can act on.
+# Without a GPU torch's build helper and transformers print warnings at import that no user can act on.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 transformers.utils.logging.set_verbosity_error()
 
@@ -26,20 +26,20 @@ CONSTANT_AMAX = 448.0
 """ModelOpt's amax of a quantizer that is not calibrated: the largest E4M3 number, hence a scale of 1."""
 
 
-def chosen(config: QuantizeConfig) -> dict[str, Any]:
-    """ModelOpt's own configuration for what the recipe names: quantizers and the calibration algorithm."""
+def modelopt_config(config: QuantizeConfig) -> dict[str, Any]:
+    """ModelOpt's own configuration for a recipe: quantizers and the calibration algorithm."""
     import modelopt.torch.quantization as mtq
 
-    said: dict[str, Any] = copy.deepcopy(getattr(mtq, _FORMATS[config.quantization.format]))
-    said["algorithm"] = {"method": "max"}
+    quant_config: dict[str, Any] = copy.deepcopy(getattr(mtq, _FORMATS[config.quantization.format]))
+    quant_config["algorithm"] = {"method": "max"}
     if config.coverage.name == "all_experts":
-        said["algorithm"]["moe_calib_experts_ratio"] = 1.0
+        quant_config["algorithm"]["moe_calib_experts_ratio"] = 1.0
     if config.kv_cache.format != "none":
         kv = copy.deepcopy(getattr(mtq, _KV_FORMATS[config.kv_cache.format])["quant_cfg"])
         if config.kv_cache.format == "fp8_cast":
             kv["*[kv]_bmm_quantizer"]["use_constant_amax"] = True
-        said = mtq.update_quant_cfg_with_kv_cache_quant(said, kv)
-    return said
+        quant_config = mtq.update_quant_cfg_with_kv_cache_quant(quant_config, kv)
+    return quant_config
 
 
 def with_quantizers(model: Any, config: QuantizeConfig) -> Any:
@@ -52,47 +52,47 @@ def with_quantizers(model: Any, config: QuantizeConfig) -> Any:
 
     check_exportable(model)
     try:
-        return mtq.quantize(model, chosen(config) | {"algorithm": None})
+        return mtq.quantize(model, modelopt_config(config) | {"algorithm": None})
     except (AssertionError, RuntimeError, ValueError) as error:
         raise Stop(_cannot(model, error)) from None
 
 
 def enabled(model: Any) -> dict[str, Any]:
-    """ModelOpt's quantizers that are switched on, by name."""
+    """ModelOpt's enabled quantizers by name."""
     from modelopt.torch.quantization.nn import TensorQuantizer
 
     return {n: m for n, m in model.named_modules() if isinstance(m, TensorQuantizer) and m.is_enabled}
 
 
 def check_selected(names: Collection[str]) -> None:
-    """Stop when these, the names of what the format selects, are none."""
+    """Raise Stop when the format selects no module."""
     if not names:
-        raise Stop("no quantizer is enabled: the format's patterns match no module of this model")
+        raise Stop("the quantization format selects no module of this model: its patterns match nothing")
 
 
 def check_reached(
     linears: Iterable[str], selected: Collection[str], attentions: list[str], kv_format: str
 ) -> None:
-    """That the format means what its name says for these linears and attentions.
+    """Check that the format quantizes all of the linears and attentions that its name promises.
 
     Raises:
-        Stop: for an expert's projection that is not quantized, and a KV format that no quantizer takes.
+        Stop: for an expert projection that stays unquantized, or a KV format without any quantizer.
     """
-    left = [name for name in linears if ".experts." in name and name not in selected]
-    if left:
+    unquantized = [name for name in linears if ".experts." in name and name not in selected]
+    if unquantized:
         raise Stop(
-            f"{left[0]} and {len(left) - 1} more expert projections stay unquantized: the patterns of the "
-            "quantization format do not reach them; take another quantization=…"
+            f"{unquantized[0]} and {len(unquantized) - 1} more expert projections would stay unquantized: "
+            "the patterns of the quantization format do not match them; choose another quantization=…"
         )
     if kv_format != "none" and not attentions:
         raise Stop(
             f"kv_cache={kv_format}, but ModelOpt puts no KV quantizer into this model's attention: "
-            "take kv_cache=none"
+            "use kv_cache=none"
         )
 
 
 def check_width(name: str, columns: int) -> None:
-    """Raises Stop for a linear whose rows are not whole blocks."""
+    """Raise Stop for a linear whose rows are not whole blocks."""
     if columns % BLOCK:
         raise Stop(
             f"{name} has {columns} input channels, not a multiple of {BLOCK}: NVFP4 cannot pack its weight"
@@ -100,7 +100,7 @@ def check_width(name: str, columns: int) -> None:
 
 
 def check_exportable(model: Any) -> None:
-    """ModelOpt's export finds the linears of an expert by a list of names; not every model's are in it.
+    """Check that ModelOpt's export, which finds an expert's linears by a list of names, knows this model's.
 
     Raises:
         Stop: naming the model and the linears that its experts do not have.
@@ -112,8 +112,8 @@ def check_exportable(model: Any) -> None:
             wanted = get_expert_linear_names(module)
             if missing := [name for name in wanted if not hasattr(module.experts[0], name)]:
                 raise Stop(
-                    f"ModelOpt 0.43.0 cannot export {type(model).__name__}: it wants {', '.join(missing)} "
-                    f"in every expert of {type(module).__name__}, and there is no such linear"
+                    f"ModelOpt 0.43.0 cannot export {type(model).__name__}: it expects {', '.join(missing)} "
+                    f"in every expert of {type(module).__name__}, which has no such linear"
                 )
 
 

@@ -1,7 +1,7 @@
-"""config.json in the words of the pinned transformers: what newer releases write differently, translated.
+"""Translates config.json from the key names of newer transformers releases to those of the pinned one.
 
-transformers 5 keeps what rotates positions in `rope_parameters`, and calls the number of experts by one name
-for every model. The pinned release keeps unknown keys without reading them: it would compute with defaults.
+transformers 5 keeps rotary settings in `rope_parameters`, and uses one name for the number of experts in
+every model. The pinned release stores unknown keys without reading them: it would run with defaults.
 """
 
 import inspect
@@ -17,10 +17,10 @@ _HOISTED = ("rope_theta", "partial_rotary_factor")
 def translated(config: dict[str, Any], known: dict[str, Any], where: str) -> dict[str, Any]:
     """`config` with every key under the name that the model's class reads.
 
-    `known` are the parameters of the class with their defaults; `where` names the file in a refusal.
+    `known` are the parameters of the class with their defaults; `where` names the file in messages.
 
     Raises:
-        Stop: when a value is of the wrong type, says what the class cannot express, or contradicts another.
+        Stop: when a value has the wrong type, cannot be expressed for the class, or contradicts another.
     """
     made = dict(config)
     _one_name_for_experts(made, known, where)
@@ -32,30 +32,30 @@ def translated(config: dict[str, Any], known: dict[str, Any], where: str) -> dic
 
 
 def parameters(config_class: type) -> dict[str, Any]:
-    """What a configuration class takes, with the defaults; what every class takes is left out."""
+    """The parameters of a configuration class with their defaults, without those that every class has."""
     from transformers import PretrainedConfig
 
     found: dict[str, Any] = {}
-    for each in reversed(config_class.__mro__):
-        if each in PretrainedConfig.__mro__ or "__init__" not in vars(each):
+    for cls in reversed(config_class.__mro__):
+        if cls in PretrainedConfig.__mro__ or "__init__" not in vars(cls):
             continue
         found |= {
             name: None if parameter.default is parameter.empty else parameter.default
-            for name, parameter in inspect.signature(vars(each)["__init__"]).parameters.items()
+            for name, parameter in inspect.signature(vars(cls)["__init__"]).parameters.items()
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name != "self"
         }
     return found
 
 
 def _one_name_for_experts(config: dict[str, Any], known: dict[str, Any], where: str) -> None:
-    """A number of experts under another model's name, given the class's own."""
+    """Rename a number of experts from another model's name to the one that the class reads."""
     own = [name for name in EXPERTS if name in known]
     given = {name: config[name] for name in EXPERTS if config.get(name) is not None}
     if len(own) != 1 or not given:
         return
     if len({repr(value) for value in given.values()}) > 1:
         listed = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        raise Stop(f"{where} says {listed}: these are names of one number, correct the wrong one")
+        raise Stop(f"{where} has {listed}, which should all be the same number: correct the wrong one")
     for name in given:
         del config[name]
     config[own[0]] = next(iter(given.values()))
@@ -64,11 +64,11 @@ def _one_name_for_experts(config: dict[str, Any], known: dict[str, Any], where: 
 def _check_types(config: dict[str, Any], known: dict[str, Any], where: str) -> None:
     for key in config.keys() & known.keys():
         if not key.endswith("_token_id") and (wanted := _wrong_type(config[key], known[key])):
-            raise Stop(f"{where} says {key}={config[key]!r}: {wanted} is needed")
+            raise Stop(f"{where} has {key}={config[key]!r}: it must be {wanted}")
 
 
 def _wrong_type(value: Any, default: Any) -> str | None:
-    """What a value should be instead, by the class's default; lists and null are left to the class."""
+    """What a value must be instead, judged by the class's default; lists and null are left to the class."""
     if value is None or isinstance(value, list | dict):
         return None
     if isinstance(default, bool):
@@ -81,7 +81,7 @@ def _wrong_type(value: Any, default: Any) -> str | None:
         try:
             float(value)
         except ValueError:
-            return "true or false, without quotes," if value.lower() in ("true", "false") else None
+            return "true or false without quotes" if value.lower() in ("true", "false") else None
         return "a number without quotes"
     return None
 
@@ -89,15 +89,15 @@ def _wrong_type(value: Any, default: Any) -> str | None:
 def _check_base(config: dict[str, Any], where: str) -> None:
     base = config.get("rope_theta")
     if isinstance(base, int | float) and not base > 0:
-        raise Stop(f"{where} says rope_theta={base}: a number above zero is needed")
+        raise Stop(f"{where} has rope_theta={base}: it must be a positive number")
 
 
 def _flat_rope(config: dict[str, Any], known: dict[str, Any], where: str) -> None:
-    """`rope_parameters`, or what `rope_scaling` holds of it, as `rope_theta`, `rope_scaling` and others."""
+    """Rewrite `rope_parameters`, or such keys in `rope_scaling`, as `rope_theta` and `rope_scaling`."""
     given = config.pop("rope_parameters", None)
     for name, value in (("rope_parameters", given), ("rope_scaling", config.get("rope_scaling"))):
         if value is not None and not isinstance(value, dict):
-            raise Stop(f"{where} says {name}={value!r}: a JSON object or null is needed")
+            raise Stop(f"{where} has {name}={value!r}: it must be a JSON object or null")
     if given is None:
         flat = dict(config.get("rope_scaling") or {})
     elif given and all(isinstance(value, dict) for value in given.values()):
@@ -117,23 +117,23 @@ def _flat_rope(config: dict[str, Any], known: dict[str, Any], where: str) -> Non
         return
     if flat and not {"rope_type", "type"} & flat.keys():
         raise Stop(
-            f"{where}: rope_parameters has {', '.join(sorted(flat))} without a rope_type that reads it; "
-            "correct it, the rotation would be computed without it"
+            f"{where}: rope_parameters has {', '.join(sorted(flat))} but no rope_type that uses it: add the "
+            "rope_type, or positions would be computed without it"
         )
     if flat:
         _set(config, "rope_scaling", flat, where)
     elif config.get("rope_scaling"):
-        raise Stop(f"{where}: rope_parameters scales nothing and rope_scaling does: correct the wrong one")
+        raise Stop(f"{where}: rope_scaling is set, but rope_parameters has no scaling: correct the wrong one")
 
 
 def _of_all_layers(
     config: dict[str, Any], given: dict[str, Any], known: dict[str, Any], where: str
 ) -> dict[str, Any]:
-    """One set of parameters from one for each type of layer; a second base where the class takes one."""
+    """Merge the parameters of each layer type into one set, with a second base where the class has one."""
     used: Iterable[str] = config.get("layer_types") or given
     kinds = [kind for kind in given if kind in used]
-    if lacking := [kind for kind in used if kind not in given]:
-        raise Stop(f"{where}: rope_parameters has nothing for layers of type {lacking[0]}")
+    if missing := [kind for kind in used if kind not in given]:
+        raise Stop(f"{where}: rope_parameters has no entry for layers of type {missing[0]}")
     if kinds and all(given[kind] == given[kinds[0]] for kind in kinds):
         return dict(given[kinds[0]])
     local = given.get("sliding_attention", {})
@@ -143,15 +143,15 @@ def _of_all_layers(
             _set(config, "rope_local_base_freq", local["rope_theta"], where)
         return dict(given["full_attention"])
     raise Stop(
-        f"{where}: rope_parameters differ between layers of type {' and '.join(sorted(kinds))}, which this "
-        "model's class in the pinned transformers cannot express"
+        f"{where}: rope_parameters differ between layers of type {' and '.join(sorted(kinds))}, which the "
+        "pinned transformers cannot express for this model"
     )
 
 
 def _set(config: dict[str, Any], key: str, value: Any, where: str) -> None:
-    beside = config.get(key)
-    if beside is not None and beside != value:
+    other = config.get(key)
+    if other is not None and other != value:
         raise Stop(
-            f"{where} says {key}={beside!r}, and {value!r} with the rope parameters: correct the wrong one"
+            f"{where} has {key}={other!r}, but {value!r} in the rope parameters: correct the wrong one"
         )
     config[key] = value

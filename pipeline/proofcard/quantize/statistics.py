@@ -1,10 +1,11 @@
-"""What calibration saw in all layers, as the sealed tables hold it.
+"""Calibration statistics of all layers, as the sealed tables hold them.
 
-All of it follows from the records of the layers, so a resumed run tells what an uninterrupted one tells.
+They follow from the layers' records alone, so a resumed run yields the same statistics as an uninterrupted
+one.
 
-A *position* is a row of hidden states: a token, or the padding beside it. Both go through router and
-experts and both count for an amax, here as in ModelOpt; with `batch_size=1` there is no padding, and every
-position is a token. An expert is *cold* when the router sent it no position at all.
+A *position* is a row of hidden states: a token or padding. Both go through router and experts and both
+count for an amax, here as in ModelOpt; with `batch_size=1` there is no padding, and every position is a
+token. An expert is *cold* when the router sent it no position at all.
 """
 
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from proofcard.calibration.batches import Batch, dataset_names
 
 @dataclass(frozen=True)
 class Experts:
-    """The experts of one block: the positions that each saw, int64 [experts].
+    """The experts of one block: the positions that each received, int64 [experts].
 
-    `by_dataset` int64 [datasets, experts] are the routed ones again, by where they are from.
+    `by_dataset` int64 [datasets, experts] splits the routed ones by dataset.
     """
 
     layer: int
@@ -30,13 +31,13 @@ class Experts:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What calibration found in all layers, float64 where not said otherwise.
+class CalibrationStatistics:
+    """Calibration statistics of all layers, float64 unless noted.
 
-    `measured` [quantizers, marks] is each quantizer's amax after `samples[mark]` samples, 0 before anything
-    reached it; `of_dataset` [quantizers, datasets] what each dataset alone would have given; `natural`
-    [quantizers] what the router's own choices alone gave; `exported` [quantizers] the amax that its scale was
-    made from, which differs from the last measured one where quantizers share theirs.
+    `measured` [quantizers, marks] is each quantizer's amax after `samples[mark]` samples, 0 before its first
+    input; `of_dataset` [quantizers, datasets] the amax that each dataset alone would have given; `natural`
+    [quantizers] the amax over naturally routed positions; `exported` [quantizers] the amax behind its scale,
+    which differs from the last measured one where quantizers share theirs.
     """
 
     samples: list[int]
@@ -51,8 +52,8 @@ class Found:
     exported: np.ndarray
 
 
-def gather(records: list[dict[str, Any]], batches: list[Batch], samples: list[int]) -> Found:
-    """The records of all layers, put together; `samples` says after how many the amaxes were noted."""
+def gather(records: list[dict[str, Any]], batches: list[Batch], samples: list[int]) -> CalibrationStatistics:
+    """Combine the records of all layers; amaxes were recorded after each number of samples in `samples`."""
     experts = [
         Experts(
             layer,
@@ -64,7 +65,7 @@ def gather(records: list[dict[str, Any]], batches: list[Batch], samples: list[in
         for layer, record in enumerate(records)
         for block, routed in sorted(record["routed"].items())
     ]
-    return Found(
+    return CalibrationStatistics(
         samples=samples,
         positions=sum(batch.input_ids.size for batch in batches),
         datasets=dataset_names(batches),

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proofcard import json_files
+from proofcard.checkpoint.configuration import declared, quantization_of, read_quantization
 from proofcard.checkpoint.counts import check_counts
-from proofcard.checkpoint.source import quantization_of
 from proofcard.checkpoint.tensors import Tensor, read_folder
 from proofcard.config.serving import Flag, Serving
 from proofcard.errors import Stop, Usage
@@ -158,20 +157,14 @@ def facts(checkpoint: Path, config: dict[str, Any]) -> Facts:
     try:
         tensors = read_folder(checkpoint)
         check_counts(config, checkpoint, tensors.values())
-        outer = _outer(checkpoint)
+        quantization = read_quantization(checkpoint)
         inner = quantization_of(config, checkpoint)
     except Stop as stop:
         raise Usage(str(stop)) from None
-    algorithm = str(inner.get("quant_algo") or outer.get("quant_algo") or "")
+    algorithm, _ = declared(config, quantization)
+    part = quantization.get("quantization")
+    outer: dict[str, Any] = part if isinstance(part, dict) else {}
     scheme = inner.get("kv_cache_scheme")
     kv_bits = scheme.get("num_bits") if isinstance(scheme, dict) else None
     kv_fp8 = kv_bits == 8 or "FP8" in str(outer.get("kv_cache_quant_algo") or scheme).upper()
-    return Facts(config, tensors, "NVFP4" in algorithm.upper(), kv_fp8)
-
-
-def _outer(checkpoint: Path) -> dict[str, Any]:
-    try:
-        said = json_files.read(checkpoint / "hf_quant_config.json", checkpoint).get("quantization")
-    except FileNotFoundError:
-        return {}
-    return said if isinstance(said, dict) else {}
+    return Facts(config, tensors, "NVFP4" in algorithm, kv_fp8)

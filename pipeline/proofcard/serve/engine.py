@@ -14,11 +14,11 @@ import psutil
 from rich.status import Status
 from rich.text import Text
 
-from proofcard import children, json_files
+from proofcard import children
 from proofcard.checkpoint import remote_code
+from proofcard.checkpoint.configuration import quantization_of, read_settings
 from proofcard.checkpoint.counts import check_counts
 from proofcard.checkpoint.shards import has_weights, read_otherwise
-from proofcard.checkpoint.source import quantization_of
 from proofcard.checkpoint.tensors import read_folder
 from proofcard.config.serving import Serving
 from proofcard.digest import readable_json
@@ -98,7 +98,7 @@ def prepare(serving: Serving, checkpoint: Path, work_dir: Path) -> Prepared:
                 "instead of them: move it away"
             )
         checked: dict[str, Any] = json.loads(found.settings["config.json"])
-        words = model_config.in_pinned_words(checked, str(checkpoint / "config.json"))
+        words = model_config.in_pinned_spelling(checked, str(checkpoint / "config.json"))
         plain = readable_json(bf16_copy.plain(words)).encode()
     else:
         dequantized.held_to_seal(checkpoint)
@@ -241,7 +241,7 @@ class _FirstAnswer(threading.Thread):
 def read_config(checkpoint: Path) -> dict[str, Any]:
     """A checkpoint's config.json. Raises Usage when there is none that can be read."""
     try:
-        config = json_files.read(checkpoint / "config.json", checkpoint, infinite=True)
+        config = read_settings(checkpoint)
         check_handed(checkpoint)
         quantization_of(config, checkpoint)
         if has_weights(checkpoint):

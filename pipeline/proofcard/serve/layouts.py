@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from proofcard import json_files, nvfp4
+from proofcard import nvfp4
+from proofcard.checkpoint.configuration import declared, read_quantization
 from proofcard.checkpoint.roles import role
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor, read_folder
@@ -44,7 +45,10 @@ def readable(checkpoint: Path, config: dict[str, Any], cores: int) -> tuple[dict
         Stop: when a file is damaged.
     """
     tensors = read_folder(checkpoint)
-    algorithm, method = declared(checkpoint, config)
+    try:
+        algorithm, method = declared(config, read_quantization(checkpoint))
+    except Stop as error:
+        raise Usage(str(error)) from None
     if method == "fp8":
         return _fp8(checkpoint)
     if algorithm in _NVFP4 and method in _MODELOPT:
@@ -56,32 +60,6 @@ def readable(checkpoint: Path, config: dict[str, Any], cores: int) -> tuple[dict
         if not _mask(tensor):
             _expect_number(checkpoint, name, tensor, "config.json names no quantization")
     return None
-
-
-def declared(checkpoint: Path, config: dict[str, Any]) -> tuple[str, str]:
-    """The quantization that the checkpoint names: algorithm in capitals, method in small letters, or "".
-
-    In config.json, at its top or for its text model, flat or in a part `quantization`; or in
-    hf_quant_config.json.
-    """
-    places = [config, config.get("text_config"), {"quantization_config": _json(checkpoint)}]
-    algorithm = method = ""
-    for place in places:
-        said = place.get("quantization_config") if isinstance(place, dict) else None
-        for part in (said, said.get("quantization")) if isinstance(said, dict) else ():
-            if isinstance(part, dict):
-                algorithm = algorithm or str(part.get("quant_algo") or "").upper()
-                method = method or str(part.get("quant_method") or "").lower()
-    return algorithm, method
-
-
-def _json(checkpoint: Path) -> dict[str, Any]:
-    try:
-        return json_files.read(checkpoint / "hf_quant_config.json", checkpoint, infinite=True)
-    except FileNotFoundError:
-        return {}
-    except Stop as error:
-        raise Usage(str(error)) from None
 
 
 def _fp8(checkpoint: Path) -> tuple[dict[str, Entry], Bits]:

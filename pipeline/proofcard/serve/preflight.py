@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from proofcard.config.serving import Serving
+from proofcard.gpus import Gpu, Machine, machine
 from proofcard.plan.serving_memory import FRACTION as USUAL_FRACTION
 from proofcard.plan.serving_memory import kv_bytes, runs, weights_per_gpu
 from proofcard.serve import asked, flags
 from proofcard.serve.asked import Asked, Facts, facts
 from proofcard.serve.findings import Finding, refusal, settle, warning
-from proofcard.serve.gpus import Gpu, Machine, machine
 
 DRIVER = 580  # the first that runs CUDA 13.0, which the torch of both engines is built for
 CUDA = "13.0"

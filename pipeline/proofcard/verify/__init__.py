@@ -14,11 +14,12 @@ from rich.console import Console
 from proofcard.checkpoint.source import Source
 from proofcard.config.schema import LEVELS, VerifyConfig
 from proofcard.errors import Stop, Usage, one_line
+from proofcard.files import is_inside
 from proofcard.progress import shown
 from proofcard.verify import integrity, report, structure, weights
 from proofcard.verify.report import Level
 
-__all__ = ["run"]
+__all__ = ["report_path", "run"]
 
 
 def run(config: VerifyConfig, console: Console) -> int:
@@ -35,7 +36,7 @@ def run(config: VerifyConfig, console: Console) -> int:
         raise Usage(f"checkpoint={config.checkpoint} is no folder")
     if config.levels is not None and not config.levels:
         raise Usage(f"levels is empty; choose from {', '.join(LEVELS)}, or leave it out")
-    target = _report_path(config.report, folder)
+    target = report_path(config)
     threads = len(os.sched_getaffinity(0))
     asked: tuple[str, ...] = config.levels or tuple(
         name for name in LEVELS if name != "weights" or config.source is not None
@@ -106,12 +107,16 @@ def _absolute(path: Path) -> Path:
     return path.resolve() if path.name in ("", "..") else path.absolute()
 
 
-def _report_path(chosen: Path | None, folder: Path) -> Path:
-    """Where the report goes: never inside the checkpoint, which it would make another one."""
+def report_path(config: VerifyConfig) -> Path:
+    """Where the report goes: never inside the checkpoint, which it would make another one.
+
+    Raises:
+        Usage: when it cannot be written there.
+    """
+    chosen, folder = config.report, _absolute(config.checkpoint)
     name = f"{folder.name or 'checkpoint'}.verification.json"
     target = _absolute(chosen) if chosen is not None else folder.with_name(name)
-    inside = folder.resolve()
-    if inside in target.resolve().parents or target.resolve() == inside:
+    if is_inside(target, folder):
         raise Usage(f"report={target} would stand inside the checkpoint; choose another place")
     if target.is_dir() or not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
         raise Usage(f"the report cannot be written to {target}; choose another place with report=FILE")

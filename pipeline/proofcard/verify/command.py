@@ -1,19 +1,46 @@
 """`verify`: from the command line to an exit status."""
 
+import sys
+from pathlib import Path
+from typing import Any
+
+from proofcard import json_files, screen, tracking
 from proofcard.config import VerifyConfig, compose
 from proofcard.errors import Stop, Usage
 from proofcard.screen import Screen
+from proofcard.tracking import Tracker
+from proofcard.verify import report_path
 from proofcard.verify import run as verify
 
 
 def run(overrides: list[str]) -> int:
-    """Compose and verify. Returns 0 verified, 1 differs, 2 not checked.
+    """Compose, verify and track. Returns 0 verified, 1 differs, 2 not checked.
+
+    The run is filed under the checkpoint's key, as its manifest gives it: what differs, too.
 
     Raises:
         Usage: when nothing could be checked.
     """
     config = compose(VerifyConfig, "verify", overrides)
+    subject = tracking.subject_of(config.checkpoint)
     try:
-        return verify(config, Screen())  # the outcome on stdout, progress on stderr
+        with tracking.opened(config.tracking, "verify", config.work_dir, subject=subject) as tracker:
+            status = verify(config, Screen())  # the outcome on stdout, progress on stderr
+            _track(tracker, report_path(config))
     except Stop as stop:
         raise Usage(str(stop)) from None
+    if screen.json_is_asked():
+        sys.stdout.write(report_path(config).read_text(encoding="utf-8"))
+    return status
+
+
+def _track(tracker: Tracker, path: Path) -> None:
+    """The outcome, whole and by level."""
+    report: dict[str, Any] = json_files.read(path, path.parent)
+    levels = {name: level for name, level in report["levels"].items() if level["result"] != "not asked"}
+    tracker.tags({"result": report["result"]} | {f"level.{n}": each["result"] for n, each in levels.items()})
+    for name, level in levels.items():
+        counts = {key.replace(" ", "_"): float(count) for key, count in level["counts"].items()}
+        counts["differences"] = float(level["differences"]["total"])
+        tracker.metrics({f"{name}/{key}": count for key, count in counts.items()})
+    tracker.file(path, "verification")

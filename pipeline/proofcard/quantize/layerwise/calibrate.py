@@ -1,8 +1,8 @@
-"""Calibrating one layer: every batch through it, what is largest on the way, the scales that follow.
+"""Calibrates one layer: runs every batch through it, measures amaxes, and derives scales from them.
 
 `input_scale`, `k_scale` and `v_scale` come from here: the largest magnitude of each quantized linear's input,
-of keys and of values. A magnitude is exact in BF16 and a maximum is the same in every order, so nothing here
-can round. ModelOpt takes each weight's amax in every call; here only inputs are looked at.
+of keys and of values. A magnitude is exact in BF16 and a maximum is the same in any order, so nothing here
+rounds. ModelOpt also measures each weight's amax in every call; here only inputs are measured.
 """
 
 from collections.abc import Callable, Iterable, Set
@@ -31,17 +31,17 @@ from proofcard.quantize.quantizers import CONSTANT_AMAX
 from proofcard.ranks import Ranks
 
 ROUTED, FORCED = 0, 1
-"""Rows of a noted amax: of the tokens that the router sent, of those that were forced upon an expert."""
+"""Rows of a recorded amax: over routed tokens, and over tokens that an expert was forced to take."""
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """What calibration found in one layer, over all ranks.
+class LayerStatistics:
+    """Calibration statistics of one layer, over all ranks.
 
-    `amax` by quantized linear or KV quantizer; of the same quantizers `curve` [marks, quantizers], the
-    running amax, `datasets` [datasets, quantizers], what each dataset alone would have given, and `natural`
-    [quantizers], what the router's own choices alone gave. Positions, padding included, that each expert of a
-    block saw: `routed` [datasets, experts] and `forced` [experts].
+    `amax` by quantized linear or KV quantizer; for the same quantizers `curve` [marks, quantizers] is the
+    running amax, `datasets` [datasets, quantizers] the amax over each dataset alone, and `natural`
+    [quantizers] the amax over naturally routed tokens. `routed` [datasets, experts] and `forced` [experts]
+    count the positions, padding included, that each expert of a block received.
     """
 
     amax: dict[str, float]
@@ -54,16 +54,16 @@ class Statistics:
     biases: dict[str, dict[str, torch.Tensor]]
 
 
-def exported_amaxes(found: Statistics, layer: Layer, coverage: str) -> dict[str, float]:
-    """The amax that each quantizer is exported with: `found.amax`, shared where ModelOpt shares it.
+def exported_amaxes(statistics: LayerStatistics, layer: Layer, coverage: str) -> dict[str, float]:
+    """The amax that each quantizer is exported with: `statistics.amax`, shared where ModelOpt shares it.
 
     Raises:
-        Stop: naming the first quantizer that ended without a finite, positive one.
+        Stop: naming the first quantizer without a finite, positive amax.
     """
-    for name, value in found.amax.items():
-        if not isfinite(value):  # before sharing: no maximum with another may hide it
-            raise Stop(f"{quantizer_name(name)} ended with amax {value}: its input is not finite")
-    amax = found.amax
+    for name, value in statistics.amax.items():
+        if not isfinite(value):  # before sharing, where a maximum could hide it
+            raise Stop(f"{quantizer_name(name)} has amax {value} after calibration: its input is not finite")
+    amax = statistics.amax
     if coverage == "natural":
         for block in layer.blocks:
             first = block.experts[0] + "."
@@ -73,18 +73,20 @@ def exported_amaxes(found: Statistics, layer: Layer, coverage: str) -> dict[str,
             )
     for name, value in amax.items():
         if value <= 0:
-            raise Stop(f"{quantizer_name(name)} ended with amax {value}: no sample reached it, or only zeros")
-    return nvfp4.shared_amaxes(amax, found.groups)
+            raise Stop(
+                f"{quantizer_name(name)} has amax {value} after calibration: it got no input, or only zeros"
+            )
+    return nvfp4.shared_amaxes(amax, statistics.groups)
 
 
 def input_scales(amax: dict[str, float], linears: Iterable[str]) -> Tensors:
-    """The input scale of each linear, float32. Raises Stop, naming it, when its amax gives none."""
+    """The input scale of each linear, float32. Raises Stop with its name when its amax is unusable."""
     for name in linears:
         yield f"{name}.input_scale", named(name, partial(nvfp4.input_scale, amax[name]))
 
 
 def kv_scales(amax: dict[str, float], layer: Layer, biases: dict[str, dict[str, torch.Tensor]]) -> Tensors:
-    """Scales of keys and values, float32, and their affine biases when there are any."""
+    """Scales of keys and values, float32, and their affine biases, if any."""
     for name in layer.attentions:
         for kind in "kv":
             scale = named(name, partial(nvfp4.kv_scale, amax[f"{name}.{kind}_bmm_quantizer"]))
@@ -94,12 +96,12 @@ def kv_scales(amax: dict[str, float], layer: Layer, biases: dict[str, dict[str, 
 
 
 def quantizer_name(name: str) -> str:
-    """A quantizer's own name: that of a KV quantizer, or of the input quantizer of a linear."""
+    """The full name of a KV quantizer, or of a linear's input quantizer."""
     return name if name.endswith("_bmm_quantizer") else f"{name}.input_quantizer"
 
 
 class LayerCalibration:
-    """Runs batches through the layer that stands in `stepper`; `progress` is told of each batch."""
+    """Runs batches through the layer that is loaded in `stepper`; calls `progress` after each batch."""
 
     def __init__(
         self,
@@ -114,31 +116,31 @@ class LayerCalibration:
         self._batches, self._ranks, self._progress = batches, ranks, progress
         self._positions = sum(batch.input_ids.size for batch in batches)
 
-    def run(self, index: int, hidden: Hidden) -> Statistics:
-        """Statistics of layer `index`, which stands; writes the next layer's input to `hidden`."""
+    def run(self, index: int, hidden: Hidden) -> LayerStatistics:
+        """Statistics of layer `index`, which must be loaded; writes the next layer's input to `hidden`."""
         layer = self._structure.layers[index]
         probe = probed(self._stepper, layer, index, hidden)
         forced = [Forced(block, self._stepper.modules, probe) for block in layer.blocks]
         everywhere = self._config.coverage.name == "all_experts"
-        chosen = {block.name: block.experts if everywhere else () for block in layer.blocks}
+        forced_experts = {block.name: block.experts if everywhere else () for block in layer.blocks}
         quantizers = {name: self._structure.kv_quantizers(name) for name in layer.attentions}
         with collecting_kv(self._stepper.modules, quantizers):
-            noted, rows = self._pass(index, hidden, forced, chosen, quantizers, routed=True)
+            by_stretch, rows = self._pass(index, hidden, forced, forced_experts, quantizers, routed=True)
         if self._config.coverage.name == "top_up":
-            wanted = self._config.coverage.minimum_tokens
-            assert wanted is not None
+            minimum = self._config.coverage.minimum_tokens
+            assert minimum is not None
             seen = dict(zip(layer.experts(), rows.sum(dim=0).tolist(), strict=True))
-            chosen = {
-                block.name: tuple(expert for expert in block.experts if seen[expert] < wanted)
+            forced_experts = {
+                block.name: tuple(expert for expert in block.experts if seen[expert] < minimum)
                 for block in layer.blocks
             }
-            if any(chosen.values()):
-                more, _ = self._pass(index, hidden, forced, chosen, quantizers, routed=False)
-                noted = torch.maximum(noted, more)
+            if any(forced_experts.values()):
+                forced_amaxes, _ = self._pass(index, hidden, forced, forced_experts, quantizers, routed=False)
+                by_stretch = torch.maximum(by_stretch, forced_amaxes)
         names = layer.linears + [f"{name}.{kind}" for name in layer.attentions for kind in KV]
-        every, both = noted.amax(dim=1), noted.amax(dim=0)
+        every, both = by_stretch.amax(dim=1), by_stretch.amax(dim=0)
         routed = dict(zip(layer.experts(), sums_by_dataset(rows, self._batches).T.tolist(), strict=True))
-        return Statistics(
+        return LayerStatistics(
             amax=dict(zip(names, every.amax(dim=0).tolist(), strict=True)),
             curve=running(every, self._batches).tolist(),
             datasets=by_dataset(every, self._batches).tolist(),
@@ -148,7 +150,7 @@ class LayerCalibration:
                 for b in layer.blocks
             },
             forced={
-                b.name: [self._positions * (expert in chosen[b.name]) for expert in b.experts]
+                b.name: [self._positions * (expert in forced_experts[b.name]) for expert in b.experts]
                 for b in layer.blocks
             },
             groups=probe.groups(),
@@ -160,23 +162,23 @@ class LayerCalibration:
         index: int,
         hidden: Hidden,
         forced: list[Forced],
-        chosen: dict[str, tuple[str, ...]],
+        forced_experts: dict[str, tuple[str, ...]],
         quantizers: dict[str, tuple[Any, Any]],
         routed: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Every batch once: its own way when `routed`, then forced upon the `chosen` experts.
+        """Run every batch once: as the router sends it when `routed`, then through `forced_experts`.
 
         Returns the amax of each stretch, float32 [stretches, 2, quantizers], routed and forced; and the rows
-        that each expert saw on its own way, int64 [stretches, experts].
+        that the router sent to each expert, int64 [stretches, experts].
         """
         layer = self._structure.layers[index]
         modules = self._stepper.modules
         observer = Observer(layer, self._stepper.device)
-        own = frozenset(layer.linears) if routed else frozenset()
+        routed_linears = frozenset(layer.linears) if routed else frozenset()
         owners = layer.owners()
         within = {
             block: {name for name, expert in owners.items() if expert in experts}
-            for block, experts in chosen.items()
+            for block, experts in forced_experts.items()
         }
         rows = dict.fromkeys(layer.experts(), 0)
         inputs: dict[str, torch.Tensor] = {}
@@ -201,7 +203,7 @@ class LayerCalibration:
             traffic = stack.enter_context(Traffic(hidden, index, self._stepper.device))
             for number, states in traffic.inputs(self._ranks.share(len(self._batches))):
                 note(number)
-                observer.only = own
+                observer.only = routed_linears
                 counting = True
                 output = self._stepper.run(
                     states, self._batches[number], self._config.calibration.attention_mask
@@ -211,7 +213,7 @@ class LayerCalibration:
                     traffic.send(number, output)
                 observer.flush(ROUTED)
                 for force in forced:
-                    if experts := chosen[force.block.name]:
+                    if experts := forced_experts[force.block.name]:
                         observer.only = within[force.block.name]
                         force.run(inputs[force.block.name], experts)
                         observer.flush(FORCED)
@@ -228,7 +230,7 @@ class LayerCalibration:
 
 
 class Observer:
-    """Running amax per linear, float32 [2, linears] in the order of `layer.linears`; 0: nothing came."""
+    """Running amax per linear, float32 [2, linears] in the order of `layer.linears`; 0 without any input."""
 
     def __init__(self, layer: Layer, device: torch.device) -> None:
         self._amax = torch.zeros((2, len(layer.linears)), dtype=torch.float32, device=device)
@@ -236,10 +238,10 @@ class Observer:
         self._seen: dict[int, torch.Tensor] = {}
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None
         self.only: Set[str] = self._index.keys()
-        """The linears that count just now."""
+        """The linears whose inputs are currently recorded."""
 
     def see(self, name: str, values: torch.Tensor) -> None:
-        """Count an input of the linear `name`. Gate and up get the same tensor: it is measured once."""
+        """Record an input of the linear `name`. Gate and up get the same tensor, which is measured once."""
         if name not in self.only or not values.numel():
             return
         if self._last is None or self._last[0] is not values:
@@ -248,9 +250,9 @@ class Observer:
         self._seen[index] = torch.maximum(self._seen[index], value) if index in self._seen else value
 
     def flush(self, way: int) -> None:
-        """Take in what was seen since the last time, `ROUTED` or `FORCED`.
+        """Merge what was seen since the last flush into the row `ROUTED` or `FORCED`.
 
-        Once a batch and way, so that a GPU gets few small kernels.
+        Done once per batch and row, so that a GPU gets few small kernels.
         """
         if self._seen:
             where = torch.tensor(list(self._seen), device=self._amax.device)
@@ -259,14 +261,14 @@ class Observer:
         self._seen, self._last = {}, None
 
     def take(self) -> torch.Tensor:
-        """The amax since the last time, on the CPU; it starts again from 0."""
-        taken = self._amax.cpu().clone()
+        """The amax since the last call, on the CPU; resets it to 0."""
+        current = self._amax.cpu().clone()
         self._amax.zero_()
-        return taken
+        return current
 
 
 def _magnitude(values: torch.Tensor) -> torch.Tensor:
-    """The largest magnitude. One kernel on a GPU, where launches count; on a CPU 25 times slower than two."""
+    """The largest magnitude: one kernel on a GPU, where launches cost; on a CPU two are 25 times faster."""
     if values.is_cuda:
         return torch.linalg.vector_norm(values, float("inf"))
     low, high = torch.aminmax(values)
@@ -274,21 +276,21 @@ def _magnitude(values: torch.Tensor) -> torch.Tensor:
 
 
 def _take_kv(quantizers: dict[str, tuple[Any, Any]]) -> torch.Tensor:
-    """Amax of keys and values since the last time, float32 [2, quantizers], 0 before anything came.
+    """Amax of keys and values since the last call, float32 [2, quantizers], 0 without any input.
 
-    Nothing is forced upon an attention.
+    The row `FORCED` stays 0: attentions have no forced pass.
     """
-    found = [_take_amax(quantizer) for pair in quantizers.values() for quantizer in pair]
-    routed = torch.tensor(found, dtype=torch.float32)
+    amaxes = [_take_amax(quantizer) for pair in quantizers.values() for quantizer in pair]
+    routed = torch.tensor(amaxes, dtype=torch.float32)
     return torch.stack([routed, torch.zeros_like(routed)])
 
 
 def _take_amax(quantizer: Any) -> float:
     if quantizer._use_constant_amax:
         return CONSTANT_AMAX
-    found = quantizer._calibrator.compute_amax()
+    amax = quantizer._calibrator.compute_amax()
     quantizer._calibrator.reset()
-    return 0.0 if found is None else float(found)
+    return 0.0 if amax is None else float(amax)
 
 
 def _biases(pair: tuple[Any, Any]) -> dict[str, torch.Tensor]:

@@ -1,9 +1,9 @@
-"""Which tokens calibrate an expert: those that the router sends, and those that are forced upon it.
+"""Calibration of experts on tokens that the router does not send them: the forced pass.
 
-ModelOpt forces by raising the block's `top_k` to all experts for one more forward, whose output it throws
-away. Where the block hands each expert the very rows it was given, in their order, the same statistics
-come from calling the experts one by one, without sorting, weighing or adding up; whether it does is seen
-on the first batch. The last product of an expert decides no statistic there and is left out.
+ModelOpt raises the block's `top_k` to all experts for one more forward pass and discards its output. Where
+the block passes each expert exactly the rows that it was given, in order, calling the experts one by one
+yields the same statistics without sorting, weighting or summing; the first batch shows whether it does. An
+expert's last product affects no statistic there and is skipped.
 """
 
 from collections.abc import Iterator, Set
@@ -30,7 +30,7 @@ class Forced:
         self._stacks: list[tuple[list[str], Stack]] | None = None
 
     def run(self, states: torch.Tensor, experts: tuple[str, ...]) -> None:
-        """Let `experts` see every row of `states`, the input of the block."""
+        """Run every row of `states`, the block's input, through `experts`."""
         with self._without_last():
             if self._direct is None:
                 self._direct = self._through_block(states)
@@ -40,7 +40,7 @@ class Forced:
                 self._through_block(states)
 
     def _one_by_one(self, rows: torch.Tensor, experts: Set[str]) -> None:
-        """Call the experts themselves, the first products of a group of them at once where that is exact."""
+        """Call the experts directly, with the first products of a group merged where that is exact."""
         if self._stacks is None:
             self._stacks = stacks(self.block.experts, self.whole, self._modules)
         left = dict.fromkeys(name for name in self.block.experts if name in experts)
@@ -54,7 +54,7 @@ class Forced:
             self._modules[name](rows)
 
     def _through_block(self, states: torch.Tensor) -> bool:
-        """One forward with every expert chosen; whether each got all rows, once, in order."""
+        """One forward pass that selects every expert; returns whether each got all rows once, in order."""
         rows = states.reshape(-1, states.shape[-1])
         same: dict[str, bool] = {}
 
@@ -75,7 +75,9 @@ class Forced:
             finally:
                 owner.top_k = natural
         if same.keys() != set(self.block.experts):
-            raise Stop(f"{self.block.name} cannot be made to call all its experts: take coverage=natural")
+            raise Stop(
+                f"{self.block.name} does not call all its experts with top_k raised: use coverage=natural"
+            )
         return all(same.values())
 
     @contextmanager
@@ -91,7 +93,7 @@ class Forced:
 
 
 class _Nothing:
-    """In the place of a product that nobody looks at: zeros of its shape, without memory."""
+    """Replaces a product whose result is unused by zeros of its shape that take no memory."""
 
     def __init__(self, width: int) -> None:
         self._width = width

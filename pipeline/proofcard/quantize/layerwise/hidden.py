@@ -1,7 +1,7 @@
-"""The hidden states between two layers: always on disk, so that a run can go on, in memory when they fit.
+"""The hidden states between two layers: always on disk, so that a run can resume, and in memory if they fit.
 
-Two files take turns: layer n reads one and writes the other. Each batch has its place, so any rank finds
-any batch, and a run with another number of ranks can go on.
+Two files alternate: layer n reads one and writes the other. Each batch has a fixed offset, so that any rank
+can read any batch, and a run can resume with another number of ranks.
 """
 
 import os
@@ -16,12 +16,12 @@ from proofcard.errors import Stop
 
 
 class Hidden:
-    """Hidden states [samples, tokens, width] of every batch, before the layer that is calibrated."""
+    """Hidden states [samples, tokens, width] of every batch: the input of the layer being calibrated."""
 
     def __init__(
         self, folder: Path, shapes: list[tuple[int, int]], width: int, dtype: torch.dtype, memory: int
     ) -> None:
-        """`shapes` are samples and tokens of every batch, `memory` the bytes that may stay in memory."""
+        """`shapes` are (samples, tokens) of every batch, `memory` the bytes of RAM they may take."""
         self._shapes = [(*shape, width) for shape in shapes]
         self._dtype = dtype
         sizes = [int(np.prod(shape)) * dtype.itemsize for shape in self._shapes]
@@ -33,12 +33,12 @@ class Hidden:
         self._next: dict[int, torch.Tensor] = {}
 
     def holds(self, layer: int) -> bool:
-        """Whether the file stands that what goes into `layer` is in, when the layer before is complete."""
+        """Whether the file with the input of `layer` exists, once the layer before is complete."""
         path = self._paths[layer % 2]
         return path.exists() and path.stat().st_size == self.bytes
 
     def allocate(self) -> None:
-        """Take the room on disk for both files. Raises OSError when there is not enough."""
+        """Allocate disk space for both files. Raises OSError when there is not enough."""
         for path in self._paths:
             if path.exists() and path.stat().st_size == self.bytes:
                 continue
@@ -46,7 +46,7 @@ class Hidden:
                 os.posix_fallocate(file.fileno(), 0, self.bytes)
 
     def read(self, layer: int, batch: int) -> torch.Tensor:
-        """What goes into `layer`, on the CPU."""
+        """The input of `layer` for one batch, on the CPU."""
         if batch in self._now:
             return self._now[batch]
         made = torch.empty(self._shapes[batch], dtype=self._dtype)
@@ -56,16 +56,16 @@ class Hidden:
             while view and (got := file.readinto(view)):
                 view = view[got:]
         if view:
-            raise Stop(f"{self._paths[layer % 2]} ends early: remove the folder it is in and start over")
+            raise Stop(f"{self._paths[layer % 2]} is truncated: delete its folder and start over")
         return made
 
     def write(self, layer: int, batch: int, states: torch.Tensor) -> None:
-        """What goes into `layer`, from any device."""
+        """Store the input of `layer` for one batch, from any device."""
         states = states.to("cpu").contiguous()
         if tuple(states.shape) != self._shapes[batch] or states.dtype != self._dtype:
             raise Stop(
-                f"layer {layer - 1} gives {states.dtype} {tuple(states.shape)}, not {self._dtype} "
-                f"{self._shapes[batch]}: take engine=modelopt"
+                f"layer {layer - 1} returns {states.dtype} {tuple(states.shape)} instead of {self._dtype} "
+                f"{self._shapes[batch]}: use engine=modelopt"
             )
         if self._keep:
             self._next[batch] = states
@@ -80,12 +80,12 @@ class Hidden:
             os.close(handle)
 
     def turn(self, layer: int) -> None:
-        """All of `layer`'s input has been written: make it outlive a power cut."""
+        """All of `layer`'s input has been written: force it to disk and make it the current one."""
         force_to_disk(self._paths[layer % 2])
         self._now, self._next = self._next, {}
 
     def remove(self) -> None:
-        """Give the room on disk back: the last layer is done."""
+        """Delete both files once the last layer is done."""
         for path in self._paths:
             path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Looking at what passes through a layer: inputs of its modules, keys and values of its attentions."""
+"""Hooks on what passes through a layer: inputs of its modules, keys and values of its attentions."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
@@ -38,25 +38,40 @@ def collecting_kv(modules: dict[str, Any], quantizers: dict[str, tuple[Any, Any]
 def intercepted(
     attention: Any, see_key: Callable[[Any], Any], see_value: Callable[[Any], Any]
 ) -> Iterator[None]:
-    """Show the keys and values [samples, heads, tokens, channels] on their way to the attention function.
+    """Pass the keys and values [samples, heads, tokens, channels] to callbacks before attention runs.
 
     Raises:
-        Stop: when the attention does not call a function that can be found in its module.
+        Stop: when the attention does not call a function that its module exposes.
+    """
+
+    def show(key: Any, value: Any) -> tuple[Any, Any]:
+        see_key(key)
+        see_value(value)
+        return key, value
+
+    with through(attention, show, "use engine=modelopt or kv_cache=none"):
+        yield
+
+
+@contextmanager
+def through(attention: Any, change: Callable[[Any, Any], tuple[Any, Any]], otherwise: str) -> Iterator[None]:
+    """Let `change` replace the keys and values that reach the attention function.
+
+    Raises:
+        Stop: when the attention does not call a function that its module exposes; ends with `otherwise`.
     """
     home = inspect.getmodule(type(attention))
     functions = getattr(home, "ALL_ATTENTION_FUNCTIONS", None)
     chosen = attention.config._attn_implementation
     if functions is None or (chosen == "eager" and not hasattr(home, "eager_attention_forward")):
         raise Stop(
-            f"{type(attention).__name__} hides its keys and values from engine=layerwise: "
-            "take engine=modelopt or kv_cache=none"
+            f"engine=layerwise cannot hook the keys and values of {type(attention).__name__}: {otherwise}"
         )
     original = home.eager_attention_forward if chosen == "eager" else functions[chosen]  # type: ignore[union-attr]
 
-    def collect(module: Any, query: Any, key: Any, value: Any, *args: Any, **named: Any) -> Any:
+    def around(module: Any, query: Any, key: Any, value: Any, *args: Any, **named: Any) -> Any:
         if module is attention:
-            see_key(key)
-            see_value(value)
+            key, value = change(key, value)
         return original(module, query, key, value, *args, **named)
 
     put = (
@@ -64,7 +79,7 @@ def intercepted(
         if chosen == "eager"
         else partial(_put, functions, chosen)
     )
-    put(collect)
+    put(around)
     try:
         yield
     finally:

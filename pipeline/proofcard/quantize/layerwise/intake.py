@@ -1,7 +1,7 @@
-"""Weights from the source's files into a GPU's memory, behind the work on the layer before.
+"""Copies weights from the source's files to a GPU while the layer before is being worked on.
 
-They cross as they are stored, FP8 in one byte, through two pinned buffers on a stream of their own, and are
-dequantized on the other side.
+They are copied as stored, FP8 in one byte, through two pinned buffers on a separate stream, and dequantized
+on the device.
 """
 
 import numpy as np
@@ -43,7 +43,7 @@ class Intake:
         return gpu.fp8_block_to_bf16(weight, factor, self._source.block)
 
     def _cross(self, name: str) -> torch.Tensor:
-        """A stored tensor's bytes, on the device, in the order of the stream."""
+        """A stored tensor's bytes on the device, ordered on the copy stream."""
         stored = self._source.stored(name).raw()
         made = torch.empty(stored.size, dtype=torch.uint8, device=self._device)
         for start in range(0, stored.size, _BUFFER):

@@ -1,4 +1,4 @@
-"""The weights of one layer to the tensors of the checkpoint: codes, block scales, `weight_scale_2`."""
+"""Packs the weights of one layer into checkpoint tensors: codes, block scales, `weight_scale_2`."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,11 +21,11 @@ def packed(
 ) -> Tensors:
     """`weight`, `weight_scale` and `weight_scale_2` of each linear; a group shares its largest max |W|.
 
-    `weights` BF16 [rows, cols] by full name. What `block_amaxes` gives for a linear, float32 [rows, cols/16],
-    decides its block scales in the place of the weight's own.
+    `weights` are BF16 [rows, cols] by full name. If `block_amaxes` returns an array for a linear, float32
+    [rows, cols/16], its block scales come from that instead of from the weight.
 
     Raises:
-        Stop: naming a weight that is not BF16, is not finite, or gives no scale.
+        Stop: naming a weight that is not BF16, is not finite, or has no valid scale.
     """
     amaxes = nvfp4.shared_amaxes(_amaxes(weights, linears, threads), groups)
     for name in linears:
@@ -45,31 +45,32 @@ def unrounded_amaxes(source: Source, name: str, threads: int) -> np.ndarray:
 
 def _amaxes(weights: dict[str, torch.Tensor], linears: list[str], threads: int) -> dict[str, float]:
     """max |W| of each linear's weight."""
-    chosen = {name: weights[f"{name}.weight"] for name in linears}
-    for name, weight in chosen.items():
+    selected = {name: weights[f"{name}.weight"] for name in linears}
+    for name, weight in selected.items():
         if weight.dtype != torch.bfloat16:
             raise Stop(
-                f"{name}.weight is {weight.dtype}: engine=layerwise packs BF16 and FP8 sources, take modelopt"
+                f"{name}.weight is {weight.dtype}: engine=layerwise packs BF16 and FP8 sources; "
+                "use engine=modelopt"
             )
-    if any(weight.is_cuda for weight in chosen.values()):
+    if any(weight.is_cuda for weight in selected.values()):
         from proofcard.nvfp4 import gpu
 
-        return dict(zip(chosen, gpu.amaxes(list(chosen.values())), strict=True))
+        return dict(zip(selected, gpu.amaxes(list(selected.values())), strict=True))
     return {
         name: float(named(name, partial(nvfp4.amax, _bits(weight), threads=threads)))
-        for name, weight in chosen.items()
+        for name, weight in selected.items()
     }
 
 
 def _quantized(
     name: str, weight: torch.Tensor, scale_2: np.float32, block_amaxes: np.ndarray | None, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Codes uint8 [rows, cols/2] and E4M3 scales uint8 [rows, cols/16]: on the device where the weight is."""
+    """Codes uint8 [rows, cols/2] and E4M3 scales uint8 [rows, cols/16], computed on the weight's device."""
     if weight.is_cuda:
         from proofcard.nvfp4 import gpu
 
-        given = None if block_amaxes is None else torch.from_numpy(block_amaxes).to(weight.device)
-        codes, scale = gpu.quantize(weight, scale_2, given)
+        amaxes_on_device = None if block_amaxes is None else torch.from_numpy(block_amaxes).to(weight.device)
+        codes, scale = gpu.quantize(weight, scale_2, amaxes_on_device)
         return codes.cpu().numpy(), scale.cpu().numpy()
     pack = partial(nvfp4.quantize, _bits(weight), scale_2, block_amaxes=block_amaxes, threads=threads)
     packed: tuple[np.ndarray, np.ndarray] = named(name, pack)

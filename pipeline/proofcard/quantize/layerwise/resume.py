@@ -1,6 +1,6 @@
-"""Which layers of a run are complete: a record of each beside the checkpoint, so that a later run goes on.
+"""Which layers of a run are complete: a record of each beside the checkpoint, from which a run resumes.
 
-A record decides nothing by itself: the bytes of a resumed run are those of an uninterrupted one.
+Records do not affect the result: a resumed run writes the same bytes as an uninterrupted one.
 """
 
 import json
@@ -19,18 +19,18 @@ class Records:
         self._folder, self._ranks = folder, ranks
 
     def read(self, layers: int) -> list[dict[str, Any]]:
-        """The records of the layers that are complete, the first ones without a gap."""
+        """The records of the complete layers, up to the first gap."""
         records = []
         for index in range(layers):
             path = self._path(index)
             if not path.exists():
                 break
             records.append(json.loads(path.read_text(encoding="utf-8")))
-        self._ranks.wait()  # nobody adds a record before everybody has counted
+        self._ranks.wait()  # no rank adds a record before all ranks have read them
         return records
 
     def keep(self, index: int, record: dict[str, Any]) -> None:
-        """From here on the layer is complete, whatever happens: every rank has its bytes on disk."""
+        """Mark a layer as complete, once every rank has its bytes on disk."""
         self._ranks.wait()
         if self._ranks.leads:
             write_whole(self._path(index), canonical_json(record))

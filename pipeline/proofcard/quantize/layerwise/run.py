@@ -1,4 +1,4 @@
-"""engine=layerwise, the loop over layers: read, calibrate, pack, write, free. A kill costs one layer.
+"""engine=layerwise, the loop over layers: read, calibrate, pack, write, free. A killed run loses one layer.
 
 Every tensor's origin starts here: weights go through `pack`, input and KV scales through `calibrate`.
 """
@@ -24,7 +24,7 @@ from proofcard.progress import Layers, shown
 from proofcard.quantize import tables
 from proofcard.quantize.layerwise.calibrate import (
     LayerCalibration,
-    Statistics,
+    LayerStatistics,
     exported_amaxes,
     input_scales,
     kv_scales,
@@ -41,30 +41,30 @@ from proofcard.quantize.layerwise.tensors import raw
 from proofcard.quantize.model import dtype, skeleton, tensor
 from proofcard.quantize.preparing import Work, complete, prepared
 from proofcard.quantize.quantizers import check_selected
-from proofcard.quantize.statistics import Found, gather
+from proofcard.quantize.statistics import CalibrationStatistics, gather
 from proofcard.ranks import Ranks
 
 Report = Callable[[int, dict[str, Any]], None]
-"""Called with each layer's index and record, whether it was made before or now."""
+"""Called with each layer's index and record, resumed or new."""
 
 
-def make(work: Work, report: Report) -> Found:
-    """The whole checkpoint into `work.folder`, whatever of it a former run has made. Returns what was seen.
+def make(work: Work, report: Report) -> CalibrationStatistics:
+    """Write the whole checkpoint to `work.folder`, resuming an earlier run. Returns the statistics.
 
     Raises:
         Stop, OSError: as `Run`.
     """
     batches = prepared(work)
     run = Run(work.config, work.source, batches, work.device, work.folder, work.state, work.ranks)
-    found = gather(run.layers(report), batches, marks(batches))
+    statistics = gather(run.layers(report), batches, marks(batches))
     if work.ranks.leads:
-        tables.write(work.folder, found)
+        tables.write(work.folder, statistics)
         complete(work)
-    return found
+    return statistics
 
 
 class Run:
-    """One run of engine=layerwise into `folder`, which may hold the beginning of it."""
+    """One run of engine=layerwise into `folder`, which may hold the partial state of an earlier one."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Run:
         state: Path,
         ranks: Ranks,
     ) -> None:
-        """`folder` takes the shards, `state` what a later run needs to go on after the last complete layer.
+        """`folder` gets the shards, `state` what a later run needs to resume after the last complete layer.
 
         Raises:
             Stop: when the model cannot be run layer by layer.
@@ -92,19 +92,18 @@ class Run:
             torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
         )
         self._stepper = Stepper(source, bare, self._structure.prefix, where)
-        words = f"{self._stepper.embedding}.weight"
+        embedding = f"{self._stepper.embedding}.weight"
         shapes = [tuple(batch.input_ids.shape) for batch in batches]
-        width = source.tensors[words].shape[1]
+        width = source.tensors[embedding].shape[1]
         memory = int(config.hardware.activation_memory_gib * 2**30)
-        self._hidden = Hidden(self._state, shapes, width, dtype(source, words), memory)
+        self._hidden = Hidden(self._state, shapes, width, dtype(source, embedding), memory)
 
     def layers(self, report: Report) -> list[dict[str, Any]]:
-        """Make every layer that is not made yet; tell `report` of each, made before or now, and return all.
+        """Process every layer that is not complete; pass each record, old or new, to `report`; return all.
 
         Raises:
             Stop: when the source, a statistic or a rank fails, or files of complete layers are missing.
-            OSError: when the disk is full, for tensors and hidden states before any work: their room is taken
-                first.
+            OSError: when the disk is full; space for tensors and hidden states is allocated before any work.
         """
         structure, ranks = self._structure, self._ranks
         records = self._records.read(len(structure.layers))
@@ -132,12 +131,12 @@ class Run:
                 for index in range(len(records), total):
                     bars.begin(len(ranks.share(len(self._batches))))
                     self._stepper.clear()
-                    self._stepper.stand(index, coming())
+                    self._stepper.load(index, coming())
                     coming = self._coming(ahead, index + 1)
-                    found = calibration.run(index, self._hidden)
-                    amax = exported_amaxes(found, structure.layers[index], self._config.coverage.name)
-                    self._write(writer, index, amax, found)
-                    records.append(_record(found, amax))
+                    statistics = calibration.run(index, self._hidden)
+                    amax = exported_amaxes(statistics, structure.layers[index], self._config.coverage.name)
+                    self._write(writer, index, amax, statistics)
+                    records.append(_record(statistics, amax))
                     self._complete(writer, index, records[-1])
                     report(index, records[-1])
                     bars.end()
@@ -152,7 +151,7 @@ class Run:
         return records
 
     def _write_settings(self) -> None:
-        """Everything beside the shards, anew: a run may have ended in the middle of any of it."""
+        """Rewrite everything beside the shards, since a run may have stopped while writing it."""
         for path in self._folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -161,37 +160,37 @@ class Run:
         self._structure.write_settings(self._folder)
 
     def _take_room(self, writer: Writer, done: int) -> None:
-        """The room for everything to come; what `done` layers rely on must be there."""
+        """Allocate disk space for the remaining layers; check that the files of `done` layers exist."""
         to_come = done < len(self._structure.layers)
         if done and not (writer.allocated() and (self._hidden.holds(done) or not to_come)):
-            raise Stop(f"files of complete layers are missing: remove {shown(self._state)} to start over")
+            raise Stop(f"files of complete layers are missing: delete {shown(self._state)} to start over")
         writer.allocate()
         if to_come:
             self._hidden.allocate()
 
     def _coming(self, ahead: ThreadPoolExecutor, index: int) -> Callable[[], dict[str, torch.Tensor]]:
-        """How to get a layer's weights: read from now on, behind the work of a GPU, or when asked for.
+        """How to get a layer's weights: read ahead while the GPU works, or on demand.
 
-        Without a GPU, reading ahead would take memory for a second layer, and cores from the first.
+        Without a GPU, reading ahead would take memory for a second layer, and CPU time from the first.
         """
         if self._stepper.device.type == "cuda" and index < len(self._structure.layers):
             return ahead.submit(self._stepper.read, index).result
         return lambda: self._stepper.read(index)
 
     def _kv_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of affine biases are in no configuration: two tokens through an attention tell them."""
+        """Shapes of the affine biases, which no configuration has: measured with two tokens."""
         first = next((i for i, layer in enumerate(self._structure.layers) if layer.attentions), None)
         if self._config.kv_cache.format != "fp8_affine" or first is None:
             return {}
-        self._stepper.stand(first, self._stepper.read(first))
+        self._stepper.load(first, self._stepper.read(first))
         return kv_shapes(self._stepper, self._structure.layers[first], first)
 
-    def _write(self, writer: Writer, index: int, amax: dict[str, float], found: Statistics) -> None:
-        """This rank's part of the layer's tensors."""
+    def _write(self, writer: Writer, index: int, amax: dict[str, float], statistics: LayerStatistics) -> None:
+        """Write this rank's share of the layer's tensors."""
         layer = self._structure.layers[index]
         weights = self._stepper.weights()
-        grouped = {name for names in found.groups for name in names}
-        units = [*found.groups, *((name,) for name in layer.linears if name not in grouped)]
+        grouped = {name for names in statistics.groups for name in names}
+        units = [*statistics.groups, *((name,) for name in layer.linears if name not in grouped)]
         mine = [units[i] for i in self._ranks.share(len(units))]
         linears = [name for unit in mine for name in unit]
         for name, value in packed(weights, linears, mine, self._block_amaxes, self._threads):
@@ -199,7 +198,7 @@ class Run:
         for name, value in input_scales(amax, linears):
             writer.write(name, value)
         if self._ranks.leads:
-            for name, value in kv_scales(amax, layer, found.biases):
+            for name, value in kv_scales(amax, layer, statistics.biases):
                 writer.write(name, value)
         quantized = {f"{name}.weight" for name in layer.linears}
         others = [name for name in weights if name not in quantized]
@@ -213,28 +212,28 @@ class Run:
         return raw(weight(name))
 
     def _block_amaxes(self, linear: str) -> np.ndarray | None:
-        """What a quantized weight's block scales come from, where that is not the BF16 weight."""
+        """The values behind a quantized weight's block scales, if that is not the BF16 weight."""
         if not self._structure.unrounded(f"{linear}.weight"):
             return None
         return unrounded_amaxes(self._source, linear, self._threads)
 
     def _complete(self, writer: Writer, index: int, record: dict[str, Any]) -> None:
-        """The layer's bytes are on disk before its record is."""
+        """Force the layer's bytes to disk, then write its record."""
         self._hidden.turn(index + 1)
         writer.sync()
         self._records.keep(index, record)
 
 
-def _record(found: Statistics, amax: dict[str, float]) -> dict[str, Any]:
-    """What stays of a layer: `amax` as exported, the rest as `Statistics` has it."""
+def _record(statistics: LayerStatistics, amax: dict[str, float]) -> dict[str, Any]:
+    """A layer's record: `amax` as exported, the rest as in `LayerStatistics`."""
     record = {
         "quantizers": [quantizer_name(name) for name in amax],
         "amax": list(amax.values()),
-        "curve": found.curve,
-        "datasets": found.datasets,
-        "natural": found.natural,
-        "routed": found.routed,
-        "forced": found.forced,
+        "curve": statistics.curve,
+        "datasets": statistics.datasets,
+        "natural": statistics.natural,
+        "routed": statistics.routed,
+        "forced": statistics.forced,
     }
-    read: dict[str, Any] = json.loads(canonical_json(record))  # as a later run finds it, its order included
+    read: dict[str, Any] = json.loads(canonical_json(record))  # as a later run reads it, including its order
     return read

@@ -1,7 +1,7 @@
-"""The first products of several experts as one large one, when there are too few rows to fill a device.
+"""Merges the first products of several experts into one, when there are too few rows to fill a device.
 
-It is done only where the bits stay those of a product for each: both ways are computed once for every shape
-and compared. The same shape is given to the same kernel, whatever the numbers in it.
+Only done where the result is bit-identical to separate products: both are computed once for every shape and
+compared. The same shape always runs the same kernel, whatever the values.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch.nn.functional import linear as product
 
-_ENOUGH = 8192  # rows that fill a device in one expert's product; on an H100, stacking gains only below
+_ENOUGH = 8192  # rows that fill a device in one expert's product; on an H100, stacking only helps below
 _BYTES = 256 << 20  # of weights in one stack
 
 
 class Stack:
-    """Linears without bias that take the same rows, their weights one below the other in one tensor."""
+    """Linears without bias that take the same rows, with their weights stacked in one tensor."""
 
     def __init__(self, linears: Sequence[Any]) -> None:
-        """The linears keep their weights, as parts of the stack's: no second copy stays."""
+        """The linears' weights become views of the stack's, so that there is no second copy."""
         self._linears = linears
         self._sizes = [linear.out_features for linear in linears]
         self._weight = torch.cat([linear.weight for linear in linears])
@@ -29,7 +29,7 @@ class Stack:
         self._equal: dict[int, bool] = {}
 
     def serves(self, rows: torch.Tensor) -> bool:
-        """Whether one product of so many rows is worth it, and has the bits of one for each linear."""
+        """Whether one product of this many rows pays off and is bit-identical to separate products."""
         count = len(rows)
         if count >= _ENOUGH:
             return False
@@ -43,8 +43,8 @@ class Stack:
     def answering(self, rows: torch.Tensor) -> Iterator[None]:
         """Let each linear answer with its columns of the one product."""
         columns = product(rows, self._weight).split(self._sizes, dim=1)
-        for linear, mine in zip(self._linears, columns, strict=True):
-            linear.forward = lambda _, mine=mine: mine
+        for linear, part in zip(self._linears, columns, strict=True):
+            linear.forward = lambda _, part=part: part
         try:
             yield
         finally:
@@ -55,15 +55,15 @@ class Stack:
 def stacks(experts: Sequence[str], whole: set[str], modules: dict[str, Any]) -> list[tuple[list[str], Stack]]:
     """Experts in groups with the stack of each; `whole` names the linears that take their expert's own input.
 
-    Empty where fewer than two experts fit into a stack, or a linear is no plain product.
+    Empty where fewer than two experts fit into a stack, or a linear is not a plain product.
     """
     inside = {expert: [name for name in whole if name.startswith(expert + ".")] for expert in experts}
     linears = {expert: [modules[name] for name in sorted(names)] for expert, names in inside.items()}
     every = chain.from_iterable(linears.values())
     plain = all(type(linear) is torch.nn.Linear and linear.bias is None for linear in every)
     size = max((sum(linear.weight.nbytes for linear in each) for each in linears.values()), default=0)
-    together = _BYTES // size if size else 0
-    if not plain or together < 2:
+    per_stack = _BYTES // size if size else 0
+    if not plain or per_stack < 2:
         return []
-    groups = [list(experts[start : start + together]) for start in range(0, len(experts), together)]
+    groups = [list(experts[start : start + per_stack]) for start in range(0, len(experts), per_stack)]
     return [(group, Stack([linear for expert in group for linear in linears[expert]])) for group in groups]

@@ -1,7 +1,7 @@
-"""What ModelOpt would quantize and write, asked of ModelOpt itself on the model without weights.
+"""What ModelOpt would quantize and export, according to ModelOpt itself on the model without weights.
 
-Its quantizers are inserted on the meta device by its own rules; which of them are enabled, what the
-quantization config says and in which order the checkpoint's tensors come is read off the result.
+Its quantizers are inserted on the meta device by its own rules; the result shows which are enabled, the
+quantization config, and the order of the checkpoint's tensors.
 """
 
 import json
@@ -35,7 +35,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Block:
-    """A mixture of experts: names of the block and of its experts, and which module owns `top_k`."""
+    """A mixture-of-experts block: its name, its experts, and the module that has `top_k`."""
 
     name: str
     experts: tuple[str, ...]
@@ -44,7 +44,7 @@ class Block:
 
 @dataclass
 class Layer:
-    """What is quantized in one decoder layer, by full module name, in the model's order."""
+    """The quantized modules of one decoder layer, by full name, in the model's order."""
 
     name: str
     linears: list[str] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Layer:
     attentions: list[str] = field(default_factory=list)
 
     def experts(self) -> list[str]:
-        """The experts of all its blocks."""
+        """The experts of all blocks."""
         return [expert for block in self.blocks for expert in block.experts]
 
     def owners(self) -> dict[str, str]:
@@ -69,13 +69,13 @@ class Layer:
 
 
 class Structure:
-    """The decoder's layers, ModelOpt's KV quantizers, and what the checkpoint will hold."""
+    """The decoder's layers, ModelOpt's KV quantizers, and the tensors of the checkpoint."""
 
     def __init__(self, source: Source, config: QuantizeConfig, bare: Any) -> None:
         """`bare` is `skeleton`'s model; it is converted in place.
 
         Raises:
-            Stop: when the format selects something that is not in a decoder layer.
+            Stop: when the format selects something outside the decoder layers.
         """
         self._source = source
         self._float32 = config.quantization.dequantize_to == "float32"
@@ -110,8 +110,8 @@ class Structure:
         understood = sum(2 * len(layer.linears) + 2 * len(layer.attentions) for layer in layers)
         if understood != enabled:
             raise Stop(
-                f"ModelOpt enables {enabled} quantizers here, {enabled - understood} of them outside the "
-                "linear layers and attentions of the decoder: take engine=modelopt"
+                f"ModelOpt enables {enabled} quantizers in this model, {enabled - understood} of them "
+                "outside the linear layers and attentions of the decoder: use engine=modelopt"
             )
         return layers
 
@@ -139,13 +139,13 @@ class Structure:
         left_out = tied(self.model)
         others = set(self._source.weights()) - self._packed()
         for name, value in self.model.state_dict().items():
-            said = self._written(name) if name in others else value.dtype
+            written = self._written(name) if name in others else value.dtype
             if name not in left_out:
-                entries.append(Entry(_exported(name), _NAMES[said], tuple(value.shape)))
+                entries.append(Entry(_exported(name), _NAMES[written], tuple(value.shape)))
         return entries, self.model.num_parameters()
 
     def unrounded(self, name: str) -> bool:
-        """Whether a weight goes to the checkpoint from its float32 product, not from the model's BF16."""
+        """Whether a weight is exported from its float32 product instead of the model's BF16 weight."""
         return self._float32 and self._source.is_fp8(name)
 
     def _written(self, name: str) -> torch.dtype:
@@ -155,13 +155,13 @@ class Structure:
         return {f"{name}.weight" for layer in self.layers for name in layer.linears}
 
     def write_settings(self, folder: Path) -> None:
-        """hf_quant_config.json, and a config.json that holds the quantization alone, as ModelOpt's export."""
+        """Write hf_quant_config.json and a config.json with only the quantization, like ModelOpt's export."""
         from modelopt.torch.export.convert_hf_config import convert_hf_quant_config_format
         from modelopt.torch.export.quant_utils import get_quant_config
 
-        said = get_quant_config(self.model)
-        (folder / "hf_quant_config.json").write_text(json.dumps(said, indent=4), encoding="utf-8")
-        config = {"quantization_config": convert_hf_quant_config_format(said)}
+        quant_config = get_quant_config(self.model)
+        (folder / "hf_quant_config.json").write_text(json.dumps(quant_config, indent=4), encoding="utf-8")
+        config = {"quantization_config": convert_hf_quant_config_format(quant_config)}
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
@@ -169,12 +169,12 @@ def layers_name(model: Any) -> str:
     """The full name of the decoder's list of layers.
 
     Raises:
-        Stop: when the model has no `layers` list where Hugging Face decoders have it.
+        Stop: when the decoder has no module list `layers`.
     """
     decoder = model.get_decoder()
     layers = getattr(decoder, "layers", None)
     if not isinstance(layers, torch.nn.ModuleList):
-        raise Stop(f"{type(model).__name__} keeps its layers in no list `layers`: take engine=modelopt")
+        raise Stop(f"the decoder of {type(model).__name__} has no module list `layers`: use engine=modelopt")
     return next(name for name, module in model.named_modules() if module is layers)
 
 
@@ -184,8 +184,8 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def _enabled(module: Any, quantizer: str) -> bool:
-    found = getattr(module, quantizer, None)
-    return found is not None and found.is_enabled
+    child = getattr(module, quantizer, None)
+    return child is not None and child.is_enabled
 
 
 def _block(name: str, module: Any) -> Block:
@@ -194,7 +194,7 @@ def _block(name: str, module: Any) -> Block:
 
 
 def _pack_on_meta(name: str, linear: Any) -> None:
-    """Give a linear the tensors that ModelOpt's export gives it, in its order, without bytes."""
+    """Give a linear the tensors that ModelOpt's export gives it, in its order, without data."""
     rows, cols = linear.weight.shape
     check_width(name, cols)
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Tensors of the checkpoint on their way to its files, and the errors of the number format by tensor."""
+"""Checkpoint tensors as bytes, and errors of the number format with the tensor's name."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +17,7 @@ def raw(tensor: torch.Tensor) -> np.ndarray:
 
 
 def named(name: str, work: Callable[[], Any]) -> Any:
-    """What `work` gives. Raises Stop with the tensor's name before what the number format refuses."""
+    """The result of `work`. An error of the number format becomes a Stop that names the tensor."""
     try:
         return work()
     except ValueError as error:

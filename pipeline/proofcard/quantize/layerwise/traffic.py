@@ -1,6 +1,6 @@
-"""Hidden states between files and the device, behind the work of a GPU.
+"""Moves hidden states between files and the device while the GPU works.
 
-A CPU has nothing to hide them behind: there each is read and written when it is its turn.
+On a CPU nothing would overlap: there each is read and written in turn.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _BEHIND = 2  # outputs that may wait to be written, each in pinned memory
 
 
 class Traffic:
-    """A context that brings the inputs of one layer in their order and takes its outputs away."""
+    """A context that yields the inputs of one layer in order and stores its outputs."""
 
     def __init__(self, hidden: Hidden, layer: int, device: torch.device) -> None:
         self._hidden, self._layer, self._device = hidden, layer, device
@@ -29,7 +29,7 @@ class Traffic:
             self._pool.shutdown(cancel_futures=True)
 
     def inputs(self, numbers: range) -> Iterator[tuple[int, torch.Tensor | None]]:
-        """Batch numbers and what goes into the layer, on the device; None for layer 0, which takes words."""
+        """Batch numbers and the layer's inputs on the device; None for layer 0, which takes token ids."""
         if self._layer == 0:
             yield from ((number, None) for number in numbers)
         elif self._pool is None:
@@ -43,7 +43,7 @@ class Traffic:
                 yield number, states.to(self._device, non_blocking=True)
 
     def send(self, number: int, states: torch.Tensor) -> None:
-        """Take away what goes into the next layer."""
+        """Store an input of the next layer."""
         if self._pool is None:
             self._hidden.write(self._layer + 1, number, states)
             return
@@ -56,7 +56,7 @@ class Traffic:
             self._going.pop(0).result()
 
     def finish(self) -> None:
-        """Until everything that was sent is written. Raises what went wrong on the way."""
+        """Wait until everything sent is written. Raises the first error of a write."""
         for going in self._going:
             going.result()
         self._going = []

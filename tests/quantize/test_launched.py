@@ -10,8 +10,8 @@ import kubernetes_validate
 import pytest
 import slurm
 import yaml
-from running import ROOT, command, contents
-from several import SMALL, run, small, start
+from running import ROOT, command, contents, run, start
+from several import SMALL, small
 
 
 def test_hydra_s_local_launcher_gives_the_same_bytes(alone: dict[str, bytes], tmp_path: Path) -> None:

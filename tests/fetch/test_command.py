@@ -14,6 +14,9 @@ from hub import Hub
 from running import ROOT, contents
 from several import SMALL
 
+from proofcard.documents import read
+from proofcard.documents.fetched import Fetched
+
 CHAT = "calibration.datasets.magpie_pro_mt"
 REMOTE = [f"{CHAT}.path=null", f"{CHAT}.repository=demo/chat"]
 
@@ -28,8 +31,12 @@ def test_after_a_fetch_the_same_recipe_needs_no_network(
     assert status == 0, errors
     assert contents(folder(tmp_path, commit)) == contents(MODEL)
     (sealed,) = (tmp_path / "runs" / "samples").glob("demo-*")
-    assert said.splitlines()[-1].endswith(f"tokens: runs/samples/{sealed.name}")
-    assert said.splitlines()[-1].startswith("20 samples, ")
+    assert said.splitlines()[-2].endswith(f"tokens: runs/samples/{sealed.name}")
+    assert said.splitlines()[-2].startswith("20 samples, ")
+    fetched = read(Fetched, tmp_path / "runs" / "fetched" / "demo.json")
+    assert fetched.model is not None and fetched.samples is not None
+    assert fetched.model.commit == commit and all(file.fetched for file in fetched.model.files.values())
+    assert fetched.samples.key.startswith(sealed.name.removeprefix("demo-"))
     hub.requests.clear()
     assert fetch(tmp_path, commit, *recipe)[0] == 0
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
-from proofcard import children
+from proofcard import children, screen
 from proofcard.bundle import bundled
 from proofcard.config import QuantizeConfig, checked, compose
 from proofcard.errors import Stop, Usage, one_line
@@ -32,6 +32,8 @@ def run(arguments: list[str]) -> int:
         raise Usage(
             "-m and hydra/launcher start processes of their own: give them to one process, not to ranks"
         )
+    if screen.json_is_asked():
+        raise Usage("--json is for one configuration: leave out -m and hydra/launcher, or --json")
     asked = get_args_parser().parse_args(arguments)
     try:
         parsed = OverridesParser.create().parse_overrides(asked.overrides)

@@ -1,0 +1,190 @@
+"""One set of weights run a layer at a time, with what low precision does to activations and to the KV cache.
+
+Hooks are put on once for each layer and look at the `Way` of the run that is on: a real layer has hundreds of
+quantized linears.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from proofcard.calibration.batches import Batch
+from proofcard.checkpoint.source import Source
+from proofcard.config.schema import Model
+from proofcard.evaluate import rounding
+from proofcard.evaluate.intake import PackedIntake
+from proofcard.evaluate.weights import Checkpoint
+from proofcard.quantize import fit
+from proofcard.quantize.layerwise.hooks import through
+from proofcard.quantize.layerwise.stepper import Stepper
+from proofcard.quantize.layerwise.structure import layers_name
+from proofcard.quantize.model import dtype, skeleton
+
+_WITHOUT = "leave the candidates with +kv out"
+
+Routes = dict[str, Any]
+"""What the gate of each mixture of experts has answered, by block: logits, or choices and weights."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a run rounds: `activations` in NVFP4; the KV cache as `candidates.Candidate.kv` says it."""
+
+    activations: bool = False
+    kv: str | None = None
+
+
+@dataclass
+class Answer:
+    """A layer's output [1, tokens, width], its routes, and after the last one logits [tokens, vocabulary]."""
+
+    output: torch.Tensor
+    routes: Routes = field(default_factory=dict)
+    logits: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What is inside one decoder layer, by full names: mixtures of experts with their experts, attentions."""
+
+    blocks: dict[str, tuple[str, ...]]
+    attentions: tuple[str, ...]
+
+
+def anatomy(modules: Mapping[str, Any], layer: str) -> Anatomy:
+    """What is inside `layer` of the model with these modules.
+
+    A block has a `gate` and a list of `experts`; an attention is what has an index in the cache and
+    projections.
+    """
+    inside = {name: module for name, module in modules.items() if name.startswith(layer + ".")}
+    blocks = {
+        name: tuple(f"{name}.experts.{i}" for i in range(len(module.experts)))
+        for name, module in inside.items()
+        if isinstance(getattr(module, "experts", None), torch.nn.ModuleList) and hasattr(module, "gate")
+    }
+    attentions = [
+        n for n, module in inside.items() if hasattr(module, "layer_idx") and hasattr(module, "o_proj")
+    ]
+    return Anatomy(blocks, tuple(attentions))
+
+
+class Compute:
+    """A `Stepper` with hooks. `checkpoint` is given where its weights are the checkpoint's."""
+
+    def __init__(self, stepper: Stepper, checkpoint: Checkpoint | None) -> None:
+        self.stepper = stepper
+        self._checkpoint = checkpoint
+        self._way = Way()
+        self._replayed: Routes | None = None
+        self._seen: Routes = {}
+        self._last: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+
+    @contextmanager
+    def hooked(self, inside: Anatomy, linears: list[str], caches: bool = False) -> Iterator[None]:
+        """A context to run the loaded layer in: inputs of `linears` can be rounded, and `caches`."""
+        modules = self.stepper.modules
+        with ExitStack() as stack:
+            for block in inside.blocks:
+                hook = modules[block].gate.register_forward_hook(partial(self._route, block))
+                stack.callback(hook.remove)
+            if self._checkpoint is not None:
+                for name in linears:
+                    scale = torch.tensor(self._checkpoint.input_scale(name), device=self.stepper.device)
+                    hook = modules[name].register_forward_pre_hook(partial(self._round, scale))
+                    stack.callback(hook.remove)
+                for name in inside.attentions if caches else ():
+                    stack.enter_context(through(modules[name], self._cache(name), _WITHOUT))
+            yield
+        self._last = None
+
+    def run(
+        self, states: torch.Tensor | None, batch: Batch, way: Way = Way(), routes: Routes | None = None,
+        to_logits: bool = False,
+    ) -> Answer:  # fmt: skip
+        """Run the loaded layer, and what comes after it `to_logits`; `routes` stand in for its own."""
+        with self.going(way):
+            self._replayed, self._seen = routes, {}
+            try:
+                output, logits = self.stepper.through(
+                    states, batch, attention_mask=False, to_logits=to_logits
+                )
+            finally:
+                self._replayed = None
+            return Answer(output, self._seen, logits)
+
+    @contextmanager
+    def going(self, way: Way) -> Iterator[None]:
+        """A context in which modules of the loaded layer round as the way says, whoever calls them."""
+        before, self._way = self._way, way
+        try:
+            yield
+        finally:
+            self._way, self._last = before, None
+
+    def seen(self, block: str) -> Any:
+        """What the gate of a block has answered in the run that is on; None before it has."""
+        return self._seen.get(block)
+
+    def _route(self, block: str, _: Any, __: Any, answer: Any) -> Any:
+        if self._replayed is not None:
+            return self._replayed[block]
+        self._seen[block] = answer
+        return None
+
+    def _round(self, scale: torch.Tensor, _: Any, inputs: tuple[torch.Tensor, ...]) -> Any:
+        if not self._way.activations:
+            return None
+        values = inputs[0]
+        # Gate and up get one tensor and share their scale: it is rounded once.
+        if self._last is None or self._last[0] is not values or not torch.equal(self._last[1], scale):
+            self._last = (values, scale, rounding.nvfp4(values, scale))
+        return (self._last[2], *inputs[1:])
+
+    def _cache(self, attention: str) -> Callable[[Any, Any], tuple[Any, Any]]:
+        """What the cache makes of keys and values, both [samples, heads, tokens, channels]."""
+        assert self._checkpoint is not None
+        device = self.stepper.device
+        stored = {
+            leaf: torch.from_numpy(value.copy() if value.ndim else value.reshape(1)).to(device)
+            for leaf, value in self._checkpoint.kv(attention).items()
+        }
+        one = torch.ones(1, device=device)
+
+        def kept(kind: str, values: torch.Tensor) -> torch.Tensor:
+            if self._way.kv is None:
+                return values
+            scale = one if self._way.kv == "kv_one" else stored.get(f"{kind}_scale", one)
+            bias = stored.get(f"{kind}_bias") if self._way.kv == "kv_affine" else None
+            if bias is not None:
+                bias = bias.view(torch.bfloat16).to(values.dtype)
+            return rounding.fp8(values, scale, bias)
+
+        return lambda key, value: (kept("k", key), kept("v", value))
+
+
+def computes(source: Source, checkpoint: Checkpoint, model: Model, device: str) -> tuple[Compute, Compute]:
+    """One model twice without weights, for those of the source and those of the checkpoint.
+
+    Raises:
+        Stop: when the model cannot be built, or not be run layer by layer.
+    """
+    where = torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
+    bare = skeleton(source, model)
+    own = Compute(Stepper(source, bare, layers_name(bare), where), None)
+    again = skeleton(source, model)
+    readable: Any = checkpoint  # it is read as a source is
+    checkpoint.held_in(fit.held_in(readable, again))
+    intake = PackedIntake(checkpoint, where) if device == "cuda" else None
+    stepper = Stepper(readable, again, layers_name(again), where, intake)
+    return own, Compute(stepper, checkpoint)
+
+
+def hidden_of(source: Source, stepper: Stepper) -> tuple[int, torch.dtype]:
+    """Channels and dtype of the hidden states: the embedding's."""
+    words = f"{stepper.embedding}.weight"
+    return source.tensors[words].shape[1], dtype(source, words)

@@ -1,0 +1,3 @@
+"""The files of a sealed evaluation."""
+
+NUMBERS, TEXTS, VALUES = "evaluation.json", "texts.jsonl", "positions.safetensors"

@@ -1,0 +1,195 @@
+"""From sums and positions to the numbers of the document, each with its interval."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proofcard.documents import evaluation as documents
+from proofcard.evaluate.candidates import Step
+from proofcard.evaluate.divergence import FIELDS
+from proofcard.evaluate.intervals import Estimate, Pooled, Values, bootstrap
+
+Taken = NDArray[np.int64]
+_KL_SHARES = {"kl_median": 0.5, "kl_p95": 0.95, "kl_p99": 0.99, "kl_p999": 0.999, "kl_max": 1.0}
+_DELTA_SHARES = {
+    "delta_p_min": 0.0, "delta_p_p001": 0.001, "delta_p_p01": 0.01, "delta_p_p05": 0.05, "delta_p_p10": 0.10,
+    "delta_p_p25": 0.25, "delta_p_median": 0.50, "delta_p_p75": 0.75, "delta_p_p90": 0.90,
+    "delta_p_p95": 0.95, "delta_p_p99": 0.99, "delta_p_p999": 0.999, "delta_p_max": 1.0,
+}  # fmt: skip
+NAMES = (
+    "kl_mean", *_KL_SHARES, "js_mean", "perplexity_source", "perplexity", "perplexity_ratio", "same_top",
+    "delta_p_mean", "delta_p_rms", *_DELTA_SHARES,
+)  # fmt: skip
+"""Numbers of a `Divergence`, in their order."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a pass has found: `sums` of every layer, `values` [streams, FIELDS, positions].
+
+    `owner` [positions] is the document of each position, `names` its datasets' in the order of documents.
+    """
+
+    sums: list[dict[str, NDArray[np.float64]]]
+    values: NDArray[np.float64]
+    owner: NDArray[np.int64]
+    names: tuple[str, ...]
+    tokens: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How often documents are drawn, and by which seed."""
+
+    resamples: int
+    seed: int
+
+    def of(self, statistic: Any, documents: int) -> list[documents.Estimate]:
+        """`intervals.bootstrap`, as the document has it."""
+        return [_estimate(each) for each in bootstrap(statistic, documents, self.resamples, self.seed)]
+
+
+def divergences(found: Found, stream: int, draws: Draws) -> dict[str | None, documents.Divergence]:
+    """Of one stream by dataset, and under None of all documents."""
+    groups: dict[str | None, Taken] = {None: np.arange(len(found.names))}
+    for name in dict.fromkeys(found.names):
+        groups[name] = np.flatnonzero(np.array(found.names) == name)
+    return {name: _divergence(found, stream, chosen, draws) for name, chosen in groups.items()}
+
+
+def _divergence(found: Found, stream: int, chosen: Taken, draws: Draws) -> documents.Divergence:
+    inside = np.isin(found.owner, chosen)
+    owner = np.searchsorted(chosen, found.owner[inside])
+    pooled = {
+        name: Pooled(found.values[stream, place, inside], owner, len(chosen))
+        for place, name in enumerate(FIELDS)
+    }
+    square = Pooled(found.values[stream, FIELDS.index("delta_p"), inside] ** 2, owner, len(chosen))
+
+    def statistic(taken: Taken) -> Values:
+        losses = [pooled[name].mean(taken) for name in ("reference_nll", "candidate_nll")]
+        return np.array(
+            [
+                pooled["kl"].mean(taken),
+                *pooled["kl"].quantiles(taken, list(_KL_SHARES.values())),
+                pooled["js"].mean(taken),
+                np.exp(losses[0]),
+                np.exp(losses[1]),
+                np.exp(losses[1] - losses[0]),
+                pooled["same"].mean(taken),
+                pooled["delta_p"].mean(taken),
+                np.sqrt(square.mean(taken)),
+                *pooled["delta_p"].quantiles(taken, list(_DELTA_SHARES.values())),
+            ]
+        )
+
+    estimates = draws.of(statistic, len(chosen))
+    return documents.Divergence(
+        documents=len(chosen), positions=int(inside.sum()), numbers=dict(zip(NAMES, estimates, strict=True))
+    )
+
+
+def costs(found: Found, steps: Sequence[Step], streams: Sequence[str], draws: Draws) -> list[documents.Cost]:
+    """The difference that each step makes to the mean divergence, over the same drawn documents."""
+    kl = FIELDS.index("kl")
+    pooled = [Pooled(values[kl], found.owner, len(found.names)) for values in found.values]
+    place = {name: number for number, name in enumerate(streams)}
+
+    def statistic(taken: Taken) -> Values:
+        means = [each.mean(taken) for each in pooled]
+        return np.array(
+            [means[place[s.after]] - (means[place[s.before]] if s.before is not None else 0.0) for s in steps]
+        )
+
+    if not steps:
+        return []
+    estimates = draws.of(statistic, len(found.names))
+    return [
+        documents.Cost(cost=step.cost, before=step.before, after=step.after, kl_mean=estimate)
+        for step, estimate in zip(steps, estimates, strict=True)
+    ]
+
+
+def layers(
+    found: Found, streams: Sequence[str], candidates: int, blocks: Sequence[Sequence[str]], draws: Draws
+) -> list[documents.Layer]:
+    """Relative errors of every layer's output, what each adds by itself, and how its routers agree.
+
+    `streams` names those beside the source, the first `candidates` of which have routes of their own;
+    `blocks` are the names of each layer's mixtures of experts.
+    """
+    error = np.stack([sums["error"] for sums in found.sums])  # [layers, streams, documents]
+    local, norm = (np.stack([sums[name] for sums in found.sums]) for name in ("local", "norm"))
+    routes = [
+        np.stack([sums["overlap"], sums["moved"]]) for sums in found.sums
+    ]  # [2, candidates, blocks, documents]
+
+    def statistic(taken: Taken) -> Values:
+        whole = norm @ taken
+        alone = local @ taken / whole
+        shares = alone / max(alone.sum(), np.finfo(float).tiny)
+        tokens = (found.tokens * taken).sum()
+        parts = [np.sqrt(error @ taken / whole[:, None]).ravel(), np.sqrt(alone), shares]
+        return np.concatenate([*parts, *((each @ taken / tokens).ravel() for each in routes)])
+
+    estimates = iter(draws.of(statistic, len(found.names)))
+    errors = [{name: next(estimates) for name in streams} for _ in found.sums]
+    locals_ = [next(estimates) for _ in found.sums]
+    shares = [next(estimates) for _ in found.sums]
+    made = []
+    for layer, names in enumerate(blocks):
+        before = errors[layer - 1] if layer else {}
+        made.append(
+            documents.Layer(
+                layer=layer,
+                error=errors[layer],
+                growth={name: _growth(before.get(name), errors[layer][name]) for name in streams},
+                local=locals_[layer],
+                share=shares[layer],
+                blocks=_blocks(names, streams[:candidates], estimates),
+            )
+        )
+    return made
+
+
+def _blocks(
+    names: Sequence[str], streams: Sequence[str], estimates: Iterator[documents.Estimate]
+) -> list[documents.Block]:
+    """The blocks of one layer, from estimates in the order [2, candidates, blocks]."""
+    table = [[[next(estimates) for _ in names] for _ in streams] for _ in range(2)]
+    made = []
+    for place, name in enumerate(names):
+        both = [{stream: row[place] for stream, row in zip(streams, rows, strict=True)} for rows in table]
+        known = all(np.isfinite(each.value) for part in both for each in part.values())
+        made.append(
+            documents.Block(block=name, overlap=both[0] if known else None, moved=both[1] if known else None)
+        )
+    return made
+
+
+def experts(found: Found, names: Sequence[Sequence[str]]) -> list[documents.Expert]:
+    """Every expert of every layer, in the model's order. Sums are over documents, in their order."""
+    sums = [layer["experts"].sum(axis=-1) for layer in found.sums]
+    whole = sum(float(layer[0].sum()) for layer in sums)
+    return [
+        documents.Expert(
+            layer=layer,
+            expert=name,
+            rows=int(rows),
+            error=float(np.sqrt(error / norm)) if norm > 0 else None,
+            share=float(error / whole) if whole > 0 else 0.0,
+        )
+        for layer, experts_of in enumerate(names)
+        for name, error, norm, rows in zip(experts_of, *sums[layer], strict=True)
+    ]
+
+
+def _growth(before: documents.Estimate | None, after: documents.Estimate) -> float | None:
+    return after.value / before.value if before is not None and before.value > 0 else None
+
+
+def _estimate(estimate: Estimate) -> documents.Estimate:
+    return documents.Estimate(value=estimate.value, low=estimate.low, high=estimate.high)

@@ -1,0 +1,150 @@
+"""From two folders and texts to the files of an evaluation: the pass, and the document of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from proofcard.checkpoint.source import Source
+from proofcard.config.evaluating import Evaluation
+from proofcard.config.schema import Model
+from proofcard.determinism import make_deterministic
+from proofcard.documents import evaluation as documents
+from proofcard.errors import Stop
+from proofcard.evaluate import numbers, pair
+from proofcard.evaluate.candidates import Candidate, attribution
+from proofcard.evaluate.compute import Anatomy, anatomy, computes, hidden_of
+from proofcard.evaluate.files import NUMBERS, TEXTS, VALUES
+from proofcard.evaluate.passes import Arrays, Pass
+from proofcard.evaluate.streams import Stream, slug, streams
+from proofcard.evaluate.text_set import Texts
+from proofcard.evaluate.weights import Checkpoint
+from proofcard.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an evaluation works on. `recipe` made the checkpoint, `inputs` are digests.
+
+    The result goes to `folder`, what a later run needs to go on to `state`; `memory` bytes of hidden
+    states may stay in memory.
+    """
+
+    model: Model
+    asked: Evaluation
+    source: Source
+    checkpoint: Checkpoint
+    recipe: str | None
+    candidates: tuple[Candidate, ...]
+    texts: Texts
+    inputs: dict[str, Any]
+    device: str
+    threads: int
+    seed: int
+    memory: int
+    folder: Path
+    state: Path
+    ranks: Ranks
+
+
+def make(work: Work, report: Callable[[int, dict[str, float]], None]) -> dict[str, int]:
+    """Run both models through every layer and write what was found; returns the manifest's statistics.
+
+    `report` is evaluation of every layer's errors.
+
+    Raises:
+        Usage: when the two folders do not hold one model.
+        Stop: when the model cannot be run layer by layer, or a layer gives what is not finite.
+    """
+    make_deterministic(work.threads, work.seed)
+    own, theirs = computes(work.source, work.checkpoint, work.model, work.device)
+    pair.check_weights(work.checkpoint, work.source, own.stepper.model)
+    prefix = own.stepper.prefix
+    inside = [anatomy(own.stepper.modules, f"{prefix}.{index}") for index in range(own.stepper.layers)]
+    if any(each.kv for each in work.candidates) and not any(each.attentions for each in inside):
+        raise Stop("no attention of this model is known here: leave the candidates with +kv out")
+    cells = work.asked.routes and any(each.blocks for each in inside)
+    runs = streams(work.candidates, cells)
+    batches = work.texts.batches()
+    hidden = hidden_of(work.source, own.stepper)
+    passing = Pass(
+        own,
+        theirs,
+        work.checkpoint,
+        runs,
+        batches,
+        work.state,
+        hidden,
+        work.memory,
+        work.ranks,
+        work.asked.together,
+    )
+    sums, values = passing.run(lambda index, of_layer: report(index, _errors(runs, of_layer)))
+    sizes = np.array([text.input_ids.size for text in batches])
+    owner = np.repeat(np.arange(len(sizes)), sizes - 1)
+    found = numbers.Found(sums, values, owner, tuple(text.dataset for text in batches), sizes)
+    if work.ranks.leads:
+        _write(work, found, _document(work, found, runs, inside))
+    return {"texts": len(batches), "positions": len(owner), "layers": len(sums)}
+
+
+def _errors(runs: list[Stream], sums: Arrays) -> dict[str, float]:
+    """A layer's relative errors, by the names of metrics."""
+    norm = sums["norm"].sum()
+    rows = [(slug(run.name), row) for run, row in zip(runs[1:], sums["error"], strict=True)]
+    return {
+        f"error/{name}": float(np.sqrt(row.sum() / norm)) for name, row in [*rows, ("local", sums["local"])]
+    }
+
+
+def _document(
+    work: Work, found: numbers.Found, runs: list[Stream], inside: list[Anatomy]
+) -> documents.Evaluation:
+    draws = numbers.Draws(work.asked.resamples, work.asked.seed)
+    names = [run.name for run in runs[1:]]
+    blocks = [list(each.blocks) for each in inside]
+    return documents.Evaluation(
+        checkpoint=documents.Subject(
+            files_sha256=work.inputs["checkpoint"]["digest"],
+            key=work.inputs["checkpoint"]["key"],
+            recipe=work.recipe,
+        ),
+        source=documents.Subject(files_sha256=work.inputs["source"]["digest"]),
+        texts=documents.Texts(
+            documents=len(found.names),
+            tokens=int(found.tokens.sum()),
+            positions=len(found.owner),
+            sha256=work.inputs["texts"]["digest"],
+            datasets={name: found.names.count(name) for name in dict.fromkeys(found.names)},
+            samples_key=work.texts.samples_key,
+        ),
+        resamples=work.asked.resamples,
+        seed=work.asked.seed,
+        last=work.candidates[-1].name,
+        streams=[
+            _stream(run, numbers.divergences(found, place, draws)) for place, run in enumerate(runs[1:])
+        ],
+        costs=numbers.costs(found, attribution(work.candidates), names, draws),
+        layers=numbers.layers(found, names, len(work.candidates), blocks, draws),
+        experts=numbers.experts(found, [[e for own in each.blocks.values() for e in own] for each in inside]),
+    )
+
+
+def _stream(run: Stream, measured: dict[str | None, documents.Divergence]) -> documents.Stream:
+    return documents.Stream(
+        name=run.name,
+        role="cell" if run.routes_of else "candidate",
+        all=measured[None],
+        by_dataset={name: value for name, value in measured.items() if name is not None},
+    )
+
+
+def _write(work: Work, found: numbers.Found, evaluation: documents.Evaluation) -> None:
+    """The document, the texts, and every position's values."""
+    (work.folder / NUMBERS).write_text(evaluation.text(), encoding="utf-8")
+    (work.folder / TEXTS).write_text(work.texts.index(), encoding="utf-8")
+    tables = {stream.name: found.values[place] for place, stream in enumerate(evaluation.streams)}
+    save_file({"text": found.owner, **tables}, work.folder / VALUES)

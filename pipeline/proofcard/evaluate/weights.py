@@ -1,0 +1,118 @@
+"""A quantized checkpoint as a source of weights: what its stored bytes are worth, never quantized again."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from proofcard.checkpoint import floats
+from proofcard.checkpoint.source import Source, read_config
+from proofcard.checkpoint.tensors import Tensor, read_folder
+from proofcard.checkpoint.writer import Entry
+from proofcard.errors import Stop
+from proofcard.evaluate.candidates import Stored
+from proofcard.serve import layouts
+
+_KV = ("k_scale", "v_scale", "k_bias", "v_bias")
+
+
+class Checkpoint:
+    """A checkpoint folder whose weights are read as `proofcard.checkpoint.source.Source` reads a source's.
+
+    NVFP4 weights become bf16(value(code) · (float32(weight_scale) · weight_scale_2)). Other floats are
+    read as stored until `held_in` says in which dtype the model holds them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read configuration and headers.
+
+        Raises:
+            Usage: for a layout that is not known; it is named.
+            Stop: when the folder is not a usable checkpoint.
+        """
+        self.path = path
+        self.config = read_config(path)
+        self.files = read_folder(path)
+        readable = layouts.readable(path, self.config, len(os.sched_getaffinity(0)))
+        if readable is None:
+            plain = Source(path)
+            readable = (
+                {n: Entry(n, plain.dtype(n), plain.tensors[n].shape) for n in plain.weights()},
+                plain.bits,
+            )
+        entries, self._bits = readable
+        self.tensors: dict[str, Entry] = entries
+        self._held: dict[str, str] = {}
+
+    def weights(self) -> list[str]:
+        """Names of the model's own tensors, sorted: scales are none of them."""
+        return sorted(self.tensors)
+
+    def bits(self, name: str) -> np.ndarray:
+        """Raw bits of a weight as the model holds it."""
+        return floats.converted(self._bits(name), self.tensors[name].dtype, self.dtype(name))
+
+    def dtype(self, name: str) -> str:
+        """The safetensors dtype of what `bits` returns."""
+        return self._held.get(name, self.tensors[name].dtype)
+
+    def held_in(self, dtypes: dict[str, str]) -> None:
+        """Say in which dtype the model holds its weights, by name."""
+        self._held = dtypes
+
+    def is_packed(self, name: str) -> bool:
+        """Whether a weight is stored as NVFP4 codes."""
+        return name in self.files and self.files[name].dtype == "U8" and f"{name}_scale_2" in self.files
+
+    def linears(self) -> list[str]:
+        """Names of the quantized linears, sorted."""
+        return [name.removesuffix(".weight") for name in self.weights() if self.is_packed(name)]
+
+    def holds(self) -> Stored:
+        """Which scales it stores; those of inputs count when every quantized linear has one."""
+        leaves = {name.rpartition(".")[2] for name in self.files}
+        linears = self.linears()
+        return Stored(
+            input_scales=bool(linears) and all(f"{name}.input_scale" in self.files for name in linears),
+            kv_scales={"k_scale", "v_scale"} <= leaves,
+            kv_biases={"k_bias", "v_bias"} <= {n.rpartition(".")[2] for n in self.files if _of_a_cache(n)},
+        )
+
+    def input_scale(self, linear: str) -> np.float32:
+        """The scale of a linear's input.
+
+        Raises:
+            Stop: when it is not a finite number above zero.
+        """
+        return self._scale(f"{linear}.input_scale")
+
+    def kv(self, attention: str) -> dict[str, np.ndarray]:
+        """What an attention's cache has: `k_scale`, `v_scale`, float32; `k_bias`, `v_bias`, BF16 bits."""
+        found: dict[str, np.ndarray] = {}
+        for leaf in _KV:
+            names = (f"{attention}.{leaf[0]}_proj.{leaf}", f"{attention}.{leaf}")
+            name = next((name for name in names if name in self.files), None)
+            if name is None or (leaf.endswith("bias") and not _of_a_cache(name)):
+                continue
+            if leaf.endswith("scale"):
+                found[leaf] = np.asarray(self._scale(name))
+            else:
+                tensor = self.files[name]
+                found[leaf] = floats.converted(tensor.bits(), tensor.dtype, "BF16")
+        return found
+
+    def stored(self, name: str) -> Tensor:
+        """A tensor as it is stored."""
+        return self.files[name]
+
+    def _scale(self, name: str) -> np.float32:
+        tensor = self.files[name]
+        values = floats.converted(tensor.bits(), tensor.dtype, "F32").reshape(-1)
+        if values.size != 1 or not (np.isfinite(values[0]) and values[0] > 0):
+            raise Stop(f"{self.path}: {name} is not one finite number above zero: see proofcard verify")
+        return np.float32(values[0])
+
+
+def _of_a_cache(name: str) -> bool:
+    """`…k_proj.k_bias`, not the bias of a projection that some model calls k_bias."""
+    return name.endswith((".k_proj.k_bias", ".v_proj.v_bias"))

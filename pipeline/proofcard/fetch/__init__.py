@@ -1,0 +1,1 @@
+"""What a recipe takes from the hub, brought before it is needed."""
