@@ -98,7 +98,7 @@ def _check_recipe(config: QuantizeConfig, sealed: Manifest | None) -> None:
 
 
 def _planned(config: QuantizeConfig, described: outline.Described) -> dict[str, Any]:
-    from proofcard.plan.command import planned
+    from proofcard.plan.planning import planned
 
     require("this command", "quantize", "; or give plan=FILE, a plan made elsewhere")
     return planned(config, described).values()

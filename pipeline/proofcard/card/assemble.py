@@ -84,7 +84,7 @@ def summary(facts: Facts) -> Section:
         ]
         if rates:
             most, users = max(rates)
-            text = f"{measured.number(most)} at {users} users"
+            text = f"{measured.number(most)} at {users} user{'s' if users > 1 else ''}"
             values.append(value(f"Tokens/s, {one.name}", text, "measured", file_name(one), "levels"))
     for one in facts.all_of("audit"):
         counts = one.values["counts"]
