@@ -33,7 +33,7 @@ def drawn(chart: Chart) -> str:
     for x in _ticks(chart.x):
         parts.append(_text(float(at(x, 0).split(",")[0]), _HEIGHT - _BOTTOM + 16, f"{x:g}", "middle"))
     parts.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 8, chart.x_title, "middle"))
-    parts.append(_text(_LEFT - 6, _TOP - 14, chart.y_title, "end"))
+    parts.append(_text(4, _TOP - 14, chart.y_title, "start"))
     for number, (name, line) in enumerate(chart.series.items()):
         color = _COLORS[number % len(_COLORS)]
         points = [at(x, y) for x, y in zip(chart.x, line, strict=True) if y is not None]
