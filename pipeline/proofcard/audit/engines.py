@@ -11,10 +11,10 @@ from proofcard.bundle import bundled
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.config.serving import Serving
 from proofcard.errors import Usage
+from proofcard.gpus import Gpu, Machine
 from proofcard.plan.serving_memory import Profile
 from proofcard.serve import preflight
 from proofcard.serve.asked import Facts, text_settings
-from proofcard.serve.gpus import Gpu, Machine
 
 _WIDTH = {"F32": 4, "BF16": 2}
 _WHOLE = ("input_scale", "weight_scale_2", "KV cache", "norms")  # roles of one dimension: on every GPU
