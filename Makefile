@@ -1,11 +1,11 @@
 # `make help` lists what one can do. Every target sets up what it needs, uv included.
 UV := ./scripts/uv
-SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --extra tracking --extra serve-cpu --extra tracking-server --group dev
+SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --extra tracking --extra serve-cpu --extra agentic --extra tracking-server --group dev
 RUN := $(UV) run --no-sync
 NIX := nix --extra-experimental-features 'nix-command flakes'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-serve setup-vllm setup-bench demo demo-checkpoint test lint ui bench rehearsal
+.PHONY: help setup setup-serve setup-vllm setup-bench demo demo-tasks demo-checkpoint test lint ui bench rehearsal
 .PHONY: nix-check image image-check server-check secrets same-bytes lock clean
 
 help: ## this list
@@ -20,6 +20,9 @@ setup-serve setup-vllm setup-bench: setup-%: ## X: serve (SGLang), vllm, bench (
 demo: demo-checkpoint setup-bench ## the demo recipe for real: quantized, proved, served, measured, beside its source
 	@$(RUN) proofcard benchmark checkpoint=runs/checkpoints/demo serving=transformers_cpu
 	@$(RUN) proofcard evaluate checkpoint=runs/checkpoints/demo source=demo/model
+
+demo-tasks: demo-checkpoint setup-bench ## the demo's 300 questions, asked of source and checkpoint
+	@$(RUN) proofcard tasks reference.checkpoint=demo/model candidate.checkpoint=runs/checkpoints/demo serving=transformers_cpu policy=demo
 
 demo-checkpoint: setup ## the first half of it: quantized, then every byte proved
 	@$(RUN) proofcard quantize recipe=demo

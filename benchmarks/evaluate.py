@@ -1,4 +1,4 @@
-"""python benchmarks/evaluate.py [--device cpu] [--layers 2] [--texts 16] [--tokens 2048] [--together 8]
+"""python benchmarks/evaluate.py [--device cpu] [--layers 2] [--texts 32] [--tokens 2048] [--together 32]
 
 Real-size MiniMax-M2.7 layers (hidden 3072, 256 experts of 1536, FP8, random weights) and their NVFP4,
 side by side: seconds of a text in a layer with every stream of an evaluation, `--together` texts at a
@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name, value in {"layers": 2, "experts": 256, "texts": 16, "tokens": 2048, "together": 8}.items():
+    for name, value in {"layers": 2, "experts": 256, "texts": 32, "tokens": 2048, "together": 32}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--dir", type=Path)

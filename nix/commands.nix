@@ -23,6 +23,7 @@ let
       fetch.description = "Download the model and the samples of a recipe";
       plan.description = "What a recipe will do and cost, before a GPU is paid for";
       quantize.description = "Make a sealed NVFP4 checkpoint from a recipe";
+      reproduce.description = "Rebuild a checkpoint from its manifest and compare digests";
       serve = {
         description = "Serve a checkpoint with SGLang";
         beside = [ "serve" ];

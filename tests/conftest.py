@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import WORDS, command, contents, quantize
+from running import WORDS, command, contents, quantize, tiny, tiny_recipe
 from several import small
 
 LONGEST = (
@@ -55,3 +55,13 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [" ".join(f"w{(7 * n + 13 * k * k) % WORDS}" for k in range(5 + n % 30)) for n in range(24)]
     path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory, texts: Path) -> Path:
+    """A working folder with a tiny source, its checkpoint and its sample set, some samples of it cut off."""
+    cwd = tmp_path_factory.mktemp("tiny")
+    source = tiny(cwd / "source", "llama")
+    words = [*tiny_recipe(source, texts), "quantization=nvfp4_mlp_only", "calibration.sequence_length=16"]
+    quantize(cwd, *words, "hardware=one_thread")
+    return cwd

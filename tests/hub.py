@@ -58,6 +58,7 @@ class Hub:
         self.cuts: dict[str, deque[int]] = {}
         self.wrong: set[str] = set()
         self.held: dict[str, threading.Event] = {}
+        self.moved: dict[str, str] = {}  # former names of models
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -132,7 +133,11 @@ class _Handler(BaseHTTPRequestHandler):
         kind = "dataset" if "datasets" in steps[: 1 + api] else "model"
         steps = steps[1 if api and len(steps) > 1 else 0 :]
         steps = steps[1 if steps[0] in ("models", "datasets") else 0 :]
-        repository = self.hub.repositories.get((kind, "/".join(steps[:2])))
+        name = "/".join(steps[:2])
+        if name in self.hub.moved:
+            place = self.path.replace(name, self.hub.moved[name], 1)
+            return self._send(307, b"", {"Location": f"{self.hub.endpoint}{place}"})
+        repository = self.hub.repositories.get((kind, name))
         if repository is None:
             return self._fault(404, "RepoNotFound", "Repository not found")
         if repository.token and self.headers.get("Authorization") != f"Bearer {repository.token}":

@@ -37,8 +37,7 @@ def test_the_version_is_the_installed_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "hint"),
-    [("quantise", "did you mean 'quantize'?"), ("dance", "choose from analyse, audit, benchmark,")],
+    ("word", "hint"), [("quantise", "did you mean 'quantize'?"), ("dance", "choose from agentic, analyse,")]
 )
 def test_an_unknown_command_names_the_nearest_one(word: str, hint: str) -> None:
     said = call(word, "recipe=demo")

@@ -41,7 +41,7 @@ TAKERS: dict[str, Callable[[Path], Any]] = {
     "quantize": Source,
     "plan": plan,
     "serve": serve,
-    "compare": lambda folder: compare._numbers(folder, folder),
+    "compare": lambda folder: compare.compared(folder, folder),
     "analyse": analyse._read,
     "benchmark": measure._check_tokenizer,
 }
@@ -102,7 +102,7 @@ def test_every_command_takes_what_is_right(folder: Path, tmp_path: Path) -> None
         assert serve(given).nvfp4
         with pytest.raises(Usage, match="is already quantized"):  # a checkpoint is no source
             plan(given)
-        compare._numbers(given, given)
+        compare.compared(given, given)
         measure._check_tokenizer(given)
 
 

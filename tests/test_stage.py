@@ -10,6 +10,7 @@ import pytest
 from children import ended, forked
 
 from proofcard import manifest, stage
+from proofcard.documents import Manifest
 from proofcard.errors import Stop
 from proofcard.locks import Busy
 
@@ -20,7 +21,7 @@ BODY: dict[str, Any] = {
 }  # fmt: skip
 
 
-def sealed(final: Path, **files: str) -> dict[str, Any]:
+def sealed(final: Path, **files: str) -> Manifest:
     with stage.building(final) as partial:
         for name, text in files.items():
             (partial / name).write_text(text)
@@ -31,7 +32,7 @@ def test_sealed_then_found(tmp_path: Path) -> None:
     final = tmp_path / "deep" / "result"
     made = sealed(final, one="1", two="22")
     assert stage.find_sealed(final, KEY) == made == manifest.read(final)
-    assert made["outputs"]["files"]["two"]["size"] == 2
+    assert made.outputs.files["two"].size == 2
     assert {path.name for path in final.parent.iterdir()} == {"result", ".result.lock"}
     assert (final / "one").stat().st_mode & 0o777 == 0o644
 
@@ -60,7 +61,7 @@ def test_leftovers_of_a_killed_run_are_cleared(tmp_path: Path) -> None:
     left = tmp_path / ".result.partial"
     left.mkdir()
     (left / "stale").write_text("")
-    assert "stale" not in sealed(tmp_path / "result", one="1")["outputs"]["files"]
+    assert "stale" not in sealed(tmp_path / "result", one="1").outputs.files
 
 
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
@@ -75,14 +76,14 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
 def made_once(final: Path) -> None:
     """As a process that needs a directory which another may be making."""
 
-    def make(partial: Path) -> dict[str, Any]:
+    def make(partial: Path) -> Manifest:
         with (final.parent / "made").open("a") as count:
             count.write("x")
         time.sleep(0.2)
         (partial / "one").write_text("1")
         return stage.seal(partial, final, BODY)
 
-    assert stage.once(final, KEY, make)["key"] == KEY
+    assert stage.once(final, KEY, make).key == KEY
 
 
 def test_several_processes_that_need_one_directory_make_it_once(tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_several_processes_that_need_one_directory_make_it_once(tmp_path: Path) 
 
 
 def test_one_that_fails_leaves_the_directory_to_the_next(tmp_path: Path) -> None:
-    def fails(partial: Path) -> dict[str, Any]:
+    def fails(partial: Path) -> Manifest:
         (partial / "half").write_text("")
         time.sleep(0.2)
         raise RuntimeError
@@ -112,7 +113,7 @@ def test_what_stands_needs_no_lock_and_no_right_to_write(
 ) -> None:
     sealed(tmp_path / "result", one="1")
     monkeypatch.setattr(stage, "alone", None)
-    assert stage.once(tmp_path / "result", KEY, lambda _: pytest.fail("made again"))["key"] == KEY
+    assert stage.once(tmp_path / "result", KEY, lambda _: pytest.fail("made again")).key == KEY
 
 
 def test_what_another_process_has_made_meanwhile_is_not_built_over(tmp_path: Path) -> None:
@@ -272,5 +273,5 @@ def test_the_manifest_of_an_interrupted_seal_is_no_output(tmp_path: Path) -> Non
     with stage.building(tmp_path / "result") as partial:
         (partial / manifest.NAME).write_text("half")
         (partial / "one").write_text("1")
-        assert stage.seal(partial, tmp_path / "result", BODY)["outputs"]["files"].keys() == {"one"}
+        assert stage.seal(partial, tmp_path / "result", BODY).outputs.files.keys() == {"one"}
     assert stage.find_sealed(tmp_path / "result", KEY)

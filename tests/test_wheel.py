@@ -1,5 +1,6 @@
 """The wheel with its base dependencies alone: `verify` works, other commands name the extra they need."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -41,6 +42,10 @@ def test_it_verifies_every_level(proofcard: Path, tmp_path: Path) -> None:
     verified = run(proofcard, "verify", *words, cwd=tmp_path)
     assert (verified.returncode, verified.stdout.splitlines()[-1]) == (0, "verified"), verified.stderr
     site = next(proofcard.parent.parent.glob("lib/python3*/site-packages"))
+    assert json.loads((tmp_path / "report.json").read_text())["kernels"] == "numpy"
+    assert not (site / "numba").exists()
+    size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
+    assert size < 200e6, f"{size / 1e6:.0f} MB"  # 110 when this was written, the first cached bytecode too
     assert not (site / "torch").exists() and not (site / "mlflow").exists()
 
 

@@ -3,6 +3,7 @@
 import sys
 
 _MODULES = {
+    "agentic": "proofcard.agentic.command",
     "analyse": "proofcard.analyse.command",
     "audit": "proofcard.audit.command",
     "benchmark": "proofcard.benchmark.command",
@@ -12,13 +13,16 @@ _MODULES = {
     "fetch": "proofcard.fetch.command",
     "plan": "proofcard.plan.command",
     "quantize": "proofcard.quantize.command",
+    "repeat": "proofcard.repeat.command",
+    "reproduce": "proofcard.reproduce.command",
     "serve": "proofcard.serve.command",
+    "tasks": "proofcard.tasks.command",
     "verify": "proofcard.verify.command",
 }
 """Where the function `run(overrides) -> exit status` of each command is."""
 
-_FAILED = {"verify": 2}
-"""Exit status of a failure where it is not 1: `verify`'s 1 says that a checkpoint differs."""
+_FAILED = {"repeat": 2, "reproduce": 2, "tasks": 2, "verify": 2}
+"""Exit status of a failure where it is not 1: there 1 is a finding, that a checkpoint differs or is worse."""
 
 _JSON = "--json"
 """Prints a command's document on standard output, and tables on standard error."""

@@ -32,6 +32,7 @@ _NUMBER_FORMAT = (
     "nvfp4.compiled",
     "nvfp4.fp8",
     "nvfp4.packing",
+    "nvfp4.plain",
     "nvfp4.scales",
     "nvfp4.unpacking",
 )
@@ -166,6 +167,7 @@ SERVICES = {
     "checkpoint.delivery": "hands out a file only once its digest is the one in the key",
     "config.evaluating": "as config.schema",
     "config.schema": "holds the settings; each one that decides is in the key by its value",
+    "cores": "how many threads may work; they change no byte",
     "digest": "digests and canonical JSON, which published formats fix",
     "disk": "forces what is written to disk; changes none of it",
     "evaluate.pair": "refuses a checkpoint that was not made from the source",
@@ -194,6 +196,7 @@ NOT_DECIDING = {
     "toolchain": "the digests of the patched files are in the key",
     "hardware": "the numeric platform: device and threads are recorded in the manifest",
     "tracking": "where a run is logged",
+    "ulp_bound": "what a comparison with another numeric platform allows",
     "work_dir": "where work is done",
     "output_dir": "where the result goes",
 }
@@ -237,6 +240,9 @@ def settings(config: BaseModel) -> dict[str, dict[str, Any]]:
     """The settings in each stage's key, `samples` and `quantize`: everything but `NOT_DECIDING`."""
     deciding = _without(config.model_dump(mode="json"), [tuple(path.split(".")) for path in NOT_DECIDING])
     samples = deciding.pop("calibration")
+    samples["order"] = list(
+        samples["datasets"]
+    )  # a key's canonical JSON sorts the names; samples come in order
     batching = {name: samples.pop(name) for name in _BATCHING}
     return {"samples": samples, "quantize": deciding | {"batching": batching}}
 

@@ -6,23 +6,35 @@ from proofcard.errors import Usage
 
 _MODULES = {
     "quantize": ("torch", "transformers", "datasets", "modelopt", "accelerate"),
+    "agentic": ("inspect_ai",),
     "serve-cpu": ("transformers", "torch", "fastapi", "uvicorn", "openai"),
     "tracking": ("mlflow", "matplotlib"),
-    "servers": ("httpcore", "regex", "landlockpy", "pyseccomp"),
+    "servers": ("httpcore", "regex", "landlockpy", "pyseccomp", "scipy"),
 }
 """Modules by what needs them: an extra of pyproject.toml, or `servers`, which several extras bring."""
 
-_INSTALL = {"serve-cpu": "quantize,serve-cpu", "servers": "serve-cpu"}
+_INSTALL = {
+    "agentic": "quantize,serve-cpu,agentic", "serve-cpu": "quantize,serve-cpu", "servers": "serve-cpu"
+}  # fmt: skip
 
 NEEDS = {
+    "agentic": "servers",
     "benchmark": "servers",
     "evaluate": "quantize",
     "fetch": "quantize",
     "plan": "quantize",
     "quantize": "quantize",
+    "repeat": "servers",
+    "reproduce": "quantize",
     "serve": "servers",
+    "tasks": "servers",
 }
 """What a command needs beyond what `verify` does, whatever its configuration."""
+
+
+def installed(need: str) -> bool:
+    """Whether all that it needs is there. Imports nothing."""
+    return all(find_spec(module) is not None for module in _MODULES[need])
 
 
 def require(what: str, need: str, otherwise: str = "") -> None:

@@ -29,6 +29,10 @@ _NAMED = (
 )
 
 
+holes: set[tuple[int, int]] = set()
+"""Device and inode of files whose bytes are still to come (`checkpoint.streamed`): they would be zeros."""
+
+
 class Refused(Stop):
     """Something that is never opened: a link out of its folder, no regular file, or more than is read."""
 
@@ -46,10 +50,11 @@ def plain(text: object, longest: int = 200) -> str:
     return said if len(said) <= longest else f"{said[: longest - 1]}…"
 
 
-def opened(path: Path, root: Path | None) -> BinaryIO:
+def opened(path: Path, root: Path | None, partly: bool = False) -> BinaryIO:
     """A regular file, open for reading. Neither this nor a read from it waits for anything but a disk.
 
     Links are followed inside `root` alone; with None the user has named the file and any link is followed.
+    `partly`: also one whose bytes are still to come, for whoever knows which of them are here.
 
     Raises:
         FileNotFoundError: when nothing has this name.
@@ -60,9 +65,15 @@ def opened(path: Path, root: Path | None) -> BinaryIO:
     with readable(path):
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.fdopen(os.open(target, flags), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # exchanged since it was looked at
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):  # exchanged since it was looked at
         file.close()
         raise Refused(f"{plain(path)} is {_kind(target)}, not a file")
+    if not partly and (status.st_dev, status.st_ino) in holes:
+        file.close()
+        raise Refused(
+            f"{plain(path)} was not fetched: nothing was expected to read a file of this kind or size"
+        )
     return file
 
 

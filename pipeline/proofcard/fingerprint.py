@@ -47,12 +47,13 @@ def lock_digest() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """`{"environment": …}` when the flake's programs run us: its inputs, and the environment's derivation.
+    """`{"environment": …}` in the flake's programs, its inputs and derivation; in an image, its revision.
 
     It says where the packages came from, and decides no byte: it is in no key.
     """
+    revision = os.environ.get("PROOFCARD_REVISION", "unknown")
     if "PROOFCARD_FLAKE_DERIVATION" not in os.environ:
-        return {}
+        return {"environment": {"revision": revision}} if revision != "unknown" else {}
     return {
         "environment": {
             "derivation": os.environ["PROOFCARD_FLAKE_DERIVATION"],

@@ -1,15 +1,21 @@
 """What `proofcard --help` and `proofcard COMMAND --help` print: ASCII, at most 80 columns."""
 
+from proofcard.help_cards import AUDIT, CARD
+
 SUMMARIES = {
     "plan": "what a recipe will do and cost, before a GPU is paid for",
     "fetch": "download the model and the samples of a recipe",
     "quantize": "make a sealed NVFP4 checkpoint from a recipe",
     "verify": "prove a checkpoint, or name the first byte that differs",
+    "reproduce": "rebuild a checkpoint from its manifest and compare digests",
     "evaluate": "what quantization cost, beside the source, and where",
     "compare": "what two checkpoints of one model differ in",
     "analyse": "what the calibration of a checkpoint changed",
     "serve": "start an engine on a checkpoint and check known answers",
     "benchmark": "throughput and latency of a served checkpoint",
+    "tasks": "is it as good as its source? lm-eval tasks compared",
+    "agentic": "a program built through tool calls, tested task by task",
+    "repeat": "is the answer to one greedy request always the same?",
     "audit": "check the claims of a published card, one by one",
     "card": "write a model card from runs, or hold one to them",
 }
@@ -39,20 +45,43 @@ Exit status: 0 made or reused, 1 failed, 2 not started: the request is wrong.
 
 _VERIFY = """\
 usage: proofcard verify checkpoint=DIR [source=DIR] [levels=[...]]
-                        [report=FILE]
+                        [report=FILE] [junit=FILE] [sarif=FILE] [--json]
 
   proofcard verify checkpoint=runs/checkpoints/demo source=demo/model
       every level
   proofcard verify checkpoint=/data/MiniMax-M2.7-NVFP4
       what can be checked without the source
-  proofcard verify checkpoint=/data/other source=/data/MiniMax-M2.7 \\
-      levels=[structure,weights]
-      a checkpoint that was never sealed
+  proofcard verify checkpoint=hf://OWNER/NAME@COMMIT \\
+      source=hf://OWNER/NAME@COMMIT
+      either side from the hub, a shard at a time; keep=true keeps both
 
+A checkpoint that was never sealed: levels=[structure,weights]
 Levels: integrity (every file is what was sealed), structure (complete, sane,
 consistent), weights (every packed byte follows from the source). No GPU needed.
+Asked for by name: samples (samples=DIR; rows are drawn again from
+datasets.NAME=FILE) and calibration (source=DIR samples=DIR; layers=[0,17] is a
+spot check; texts=FILE judges the scales of unknown samples).
 Exit status: 0 every level asked for holds, 1 something differs, 2 it could not
 be checked.
+"""
+
+_REPRODUCE = """\
+usage: proofcard reproduce checkpoint=DIR|manifest=FILE|run=MLFLOW_RUN_ID
+                           [source=DIR] [samples=DIR] [datasets.NAME=FILE ...]
+                           [strict=true] [key=value ...]
+
+  proofcard reproduce checkpoint=runs/checkpoints/demo
+  proofcard reproduce manifest=manifest.json source=/data/MiniMax-M2.7 \\
+      datasets.texts=/data/texts.jsonl
+  proofcard reproduce run=0123456789abcdef0123456789abcdef
+
+Composes the recorded configuration, says what in the environment is not as
+recorded and how to get that, rebuilds the checkpoint below <work_dir>, and
+compares every digest. Code of a model runs only if its digest is allowed by a
+bundled recipe or remote_code=[SHA256]. Several GPUs: start it with torchrun.
+Exit status: 0 reproduced bit for bit, 3 weights bit for bit and calibration
+within ULP on another numeric platform, 1 not reproduced, 2 not started or not
+finished.
 """
 
 _ANALYSE = """\
@@ -155,7 +184,8 @@ usage: proofcard serve checkpoint=DIR [serving=PROFILE] [truth=QUESTIONS]
 
 Profiles are the files in conf/serving, question sets those in conf/truth. The
 server listens on loopback unless serving.host and serving.api_key_file say
-otherwise. Its log is in <work_dir>/serve. It runs until Ctrl-C.
+otherwise. Its log is in <work_dir>/serve. It runs until Ctrl-C. What does not
+verify (integrity, structure) is not served, but with verify=off.
 Exit status: 0 asked and stopped (stay=false), 1 failed, 2 not started,
 130 Ctrl-C, 143 SIGTERM.
 """
@@ -183,44 +213,68 @@ measured.
 Exit status: 0 measured, 1 failed, 2 nothing was measured: the request is wrong.
 """
 
-_AUDIT = """\
-usage: proofcard audit recipe=NAME [claims=NAME|FILE.yaml] [checkpoint=DIR]
-                       [plan=FILE] [report=FILE] [key=value ...] [--json]
+_TASKS = """\
+usage: proofcard tasks candidate.checkpoint=DIR reference.checkpoint=DIR
+                       serving=PROFILE [tasks=SET] [policy=RULE] [key=value ...]
+       proofcard tasks candidate.endpoint=URL reference.endpoint=URL ...
+                       servers that are already running; the two can be mixed
 
-  proofcard audit recipe=minimax_m2_7_nvfp4_as_run
-      a published card against what its code did
-  proofcard audit recipe=nvidia_m2_7
-      another card
-  proofcard audit recipe=demo checkpoint=runs/checkpoints/demo
-      one's own claims, with the documents there are of a checkpoint
+  proofcard tasks candidate.checkpoint=runs/checkpoints/demo \\
+      reference.checkpoint=demo/model serving=transformers_cpu policy=demo
+      300 questions of the demo's own on two cores
+  proofcard tasks candidate.endpoint=http://127.0.0.1:8000/v1 \\
+      reference.endpoint=http://127.0.0.1:8001/v1 tasks=nvidia_m2_7 \\
+      policy=nvidia tasks.only=[ifeval,aime25] tasks.download=true
+      two of the tasks that NVIDIA's card reports, its values beside
 
-Claims files are in conf/claims. Each claim is checked by the recipe's plan,
-by the card's own numbers, by documents and measurements of a checkpoint, or by
-what is checked before an engine starts. Verdicts: holds, contradicted,
-inconsistent in itself, measured otherwise, not checked (and the command and
-hardware that can tell). plan=FILE takes a plan made before; otherwise the
-recipe is planned, minutes for a large model. The JSON is written to
-<work_dir>/audits, or to FILE.
-Exit status: 0 audited, whatever the verdicts; 1 failed; 2 the request is wrong.
+  proofcard tasks candidate.endpoint=URL reference.endpoint=URL \\
+      policy.margin=0.02 tasks.limit=100
+      another margin, fewer questions
+
+lm-evaluation-harness (make setup-bench) asks both the same. Shown are scores,
+recovery, questions lost and gained, exact McNemar, a paired bootstrap interval
+and the smallest detectable loss; the policy's margins decide. Data is not
+fetched unless tasks.download=true. Results are in <work_dir>/tasks.
+Exit status: 0 ACCEPT, 1 REGRESSION, 3 INCONCLUSIVE, 2 failed or not started.
 """
 
-_CARD = """\
-usage: proofcard card checkpoint=DIR [check=true] [key=value ...] [--json]
+_AGENTIC = """\
+usage: proofcard agentic endpoint=URL [key=value ...]
+       proofcard agentic checkpoint=DIR serving=PROFILE [key=value ...]
 
-  proofcard card checkpoint=runs/checkpoints/demo license=apache-2.0
-      README.md, README.html and what they quote, beside the sealed files
-  proofcard card checkpoint=/data/mine source=/data/MiniMax-M2.7 \\
-      repository=OWNER/NAME
-      the licence from the source's card
-  proofcard card checkpoint=runs/checkpoints/demo check=true
-      does every character of the card follow from its documents?
+  proofcard agentic endpoint=http://127.0.0.1:8000/v1
+      13 tasks in four phases that end in eleven Python files
+  proofcard agentic checkpoint=/data/mine serving=sglang_recommended \\
+      agentic.runs=5 agentic.at_least=12
 
-Quotes what verify, plan, analyse, evaluate, serve, benchmark, tasks, agentic,
-reproduce and audit have left about the checkpoint; each number is marked
-proven, measured or derived, and linked to its document and run. A section
-without data names the command that fills it.
-Exit status: 0 written, or the card agrees; 1 it disagrees, and where; 2 there
-is nothing to write a card from.
+  proofcard agentic endpoint=URL agentic.turns=40 agentic.sandbox=weak
+      more replies a task; on a machine without Landlock
+
+The model reads a specification and writes, reads and runs files through tools.
+Its code runs confined by the kernel. After each task its files must compile and
+pass checks that it has not seen. Results and conversations (inspect view) are
+in <work_dir>/agentic.
+Exit status: 0 built, 1 failed, or fewer than agentic.at_least tasks passed, 2
+not started: the request is wrong.
+"""
+
+_REPEAT = """\
+usage: proofcard repeat endpoint=URL [tokenizer=DIR] [key=value ...]
+       proofcard repeat checkpoint=DIR serving=PROFILE [key=value ...]
+
+  proofcard repeat checkpoint=/data/mine serving=sglang_deterministic
+      is it deterministic on this GPU?
+  proofcard repeat checkpoint=runs/checkpoints/demo \\
+      serving=transformers_cpu repeat=demo
+
+  proofcard repeat endpoint=URL tokenizer=DIR repeat.times=1000
+      a server that runs; the first differing token by its number
+
+The same greedy request 100 times alone, then 100 times among others: how many
+different answers, and the first token that differs. Results are in
+<work_dir>/repeat.
+Exit status: 0 always the same, 1 it differs, 2 it could not be shown, or not
+started.
 """
 
 _USAGES = {
@@ -228,13 +282,17 @@ _USAGES = {
     "fetch": _FETCH,
     "quantize": _QUANTIZE,
     "verify": _VERIFY,
+    "reproduce": _REPRODUCE,
     "evaluate": _EVALUATE,
     "compare": _COMPARE,
     "analyse": _ANALYSE,
     "serve": _SERVE,
     "benchmark": _BENCHMARK,
-    "audit": _AUDIT,
-    "card": _CARD,
+    "tasks": _TASKS,
+    "agentic": _AGENTIC,
+    "repeat": _REPEAT,
+    "audit": AUDIT,
+    "card": CARD,
 }
 _JSON = "--json prints the result as JSON on standard output, and tables on stderr.\n"
 TEXTS = {name: f"proofcard {name}: {SUMMARIES[name]}.\n\n{usage}{_JSON}" for name, usage in _USAGES.items()}

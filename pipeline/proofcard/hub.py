@@ -3,6 +3,7 @@
 The token is the client's business (HF_TOKEN or a login), as are HF_ENDPOINT and HF_HUB_OFFLINE.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,12 +23,33 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Wanted:
-    """A repository at a commit. The settings below `where` name it: `where.revision`, …"""
+    """A repository at a commit. The settings below `where` name it: `where.revision`, …
+
+    With `address` it is named by `where` itself, as in checkpoint=hf://OWNER/NAME@COMMIT.
+    """
 
     kind: Literal["model", "dataset"]
     name: str
     commit: str | None
     where: str
+    address: bool = False
+
+    @property
+    def repository_key(self) -> str:
+        """The setting that holds the repository's name."""
+        return self.where if self.address else f"{self.where}.repository"
+
+    @property
+    def revision_key(self) -> str:
+        """The setting that holds the commit."""
+        return self.where if self.address else f"{self.where}.revision"
+
+    @property
+    def locally(self) -> str:
+        """How to do without the hub, as the end of a sentence."""
+        if self.address:
+            return f"or give {self.where}=DIR, a copy of it"
+        return f"or set {self.where}.path to a copy of it"
 
     def main(self) -> str:
         """Where main is, as the end of a sentence's part; nothing when the hub does not tell."""
@@ -66,8 +88,10 @@ def in_plain_words(wanted: Wanted) -> Iterator[None]:
     try:
         yield
     except (HFValidationError, SafetensorsParsingError) as error:
-        raise Stop(f"{wanted.where}.repository={wanted.name}: {one_line(error)[:200]}") from None
-    except (OSError, RuntimeError) as error:  # requests' errors are OSErrors, hf_xet's RuntimeErrors
+        raise Stop(f"{wanted.repository_key}={wanted.name}: {one_line(error)[:200]}") from None
+    except Exception as error:
+        if not isinstance(error, (OSError, RuntimeError, *_network_errors())):  # hf_xet's are RuntimeErrors
+            raise
         if is_full(error):
             error.add_note(RESUMES)
             raise
@@ -92,13 +116,18 @@ def _status(error: BaseException | None) -> int | None:
 
 def _may_pass(error: Exception) -> bool:
     from huggingface_hub.errors import OfflineModeIsEnabled
-    from requests import RequestException
 
     status = _status(error)
     if status is not None:
         return status in (416, 429) or status >= 500
-    network = isinstance(error, RequestException | ConnectionError | TimeoutError)
-    return network and not isinstance(error, OfflineModeIsEnabled)
+    return isinstance(error, _network_errors()) and not isinstance(error, OfflineModeIsEnabled)
+
+
+def _network_errors() -> tuple[type[BaseException], ...]:
+    """What a connection fails with: the system's errors, and those of the library that the client uses."""
+    libraries = {"requests": "RequestException", "httpx": "HTTPError"}  # before and since huggingface_hub 1.0
+    loaded = [(sys.modules[name], error) for name, error in libraries.items() if name in sys.modules]
+    return (ConnectionError, TimeoutError, *(getattr(module, error) for module, error in loaded))
 
 
 def _wait(error: Exception, failed: int) -> float:
@@ -112,9 +141,9 @@ def _explained(wanted: Wanted, error: Exception) -> str | None:
     """One sentence: what is wrong and what to do. None when it is nothing that the hub has said."""
     from huggingface_hub import constants, errors
 
-    status, name, where = _status(error), wanted.name, wanted.where
+    status, name, where = _status(error), wanted.name, wanted.repository_key
     page = f"{constants.ENDPOINT}/{'datasets/' * (wanted.kind == 'dataset')}{name}"
-    locally = f"or set {where}.path to a copy of it"
+    locally = wanted.locally
     if isinstance(error, errors.OfflineModeIsEnabled):
         return f"{name} is not complete here and HF_HUB_OFFLINE is set: unset it, {locally}"
     if isinstance(error, errors.GatedRepoError):
@@ -124,15 +153,15 @@ def _explained(wanted: Wanted, error: Exception) -> str | None:
         )
     if status == 401:
         return (
-            f"the hub lets nobody in to {name} without a valid token (401): check {where}.repository and set "
+            f"the hub lets nobody in to {name} without a valid token (401): check {where} and set "
             f"HF_TOKEN to a token of an account that may read it, {locally}"
         )
     if status == 403:
         return f"the token may not read {name} (403): give it that permission at {constants.ENDPOINT}"
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"{name} has no commit {wanted.commit}: check {where}.revision{wanted.main()}"
+        return f"{name} has no commit {wanted.commit}: check {wanted.revision_key}{wanted.main()}"
     if isinstance(error, errors.RepositoryNotFoundError) or _is_no_dataset(wanted, error):
-        return f"the hub has no {wanted.kind} {name}: check {where}.repository, {locally}"
+        return f"the hub has no {wanted.kind} {name}: check {where}, {locally}"
     if isinstance(error, errors.EntryNotFoundError):
         return f"{name} lacks a file that it lists ({one_line(error)[:120]}): try again later"
     if status == 429:

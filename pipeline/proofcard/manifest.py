@@ -66,13 +66,23 @@ def read(directory: Path) -> Manifest:
     path = directory / NAME
     try:
         content = files.read_bytes(path, directory, json_files.TABLE)
-        values = json_files.parse(content, NAME)
     except FileNotFoundError:
         raise NeverSealed(f"{directory} has no {NAME}: it was never sealed") from None
-    except json_files.JsonError as error:
-        raise ManifestError(f"{path} is not a manifest: {error}") from None
     except files.Refused as error:
         raise ManifestError(str(error)) from None
+    return parsed(content, str(path))
+
+
+def parsed(content: bytes, path: str) -> Manifest:
+    """The manifest that a file's bytes are; `path` is what messages call the file.
+
+    Raises:
+        ManifestError: when it is no manifest, or any byte of it differs from what was sealed.
+    """
+    try:
+        values = json_files.parse(content, NAME)
+    except json_files.JsonError as error:
+        raise ManifestError(f"{path} is not a manifest: {error}") from None
     if not isinstance(values, dict) or "seal" not in values:
         raise ManifestError(f"{path} is not a manifest: it has no seal")
     body = {name: value for name, value in values.items() if name != "seal"}

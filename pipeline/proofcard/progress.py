@@ -2,7 +2,10 @@
 
 import resource
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -24,6 +27,19 @@ def shown(path: Path) -> str:
     return on_one_line(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
+_this_thread = threading.local()
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """A context in which this thread's bars are not shown: another one's is."""
+    _this_thread.silent = True
+    try:
+        yield
+    finally:
+        _this_thread.silent = False
+
+
 class Bar:
     """A context that counts `done` up to `total` of something."""
 
@@ -32,7 +48,8 @@ class Bar:
         self._what, self._total, self._unit = on_one_line(what), total, unit
         self._started = self._said = time.monotonic()
         self._bar: Progress | None = None
-        if console.is_terminal:
+        self._silent = getattr(_this_thread, "silent", False)
+        if console.is_terminal and not self._silent:
             what_it_is = TextColumn("{task.description}", markup=False)
             columns = (what_it_is, BarColumn(), MofNCompleteColumn(), TextColumn(unit, markup=False))
             self._bar = Progress(*columns, TimeRemainingColumn(), console=console)
@@ -52,6 +69,8 @@ class Bar:
     def advance(self, count: int = 1) -> None:
         """Count on, and show it."""
         self.done += count
+        if self._silent:
+            return
         if self._bar is not None:
             self._bar.advance(self._task, count)
             return

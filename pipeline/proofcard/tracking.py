@@ -18,8 +18,6 @@ from proofcard import children, tracking_parents
 from proofcard.bundle import bundled
 from proofcard.config.compose import flatten
 from proofcard.config.schema import Tracking
-from proofcard.digest import readable_json
-from proofcard.documents.manifest import Manifest
 from proofcard.errors import one_line
 from proofcard.fingerprint import lock_digest
 from proofcard.progress import console
@@ -27,7 +25,7 @@ from proofcard.redact import redact
 from proofcard.tracking_parents import Subject, subject_of
 from proofcard.tracking_store import connected, file_of, lock_of, no_answer
 
-__all__ = ["Subject", "Tracker", "is_off", "manifest_text", "opened", "subject_of"]
+__all__ = ["Subject", "Tracker", "is_off", "opened", "subject_of"]
 
 _BATCH = 100  # MLflow's own limit of parameters in one call
 _DEEPEST = 8  # runs within each other
@@ -64,8 +62,8 @@ class Tracker:
         """A text artifact."""
         self._tell("log_text", redact(text), name)
 
-    def file(self, path: Path, folder: str) -> None:
-        """A file as it stands, as an artifact in a folder."""
+    def file(self, path: Path, folder: str | None = None) -> None:
+        """A file, byte for byte, as an artifact in a folder, or beside the others."""
         self._tell("log_artifact", str(path), folder)
 
     def figure(self, draw: Callable[[], Any], name: str) -> None:
@@ -273,8 +271,3 @@ def _revision() -> str | None:
         capture_output=True, text=True, check=False, env=children.environment(),
     )  # fmt: skip
     return git.stdout.strip() if git.returncode == 0 else None
-
-
-def manifest_text(sealed: Manifest) -> str:
-    """A manifest as an artifact to read, without the per-tensor table (the sealed file has it)."""
-    return readable_json(sealed.model_dump(mode="json", by_alias=True, exclude={"outputs": {"tensors"}}))

@@ -69,7 +69,7 @@ def test_neither_datasets_nor_transformers_is_needed(
         monkeypatch.setitem(sys.modules, name, None)
     asked = config(f"calibration.frozen={drawn}")
     body = samples_stage.make(asked, samples_stage.describe(asked), tmp_path / "here")
-    assert body["statistics"]["samples"] == 10
+    assert body.statistics["samples"] == 10
     assert contents(tmp_path / "here") == contents(drawn)
 
 

@@ -127,7 +127,7 @@ def test_the_demo_s_sample_set_is_the_same_in_two_folders(tmp_path: Path) -> Non
         assert one.read_bytes() == other.read_bytes()
     index = read_index(tmp_path / "a" / "samples")
     tokens = read_samples(tmp_path / "a" / "samples")
-    assert len(index) == len(tokens) == sets[0]["statistics"]["samples"] == 80
+    assert len(index) == len(tokens) == sets[0].statistics["samples"] == 80
     for record, ids in zip(index, tokens, strict=True):
         assert hashlib.sha256(ids.astype("<i4").tobytes()).hexdigest() == record["tokens_sha256"]
         assert 0 < len(ids) == record["tokens"] <= 128

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from evaluating import Pair, altered
-from running import tiny
+from running import command, tiny
 
 EXPERT = "model.layers.{}.block_sparse_moe.experts.{}.{}"
 
@@ -57,27 +57,24 @@ def test_texts_are_held_out_from_the_sample_set(pair: Pair, evaluation: dict[str
     assert evaluation["texts"]["samples_key"] == manifest["inputs"]["samples"]["key"]
 
 
-def test_a_doubled_scale_shows_at_its_layer_and_expert(pair: Pair) -> None:
-    checkpoint = pair.copied("doubled")
-    name = EXPERT.format(1, 2, "w2.weight_scale_2")
-    altered(checkpoint, lambda tensors: tensors.update({name: 2 * tensors[name]}))
-    found = pair.evaluated("of-doubled", f"evaluation.text={pair.texts}", checkpoint=checkpoint)
-    assert worst(found, 1) == {(1, EXPERT.format(1, 2, "")[:-1])}
-    assert max(found["layers"], key=lambda layer: layer["share"]["value"])["layer"] == 1
+def test_planted_faults_come_out_first_at_their_layers_and_experts(pair: Pair) -> None:
+    """One expert's scale doubled in layer 1, two experts swapped in layer 2."""
 
-
-def test_swapped_experts_show_at_their_layer(pair: Pair) -> None:
-    def swap(tensors: dict[str, Any]) -> None:
+    def plant(tensors: dict[str, Any]) -> None:
+        name = EXPERT.format(1, 2, "w2.weight_scale_2")
+        tensors[name] = 2 * tensors[name]
         one, other = EXPERT.format(2, 0, ""), EXPERT.format(2, 3, "")
         for name in [name for name in tensors if name.startswith(one)]:
             twin = other + name.removeprefix(one)
             tensors[name], tensors[twin] = tensors[twin], tensors[name]
 
-    checkpoint = pair.copied("swapped")
-    altered(checkpoint, swap)
-    found = pair.evaluated("of-swapped", f"evaluation.text={pair.texts}", checkpoint=checkpoint)
-    assert worst(found, 2) == {(2, EXPERT.format(2, expert, "")[:-1]) for expert in (0, 3)}
-    assert max(found["layers"], key=lambda layer: layer["share"]["value"])["layer"] == 2
+    checkpoint = pair.copied("planted")
+    altered(checkpoint, plant)
+    found = pair.evaluated("of-planted", f"evaluation.text={pair.texts}", checkpoint=checkpoint)
+    planted = [(1, 2), (2, 0), (2, 3)]
+    assert worst(found, 3) == {(layer, EXPERT.format(layer, e, "")[:-1]) for layer, e in planted}
+    shares = {layer["layer"]: layer["share"]["value"] for layer in found["layers"]}
+    assert min(shares[1], shares[2]) > 2 * shares[0]
 
 
 def test_equal_weights_cost_nothing(pair: Pair) -> None:
@@ -104,24 +101,25 @@ def test_nan_in_the_checkpoint_ends_with_its_layer(pair: Pair) -> None:
 def test_wrong_pairs_end_in_one_sentence(pair: Pair, tmp_path: Path) -> None:
     text = f"evaluation.text={pair.texts}"
     other = tiny(tmp_path / "other", "mixtral", hidden_size=32)
-    words = pair.copied("other-words")
-    tokenizer = json.loads((words / "tokenizer.json").read_text())
+    tokens = pair.copied("other-tokens")
+    tokenizer = json.loads((tokens / "tokenizer.json").read_text())
     tokenizer["model"]["unk_token"] = "w1"
-    (words / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (tokens / "tokenizer.json").write_text(json.dumps(tokenizer))
     lacking = pair.copied("lacking")
     gone = EXPERT.format(0, 1, "w1")
     altered(lacking, lambda t: [t.pop(name) for name in list(t) if name.startswith(gone)])
     unsealed = pair.copied("unsealed")
+    words = [f"checkpoint={pair.checkpoint}", f"source={pair.source}", "tracking=off"]
     for said, sentence in (
+        (command("evaluate", *words, cwd=pair.folder), "was calibrated with text, this recipe has"),
         (pair.said(text, source=other), "was not made from"),
-        (pair.said(text, checkpoint=words), "tokenizer.json: model is not the source's"),
+        (pair.said(text, checkpoint=tokens), "tokenizer.json: model is not the source's"),
         (pair.said(text, checkpoint=lacking), f"{gone}.weight is missing"),
         (pair.said(checkpoint=unsealed), "give evaluation.text=FILE.jsonl"),
         (pair.said(checkpoint=pair.source), "one folder"),
         (pair.said(source=tmp_path / "nowhere"), "is not a folder"),
         (pair.said("evaluation.candidates=[w4a16+kv_affine]"), "needs k_bias and v_bias"),
         (pair.said("evaluation.candidates=[w8a8]"), "should be w4a16 or w4a4"),
-        (pair.said("calibration=five_domains_demo"), "give recipe="),
         (pair.said(f"samples={pair.checkpoint}"), "is not the sample set"),
     ):
         assert said.returncode == 2, said.stderr

@@ -15,7 +15,7 @@ from proofcard.bundle import bundled
 from proofcard.checkpoint.tensors import BITS, Tensor
 from proofcard.config.serving import Flag
 from proofcard.errors import Usage
-from proofcard.gpus import Gpu, Machine, read
+from proofcard.gpus import Gpu, Machine
 from proofcard.plan.serving_memory import profiles as hardware
 from proofcard.serve.asked import Facts, facts
 from proofcard.serve.findings import refusal, settle, warning
@@ -231,32 +231,6 @@ def test_a_model_of_text_and_images_is_judged_by_its_text(tmp_path: Path) -> Non
 def test_a_setting_that_is_no_number_is_named(tmp_path: Path, key: str, value: Any) -> None:
     with pytest.raises(Usage, match=rf"config.json says {key}=.*, which is no such number"):
         facts(tmp_path, CONFIG | {key: value})
-
-
-TABLE = """\
-0, GPU-aaaa, NVIDIA RTX PRO 6000 Blackwell Workstation Edition, 12.0, 97887, 3, 580.95.05
-1, GPU-bbbb, NVIDIA H100 80GB HBM3, 9.0, 81559, 70000, 580.95.05
-2, GPU-cccc, NVIDIA GeForce GT 710, [N/A], [N/A], [N/A], 580.95.05
-"""
-
-
-@pytest.mark.parametrize(
-    ("visible", "capabilities"),
-    [
-        (None, [120, 90]),
-        ("1", [90]),
-        ("1,0", [90, 120]),
-        ("GPU-bb", [90]),
-        ("", []),
-        ("0,7,1", [120]),
-        ("-1", []),
-    ],
-)
-def test_the_driver_s_table_is_read_as_cuda_would(visible: str | None, capabilities: list[int]) -> None:
-    found = read(TABLE, visible)
-    assert [gpu.capability for gpu in found.gpus] == capabilities
-    assert found.driver == "580.95.05"
-    assert all(gpu.used_mib == {120: 3, 90: 70000}[gpu.capability] for gpu in found.gpus)
 
 
 def test_refusals_stop_and_warnings_do_not(capsys: pytest.CaptureFixture[str]) -> None:

@@ -222,10 +222,13 @@ class Verified:
         source: Path | None = None,
         levels: tuple[str, ...] | None = None,
         width: int = 80,
+        scales: str = "derived",
     ) -> None:
         self.path = checkpoint.with_name(f"{checkpoint.name}.verification.json")
         screen = io.StringIO()
-        config = VerifyConfig(checkpoint=checkpoint, source=source, levels=levels, report=None)
+        config = VerifyConfig.model_validate(
+            {"checkpoint": checkpoint, "source": source, "levels": levels, "report": None, "scales": scales}
+        )
         self.status = run(config, Console(file=screen, width=width))
         self.screen = screen.getvalue()
         self.report = json.loads(self.path.read_text())

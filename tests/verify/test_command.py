@@ -33,6 +33,7 @@ def test_it_joins_the_run_of_its_checkpoint_whether_verified_or_not(
         assert run.info.status == "FINISHED"
         (report,) = client.list_artifacts(run.info.run_id, "verification")
         assert report.path == "verification/checkpoint.verification.json"
+    assert verified.data.params["source"] == str(source)
     assert verified.data.tags["level.weights"] == "holds"
     assert verified.data.metrics["structure/differences"] == 0
     assert differs.data.metrics["integrity/differences"] == 1

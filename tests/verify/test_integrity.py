@@ -115,8 +115,8 @@ def test_missing_and_extra_are_listed_by_name(checkpoint: Path) -> None:
         ("missing", "tokenizer.json"), ("extra", "notes.txt"), ("extra", "link"), ("extra", "nothing/"),
         ("extra", "sub/file"), ("extra", ".hidden"),
     }  # fmt: skip
-    assert found.level("integrity")["differences"] | {"listed": []} == {
-        "total": 6, "missing": 1, "extra": 5, "listed": [],
+    assert found.level("integrity")["differences"] | {"listed": [], "groups": []} == {
+        "total": 6, "missing": 1, "extra": 5, "mismatched": 0, "listed": [], "groups": [],
     }  # fmt: skip
 
 

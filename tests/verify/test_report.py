@@ -56,7 +56,7 @@ def test_the_report_is_the_same_wherever_and_whenever(checkpoint: Path, source: 
         Verified(checkpoint, source), Verified(elsewhere, origin), Verified(checkpoint, source, width=200),
     )  # fmt: skip
     assert first.path.read_bytes() == second.path.read_bytes() == third.path.read_bytes()
-    assert first.report["schema"] == "proofcard/verification/1"
+    assert first.report["schema"] == "proofcard/verification/2"
     assert str(tmp_path).encode() not in first.path.read_bytes()
 
 

@@ -217,12 +217,12 @@ def test_another_layout_is_not_judged(checkpoint: Path, source: Path) -> None:
     (checkpoint / "hf_quant_config.json").unlink()
     edit_json(
         checkpoint / "config.json",
-        lambda c: c["quantization_config"].update(quant_method="compressed-tensors"),
+        lambda c: c["quantization_config"].update(quant_method="gptq"),
     )
     found = Verified(checkpoint, source, ("structure", "weights"))
     assert found.status == 2
     for level in ("structure", "weights"):
-        assert "compressed-tensors" in found.level(level)["unchecked"]["listed"][0]
+        assert "gptq" in found.level(level)["unchecked"]["listed"][0]
 
 
 def test_a_tensor_in_two_files(checkpoint: Path) -> None:

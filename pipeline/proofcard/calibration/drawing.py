@@ -1,7 +1,7 @@
-"""Drawing a sample set: from datasets and a tokenizer to the two files that hold it.
+"""Drawing a sample set: from datasets and a tokenizer to the files that hold it.
 
-Writes `samples.jsonl` (one record per sample) and `tokens.safetensors` (`input_ids` int32 of all
-samples end to end, `lengths` int64 [samples]).
+Writes `samples.jsonl` (one record per sample), `texts.jsonl` (its text, a JSON string) and
+`tokens.safetensors` (`input_ids` int32 of all samples end to end, `lengths` int64 [samples]).
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from proofcard.calibration import tokenizer
-from proofcard.calibration.sample_files import INDEX, TOKENS
+from proofcard.calibration.sample_files import INDEX, TEXTS, TOKENS
 from proofcard.calibration.sampling import Sample, sample
 from proofcard.config.schema import QuantizeConfig
 from proofcard.digest import canonical_json
@@ -50,6 +50,8 @@ def draw(config: QuantizeConfig, files: dict[str, Any], folder: Path) -> dict[st
             console.print(f"{name}: rows of another shape skipped ({reasons})", soft_wrap=True)
     lines = "".join(canonical_json(one.record()) + "\n" for one in chosen)
     (folder / INDEX).write_text(lines, encoding="utf-8")
+    texts = "".join(canonical_json(one.text) + "\n" for one in chosen)
+    (folder / TEXTS).write_text(texts, encoding="utf-8")
     tokens = {
         "input_ids": np.concatenate([one.token_ids for one in chosen]),
         "lengths": np.array([len(one.token_ids) for one in chosen], np.int64),

@@ -22,11 +22,12 @@ def described(calibration: Calibration, config: dict[str, Any], tokenizer: dict[
     """
     assert calibration.frozen is not None
     folder = calibration.frozen
-    body = _intact(folder)
+    body = intact(folder)
     digest = sha256_file(folder / manifest.NAME)
     if calibration.frozen_sha256 not in (None, digest):
         raise Stop(f"calibration.frozen={folder} is not the pinned set: its {manifest.NAME} has {digest}")
-    ours, theirs = flatten(config), flatten(body.config)
+    drawn = {"order": _order(folder)} | body.config  # sets of earlier versions do not name it
+    ours, theirs = flatten(config), flatten(drawn)
     different = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if different:
         key = different[0]
@@ -40,20 +41,25 @@ def described(calibration: Calibration, config: dict[str, Any], tokenizer: dict[
     return {"config": body.config, "inputs": body.inputs, "toolchain": toolchain}
 
 
+def _order(folder: Path) -> list[Any]:
+    """The datasets of a set in the order of its samples."""
+    return list(dict.fromkeys(record.get("dataset") for record in read_index(folder)))
+
+
 def copied(folder: Path, final: Path) -> Manifest:
     """The set at `final`, byte for byte; returns its manifest."""
 
     def make(partial: Path) -> Manifest:
         for name in [*manifest.read(folder).outputs.files, manifest.NAME]:
             files.copied(folder / name, folder, partial / name)
-        body = _intact(partial)
+        body = intact(partial)
         stage.name(partial, final)
         return body
 
     return stage.once(final, manifest.read(folder).key, make)
 
 
-def _intact(folder: Path) -> Manifest:
+def intact(folder: Path) -> Manifest:
     """The manifest of a set in which every byte is what was sealed, and every sample what the index says."""
     body = manifest.read(folder)
     where = f"calibration.frozen={folder}"

@@ -22,7 +22,7 @@ _TABLE = 1000  # rows looked at together
 
 @dataclass(frozen=True)
 class Sample:
-    """One frozen sample. `token_ids` int32 [tokens], not padded.
+    """One frozen sample: its text as it was tokenized, and `token_ids` int32 [tokens], not padded.
 
     `row` counts from 0 in the split as it was read: `shuffle_buffer` shuffles a split's files too, if there
     are several.
@@ -31,9 +31,14 @@ class Sample:
     dataset: str
     split: str
     row: int
-    text_sha256: str
+    text: str
     token_ids: np.ndarray
     truncated: bool
+
+    @property
+    def text_sha256(self) -> str:
+        """Hex sha256 of its text."""
+        return text_sha256(self.text)
 
     def record(self) -> dict[str, Any]:
         """The sample without its tokens, for the sample set's index."""
@@ -151,14 +156,20 @@ def _too_few(name: str, dataset: Dataset, split: str, usable: int, skipped: Coun
 def _tokenized(
     name: str, split: str, index: int, text: str, tokenizer: Any, calibration: Calibration
 ) -> Sample:
-    # A chat template writes its own special tokens; plain text gets the tokenizer's.
-    ids = tokenizer(text, add_special_tokens=not calibration.chat_template)["input_ids"]
-    kept = ids[: calibration.sequence_length]
+    kept, truncated = tokenized(text, tokenizer, calibration)
     return Sample(
         dataset=name,
         split=split,
         row=index,
-        text_sha256=text_sha256(text),
-        token_ids=np.asarray(kept, dtype=np.int32),
-        truncated=len(kept) < len(ids),
+        text=text,
+        token_ids=kept,
+        truncated=truncated,
     )
+
+
+def tokenized(text: str, tokenizer: Any, calibration: Calibration) -> tuple[np.ndarray, bool]:
+    """The token ids of a text, int32 [tokens], at most `sequence_length`, and whether more were cut off."""
+    # A chat template writes its own special tokens; plain text gets the tokenizer's.
+    ids = tokenizer(text, add_special_tokens=not calibration.chat_template)["input_ids"]
+    kept = ids[: calibration.sequence_length]
+    return np.asarray(kept, dtype=np.int32), len(kept) < len(ids)

@@ -65,7 +65,7 @@ def summary(facts: Facts) -> Section:
     if results := facts.levels():
         one = facts.one("verification")
         assert one is not None
-        text = ", ".join(f"{name} {result}" for name, result in results.items())
+        text = ", ".join(f"{name} {each}" for name, each in results.items() if each != "not asked")
         values.append(value("Verified", text, "proven", file_name(one), "levels"))
     if (one := facts.one("analysis")) is not None:
         text = percent(one.values["bytes"]["share"])

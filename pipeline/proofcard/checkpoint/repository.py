@@ -4,10 +4,11 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 from proofcard.digest import sha256_file
 from proofcard.errors import Stop, Usage, is_full, one_line
+from proofcard.files import plain
 from proofcard.hub import RESUMES, Wanted, in_plain_words, patiently
 
 
@@ -27,12 +28,55 @@ class Promised(NamedTuple):
         return found if right else None
 
 
+class Sink(Protocol):
+    """What a file's bytes go into as they come; as much of a file as the client needs."""
+
+    size: int
+
+    def tell(self) -> int:
+        """Bytes that are here."""
+
+    def write(self, data: bytes) -> int:
+        """Take the next bytes."""
+
+    def seek(self, place: int) -> int:
+        """Begin again, from 0."""
+
+    def truncate(self) -> int:
+        """Forget what is behind the place."""
+
+
+class _Part:
+    """A few bytes of a file, in memory."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.content = size, bytearray()
+
+    def tell(self) -> int:
+        return len(self.content)
+
+    def write(self, data: bytes) -> int:
+        if len(self.content) + len(data) > self.size:
+            raise Stop("the hub sends no parts of files: download it, and give the folder")
+        self.content += data
+        return len(data)
+
+    def seek(self, place: int) -> int:
+        del self.content[place:]
+        return place
+
+    def truncate(self) -> int:
+        return len(self.content)
+
+
 @dataclass(frozen=True)
 class Repository:
     """A model repository at a commit."""
 
     name: str
     commit: str
+    where: str = "model"
+    address: bool = False  # `where` names it as hf://OWNER/NAME@COMMIT
 
     def __str__(self) -> str:
         return f"{self.name}@{self.commit[:12]}"
@@ -40,15 +84,24 @@ class Repository:
     @property
     def wanted(self) -> Wanted:
         """It, with the settings that name it."""
-        return Wanted("model", self.name, self.commit, "model")
+        return Wanted("model", self.name, self.commit, self.where, self.address)
 
     def listing(self) -> dict[str, Promised]:
-        """Every file of the commit by path. Raises Stop as `fetch` does."""
+        """Every file of the commit by path.
+
+        Raises:
+            Stop: as `fetch` does, and for a repository that now has another name.
+        """
         from huggingface_hub import HfApi
 
         with in_plain_words(self.wanted):
             info = patiently(
                 lambda: HfApi().model_info(self.name, revision=self.commit, files_metadata=True, timeout=30)
+            )
+        if info.id != self.name:  # the hub leads from a former name to the new one
+            raise Stop(
+                f"{self.name} has moved to {plain(info.id)}: look at what it is now, and give that name in "
+                f"{self.wanted.repository_key}"
             )
         return {
             file.rfilename: Promised(
@@ -69,6 +122,57 @@ class Repository:
             name: {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": tensor.data_offsets}
             for name, tensor in said.tensors.items()
         }
+
+    def span(self, file: str, first: int, last: int) -> bytes:
+        """Bytes `first` to `last` of a file, the last included; fewer where it ends before.
+
+        Raises:
+            Stop: when the hub refuses, cannot be reached or does not answer with a part.
+        """
+        part = _Part(last - first + 1)
+        span = {"Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
+
+        def ask() -> None:
+            part.seek(0)
+            self._get(file, part, span)
+
+        with in_plain_words(self.wanted):
+            patiently(ask)
+        return bytes(part.content)
+
+    def stream(self, file: str, sink: "Sink") -> None:
+        """A file's bytes into `sink`, from where it is to the end, asked for again where they break off.
+
+        Raises:
+            Stop: when the hub refuses or cannot be reached.
+            OSError: what `sink` raises of the disk.
+        """
+
+        def attempt() -> None:
+            if sink.tell() < sink.size:
+                self._get(file, sink, {})
+            if sink.tell() < sink.size:
+                raise ConnectionError(f"{file} broke off after {sink.tell():,} of {sink.size:,} bytes")
+
+        with in_plain_words(self.wanted):
+            patiently(attempt, sink.tell)
+
+    def _get(self, file: str, sink: "Sink", headers: dict[str, str]) -> None:
+        """The client's own download, which goes on by itself after some faults. It writes 10 MiB a time."""
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers
+
+        url = hf_hub_url(self.name, file, revision=self.commit)
+        try:
+            http_get(
+                url, cast(BinaryIO, sink), resume_size=sink.tell(), headers=build_hf_headers() | headers,
+                displayed_filename=file,
+            )  # fmt: skip
+        except OSError as error:
+            if type(error) is OSError and not is_full(error):
+                raise ConnectionError(one_line(error)) from None  # a short answer
+            raise
 
     def fetch(self, file: str, promised: Promised, incoming: Path) -> tuple[Path, str]:
         """Download a file below `incoming`, going on where a former try ended; returns it and its sha256.
@@ -122,6 +226,36 @@ def pinned(name: str, revision: str | None) -> Repository:
     raise Usage(
         f"{said}: a branch can move, so give the 40 hex digits of a commit of {name}{main}, "
         "or model.path=… for a local copy"
+    )
+
+
+_ADDRESS = re.compile(r"hf://(?P<name>[^/@\s]+/[^/@\s]+)(?:@(?P<commit>\S+))?")
+
+
+def is_address(text: str) -> bool:
+    """Whether a setting names a repository of the hub and no folder."""
+    return text.startswith("hf://")
+
+
+def at_address(text: str, where: str) -> Repository:
+    """The repository that `where`=hf://OWNER/NAME@COMMIT names.
+
+    Raises:
+        Usage: when it is written otherwise, or names no commit; then with the one that main is at, if the hub
+            tells it.
+    """
+    parts = _ADDRESS.fullmatch(text)
+    if parts is None:
+        raise Usage(f"{where}={plain(text)} is not of the form hf://OWNER/NAME@COMMIT")
+    commit = parts["commit"]
+    if commit is not None and re.fullmatch("[0-9a-f]{40}", commit):
+        return Repository(parts["name"], commit, where, address=True)
+    quiet()
+    main = Wanted("model", parts["name"], "main", where, address=True).main()
+    names = f"{plain(commit)} is not a commit" if commit else "it names no commit"
+    raise Usage(
+        f"{where}={plain(text)}: {names}, and a branch can move: write hf://{parts['name']}@ and the 40 hex "
+        f"digits of a commit{main}"
     )
 
 

@@ -1,6 +1,5 @@
 """A Hugging Face checkpoint as a source of weights: its files, its configuration, its tensors in BF16."""
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from proofcard.checkpoint.counts import check_counts
 from proofcard.checkpoint.delivery import Delivery
 from proofcard.checkpoint.shards import weight_files
 from proofcard.checkpoint.tensors import Tensor, read_folder
+from proofcard.cores import cores
 from proofcard.digest import file_table
 from proofcard.errors import Stop
 from proofcard.files import check_handed
@@ -48,8 +48,8 @@ class Source:
         tensor = self.stored(name)
         if not self.is_fp8(name):
             return floats.converted(tensor.bits(), tensor.dtype, self.dtype(name))
-        cores = len(os.sched_getaffinity(0))
-        return nvfp4.fp8_block_to_bf16(tensor.bits(), self.fp8_scales(name), block=self.block, threads=cores)
+        scales = self.fp8_scales(name)
+        return nvfp4.fp8_block_to_bf16(tensor.bits(), scales, block=self.block, threads=cores())
 
     def unrounded(self, name: str) -> np.ndarray:
         """An FP8 tensor's product with its scales in float32, before BF16 rounds it."""

@@ -23,7 +23,7 @@ from proofcard.digest import all_files
 from proofcard.files import opened, plain, readable
 
 _CHUNK = 1 << 20  # hashed twice while it is in the cache
-_LONGEST_HEADER = 100_000_000  # bytes, as the safetensors library
+LONGEST_HEADER = 100_000_000  # bytes, as the safetensors library
 _PARTS = 6_000_000  # keys, values and brackets of a header, about 12 for a tensor
 _LONGEST_NAME, _DEEPEST_NAME = 500, 40  # characters, and modules within modules
 _MOST_TENSORS = 600_000  # of a folder; DeepSeek-V3 has 180,000 in NVFP4, Kimi K2 276,000
@@ -88,15 +88,15 @@ def read_header(path: Path) -> dict[str, Tensor]:
         TensorFileError: when the header is no JSON, or its offsets leave a gap, overlap, or miss the end.
         Refused, Unreadable: as `files.opened`.
     """
-    with opened(path, path.parent) as file, readable(path):
+    with opened(path, path.parent, partly=True) as file, readable(path):
         seen = seen_of(file.fileno())
         length = seen[2]
         head = file.read(8)
         header_size = struct.unpack("<Q", head)[0] if len(head) == 8 else length
         if header_size > length - 8:
             raise TensorFileError(f"{plain(path.name)} is no safetensors file: its header runs past its end")
-        if header_size > _LONGEST_HEADER:
-            raise _bad_header(path, f"it has {header_size:,} bytes, at most {_LONGEST_HEADER:,} are read")
+        if header_size > LONGEST_HEADER:
+            raise _bad_header(path, f"it has {header_size:,} bytes, at most {LONGEST_HEADER:,} are read")
         text = file.read(header_size)
     try:
         header = json_files.parse(text, "it", most=_PARTS)
@@ -211,6 +211,11 @@ def digests(
     Raises:
         Refused, Unreadable: as `files.opened`.
     """
+    if (coming := reading.comes_in(path, root or path.parent)) is not None:
+        folder, name = coming
+        known, each = folder.digests(name)
+        tick(path.stat().st_size)
+        return known, each
     whole = hashlib.sha256()
     inside: dict[str, str] = {}
     with opened(path, root or path.parent) as file, readable(path):

@@ -4,7 +4,8 @@ from functools import partial
 from pathlib import Path
 
 from proofcard import manifest, outcome, tracking
-from proofcard.compare import calibration, content, report, tensors
+from proofcard.checkpoint.source import Source
+from proofcard.compare import calibration, closeness, content, report, tensors
 from proofcard.config import CompareConfig, compose
 from proofcard.config.compose import flatten
 from proofcard.documents.comparison import Comparison, FileDifference, Side, TensorGroup
@@ -25,7 +26,7 @@ def run(overrides: list[str]) -> int:
     config = compose(CompareConfig, "compare", overrides)
     with before_work():
         target = place(config.report, config.a, f"against.{config.b.absolute().name}", NUMBERS)
-        comparison = compared(config.a, config.b)
+        comparison = compared(config.a, config.b, config.source)
     sections = report.sections(comparison)
     with tracking.opened(config.tracking, "compare", config.work_dir) as tracker:
         tracker.tags(
@@ -38,13 +39,14 @@ def run(overrides: list[str]) -> int:
     return 0
 
 
-def compared(a: Path, b: Path) -> Comparison:
-    """Everything compared.
+def compared(a: Path, b: Path, source: Path | None = None) -> Comparison:
+    """Everything compared, and how close either is to `source`, if there is one.
 
     Raises:
-        Stop: when a side is no checkpoint.
+        Stop: when a side or the source is no checkpoint.
     """
     folders = (a, b)
+    origin = Source(source) if source is not None else None
     sealed = [_sealed(folder) for folder in folders]
     one, other = content.read(a), content.read(b)
     groups = tensors.held(one.tensors, other.tensors, (one.tensor_sha256, other.tensor_sha256))
@@ -63,6 +65,9 @@ def compared(a: Path, b: Path) -> Comparison:
         statistics=differing(*(side.statistics if side else {} for side in sealed)),
         coverage=[calibration.coverage(each) if each else None for each in found],
         scales=calibration.scales(found[0], found[1]) if found[0] and found[1] else {},
+        weights=closeness.between(one.tensors, other.tensors, origin)
+        if origin is not None or any(group.differ for group in groups.values())
+        else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from proofcard.compare import closer
 from proofcard.documents.base import Difference
 from proofcard.documents.comparison import Comparison, ScaleRatio, Side, TensorGroup
 from proofcard.reports import Section, markdown, percent
@@ -28,6 +29,8 @@ def sections(told: Comparison) -> list[Section]:
         found.append(Section("Coverage", said, ["", "a", "b"], rows))
     if told.scales:
         found.append(_scales(told.scales))
+    if told.weights is not None:
+        found += closer.sections(told.weights)
     return found
 
 

@@ -15,12 +15,15 @@ from pydantic import ValidationError
 from proofcard.bundle import bundled
 from proofcard.config.schema import Part
 from proofcard.errors import Usage, one_line
-from proofcard.extras import require
+from proofcard.extras import installed, require
 
 Config = TypeVar("Config", bound=Part)
 
 # Keys that hold a value, where Hydra would look for a file in the group of that name.
-_VALUES = {"benchmark": ("model=",)}
+_VALUES = dict.fromkeys(("agentic", "benchmark", "repeat"), ("model=",))
+
+# Keys below which any name may be given.
+_OPEN = {"verify": ("datasets.",), "reproduce": ("datasets.",)}
 
 OmegaConf.register_new_resolver("bundled", lambda name: str(bundled(name)), replace=True)
 
@@ -35,7 +38,12 @@ def compose(schema: type[Config], config_name: str, overrides: list[str]) -> Con
     with initialize_config_dir(config_dir=str(bundled("conf")), version_base="1.3"):
         try:
             values = [word for word in overrides if word.startswith(_VALUES.get(config_name, ()))]
-            others = [word for word in overrides if word not in values]
+            open_keys = _OPEN.get(config_name, ())
+            others = [
+                f"++{word}" if word.startswith(open_keys) else word
+                for word in overrides
+                if word not in values
+            ]
             composed = hydra_compose(config_name=config_name, overrides=others)
             for value in map(OverridesParser.create().parse_override, values):
                 OmegaConf.update(composed, value.key_or_group, value.value())
@@ -59,6 +67,8 @@ def checked(schema: type[Config], composed: DictConfig) -> Config:
     except ValidationError as error:
         raise Usage(_first_fault(error, values)) from None
     tracking = getattr(config, "tracking", None)
+    if tracking is not None and not tracking.create and not installed("tracking"):
+        return config.model_copy(update={"tracking": tracking.model_copy(update={"uri": None})})
     if tracking is not None and tracking.uri is not None:
         require("tracking in MLflow", "tracking", "; or turn it off with tracking=off")
     return config
@@ -116,6 +126,8 @@ def _first_fault(error: ValidationError, values: dict[str, Any]) -> str:
         valid = [key for key in flatten(values) if key != where]
         return f"unknown key '{where}'{_nearest(where, valid)}"
     message = re.sub("^(Value error, |Input should be )", "", fault["msg"])
-    if not where:
+    if not where or message.startswith(f"{where}."):
         return message
+    if isinstance(fault["input"], dict):  # of a whole part: too long to be shown
+        return f"{where}: {message}"
     return f"{where}={fault['input']!r}: should be {message}"

@@ -23,7 +23,7 @@ class Evaluation(Part):
 
     Texts are `rows` of each calibration dataset that the checkpoint was not calibrated with, or those of
     the file `text`. `routes` adds the two runs with replayed routes. So many texts of one
-    length run `together`.
+    length run `together`: a product may round otherwise for more rows.
     """
 
     name: str
@@ -37,8 +37,8 @@ class Evaluation(Part):
     together: int = Field(ge=1)
 
     def identity(self) -> dict[str, Any]:
-        """What is measured, however many texts run together."""
-        return {key: value for key, value in super().identity().items() if key not in ("name", "together")}
+        """What is measured, whatever it is called."""
+        return {key: value for key, value in super().identity().items() if key != "name"}
 
 
 class EvaluateConfig(QuantizeConfig):

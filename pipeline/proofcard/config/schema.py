@@ -4,10 +4,11 @@ A field of type `Path` says where things are, never what they are: it enters no 
 `QuantizeConfig` enters a key but those that `deciding.NOT_DECIDING` lists.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from proofcard.deciding import adapters
 
@@ -119,8 +120,12 @@ class Calibration(Part):
     frozen_sha256: Sha256 | None
 
     def identity(self) -> dict[str, Any]:
-        """The same whether the samples are drawn or taken from a frozen set."""
-        return {key: value for key, value in super().identity().items() if key != "frozen_sha256"}
+        """What the samples are: the same whether they are drawn or taken from a frozen set.
+
+        `order` has the names of the datasets: JSON objects have no order, and samples come in it.
+        """
+        said = {key: value for key, value in super().identity().items() if key != "frozen_sha256"}
+        return said | {"order": list(self.datasets)}
 
 
 class Quantization(Part):
@@ -176,7 +181,10 @@ class Tracking(Part):
 
 
 class QuantizeConfig(Part):
-    """The whole of `quantize`'s configuration."""
+    """The whole of `quantize`'s configuration.
+
+    `ulp_bound` is by how many steps of BF16 a calibrated amax may be another on another numeric platform.
+    """
 
     recipe: Recipe
     model: Model
@@ -189,6 +197,7 @@ class QuantizeConfig(Part):
     hardware: Hardware
     tracking: Tracking
     seed: int = Field(ge=0)
+    ulp_bound: int = Field(ge=0)
     work_dir: Path
     output_dir: Path | None
 
@@ -224,16 +233,56 @@ class QuantizeConfig(Part):
         return {key: said[key] for key in said if key not in ("hardware", "tracking")}
 
 
-LEVELS = ("integrity", "structure", "weights")
+LEVELS = ("integrity", "structure", "weights", "samples", "calibration")
+
+
+@dataclass(frozen=True)
+class HubAddress:
+    """hf://OWNER/NAME@COMMIT, as it was written."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _place(value: Any) -> Any:
+    return HubAddress(value) if isinstance(value, str) and value.startswith("hf://") else value
+
+
+Place = Annotated[HubAddress | Path, BeforeValidator(_place)]
+"""A local folder, or a repository of the hub at a commit."""
 
 
 class VerifyConfig(Part):
-    """The whole of `verify`'s configuration. `levels` null means every level its inputs allow."""
+    """The whole of `verify`'s configuration.
 
-    checkpoint: Path
-    source: Path | None
-    levels: tuple[Literal["integrity", "structure", "weights"], ...] | None
+    `levels` null means every level its inputs allow, `samples` and `calibration` excepted: they take torch or
+    transformers, and are run where they are asked for. `samples` is a sealed sample set, `datasets` copies of
+    its datasets by name or `hub`; `layers` are those whose calibration is recomputed, `texts` a text file to
+    judge scales by whose samples are unknown, `activations` a folder of hidden states to begin from, which
+    `keep_activations` makes. `remote_code` are the sha256 of Python files that may be run. `junit` and
+    `sarif` are files for the same outcome in those formats, `keep` leaves below `work_dir` what came from the
+    hub.
+    """
+
+    checkpoint: Place
+    source: Place | None
+    levels: tuple[Literal["integrity", "structure", "weights", "samples", "calibration"], ...] | None
+    scales: Literal["derived", "given"] = "derived"
+    identify: bool = False
     report: Path | None
+    junit: Path | None = None
+    sarif: Path | None = None
+    keep: bool = False
+    samples: Path | None = None
+    datasets: dict[str, Path] = Field(default_factory=dict)
+    layers: tuple[int, ...] | None = None
+    activations: Path | None = None
+    keep_activations: Path | None = None
+    texts: Path | None = None
+    remote_code: tuple[Sha256, ...] = ()
+    ulp_bound: int | None = Field(default=None, ge=0)
     tracking: Tracking = Tracking(uri=None, experiment="proofcard")
     work_dir: Path = Path("runs")
 
@@ -252,6 +301,7 @@ class CompareConfig(Part):
 
     a: Path
     b: Path
+    source: Path | None = None
     report: Path | None
     tracking: Tracking
     work_dir: Path

@@ -120,9 +120,13 @@ class Truth(Part):
 
 
 class ServeConfig(Part):
-    """The whole of `serve`'s configuration. Without `stay` it ends after the questions, soundly or not."""
+    """The whole of `serve`'s configuration. Without `stay` it ends after the questions, soundly or not.
+
+    `verify` on: what does not verify is not served.
+    """
 
     checkpoint: Path
+    verify: Literal["on", "off"] = "on"
     serving: Serving
     truth: Truth
     stay: bool

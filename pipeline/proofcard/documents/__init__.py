@@ -5,5 +5,6 @@ Documents about a checkpoint hold no times, hosts or paths: the same work gives 
 
 from proofcard.documents.base import Document, Sha256, read
 from proofcard.documents.manifest import FileEntry, Manifest, Outputs, TensorEntry
+from proofcard.documents.verification import Verification
 
-__all__ = ["Document", "FileEntry", "Manifest", "Outputs", "Sha256", "TensorEntry", "read"]
+__all__ = ["Document", "FileEntry", "Manifest", "Outputs", "Sha256", "TensorEntry", "Verification", "read"]

@@ -67,6 +67,42 @@ class ScaleRatio(Document):
     largest: float
 
 
+class Pair(Document):
+    """Dequantized weights of a and b: one linear, or all of a layer or kind.
+
+    `codes` are E2M1 codes where both sides have them, `differ` those that differ, `steps` how many differ by
+    one step of the code's scale, two, and more. Errors are sums of squares: of b from a, of either from the
+    source, and of the source itself; null without a source.
+    """
+
+    name: str
+    linears: NonNegativeInt
+    weights: NonNegativeInt
+    codes: NonNegativeInt
+    differ: NonNegativeInt
+    steps: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt]
+    between: float
+    error_a: float | None = None
+    error_b: float | None = None
+    energy: float | None = None
+
+
+class Closeness(Document):
+    """What two checkpoints hold after dequantization, whoever made them.
+
+    `closer` counts the linears in which a, b, or neither has the smaller error. `folded` are the sides whose
+    weights hold factors of other tensors (AWQ, SVDQuant): their error says nothing of them.
+    """
+
+    closer: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] | None
+    folded: list[Literal["a", "b"]]
+    mappings: list[str]
+    total: Pair
+    kinds: list[Pair]
+    layers: list[Pair]
+    linears: list[Pair]
+
+
 class Coverage(Document):
     """Positions, padding included, that an expert of a layer saw."""
 
@@ -95,6 +131,7 @@ class Comparison(Document):
     statistics: list[Difference]
     coverage: list[Coverage | None]
     scales: dict[str, ScaleRatio]
+    weights: Closeness | None = None
 
     def sides(self) -> list[Side]:
         """a, then b."""

@@ -106,20 +106,24 @@ class LayerSums:
             self.sums[name][(*place, number)] = float(squared(mine))
 
     def _routes(self, place: int, numbers: list[int], ours: Answer, theirs: Answer) -> None:
+        """Each text by itself: a softmax of more rows may round otherwise."""
         for at, (name, experts) in enumerate(self._inside.blocks.items()):
             block = self._source.stepper.modules[name]
-            pair = [routing.chosen(block, answer.routes[name]) for answer in (ours, theirs)]
-            both = moved = [torch.tensor(float("nan"))] * len(numbers)
-            if (
-                pair[0] is not None
-                and pair[1] is not None
-                and routing.agrees(pair[0][0], self._experts.rows(name))
-            ):
-                parts = routing.difference(pair[0], pair[1], len(experts))
-                both, moved = ([*part.view(len(numbers), -1)] for part in parts)
-            for number, one, other in zip(numbers, both, moved, strict=True):
-                self.sums["overlap"][place, at, number] = float(one.sum())
-                self.sums["moved"][place, at, number] = float(other.sum())
+            pairs = [
+                (routing.chosen(block, own), routing.chosen(block, other))
+                for own, other in zip(
+                    *(routing.by_text(each.routes[name], len(numbers)) for each in (ours, theirs)),
+                    strict=True,
+                )
+            ]
+            known = [own[0] for own, other in pairs if own is not None and other is not None]
+            sure = len(known) == len(numbers) and routing.agrees(torch.cat(known), self._experts.rows(name))
+            for number, (one, another) in zip(numbers, pairs, strict=True):
+                both = moved = torch.tensor(float("nan"))
+                if sure and one is not None and another is not None:
+                    both, moved = routing.difference(one, another, len(experts))
+                self.sums["overlap"][place, at, number] = float(both.sum())
+                self.sums["moved"][place, at, number] = float(moved.sum())
 
     def _positions(self, place: int, numbers: list[int], ours: Answer, theirs: Answer) -> None:
         if self.values is None:

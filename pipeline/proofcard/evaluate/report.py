@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 
-from proofcard import tracking
 from proofcard.documents.evaluation import Divergence, Estimate, Evaluation, Stream
 from proofcard.documents.manifest import Manifest
 from proofcard.evaluate.streams import slug
@@ -120,7 +119,7 @@ def page(evaluation: Evaluation, drawn: Iterable[str]) -> str:
 def track(tracker: Tracker, evaluation: Evaluation, sealed: Manifest) -> None:
     """Every number with its interval, as metrics; of layers at the layer's step."""
     tracker.tags({"evaluation.key": sealed.key})
-    tracker.text(tracking.manifest_text(sealed), "manifest.json")
+    tracker.text(sealed.text(), "manifest.json")
     for stream in evaluation.streams:
         for part, measured in [("", stream.all), *((f"{n}/", m) for n, m in stream.by_dataset.items())]:
             tracker.metrics(_flat(f"{slug(stream.name)}/{part}", measured.numbers))

@@ -32,6 +32,14 @@ def chosen(block: Any, answer: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
     return experts, _shares(scores.gather(-1, experts))
 
 
+def by_text(answer: Any, texts: int) -> list[Any]:
+    """A gate's answer for tokens of texts of one length, cut into an answer for each."""
+    if isinstance(answer, tuple):
+        parts = [by_text(part, texts) for part in answer if isinstance(part, torch.Tensor) and part.ndim == 2]
+        return [*zip(*parts, strict=True)] if parts else [()] * texts
+    return list(answer.chunk(texts)) if len(answer) % texts == 0 else [answer] * texts
+
+
 def agrees(experts: torch.Tensor, rows: list[int]) -> bool:
     """Whether each expert got as many rows as chose it; `rows` in the order of the experts."""
     counts = torch.bincount(experts.reshape(-1), minlength=len(rows))

@@ -50,6 +50,7 @@ def describe(
         "config": {
             "candidates": [candidate.name for candidate in candidates],
             "routes": config.evaluation.routes,
+            "together": config.evaluation.together,
             "attn_implementation": config.model.attn_implementation,
             "resamples": config.evaluation.resamples,
             "seed": config.evaluation.seed,
@@ -81,8 +82,6 @@ def make(config: EvaluateConfig, plan: Plan, tracker: Tracker, ranks: Ranks) -> 
     device = choose_device(config.hardware.device)
     make_deterministic(config.hardware.threads, config.seed)
     platform = numeric_platform(device)
-    if device == "cuda":  # whose products may differ in their last bits by how many rows they have
-        platform["together"] = config.evaluation.together
     alike = sha256_json({"key": plan.key, "platform": platform})
     lead = stage.building(plan.final, alike)
     with lead if ranks.leads else nullcontext(stage.partial_of(plan.final)) as folder:

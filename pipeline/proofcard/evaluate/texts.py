@@ -9,7 +9,7 @@ import numpy as np
 from proofcard import files, json_files, manifest
 from proofcard.calibration.batches import read_index
 from proofcard.calibration.sample_files import INDEX
-from proofcard.calibration.sampling import Sample, sample, text_sha256
+from proofcard.calibration.sampling import Sample, sample
 from proofcard.config.evaluating import Evaluation
 from proofcard.config.schema import Calibration
 from proofcard.errors import Stop
@@ -87,7 +87,7 @@ def of_file(path: Path, asked: Evaluation, tokenizer: Any) -> Texts:
             )
         ids = np.asarray(tokenizer(text)["input_ids"], np.int32)
         kept = ids[: asked.sequence_length]
-        documents.append(Sample(name, "text", number - 1, text_sha256(text), kept, len(kept) < len(ids)))
+        documents.append(Sample(name, "text", number - 1, text, kept, len(kept) < len(ids)))
     if not documents:
         raise Stop(f"{path} has no text")
     return _texts(documents, None)

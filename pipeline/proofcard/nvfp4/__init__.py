@@ -22,6 +22,7 @@ from proofcard.nvfp4.bits import BLOCK, FP8_BLOCK, bf16_to_f32, e4m3_to_f32, f32
 from proofcard.nvfp4.scales import input_scale, kv_scale, shared_amaxes, weight_scale_2
 
 if TYPE_CHECKING:
+    from proofcard.nvfp4.compiled import kernels
     from proofcard.nvfp4.fp8 import (
         amax_fp8,
         block_amaxes_fp8,
@@ -45,6 +46,7 @@ __all__ = [
     "fp8_block_to_bf16",
     "fp8_block_to_f32",
     "input_scale",
+    "kernels",
     "kv_scale",
     "quantize",
     "quantize_fp8",
@@ -56,7 +58,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """numba takes most of a second to import: whoever only reads scales need not wait for it."""
     if name in __all__:
-        from proofcard.nvfp4 import fp8, packing, unpacking
+        from proofcard.nvfp4 import compiled, fp8, packing, unpacking
 
-        return next(getattr(home, name) for home in (packing, fp8, unpacking) if hasattr(home, name))
+        homes = (packing, fp8, unpacking, compiled)
+        return next(getattr(home, name) for home in homes if hasattr(home, name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

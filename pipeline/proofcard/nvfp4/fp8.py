@@ -1,13 +1,23 @@
 """FP8 sources with block scales: their weights in BF16 and float32, and to NVFP4 without those arrays."""
 
 import numpy as np
-from numba import float32, int64, uint8, uint16, void
 from numpy import float32 as F32
 from numpy import uint32 as U32
 
+from proofcard.nvfp4 import plain
 from proofcard.nvfp4.bits import BF16_INF, BLOCK, E4M3_VALUES, FP8_BLOCK, f32_to_bf16
 from proofcard.nvfp4.checks import bf16_scalar, blocks_of, expect_matrix, expect_scale_2, refuse
-from proofcard.nvfp4.compiled import GRAIN, kernel, readable, spread
+from proofcard.nvfp4.compiled import (
+    GRAIN,
+    float32,
+    int64,
+    kernel,
+    readable,
+    spread,
+    uint8,
+    uint16,
+    void,
+)
 from proofcard.nvfp4.packing import bf16_bits, e4m3_value, quantize_blocks, quantize_blocks_by
 
 
@@ -122,7 +132,10 @@ def quantize_fp8(
     return packed, scale
 
 
-@kernel(void(readable(uint8, 2), readable(float32, 2), int64, int64, uint16[:, ::1], int64, int64))
+@kernel(
+    void(readable(uint8, 2), readable(float32, 2), int64, int64, uint16[:, ::1], int64, int64),
+    plain.widen_fp8_rows,
+)
 def _widen_fp8_rows(
     weight: np.ndarray,
     scale_inv: np.ndarray,
@@ -142,7 +155,10 @@ def _widen_fp8_rows(
                 out[c] = bf16_bits(F32(e4m3_value(U32(codes[c])) * factor))
 
 
-@kernel(void(readable(uint8, 2), readable(float32, 2), int64, int64, float32[:, ::1], int64, int64))
+@kernel(
+    void(readable(uint8, 2), readable(float32, 2), int64, int64, float32[:, ::1], int64, int64),
+    plain.block_amaxes_fp8_rows,
+)
 def _block_amaxes_fp8_rows(
     weight: np.ndarray,
     scale_inv: np.ndarray,
@@ -169,7 +185,7 @@ def _block_amaxes_fp8_rows(
                 at = until
 
 
-@kernel(void(readable(uint8, 2), int64, int64, uint8[:, ::1], int64, int64))
+@kernel(void(readable(uint8, 2), int64, int64, uint8[:, ::1], int64, int64), plain.largest_fp8)
 def _largest_fp8(
     weight: np.ndarray, block_rows: int, block_cols: int, largest: np.ndarray, begin: int, end: int
 ) -> None:

@@ -17,7 +17,7 @@ import triton.language as tl
 BLOCK = 16
 _BLOCKS = 256  # of 16 weights, in one program
 _MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-_E2M1_VALUES = (*_MAGNITUDES, *(-value for value in _MAGNITUDES))
+_E2M1_VALUES = (*_MAGNITUDES, 0.0, *(-value for value in _MAGNITUDES[1:]))
 
 
 def amaxes(weights: Sequence[torch.Tensor]) -> list[float]:

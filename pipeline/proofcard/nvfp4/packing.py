@@ -6,10 +6,10 @@ loop. The only additions are exact or on integers.
 """
 
 import numpy as np
-from numba import float32, int64, uint8, uint16, uint32
 from numpy import float32 as F32
 from numpy import uint32 as U32
 
+from proofcard.nvfp4 import plain
 from proofcard.nvfp4.bits import BF16_INF, BF16_NAN, BLOCK
 from proofcard.nvfp4.checks import (
     bf16_scalar,
@@ -20,7 +20,18 @@ from proofcard.nvfp4.checks import (
     expect_scale_2,
     refuse,
 )
-from proofcard.nvfp4.compiled import GRAIN, inline, kernel, readable, spread
+from proofcard.nvfp4.compiled import (
+    GRAIN,
+    float32,
+    inline,
+    int64,
+    kernel,
+    readable,
+    spread,
+    uint8,
+    uint16,
+    uint32,
+)
 
 CHUNK = 64  # blocks; the working set of a chunk stays in the first-level cache
 
@@ -82,7 +93,7 @@ def quantize(
 # --- the loops --------------------------------------------------------------------------------
 
 
-@kernel(uint32(readable(uint32), float32, uint8[::1], uint8[::1], int64, int64))
+@kernel(uint32(readable(uint32), float32, uint8[::1], uint8[::1], int64, int64), plain.quantize_blocks)
 def quantize_blocks(
     pairs: np.ndarray, scale_2: F32, packed: np.ndarray, scale: np.ndarray, begin: int, end: int
 ) -> U32:
@@ -98,7 +109,10 @@ def quantize_blocks(
     return largest
 
 
-@kernel(uint32(readable(uint32), readable(float32), float32, uint8[::1], uint8[::1], int64, int64))
+@kernel(
+    uint32(readable(uint32), readable(float32), float32, uint8[::1], uint8[::1], int64, int64),
+    plain.quantize_blocks_by,
+)
 def quantize_blocks_by(
     pairs: np.ndarray,
     amaxes: np.ndarray,
@@ -157,7 +171,7 @@ def _pack(pairs: np.ndarray, divisor: np.ndarray, packed: np.ndarray) -> None:
         packed[i] = e2m1_code(even) | (e2m1_code(odd) << U32(4))
 
 
-@kernel(uint16(readable(uint16), int64, int64))
+@kernel(uint16(readable(uint16), int64, int64), plain.largest_bf16)
 def _largest_bf16(bits: np.ndarray, begin: int, end: int) -> np.uint16:
     """Magnitudes of BF16 order as their bits do, NaN above infinity above the rest."""
     largest = np.uint16(0)

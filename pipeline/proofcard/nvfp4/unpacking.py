@@ -1,13 +1,24 @@
 """NVFP4 back to BF16."""
 
 import numpy as np
-from numba import float32, int64, uint8, uint32, void
 from numpy import float32 as F32
 from numpy import uint32 as U32
 
+from proofcard.nvfp4 import plain
 from proofcard.nvfp4.bits import BLOCK, E4M3_VALUES
 from proofcard.nvfp4.checks import expect_matrix
-from proofcard.nvfp4.compiled import GRAIN, inline, kernel, readable, spread
+from proofcard.nvfp4.compiled import (
+    GRAIN,
+    float32,
+    inline,
+    int64,
+    kernel,
+    readable,
+    spread,
+    uint8,
+    uint32,
+    void,
+)
 from proofcard.nvfp4.packing import CHUNK, bf16_bits
 
 
@@ -36,7 +47,7 @@ def dequantize(
     return bits
 
 
-@kernel(void(readable(uint8), readable(uint8), float32, uint32[::1], int64, int64))
+@kernel(void(readable(uint8), readable(uint8), float32, uint32[::1], int64, int64), plain.dequantize_blocks)
 def _dequantize_blocks(
     packed: np.ndarray, scale: np.ndarray, scale_2: F32, pairs: np.ndarray, begin: int, end: int
 ) -> None:

@@ -99,8 +99,7 @@ def make(
             "stage": "quantize",
             "key": plan.key,
             "config": config.identity(),
-            "inputs": plan.checkpoint_from["inputs"]
-            | {"samples": {"key": samples.key, "digest": sha256_json(samples.outputs.values())}},
+            "inputs": plan.checkpoint_from["inputs"] | {"samples": _origin(samples)},
             "toolchain": plan.checkpoint_from["toolchain"] | {"lock": lock_digest()},
             "seeds": {"torch": config.seed, "sampling": config.calibration.sampling.seed},
             "platform": numeric_platform(device),
@@ -112,6 +111,16 @@ def make(
             },
         }
         return stage.seal(folder, plan.final, body)
+
+
+def _origin(samples: Manifest) -> dict[str, Any]:
+    """What a manifest says of its sample set: its key, what that follows from, and what is in it."""
+    return {
+        "key": samples.key,
+        "digest": sha256_json(samples.outputs.values()),
+        "inputs": samples.inputs,
+        "toolchain": {name: samples.toolchain[name] for name in ("packages", "code")},
+    }
 
 
 def _modelopt(work: Work, tokens: list[Any], tracker: Tracker) -> dict[str, Any]:

@@ -55,24 +55,15 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
     other = f"; the real one: recipe={_REAL}" if recipe.name == "demo" else ""
     if team.leads:
         console.print(f"recipe={recipe.name}: {recipe.summary}{other}", soft_wrap=True)
-    config, plan = _agreed(config, team)
+    config, plan = agreed(config, team)
     if team.leads and plan.checkpoint is None:
         console.print(disk(config, plan.source), soft_wrap=True)
-    coming = plan.source.arriving() if plan.checkpoint is None else nullcontext()
     run = tracking.opened(
         config.tracking, "quantize", config.work_dir, leads=team.leads, makes=True,
         subject=tracking.Subject(plan.key, recipe.name),
     )  # fmt: skip
-    with coming, run as tracker:
-        tracker.params(config.identity() | {"hardware": config.hardware.identity()})
-        tracker.text(readable_json(config.model_dump(mode="json")), "config.json")
-        with tracker.stage("samples"):
-            samples = plan.samples or _samples(config, plan, team)
-            tracker.datasets(samples.inputs["datasets"], samples.config["datasets"])
-            _track(tracker, samples, reused=plan.samples is not None)
-        checkpoint = plan.checkpoint or quantize_stage.make(config, plan, samples, tracker, team)
-        if checkpoint is not None:
-            _track(tracker, checkpoint, reused=plan.checkpoint is not None)
+    with run as tracker:
+        checkpoint = made(config, plan, tracker, team)
     if team.leads:
         assert checkpoint is not None
         _name_latest(config, plan)
@@ -80,6 +71,21 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
         outcome.present(checkpoint, lambda out: _show(lines, out))
     team.wait()  # the first rank to end would have some launchers end the others
     return 0
+
+
+def made(config: QuantizeConfig, plan: Plan, tracker: tracking.Tracker, team: Ranks) -> Manifest | None:
+    """Both stages, in the tracked run of a command. Returns the checkpoint's manifest, or None."""
+    with plan.source.arriving() if plan.checkpoint is None else nullcontext():
+        tracker.params(config.identity() | {"hardware": config.hardware.identity()})
+        tracker.text(readable_json(config.model_dump(mode="json")), "config.json")
+        with tracker.stage("samples"):
+            samples = plan.samples or _samples(config, plan, team)
+            tracker.datasets(samples.inputs["datasets"], samples.config["datasets"])
+            _track(tracker, plan.samples_dir, samples, reused=plan.samples is not None)
+        checkpoint = plan.checkpoint or quantize_stage.make(config, plan, samples, tracker, team)
+        if checkpoint is not None:
+            _track(tracker, plan.final, checkpoint, reused=plan.checkpoint is not None)
+    return checkpoint
 
 
 def _samples(config: QuantizeConfig, plan: Plan, team: Ranks) -> Manifest:
@@ -92,7 +98,7 @@ def _samples(config: QuantizeConfig, plan: Plan, team: Ranks) -> Manifest:
     return manifest.read(plan.samples_dir)
 
 
-def _agreed(config: QuantizeConfig, team: Ranks) -> tuple[QuantizeConfig, Plan]:
+def agreed(config: QuantizeConfig, team: Ranks) -> tuple[QuantizeConfig, Plan]:
     """The plan, and the configuration with the source's folder.
 
     Every rank has then seen what stands, and found nothing wrong, before anybody changes it.
@@ -205,11 +211,12 @@ def _room_for(target: Path, needed: int) -> None:
         raise Stop(f"{target} has {free / 1e9:.1f} GB free; the checkpoint needs up to {needed / 1e9:.1f} GB")
 
 
-def _track(tracker: tracking.Tracker, sealed: Manifest, reused: bool) -> None:
+def _track(tracker: tracking.Tracker, folder: Path, sealed: Manifest, reused: bool) -> None:
+    """What a stage made, its manifest whole: `reproduce run=…` needs nothing else of it."""
     tracker.params({"seeds": sealed.seeds, "config": sealed.config})
     tracker.metrics({k: float(v) for k, v in sealed.statistics.items() if isinstance(v, int)})
     tracker.tags({"key": sealed.key, "reused": str(reused).lower()})
-    tracker.text(tracking.manifest_text(sealed), manifest.NAME)
+    tracker.file(folder / manifest.NAME)
 
 
 def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, tracked: bool) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 from proofcard.screen import quoted
 from proofcard.serve import reasoning
 from proofcard.serve.replies import Event, json_object, kind_of
+from proofcard.serve.tool_calls import Calls, ToolCall
 from proofcard.serve.wire import NoAnswer
 
 _DONE = "[DONE]"
@@ -34,6 +35,7 @@ class Answer:
     said_done: bool
     refusal: str = ""
     calls_tools: bool = False
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @property
     def at_length(self) -> bool:
@@ -55,6 +57,7 @@ class _Parts:
     finish: str | None = None
     tokens: int | None = None
     calls_tools: bool = False
+    calls: Calls = field(default_factory=Calls)
     length: int = 0
 
     def add(self, choice: dict[str, Any], place: str) -> None:
@@ -83,7 +86,10 @@ class _Parts:
                 break
         if message.get("refusal"):
             self._append(self.refusal, _string(message["refusal"], "refusal"))
-        if message.get("tool_calls") or message.get("function_call"):
+        if message.get("tool_calls"):
+            self.calls_tools = True
+            self._grow(self.calls.add(message["tool_calls"]))
+        if message.get("function_call"):
             self.calls_tools = True
 
     def _texts(self, content: Any, name: str) -> None:
@@ -108,11 +114,14 @@ class _Parts:
                 raise NoAnswer(f"a part of its answer is no text ({quoted(str(kind), 40)})")
 
     def _append(self, where: list[str], text: str) -> None:
-        self.length += len(text)
-        if self.length > self.most:
-            raise NoAnswer("it gives more text than the tokens that were asked for can be")
+        self._grow(len(text))
         if text:
             where.append(text)
+
+    def _grow(self, characters: int) -> None:
+        self.length += characters
+        if self.length > self.most:
+            raise NoAnswer("it gives more text than the tokens that were asked for can be")
 
     def whole(self, said_done: bool) -> Answer:
         if self.finish is None:
@@ -128,6 +137,7 @@ class _Parts:
             said_done=said_done,
             refusal="".join(self.refusal).strip(),
             calls_tools=self.calls_tools,
+            tool_calls=self.calls.whole(),
         )
 
 

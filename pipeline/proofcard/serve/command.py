@@ -10,7 +10,7 @@ from proofcard.progress import shown
 from proofcard.redact import redact
 from proofcard.reports import show
 from proofcard.screen import Screen
-from proofcard.serve import session, truth
+from proofcard.serve import session, truth, verified
 from proofcard.serve.endpoint import Endpoint
 from proofcard.serve.engine import Prepared, prepare, stand_by
 from proofcard.tracking import Tracker
@@ -20,13 +20,15 @@ def run(overrides: list[str]) -> int:
     """Compose, start, ask, wait until somebody or something ends it.
 
     Raises:
-        Usage: when it cannot be started as asked; nothing was started.
+        Usage: when it cannot be started as asked, or does not verify; nothing was started.
         Stop: when the engine fails, or does not know what it must.
         KeyboardInterrupt: when it was told to end; no process is left then.
     """
     config = compose(ServeConfig, "serve", overrides)
     truth.prepare(config.truth)
     prepared = prepare(config.serving, config.checkpoint, config.work_dir)
+    if config.verify == "on":
+        verified.require(config.checkpoint)
     told: KeyboardInterrupt | None = None
     subject, name = tracking.subject_of(prepared.checkpoint), f"serve {config.serving.name}"
     with tracking.opened(config.tracking, "serve", config.work_dir, subject=subject, name=name) as tracker:

@@ -19,3 +19,8 @@ class Endpoint:
     pid: int
     log: Path
     ready_s: float = 0.0
+
+    @property
+    def says_done(self) -> bool:
+        """Whether the engine is one that ends every whole stream with `[DONE]`."""
+        return self.engine in ("sglang", "vllm")

@@ -4,88 +4,163 @@ Three levels, each in a file of its own, told in one table and one report. Neith
 imported: what is checked is not checked with the program that made it.
 """
 
-import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from proofcard import nvfp4
+from proofcard.checkpoint.reading import Lost
 from proofcard.checkpoint.source import Source
-from proofcard.config.schema import LEVELS, VerifyConfig
+from proofcard.config.schema import LEVELS, HubAddress, VerifyConfig
+from proofcard.cores import cores
+from proofcard.disk import write_whole
+from proofcard.documents.verification import Maker, Verification
 from proofcard.errors import Stop, Usage, one_line
-from proofcard.files import is_inside
+from proofcard.extras import require
 from proofcard.progress import shown
-from proofcard.verify import integrity, report, structure, weights
+from proofcard.screen import on_one_line
+from proofcard.verify import integrity, maker, promised, recalculated, report, structure, weights
+from proofcard.verify.formats import as_junit, as_sarif
+from proofcard.verify.places import Places, opened, report_paths, side_by_side
 from proofcard.verify.report import Level
 
-__all__ = ["report_path", "run"]
+__all__ = ["judged", "report_path", "run"]
+
+_ALWAYS = ("integrity", "structure", "weights")  # wherever their inputs are given; others where asked for
+_NEEDS = {
+    "integrity": "a sealed checkpoint",
+    "structure": "nothing else",
+    "weights": "source=DIR",
+    "samples": "levels=[samples] and samples=DIR",
+    "calibration": "levels=[calibration], source=DIR and samples=DIR",
+}
 
 
 def run(config: VerifyConfig, console: Console) -> int:
-    """Check every level asked for, show the outcome on `console`, write the JSON report.
+    """Check every level asked for, show the outcome on `console`, write the report and its other forms.
 
     Returns 0 if every level holds, 1 if something differs, 2 if something could not be checked and nothing
     that could differs.
 
     Raises:
         Usage: when nothing can be checked, or the report has nowhere to stand; nothing was done then.
+        Stop: when the hub refuses or cannot be reached before anything could be checked.
     """
-    folder = _absolute(config.checkpoint)
-    if not folder.is_dir():
-        raise Usage(f"checkpoint={config.checkpoint} is no folder")
     if config.levels is not None and not config.levels:
         raise Usage(f"levels is empty; choose from {', '.join(LEVELS)}, or leave it out")
-    target = report_path(config)
-    threads = len(os.sched_getaffinity(0))
     asked: tuple[str, ...] = config.levels or tuple(
-        name for name in LEVELS if name != "weights" or config.source is not None
+        name for name in _ALWAYS if name != "weights" or config.source is not None
     )
-    source, refused = _source(config.source) if {"structure", "weights"} & set(asked) else (None, None)
+    for name in sorted({"samples", "calibration"} & set(asked)):
+        require(f"levels=[{name}]", "quantize", "; or leave that level out")
+        if HubAddress in (type(config.checkpoint), type(config.source)):
+            raise Usage(
+                f"levels=[{name}] needs folders: verify the rest with keep=true, then give what it kept"
+            )
+    targets = report_paths(config)
+    with opened(config, asked) as places:
+        outcome, levels = _checked(config, asked, places)
+    report.show(levels, console)
+    if outcome.maker is not None:
+        _show_maker(outcome.maker, console)
+    for target, made in zip(targets, (Verification.text, as_junit, as_sarif), strict=True):
+        if target is not None:
+            write_whole(target, made(outcome))
+            console.print(f"report: {shown(target)}", markup=False, soft_wrap=True)
+    console.print(outcome.result)
+    return report.STATUS[outcome.result]
+
+
+def judged(checkpoint: Path, levels: tuple[str, ...]) -> Verification:
+    """The outcome of some levels over a local folder; nothing is written or shown.
+
+    Raises:
+        Usage: when there is no such folder.
+    """
+    config = VerifyConfig.model_validate(
+        {"checkpoint": checkpoint, "source": None, "levels": levels, "report": None}
+    )
+    with opened(config, levels) as places:
+        return _checked(config, levels, places)[0]
+
+
+def _checked(
+    config: VerifyConfig, asked: tuple[str, ...], places: Places
+) -> tuple[Verification, list[Level]]:
+    """The outcome of every level, one after the other or, where shards come and go, side by side."""
+    folder = places.checkpoint
+    threads = cores()
+    from_source = {"structure", "weights", "calibration"}
+    source, refused = _source(places.source) if from_source & set(asked) else (None, None)
     seal = integrity.Seal(folder)
 
+    def check_integrity() -> Level:
+        if "checkpoint" in places.streams and seal.body is None and seal.finding is None:
+            return promised.check(places.streams["checkpoint"])
+        return integrity.check(folder, seal, threads)
+
     def check_structure() -> Level:
-        level = structure.check(folder, source, seal.body)
+        level = structure.check(folder, source, seal.body, places.passing)
         level.unchecked += [refused] if refused and config.source is not None else []
         return level
 
     def check_weights() -> Level:
         if source is None:
             return Level("weights", unchecked=[refused or "it needs source=DIR"])
-        return weights.check(folder, source, threads, seal.body)
+        return weights.check(folder, source, threads, seal.body, config.scales == "given", places.passing)
 
     checks: dict[str, Callable[[], Level]] = {
-        "integrity": lambda: integrity.check(folder, seal, threads),
+        "integrity": check_integrity,
         "structure": check_structure,
         "weights": check_weights,
+        "samples": lambda: recalculated.check_samples(folder, config, seal.body),
+        "calibration": lambda: recalculated.check_calibration(folder, source, refused, config, seal.body),
     }
-    levels = []
-    for name in LEVELS:
-        if name in asked:
-            levels.append(_timed(name, checks[name], folder, source))
-        else:
-            levels.append(Level(name, not_asked=_not_asked(name, config)))
-    report.show(levels, console)
-    report.write(target, report.document(levels, seal.identity()))
-    result = report.overall(levels)
-    console.print(f"report: {shown(target)}", markup=False, soft_wrap=True)
-    console.print(result)
-    return report.STATUS[result]
+    timed = {name: partial(_timed, name, checks[name], places, source) for name in LEVELS if name in asked}
+    done = side_by_side(timed, places) if places.streams else {name: check() for name, check in timed.items()}
+    levels = [
+        done[name] if name in done else Level(name, not_asked=_not_asked(name, config)) for name in LEVELS
+    ]
+    addresses = places.identities()
+    kernels = nvfp4.kernels() if source is not None and "weights" in asked else None
+    made = _maker(folder, levels) if config.identify else None
+    return report.document(levels, seal.identity(), kernels=kernels, maker=made, **addresses), levels
 
 
-def _timed(name: str, check: Callable[[], Level], folder: Path, source: Source | None) -> Level:
+def _maker(folder: Path, levels: list[Level]) -> dict[str, Any]:
+    """Who wrote it, for the report."""
+    try:
+        return maker.named(folder, next((level for level in levels if level.name == "weights"), None))
+    except (Stop, OSError, MemoryError) as error:
+        return {"program": None, "evidence": [one_line(error, checkpoint=folder)], "labels": []}
+
+
+def _show_maker(made: Maker, console: Console) -> None:
+    program = made.program or "not known: its bytes fit no program, or several"
+    console.print(on_one_line(f"made by: {program}"), markup=False, soft_wrap=True)
+    for said in [*made.evidence, *(f"label: {label}" for label in made.labels)]:
+        console.print(on_one_line(f"  {said}"), markup=False, soft_wrap=True)
+
+
+def _timed(name: str, check: Callable[[], Level], places: Places, source: Source | None) -> Level:
     started = time.perf_counter()
-    places = {"checkpoint": folder} | ({"source": source.path} if source else {})
+    known = {"checkpoint": places.checkpoint} | ({"source": source.path} if source else {})
     try:
         level = check()
-    except (Stop, OSError, MemoryError) as error:
-        level = Level(name, unchecked=[one_line(error, **places)])
+    except (Stop, OSError, MemoryError, Lost) as error:
+        level = Level(name, unchecked=[one_line(error, **known)])
+    finally:
+        places.leave(name)
     level.seconds = time.perf_counter() - started
     return level
 
 
 def _not_asked(name: str, config: VerifyConfig) -> str:
-    needs = {"integrity": "a sealed checkpoint", "structure": "nothing else", "weights": "source=DIR"}[name]
+    needs = _NEEDS[name]
     if name == "weights" and config.source is not None:
         needs = "no more than the source given"
     return f"needs {needs}"
@@ -95,29 +170,12 @@ def _source(path: Path | None) -> tuple[Source | None, str | None]:
     """The source, or why it cannot be used; neither when none was given."""
     if path is None:
         return None, None
-    path = _absolute(path)
     try:
         return Source(path), None
     except (Stop, OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         return None, f"source: {one_line(error, source=path)}"
 
 
-def _absolute(path: Path) -> Path:
-    """Links stay: beside a link's own name is where its report belongs."""
-    return path.resolve() if path.name in ("", "..") else path.absolute()
-
-
 def report_path(config: VerifyConfig) -> Path:
-    """Where the report goes: never inside the checkpoint, which it would make another one.
-
-    Raises:
-        Usage: when it cannot be written there.
-    """
-    chosen, folder = config.report, _absolute(config.checkpoint)
-    name = f"{folder.name or 'checkpoint'}.verification.json"
-    target = _absolute(chosen) if chosen is not None else folder.with_name(name)
-    if is_inside(target, folder):
-        raise Usage(f"report={target} would stand inside the checkpoint; choose another place")
-    if target.is_dir() or not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
-        raise Usage(f"the report cannot be written to {target}; choose another place with report=FILE")
-    return target
+    """Where the report goes. Raises Usage as `places.report_paths`."""
+    return report_paths(config)[0]

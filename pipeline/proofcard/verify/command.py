@@ -1,11 +1,12 @@
 """`verify`: from the command line to an exit status."""
 
+import re
 import sys
 from pathlib import Path
-from typing import Any
 
-from proofcard import json_files, screen, tracking
+from proofcard import documents, screen, tracking
 from proofcard.config import VerifyConfig, compose
+from proofcard.documents import Verification
 from proofcard.errors import Stop, Usage
 from proofcard.screen import Screen
 from proofcard.tracking import Tracker
@@ -21,10 +22,12 @@ def run(overrides: list[str]) -> int:
     Raises:
         Usage: when nothing could be checked.
     """
-    config = compose(VerifyConfig, "verify", overrides)
-    subject = tracking.subject_of(config.checkpoint)
+    config = compose(VerifyConfig, "verify", [_listed(word) for word in overrides])
+    folder = config.checkpoint
+    subject = tracking.subject_of(folder) if isinstance(folder, Path) else None  # not here yet
     try:
         with tracking.opened(config.tracking, "verify", config.work_dir, subject=subject) as tracker:
+            tracker.params({"source": config.source, "levels": config.levels})
             status = verify(config, Screen())  # the outcome on stdout, progress on stderr
             _track(tracker, report_path(config))
     except Stop as stop:
@@ -36,11 +39,16 @@ def run(overrides: list[str]) -> int:
 
 def _track(tracker: Tracker, path: Path) -> None:
     """The outcome, whole and by level."""
-    report: dict[str, Any] = json_files.read(path, path.parent)
-    levels = {name: level for name, level in report["levels"].items() if level["result"] != "not asked"}
-    tracker.tags({"result": report["result"]} | {f"level.{n}": each["result"] for n, each in levels.items()})
+    found = documents.read(Verification, path)
+    levels = {name: level for name, level in found.levels.items() if level.result != "not asked"}
+    tracker.tags({"result": found.result} | {f"level.{name}": each.result for name, each in levels.items()})
     for name, level in levels.items():
-        counts = {key.replace(" ", "_"): float(count) for key, count in level["counts"].items()}
-        counts["differences"] = float(level["differences"]["total"])
+        counts = {key.replace(" ", "_"): float(count) for key, count in level.counts.items()}
+        counts["differences"] = float(level.differences.total)
         tracker.metrics({f"{name}/{key}": count for key, count in counts.items()})
     tracker.file(path, "verification")
+
+
+def _listed(word: str) -> str:
+    """`layers=0,17,61` as the list that it means: Hydra would take it for three commands."""
+    return f"layers=[{word.removeprefix('layers=')}]" if re.fullmatch(r"layers=\d+(,\d+)*", word) else word

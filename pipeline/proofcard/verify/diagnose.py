@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from proofcard import nvfp4
+from proofcard.checkpoint.reading import comes_in
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.digest import sha256_file
@@ -208,6 +209,9 @@ def _other_file(source: Source, name: str, sealed: Manifest | None) -> str | Non
 
 
 def _digest(path: Path) -> str:
+    if (place := comes_in(path, path.parent)) is not None:
+        folder, name = place
+        return folder.digests(name)[0]
     said = path.stat()
     return _digest_of(path, said.st_size, said.st_mtime_ns)
 

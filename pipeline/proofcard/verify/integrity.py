@@ -11,6 +11,7 @@ from typing import Any
 
 from proofcard import manifest
 from proofcard.beside_seal import may_lie_beside
+from proofcard.checkpoint.reading import give_up
 from proofcard.checkpoint.shards import weight_files
 from proofcard.checkpoint.tensors import Tensor, digests, read_header
 from proofcard.digest import all_files, sha256_file
@@ -102,6 +103,9 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
                     level.unchecked.append(outcome)
                 else:
                     found += outcome
+        except KeyboardInterrupt:
+            give_up()
+            raise
         finally:
             progress.stopped = True  # an interrupt must not wait for the rest of a shard
             pool.shutdown(cancel_futures=True)

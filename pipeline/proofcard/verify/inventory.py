@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from proofcard.checkpoint.dialects.layouts import is_fp8
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.ties import Ties
 from proofcard.verify.report import Finding
@@ -46,6 +47,8 @@ class Inventory:
 
     tensors: dict[str, Tensor]
     quantized: list[str] = field(default_factory=list)
+    eight: bool = True  # whether linears may be in FP8
+    fp8: list[str] = field(default_factory=list)  # those that are: a scale for the tensor or for each row
     model: set[str] = field(default_factory=set)
     cache: list[str] = field(default_factory=list)
 
@@ -56,9 +59,13 @@ class Inventory:
         quantized |= {
             stem for name, (stem, _, leaf) in split.items() if leaf == "weight" and self._packed(name)
         }
-        self.quantized = sorted(quantized, key=natural)
+        self.fp8 = sorted(
+            (stem for stem in quantized if self.eight and is_fp8(self.tensors, stem)), key=natural
+        )
+        self.quantized = sorted(quantized.difference(self.fp8), key=natural)
         self.cache = sorted((n for n, (_, _, leaf) in split.items() if leaf in CACHE), key=natural)
         scales = {f"{stem}.{leaf}" for stem in quantized for leaf in SCALES}
+        scales |= {f"{stem}.pre_quant_scale" for stem in quantized}
         self.model = self.tensors.keys() - scales - set(self.cache)
 
     def _packed(self, name: str) -> bool:
@@ -80,6 +87,7 @@ class Inventory:
             name.removesuffix(".weight")
             for name in self.model
             if name.endswith(".weight") and len(self.tensors[name].shape) == 2 and not self._packed(name)
+            if self.tensors[name].dtype != "F8_E4M3"
             if "embed" not in name.split(".")[-2]
         ]
         stacks = [
@@ -113,7 +121,7 @@ def against_source(inventory: Inventory, source: Iterable[str], ties: Ties) -> I
 
 
 def _scales_of_nothing(inventory: Inventory, wanted: set[str]) -> Iterator[Finding]:
-    for module in inventory.quantized:
+    for module in [*inventory.quantized, *inventory.fp8]:
         for leaf in () if f"{module}.weight" in wanted else SCALES:
             if f"{module}.{leaf}" in inventory.tensors:
                 message = "a scale of a weight that the source does not have"

@@ -24,20 +24,25 @@ _QUANTIZED = re.compile(
 )
 
 
-def unexplained(inventory: Inventory, source: Source | None) -> list[str]:
-    """One sentence for each kind of tensor that no rule explains; empty when there is none."""
+def unexplained(inventory: Inventory, source: Source | None, smoothed: bool = False) -> list[str]:
+    """One sentence for each kind of tensor that no rule explains; empty when there is none.
+
+    `smoothed`: factors of inputs may stand beside quantized weights.
+    """
     kinds: dict[str, list[Tensor]] = {}
     for name in inventory.tensors:
         tensor = inventory.tensors[name]
+        if smoothed and name.endswith(".pre_quant_scale") and tensor.dtype in FLOATS:
+            continue
         if name in inventory.cache or _explained(name, inventory) or _source_has(tensor, source):
             continue
-        kinds.setdefault(kind(name), []).append(tensor)
+        kinds.setdefault(kind(tensor.name), []).append(tensor)
     return [_sentence(sorted(found, key=lambda tensor: tensor.name)) for found in kinds.values()]
 
 
 def quantized_nothing(inventory: Inventory) -> str | None:
     """Why nothing can be said of NVFP4 here."""
-    if inventory.quantized:
+    if inventory.quantized or inventory.fp8:
         return None
     return "not one linear of it is quantized: no module has packed weights with their scales"
 
@@ -63,6 +68,8 @@ def fused_experts(inventory: Inventory, source: Source) -> str | None:
 def _explained(name: str, inventory: Inventory) -> bool:
     tensor = inventory.tensors[name]
     stem, _, leaf = name.rpartition(".")
+    if stem in inventory.fp8:
+        return leaf in ("weight", "weight_scale", "input_scale", "bias")
     if leaf in SCALES:
         weight = inventory.tensors.get(f"{stem}.weight")
         # Without its weight, or beside a plain one, it is damage, and the structure names it.

@@ -9,7 +9,8 @@
 | block scales | the largest of a fused group | 112 | 448 | max gives 448; MSE and 4/6 not a quarter of it |
 | input_scale | linears with one input | equal | equal | they see one tensor: one amax |
 
-Where nearly all groups of one kind reach 448 exactly, as `max` calibration makes it, the rest must too.
+Where nearly all groups of one kind reach 448 exactly, as `max` calibration makes it, the rest must reach 256:
+a search that keeps most of them may take less for a few.
 """
 
 from collections import defaultdict
@@ -30,10 +31,14 @@ BOUNDS = {
 }
 """By the last part of a name: what the scale is multiplied with, and between which values the amax lies."""
 
+_DIVISORS = {"weight_global_scale": "weight_scale_2", "input_global_scale": "input_scale"}
+"""compressed-tensors' names, whose scales are 2688 / amax, and those whose bounds they have."""
+
 LEAST_BLOCK_SCALE = 112.0
 FULL = 448.0
 _BIAS = 2.0  # of the amax
 _NEARLY_ALL = 0.75
+_SEARCHED = 4 / 7  # of 448: a search keeps 4 codes of 7 for the largest weight, or more
 _ENOUGH = 4  # groups of one kind, to tell what all of them do
 
 
@@ -47,14 +52,14 @@ def floats(tensor: Tensor, raw: np.ndarray) -> np.ndarray:
 def scale(tensor: Tensor, values: np.ndarray) -> Iterator[Finding]:
     """A scale that is finite and positive, against its bounds."""
     leaf = tensor.name.rpartition(".")[2]
-    if leaf not in BOUNDS:
+    if _DIVISORS.get(leaf, leaf) not in BOUNDS:
         return
-    factor, least, most = BOUNDS[leaf]
-    amax = values.astype(np.float64) * factor
+    factor, least, most = BOUNDS[_DIVISORS.get(leaf, leaf)]
+    with np.errstate(divide="ignore"):
+        amax = factor / values.astype(np.float64) if leaf in _DIVISORS else values.astype(np.float64) * factor
     wrong = np.isfinite(amax) & (amax > 0) & ((amax < least) | (amax > most))
     if wrong.any():
-        value = values[int(np.argmax(wrong))]
-        stands = float(value) * factor
+        value, stands = values[int(np.argmax(wrong))], amax[int(np.argmax(wrong))]
         message = (
             f"it is {value}, of amax {stands:.3g}: no calibration gives less than {least:.3g} or "
             f"more than {most:.3g}"
@@ -83,8 +88,10 @@ def biases(inventory: Inventory) -> Iterator[Finding]:
 class BlockScales:
     """The largest block scale of every fused group, as they are met."""
 
-    def __init__(self) -> None:
+    def __init__(self, full: float = FULL) -> None:
+        """`full`: what the largest block of a tensor has under `max`, before E4M3 rounds it."""
         self._largest: dict[str, float] = {}
+        self._full = full
 
     def add(self, module: str, codes: np.ndarray) -> None:
         """Codes of one linear, all of them finite and not negative."""
@@ -98,11 +105,14 @@ class BlockScales:
             if len(known) == len(group) and max(known) > 0:
                 kinds[kind(group[0])].append((group[0], max(known)))
         for found in kinds.values():
-            full = sum(largest == FULL for _, largest in found)
+            full = sum(largest == self._full for _, largest in found)
             strict = len(found) >= _ENOUGH and full >= _NEARLY_ALL * len(found)
+            least = LEAST_BLOCK_SCALE * self._full / FULL
             for module, largest in found:
-                if largest < (FULL if strict else LEAST_BLOCK_SCALE):
-                    rule = f"{full} of {len(found)} like it reach 448" if strict else "112 is the least"
+                if largest < (self._full * _SEARCHED if strict else least):
+                    rule = (
+                        f"{full} of {len(found)} like it reach 448" if strict else f"{least:.3g} is the least"
+                    )
                     message = (
                         f"its largest block scale is {largest:g} ({rule}): weight_scale_2 is too large for it"
                     )

@@ -5,30 +5,29 @@ in a form that engines read. Either alone is enough; where both stand they must 
 engines read are understood: nested below `quantization`, flat without config_groups, in any letter case.
 """
 
-import fnmatch
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from proofcard import json_files
-from proofcard.checkpoint.ties import Ties
 from proofcard.errors import Stop, one_line
 from proofcard.files import Unreadable
-from proofcard.verify.inventory import Inventory
+from proofcard.verify import declared
 from proofcard.verify.report import Finding
+from proofcard.verify.schemes import Scheme, Schemes
 from proofcard.verify.settings import text
 
 MODEL, QUANT = "config.json", "hf_quant_config.json"
-_MOST_MATCHES = 100_000_000  # of patterns with modules; Kimi K2 takes 20 million
-_PREDICTION = re.compile(r"(^|[.*])(mtp|nextn|eh_proj|enorm|hnorm|shared_head)")
-METHODS = {"modelopt", "modelopt_fp4", "modelopt_nvfp4"}
-CACHES = (None, "FP8")
+METHODS = {"modelopt", "modelopt_fp4", "modelopt_nvfp4", "modelopt_mixed"}
+OTHERS = {"compressed-tensors", "auto-round"}
+MIXED = "MIXED_PRECISION"
+CACHES = (None, "FP8", "NVFP4")
 """What a KV cache may be quantized to here."""
 
 _PART = {"num_bits": 4, "type": "float", "group_size": 16, "dynamic": False}  # of weights and of inputs
+_SIZES = (16, 32)  # of blocks
 _CACHE_PART = {"num_bits": 8, "type": "float", "dynamic": False}
 # What a part may name besides, and the values that change nothing of NVFP4 as it is checked here.
 _SILENT: dict[str, Any] = {
@@ -57,7 +56,8 @@ _OUTER = {
 class Said:
     """The two files' content, and what is wrong with them as files. `algorithm` None: neither says any.
 
-    `unknown`: keys and values that no rule here covers.
+    `unknown`: keys and values that no rule here covers. `schemes`: what it says of each module, where one
+    scheme is not for all.
     """
 
     config: dict[str, Any] = field(default_factory=dict)
@@ -69,6 +69,13 @@ class Said:
     method: Any = None
     findings: list[Finding] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    schemes: Schemes | None = None
+
+    def scheme(self, module: str) -> Scheme | None:
+        """What is said of a quantized linear; None where nothing is."""
+        if self.schemes is not None:
+            return self.schemes.of(module)
+        return declared.ALGORITHMS.get(self.algorithm) if isinstance(self.algorithm, str) else None
 
 
 def read(folder: Path) -> Said:
@@ -92,14 +99,21 @@ def read(folder: Path) -> Said:
         # What only config.json says counts too: engines read either.
         named = {_OUTER_KEYS.get(key, key) for key in (*_dict(quant, "quantization"), *quant)}
         ours = {key: theirs[key] if key in named else ours[key] for key in ours}
-        _strangers(_dict(quant, "quantization"), _OUTER, QUANT, said)
+        layers = {"quantized_layers"} if theirs["quant_algo"] == MIXED else set()
+        _strangers(_dict(quant, "quantization"), _OUTER | layers, QUANT, said)
     said.method = _lower(inner.get("quant_method", "modelopt" if quant is not None else None))
     said.algorithm, said.cache, said.group_size = ours["quant_algo"], ours["kv_cache"], ours["group_size"]
-    if said.algorithm == "NVFP4" and said.method in METHODS:
+    if said.method in OTHERS:
+        _others(inner, said)
+        return said
+    if said.algorithm in declared.ALGORITHMS and said.method in METHODS:
         _strangers(inner, _INNER, MODEL, said)
         said.findings += _parts(inner, said)
-        if said.cache not in CACHES:
-            said.unknown.append(f"the KV cache is {text(said.cache)}: only FP8 is known")
+    elif said.algorithm == MIXED and said.method in METHODS:
+        _strangers(inner, _INNER | {"quantized_layers"}, MODEL, said)
+        _mixed(inner, _dict(quant, "quantization"), said)
+    if said.cache not in CACHES:
+        said.unknown.append(f"the KV cache is {text(said.cache)}: only FP8 and NVFP4 are known")
     patterns = ours["excluded modules"]
     if isinstance(patterns, list) and all(isinstance(pattern, str) for pattern in patterns):
         said.patterns = patterns
@@ -111,11 +125,46 @@ def read(folder: Path) -> Said:
 
 
 def other_layout(said: Said) -> str | None:
-    """Why the tensors cannot be judged: the files say that they are not ModelOpt's NVFP4."""
-    if said.algorithm == "NVFP4" and said.method in METHODS:
+    """Why the tensors cannot be judged: the files say that they are of no layout that is known here."""
+    if said.schemes is not None:
         return None
+    if said.method in METHODS:
+        if said.algorithm in declared.ALGORITHMS and said.algorithm.find("NVFP4") >= 0:
+            return None
+        if said.algorithm in declared.FOLDED:
+            why = declared.FOLDED[said.algorithm]
+            return f"quant_algo is {said.algorithm}: {why}, so its bytes do not follow from the source alone"
     what = f"quant_algo {said.algorithm!r}, quant_method {said.method!r}"
-    return f"only ModelOpt's NVFP4 layout is known; this says {what}"
+    return f"only NVFP4 of ModelOpt, llm-compressor and auto-round is known; this says {what}"
+
+
+def _others(inner: dict[str, Any], said: Said) -> None:
+    """compressed-tensors or auto-round, or auto-round in the form of the former."""
+    if said.method == "auto-round":
+        said.schemes = declared.auto_round(inner, said.unknown)
+    else:
+        said.schemes = declared.compressed_tensors(inner, said.unknown)
+    said.algorithm, said.group_size = "NVFP4", None
+    if said.cache not in CACHES:
+        said.unknown.append(f"the KV cache is {text(said.cache)}: only FP8 and NVFP4 are known")
+
+
+def _mixed(inner: dict[str, Any], outer: dict[str, Any], said: Said) -> None:
+    """Both files' lists, which must be one list."""
+    layers = [part["quantized_layers"] for part in (outer, inner) if "quantized_layers" in part]
+    if len(layers) == 2 and layers[0] != layers[1]:
+        message = f"quantized_layers: {QUANT} and {MODEL} do not agree"
+        said.findings.append(Finding("mismatched", message, file=MODEL))
+    said.schemes = declared.modelopt_layers(layers[0] if layers else None, said.unknown, said.file)
+    said.group_size = None
+    for name, group in _dict(inner, "config_groups").items():
+        weights = _dict(group, "weights")
+        for module in group.get("targets") or [] if isinstance(group, dict) else []:
+            scheme = said.schemes.exact.get(module) if isinstance(module, str) else None
+            if scheme is None or scheme.bits != weights.get("num_bits"):
+                message = f"{name} of config_groups and quantized_layers do not agree on {text(module)}"
+                said.findings.append(Finding("mismatched", message, file=MODEL))
+                break
 
 
 def _strangers(part: dict[str, Any], known: set[str], file: str, said: Said) -> None:
@@ -123,13 +172,14 @@ def _strangers(part: dict[str, Any], known: set[str], file: str, said: Said) -> 
     for key in sorted(part.keys() - known):
         if part[key] not in (None, False, [], {}):
             said.unknown.append(f"{file}: {key} = {text(part[key])} of the quantization is not understood")
-    for key in ("has_zero_point", "pre_quant_scale"):
+    smoothed = _upper(part.get("quant_algo")) == declared.SMOOTHED
+    for key in ("has_zero_point",) if smoothed else ("has_zero_point", "pre_quant_scale"):
         if part.get(key) not in (None, False):
             said.unknown.append(f"{file}: {key} = {text(part[key])} is of another layout")
 
 
 def _parts(inner: dict[str, Any], said: Said) -> Iterator[Finding]:
-    """config_groups: what NVFP4 of ModelOpt says of weights and inputs, and nothing else."""
+    """config_groups: what ModelOpt says of NVFP4 weights and inputs, and nothing else."""
     groups = inner.get("config_groups")
     if groups is None:
         return
@@ -147,8 +197,11 @@ def _parts(inner: dict[str, Any], said: Said) -> Iterator[Finding]:
         if group.get("targets") != ["Linear"]:
             message = f"targets of {name} is {text(group.get('targets'))}; every quantized module is a Linear"
             yield Finding("mismatched", message, file=MODEL)
-        for part in ("weights", "input_activations"):
-            yield from _part(f"{part} of {name}", group.get(part), _PART, said)
+        size = said.group_size if said.group_size in _SIZES else _PART["group_size"]
+        yield from _part(f"weights of {name}", group.get("weights"), _PART | {"group_size": size}, said)
+        scheme = declared.ALGORITHMS[said.algorithm]
+        if scheme.inputs != "none" or group.get("input_activations") is not None:
+            yield from _part(f"input_activations of {name}", group.get("input_activations"), _PART, said)
 
 
 def _part(where: str, part: Any, wanted: dict[str, Any], said: Said) -> Iterator[Finding]:
@@ -255,41 +308,3 @@ def _disagreements(inner: dict[str, Any], outer: dict[str, Any]) -> Iterator[Fin
             first, second = (json.dumps(form[what], sort_keys=True) for form in (outer, inner))
             message = f"{what}: {QUANT} and {MODEL} do not agree"
             yield Finding("mismatched", message, file=MODEL, expected=first[:200], found=second[:200])
-
-
-def patterns_name_modules(
-    said: Said, inventory: Inventory, ties: Ties, notes: list[str]
-) -> Iterator[Finding]:
-    """Each exclude pattern matches a module (vLLM #40252) and no quantized one; each plain linear has one."""
-    modules = inventory.modules()
-    modules |= ties.modules(inventory.model)
-    if len(said.patterns) * len(modules) > _MOST_MATCHES:
-        message = f"{len(said.patterns):,} exclude patterns are too many for {len(modules):,} modules"
-        yield Finding("mismatched", message, file=said.file)
-        return
-    for pattern in said.patterns:
-        if fnmatch.filter(modules, pattern):
-            continue
-        if _PREDICTION.search(pattern):
-            notes.append(f"exclude pattern {pattern!r} names multi-token prediction, which is not stored")
-        else:
-            yield Finding("mismatched", f"exclude pattern {pattern!r} matches no module", file=said.file)
-    covered = re.compile("|".join(fnmatch.translate(pattern) for pattern in said.patterns) or r"(?!)")
-    for module in inventory.quantized:
-        if covered.match(module):
-            yield Finding(
-                "mismatched", "quantized, and an exclude pattern covers it", tensor=f"{module}.weight"
-            )
-    for module in inventory.linears():
-        if not any(covered.match(name) for name in _upwards(module)):
-            message = (
-                "neither quantized nor excluded by a pattern: an engine takes it for quantized and looks for "
-                "scales that are not there"
-            )
-            yield Finding("mismatched", message, tensor=f"{module}.weight")
-
-
-def _upwards(module: str) -> Iterator[str]:
-    while module:
-        yield module
-        module = module.rpartition(".")[0]

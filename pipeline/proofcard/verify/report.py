@@ -1,14 +1,13 @@
-"""What a verification says: differences, results by level, the table on the screen, the JSON report.
+"""What a verification says: differences, results by level, the table on the screen, and the document.
 
-The report tells no time, host or path, so the same checkpoint and source give the same bytes.
+The document tells no time, host or path, so the same checkpoint and source give the same bytes.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -16,16 +15,27 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from proofcard.digest import readable_json
-from proofcard.disk import write_whole
+from proofcard.documents.verification import (
+    Difference,
+    Differences,
+    Group,
+    Kind,
+    LevelOutcome,
+    LevelResult,
+    Maker,
+    Result,
+    Seal,
+    SearchedScales,
+    Unchecked,
+    Verification,
+)
 from proofcard.screen import on_one_line
 
-SCHEMA = "proofcard/verification/1"
 ALONE = 3  # differences of one kind that are still listed each by itself
 LISTED = 200  # differences that a report lists; it counts them all
-STATUS = {"verified": 0, "differs": 1, "not checked": 2}
-
-Kind = Literal["missing", "extra", "mismatched"]
+_SHOWN = 4  # groups of differences on the screen
+GIVEN: Result = "verified, scales as given"
+STATUS = {"verified": 0, GIVEN: 0, "differs": 1, "not checked": 2}
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,13 @@ class Finding:
         """The tensor, or the file, or nothing in particular."""
         return self.tensor or self.file or "the checkpoint"
 
+    def place(self) -> str:
+        """The layer that it lies in, its file where it concerns no tensor, or what is outside every layer."""
+        if self.tensor is None:
+            return self.file or "the checkpoint"
+        layer = re.match(r"(?:[^.]+\.)*?\d+(?=\.)", self.tensor)
+        return layer[0] if layer else self.tensor.rpartition(".")[0] or self.tensor
+
 
 @dataclass
 class Level:
@@ -54,16 +71,22 @@ class Level:
     name: str
     not_asked: str | None = None
     findings: list[Finding] = field(default_factory=list)
-    kinds: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    groups: Counter[tuple[Kind, str]] = field(default_factory=Counter)  # by kind and place
     unchecked: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    homes: dict[str, str] = field(default_factory=dict)  # the file of each tensor that was seen
+    scales: list[dict[str, Any]] = field(default_factory=list)  # of searched linears, against the max rule
+    made_by: dict[str, int] = field(default_factory=dict)  # linears by the rule that they follow
+    given: bool = False  # whether it holds only for scales taken as they are stored
     seconds: float = 0.0
 
     def add(self, *found: Finding) -> None:
         """Count differences, and keep the first `LISTED` of them."""
         for finding in found:
             self.kinds[finding.kind] += 1
+            self.groups[finding.kind, finding.place()] += 1
             if len(self.findings) < LISTED:
                 self.findings.append(finding)
 
@@ -83,9 +106,10 @@ class Level:
             more = f"and {len(findings) - 1} more like it, the last {findings[-1].where()}"
             self.add(replace(findings[0], message=f"{findings[0].message} ({more})"))
             self.kinds[findings[0].kind] += len(findings) - 1
+            self.groups.update((finding.kind, finding.place()) for finding in findings[1:])
 
     @property
-    def result(self) -> str:
+    def result(self) -> LevelResult:
         """`holds`, `differs`, `not checked` or `not asked`; a difference outweighs what was not checked."""
         if self.not_asked is not None:
             return "not asked"
@@ -94,46 +118,68 @@ class Level:
         return "not checked" if self.unchecked else "holds"
 
 
-def overall(levels: list[Level]) -> str:
-    """`verified`, `differs` or `not checked` over the levels asked for."""
+def overall(levels: list[Level]) -> Result:
+    """`verified`, `verified, scales as given`, `differs` or `not checked` over the levels asked for."""
     results = {level.result for level in levels}
     if "differs" in results:
         return "differs"
-    return "not checked" if "not checked" in results else "verified"
+    if "not checked" in results:
+        return "not checked"
+    return GIVEN if any(level.given for level in levels) else "verified"
 
 
-def document(levels: list[Level], manifest: dict[str, Any] | None) -> dict[str, Any]:
-    """The JSON report. `manifest` is what identifies the manifest that was read, if one was."""
-    return {
-        "schema": SCHEMA,
-        "result": overall(levels),
-        "manifest": manifest,
-        "levels": {level.name: _document(level) for level in levels},
-    }
+def document(
+    levels: list[Level],
+    manifest: dict[str, Any] | None = None,
+    checkpoint: str | None = None,
+    source: str | None = None,
+    kernels: Any = None,
+    maker: dict[str, Any] | None = None,
+) -> Verification:
+    """The outcome as a document. `manifest` identifies the one that was read; addresses are of the hub."""
+    return Verification(
+        result=overall(levels),
+        checkpoint=checkpoint,
+        source=source,
+        manifest=None if manifest is None else Seal(**manifest),
+        kernels=kernels,
+        maker=None if maker is None else Maker.model_validate(maker),
+        levels={level.name: _outcome(level) for level in levels},
+    )
 
 
-def _document(level: Level) -> dict[str, Any]:
-    listed = [{f.name: getattr(finding, f.name) for f in fields(finding)} for finding in level.findings]
-    plain = [
-        {key: on_one_line(value) if isinstance(value, str) else value for key, value in finding.items()}
-        for finding in listed
-    ]
-    return {
-        "result": level.result,
-        "not_asked": level.not_asked,
-        "counts": dict(level.counts),
-        "differences": {"total": level.kinds.total(), **level.kinds, "listed": plain},
-        "notes": [on_one_line(note) for note in level.notes],
-        "unchecked": {
-            "total": len(level.unchecked),
-            "listed": [on_one_line(s) for s in level.unchecked[:LISTED]],
-        },
-    }
+def _outcome(level: Level) -> LevelOutcome:
+    groups = sorted(level.groups.items(), key=lambda group: (-group[1], group[0]))
+    return LevelOutcome(
+        result=level.result,
+        not_asked=level.not_asked,
+        counts=dict(level.counts),
+        differences=Differences(
+            total=level.kinds.total(),
+            missing=level.kinds["missing"],
+            extra=level.kinds["extra"],
+            mismatched=level.kinds["mismatched"],
+            groups=[
+                Group(kind=kind, where=on_one_line(where), count=count)
+                for (kind, where), count in groups[:LISTED]
+            ],
+            listed=[_difference(finding, level.homes) for finding in level.findings],
+        ),
+        notes=[on_one_line(note) for note in level.notes],
+        rules=level.made_by,
+        scales=[SearchedScales.model_validate(each) for each in level.scales],
+        unchecked=Unchecked(
+            total=len(level.unchecked), listed=[on_one_line(said) for said in level.unchecked[:LISTED]]
+        ),
+    )
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
-    """Write the report so that a reader finds the old one or the new one, never a part."""
-    write_whole(path, readable_json(content))
+def _difference(finding: Finding, homes: dict[str, str]) -> Difference:
+    values: dict[str, Any] = {f.name: getattr(finding, f.name) for f in fields(finding)}
+    if finding.file is None and finding.tensor is not None:
+        values["file"] = homes.get(finding.tensor)
+    plain = {key: on_one_line(value) if isinstance(value, str) else value for key, value in values.items()}
+    return Difference.model_validate(plain)
 
 
 def show(levels: list[Level], console: Console) -> None:
@@ -174,6 +220,13 @@ def _show_first(level: Level, console: Console) -> None:
         _say(console, f"likely: {first.cause}", indent=4)
     elif first.differing_bytes is not None:
         _say(console, "cause unknown: none of the known ones gives these bytes", indent=4)
+    if len(level.groups) > 1:
+        most = level.groups.most_common(_SHOWN)
+        said = ", ".join(f"{count} {kind} in {where}" for (kind, where), count in most)
+        more = (
+            f", and in {len(level.groups) - len(most)} more places" if len(level.groups) > len(most) else ""
+        )
+        _say(console, f"where: {said}{more}", indent=2)
 
 
 def _say(console: Console, text: str, indent: int = 0) -> None:

@@ -5,40 +5,48 @@ Needs no source; with one, the source's names say what must be there.
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from proofcard.checkpoint import ties
+from proofcard.checkpoint.dialects.layouts import block_of
+from proofcard.checkpoint.dialects.view import viewed
 from proofcard.checkpoint.shards import INDEX, read_index
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop
 from proofcard.nvfp4 import BLOCK
-from proofcard.progress import Bar
 from proofcard.verify import (
     dimensions,
+    excluded,
     kv_cache,
     layout,
+    linear_steps,
+    linears,
     other_files,
     plausible,
     quantconfig,
     regularity,
+    schemes,
     shapes,
 )
-from proofcard.verify.inventory import SCALES, Inventory, against_source, fused_groups, natural
-from proofcard.verify.plausible import BlockScales
+from proofcard.verify.declared import SMOOTHED
+from proofcard.verify.inventory import Inventory, against_source, fused_groups, natural
 from proofcard.verify.report import Finding, Level
 from proofcard.verify.settings import MODEL, Comparison
 from proofcard.verify.shards import incomplete, not_counted, read_tensors
+from proofcard.verify.steps import LOCAL, Passing
 
-_E4M3_NAN = 0x7F
 _MANY = 0.25  # share of the plain matrices from which config.json may name their dtype
 
 
-def check(folder: Path, source: Source | None, sealed: Manifest | None = None) -> Level:
+def check(
+    folder: Path, source: Source | None, sealed: Manifest | None = None, passing: Passing = LOCAL
+) -> Level:
     """Hold the tensors of `folder` to its configuration, and names, shapes and settings to those of `source`.
 
     `sealed`, its manifest, tells what our own recipe asked for.
@@ -46,6 +54,7 @@ def check(folder: Path, source: Source | None, sealed: Manifest | None = None) -
     level = Level("structure")
     tensors, broken = read_tensors(folder)
     level.add(*broken)
+    level.homes = {name: tensor.path.name for name, tensor in tensors.items()}
     if incomplete(broken):
         return level
     if not tensors and not broken:
@@ -55,16 +64,23 @@ def check(folder: Path, source: Source | None, sealed: Manifest | None = None) -
     level.add(*said.findings)
     if not tensors:
         return level
-    inventory = Inventory(tensors)
+    level.notes += not_counted(folder, tensors)
+    view, source = viewed(tensors, source, said.method in quantconfig.OTHERS)
+    inventory = Inventory(view.tensors, eight=said.schemes is not None)
     if not_known := list(not_understood(said, inventory, source)):
         level.unchecked += not_known
         return level
-    if said.group_size not in (BLOCK, None):
-        level.add(
-            Finding("mismatched", f"group_size is {said.group_size}, NVFP4's is {BLOCK}", file=said.file)
-        )
-    level.notes += not_counted(folder, tensors)
+    blocks = {module: block for module in inventory.quantized if (block := _block(view.tensors, module))}
+    unscaled = _without_input_scales(inventory)
+    # First what reads large tensors: afterwards their shards may have gone again.
+    found, largest = linear_steps.every(inventory, view, said, blocks, unscaled, passing)
+    if said.group_size is not None and said.group_size not in list(blocks.values()):
+        sizes = ", ".join(map(str, sorted(set(blocks.values())))) or str(BLOCK)
+        message = f"group_size is {said.group_size}, the tensors' is {sizes}"
+        level.add(Finding("mismatched", message, file=said.file))
+    level.notes += view.mappings
     level.group(_index(folder, tensors))
+    tensors = view.tensors
     if source is not None:
         bound = ties.of_source(source)
         level.group(against_source(inventory, source.weights(), bound))
@@ -79,25 +95,27 @@ def check(folder: Path, source: Source | None, sealed: Manifest | None = None) -
         level.group(shapes.regular(inventory))
         level.group(dimensions.check(said.config, {name: tensors[name] for name in inventory.model}))
     level.add(*_embeddings(inventory, said, bound, source))
-    level.group(quantconfig.patterns_name_modules(said, inventory, bound, level.notes))
+    if said.schemes is not None:
+        level.group(schemes.check(said.schemes, inventory, blocks, level.notes))
+    else:
+        level.group(excluded.patterns_name_modules(said, inventory, bound, level.notes))
     other_files.check(
         folder, source.path if source is not None else None, said.config, sealed is not None, level
     )
     level.group(_fused(inventory))
     kv_cache.check(inventory, said, sealed, level)
-    groups = len(inventory.quantized)
-    largest = BlockScales()
-    found: list[Finding] = []
-    with Bar("structure", groups, "quantized linears") as bar:
-        for module in inventory.quantized:
-            found += _linear(module, tensors, largest)
-            bar.advance()
+    if unscaled:
+        level.notes.append(
+            "no input scale is stored: engines compute with the weights alone, or measure inputs"
+        )
     for name in inventory.cache:
-        found += _finite(tensors[name], positive=name.endswith("_scale"))
+        found += linears.finite(tensors[name], positive=name.endswith("_scale"))
     found += plausible.biases(inventory)
     found += largest.judge(fused_groups(inventory.quantized))
     level.group(found)
-    level.counts.update({"tensors": len(tensors), "quantized linears": groups})
+    level.counts.update({"tensors": len(tensors), "quantized linears": len(inventory.quantized)})
+    level.counts.update({"FP8 linears": len(inventory.fp8)} if inventory.fp8 else {})
+    level.findings = [replace(each, tensor=view.stored_as(each.tensor)) for each in level.findings]
     return level
 
 
@@ -112,7 +130,7 @@ def not_understood(
         yield other
         return
     yield from said.unknown
-    yield from layout.unexplained(inventory, source)
+    yield from layout.unexplained(inventory, source, said.algorithm == SMOOTHED)
     if nothing := layout.quantized_nothing(inventory):
         yield nothing
     if source is not None and (fused := layout.fused_experts(inventory, source)):
@@ -126,72 +144,15 @@ def _dtypes(inventory: Inventory) -> set[str]:
     return {dtype for dtype, number in count.items() if number >= _MANY * count.total()}
 
 
-def _linear(module: str, tensors: dict[str, Tensor], largest: BlockScales) -> Iterator[Finding]:
-    """One quantized linear: its four tensors, their shapes, its scales."""
-    names = {leaf: f"{module}.{leaf}" for leaf in ("weight", *SCALES)}
-    absent = [name for name in names.values() if name not in tensors]
-    for name in absent:
-        yield Finding("missing", "a quantized linear has it", tensor=name)
-    weight = tensors.get(names["weight"])
-    rows, half = weight.shape if weight is not None and len(weight.shape) == 2 else (0, 0)
-    if weight is not None and (weight.dtype != "U8" or not rows or 2 * half % BLOCK):
-        message = (
-            f"packed weights are U8 in rows of whole blocks; this is {weight.dtype} {list(weight.shape)}"
-        )
-        yield Finding("mismatched", message, tensor=weight.name)
-    for leaf, dtype in SCALES.items():
-        if (tensor := tensors.get(names[leaf])) is None:
-            continue
-        wanted = (rows, 2 * half // BLOCK) if leaf == "weight_scale" else ()
-        if tensor.dtype != dtype or (weight is not None and _squeezed(tensor.shape, wanted) != wanted):
-            message = f"it is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(wanted)}"
-            yield Finding("mismatched", message, tensor=tensor.name)
-        elif leaf != "weight_scale":
-            yield from _finite(tensor, positive=True)
-        elif weight is not None and weight.dtype == "U8" and weight.size == 8 * tensor.size:
-            yield from _block_scales(tensor, weight)
-            codes = tensor.raw()
-            if codes.size and codes.max() < _E4M3_NAN:
-                largest.add(module, codes)
+def _block(tensors: dict[str, Tensor], module: str) -> int | None:
+    weight, scale = tensors.get(f"{module}.weight"), tensors.get(f"{module}.weight_scale")
+    return block_of(weight, scale) if weight is not None and scale is not None else None
 
 
-def _squeezed(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
-    """Some publishers write a scalar as [1]; engines take both."""
-    return () if wanted == () and shape == (1,) else shape
-
-
-def _block_scales(scale: Tensor, weight: Tensor) -> Iterator[Finding]:
-    """Finite and positive. Zero only where it underflowed, and the formula then gives ±6 for all 16 codes."""
-    codes = scale.raw()
-    if not codes.size or (codes.min() > 0 and codes.max() < _E4M3_NAN):
-        return
-    wrong = codes >= _E4M3_NAN  # NaN, and everything with a sign
-    zero = np.flatnonzero(codes == 0)
-    packed = weight.raw().reshape(-1, BLOCK // 2)[zero]
-    wrong[zero[((packed & 0x77) != 0x77).any(axis=1)]] = True
-    if count := int(wrong.sum()):
-        at = int(np.argmax(wrong))
-        code = int(codes[at])
-        what = "NaN" if code & 0x7F == _E4M3_NAN else "negative" if code else "zero, its codes are not all ±6"
-        rows = f"{count} of {codes.size} block scales are not finite and positive"
-        yield Finding(
-            "mismatched", f"byte {at} is 0x{code:02x} ({what}); {rows}", tensor=scale.name, offset=at,
-            found=f"0x{code:02x}",
-        )  # fmt: skip
-
-
-def _finite(tensor: Tensor, positive: bool) -> Iterator[Finding]:
-    if tensor.dtype not in ("F32", "BF16"):
-        yield Finding("mismatched", f"it is {tensor.dtype}, F32 or BF16 was expected", tensor=tensor.name)
-        return
-    values = plausible.floats(tensor, tensor.raw())
-    good = np.isfinite(values) & (values > 0) if positive else np.isfinite(values)
-    if not good.all():
-        at = int(np.argmin(good))
-        message = f"value {at} is {values[at]}; it must be finite{' and above zero' if positive else ''}"
-        offset = at * tensor.size // values.size
-        yield Finding("mismatched", message, tensor=tensor.name, offset=offset, found=str(values[at]))
-    yield from plausible.scale(tensor, values)
+def _without_input_scales(inventory: Inventory) -> bool:
+    """Whether not one quantized linear has an input scale: then engines measure their inputs themselves."""
+    modules = inventory.quantized
+    return len(modules) > 1 and not any(f"{module}.input_scale" in inventory.tensors for module in modules)
 
 
 def _fused(inventory: Inventory) -> Iterator[Finding]:

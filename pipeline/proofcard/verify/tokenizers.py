@@ -45,6 +45,12 @@ _PADS = ("eos_token", "unk_token")
 _GENERAL_CLASSES = {"PreTrainedTokenizerFast", "TokenizersBackend", "PreTrainedTokenizer", None}
 
 
+_FIRST, _SECOND = ({"Sequence": {"id": which, "type_id": number}} for number, which in enumerate("AB"))
+_NO_TOKEN = {
+    "type": "TemplateProcessing", "single": [_FIRST], "pair": [_FIRST, _SECOND], "special_tokens": {},
+}  # fmt: skip
+
+
 def check(folder: Path, source: Path, files: set[str], theirs: set[str], level: Level) -> None:
     """Hold the files of `folder`, `files`, to `theirs` of `source`."""
     if not files & READ and theirs & READ:
@@ -81,7 +87,7 @@ def _one(folder: Path, source: Path, name: str, files: set[str], theirs: set[str
         if isinstance(own, str):
             yield Finding("mismatched", f"the source's: {own}", file=name)
     elif name == "tokenizer.json":
-        yield from _differences(name, _plain_merges(ours), _plain_merges(own), _STATE)
+        yield from _differences(name, _plain_form(ours), _plain_form(own), _STATE)
     elif name == "tokenizer_config.json":
         yield from _words(name, ours, own, _FREE)
         yield from _classes(ours, own, "tokenizer.json" in files)
@@ -161,6 +167,14 @@ def _differences(name: str, ours: dict[str, Any], own: dict[str, Any], free: set
     for key, have, want in differing_keys(ours, own, free):
         message = f"{key} is not the source's"
         yield Finding("mismatched", message, file=name, expected=text(want), found=text(have))
+
+
+def _plain_form(tokenizer: dict[str, Any]) -> dict[str, Any]:
+    """Merges as pairs, and none in the place of a post-processor that adds no token (transformers 5)."""
+    said = tokenizer.get("post_processor")
+    if isinstance(said, dict) and {key: said.get(key) for key in _NO_TOKEN} == _NO_TOKEN:
+        tokenizer = tokenizer | {"post_processor": None}
+    return _plain_merges(tokenizer)
 
 
 def _plain_merges(tokenizer: dict[str, Any]) -> dict[str, Any]:

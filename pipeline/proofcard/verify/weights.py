@@ -1,21 +1,23 @@
 """Level `weights`: every packed byte and scale follows from the source weights.
 
-Each quantized linear is quantized again with `proofcard.nvfp4` and compared byte by byte; every other tensor
-must have the source's bits, FP8 ones those of their dequantization to BF16, or to float32 where the manifest
-or the tensors say so. Scales that calibration decides
-(input_scale, k_scale, v_scale and their biases) do not follow from the source, and are counted only.
-Memory holds a few linears at a time, one per thread.
+Each quantized linear is quantized again by the rules of its dialect and compared byte by byte (`packed`);
+every other tensor must have the source's bits, FP8 ones those of their dequantization to BF16, or to float32
+where the manifest or the tensors say so. Scales that calibration decides (input_scale, k_scale, v_scale and
+their biases) do not follow from the source, and are counted only. Memory holds a few linears at a time, one
+per thread.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from proofcard import nvfp4
+from proofcard.checkpoint import floats
+from proofcard.checkpoint.dialects.view import viewed
+from proofcard.checkpoint.reading import give_up
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.ties import Ties, of_source
@@ -23,18 +25,18 @@ from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, one_line
 from proofcard.progress import Bar
 from proofcard.verify import diagnose, quantconfig
-from proofcard.verify.inventory import SCALES, Inventory, against_source, fused_groups, natural
-from proofcard.verify.recompute import (
-    dequantized_to_float32,
-    follows,
-    group_scale_2,
-    plain,
-    quantize,
-    remembering,
-)
+from proofcard.verify.declared import SMOOTHED
+from proofcard.verify.folded import in_norm
+from proofcard.verify.inventory import Inventory, against_source, fused_groups, natural
+from proofcard.verify.packed import Judged, compare_fp8, compare_group
+from proofcard.verify.quantconfig import other_layout
+from proofcard.verify.recompute import dequantized_to_float32, plain
 from proofcard.verify.report import Finding, Level
 from proofcard.verify.shards import read_tensors
+from proofcard.verify.steps import LOCAL, Passing
 from proofcard.verify.structure import not_understood
+from proofcard.verify.verdicts import verdicts
+from proofcard.verify.weight_steps import Outcome, Sound, Unit, origin_of, reads_of
 
 _DIAGNOSED = 8  # differing modules whose cause is looked for: it takes far longer than to compare them
 _SLICE = 1 << 22  # values compared at a time where the dtypes differ
@@ -42,77 +44,111 @@ _FLOATS = ("BF16", "F16", "F32", "F64")
 _MIB = 1 << 20
 
 
-@dataclass
-class Outcome:
-    """Of one unit of work: `modules` is a fused group, or one unquantized tensor's name."""
+def check(
+    folder: Path,
+    source: Source,
+    threads: int,
+    sealed: Manifest | None,
+    given: bool = False,
+    passing: Passing = LOCAL,
+) -> Level:
+    """Recompute `folder` from `source`. `sealed`, its manifest, helps to recognise a wrong source.
 
-    modules: tuple[str, ...]
-    quantized: bool
-    findings: list[tuple[str, Finding]] = field(default_factory=list)  # with the module that it is of
-    unchecked: str | None = None
-    other_scales: bool = False  # every code follows from the source and the scales as they are stored
-    counts: Counter[str] = field(default_factory=Counter)
-    source_bytes: int = 0
-
-
-def check(folder: Path, source: Source, threads: int, sealed: Manifest | None) -> Level:
-    """Recompute `folder` from `source`. `sealed`, its manifest, helps to recognise a wrong source."""
+    `given`: block scales that a search chose are taken as they are stored, and the codes held to them.
+    """
     level = Level("weights")
     tensors, broken = read_tensors(folder)
     level.add(*broken)
+    level.homes = {name: tensor.path.name for name, tensor in tensors.items()}
     if not tensors:
         level.unchecked += [] if broken else ["there is no .safetensors file in it"]
         return level
-    inventory = Inventory(tensors)
     said = quantconfig.read(folder)
     silent = said.algorithm is None and said.method is None  # the tensors still speak for themselves
-    if not_known := list(not_understood(said, inventory, source, tensors_alone=silent)):
+    view, cut = viewed(tensors, source, silent or said.method in quantconfig.OTHERS)
+    source, tensors = cut or source, view.tensors
+    inventory = Inventory(tensors, eight=silent or said.schemes is not None)
+    smoothed = said.algorithm == SMOOTHED and said.method in quantconfig.METHODS
+    if not_known := list(not_understood(said, inventory, source, tensors_alone=silent or smoothed)):
         level.unchecked += not_known
         return level
+    level.unchecked += [other_layout(said) or ""] if smoothed else []
     bound = of_source(source)
     level.group(against_source(inventory, source.weights(), bound))
     float32 = dequantized_to_float32(source, tensors, sealed)
     quantized = set(inventory.quantized)
-    unpacked = inventory.model - {f"{module}.weight" for module in quantized}
-    units: list[tuple[tuple[str, ...], bool]] = [(group, True) for group in _groups(source, quantized)]
-    units += [((name,), False) for name in unpacked if _origin(source, name, bound) is not None]
+    eight = set(inventory.fp8)
+    unpacked = inventory.model - {f"{module}.weight" for module in quantized | eight}
+    units: list[Unit] = [(group, True) for group in _groups(source, quantized)]
+    units += [((name,), False) for name in unpacked if origin_of(source, name, bound) is not None]
+    units += [((module,), True) for module in inventory.fp8 if f"{module}.weight" in source.tensors]
     units.sort(key=lambda unit: natural(unit[0][0]))
+    reads = reads_of(source, tensors, bound)
+    steps = passing.steps("weights", units, reads, lambda unit: f"{unit[0][0]} {unit[1]}", Sound())
 
-    def compare(unit: tuple[tuple[str, ...], bool]) -> Outcome:
+    def compare(unit: Unit) -> Outcome:
         modules, packed = unit
-        try:
+
+        def work() -> Outcome:
+            if modules[0] in eight and len(modules) == 1:
+                found, counts = compare_fp8(source, modules[0], tensors, _compare_bytes)
+                pairs = [(modules[0], each) for each in found]
+                return Outcome(modules, False, pairs, counts=counts, source_bytes=_size(source, modules))
             if packed:
-                return _compare_group(source, modules, quantized, tensors, float32)
+                group = compare_group(source, modules, quantized, view, float32)
+                return Outcome(
+                    modules, True, group.findings, judged=group.judged, counts=group.counts,
+                    source_bytes=_size(source, modules),
+                )  # fmt: skip
             return _compare_plain(source, modules[0], tensors, float32, bound)
+
+        try:
+            return steps.run(unit, work)
         except (Stop, ValueError, OSError) as error:
             where = one_line(error, checkpoint=folder, source=source.path)
             return Outcome(
                 modules, packed, unchecked=f"{modules[0]}: {where}", source_bytes=_size(source, modules)
             )
 
-    differing: list[Outcome] = []
+    outcomes: list[Outcome] = []
     total = sum(_size(source, modules) for modules, _ in units)
     with Bar("weights", -(-total // _MIB), "MiB") as bar:
         done = 0
         pool = ThreadPoolExecutor(threads)
         try:
-            for outcome in pool.map(compare, units):
+            for outcome in pool.map(compare, steps.ordered):
                 level.counts.update(outcome.counts)
                 level.unchecked += [outcome.unchecked] if outcome.unchecked else []
-                differing += [outcome] if outcome.findings else []
+                outcomes += [outcome] if outcome.findings or outcome.judged else []
                 done += outcome.source_bytes
                 if (step := -(-done // _MIB) - bar.done) > 0:
                     bar.advance(step)
+        except KeyboardInterrupt:
+            give_up()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
-    for number, outcome in enumerate(differing[:_DIAGNOSED]):
-        outcome.findings = _explained(source, outcome, tensors, sealed, float32, bound)
-        differing[number] = outcome
-    if other := _another_algorithm(differing, level.counts["quantized linears"]):
-        level.unchecked.append(other)
-        differing = [outcome for outcome in differing if not outcome.quantized]
-    for outcome in differing:
+    outcomes.sort(key=lambda outcome: natural(outcome.modules[0]))
+    level.unchecked.sort(key=natural)
+    found = verdicts(each for outcome in outcomes for each in outcome.judged)
+    damaged = {each.module: each.findings for each in found.damaged}
+    for outcome in outcomes:
+        for module in (each.module for each in outcome.judged if each.module in damaged):
+            outcome.findings += [(module, finding) for finding in damaged[module]]
+    differing = [outcome for outcome in outcomes if outcome.findings]
+    behind = found.folded + found.rounded if found.folded or smoothed else []
+    norms = _holding_factors(source, behind, differing, tensors)
+    differing = [outcome for outcome in differing if outcome.modules[0] not in norms]
+    if norms:
+        level.notes.append(f"{len(norms)} norms hold the factors of linears behind them")
+    for number, outcome in enumerate(differing):
+        if number < _DIAGNOSED:
+            outcome.findings = _explained(source, outcome, tensors, sealed, float32, bound)
         level.add(*(finding for _, finding in outcome.findings))
+    level.unchecked += found.why_not(given)
+    level.notes += view.mappings + list(found.notes(given))
+    level.scales, level.made_by = found.document(), found.rules()
+    level.given = given and bool(found.searched)
     if float32:
         level.notes.append("FP8 weights were dequantized to float32: block scales follow from that")
     if bound.contradicted:
@@ -121,24 +157,24 @@ def check(folder: Path, source: Source, threads: int, sealed: Manifest | None) -
         level.notes.append(f"{calibrated} scales come from calibration, not from the source")
     if widened := level.counts.pop("of another dtype", 0):
         level.notes.append(f"{widened} tensors are of another dtype than expected, equal in value")
+    level.findings = [replace(each, tensor=view.stored_as(each.tensor)) for each in level.findings]
     return level
 
 
-def _another_algorithm(differing: list[Outcome], quantized: int) -> str | None:
-    """Whether block scales were chosen in another way all over, and the codes are right for them."""
-    packed = [outcome for outcome in differing if outcome.quantized]
-    linears = len({module for outcome in packed for module, _ in outcome.findings})
-    known = {finding.cause for outcome in packed for _, finding in outcome.findings} - {
-        None,
-        diagnose.OTHER_SOURCE,
-    }
-    if known or 2 * linears < quantized or not all(outcome.other_scales for outcome in packed):
-        return None
-    return (
-        f"{linears} of {quantized} quantized linears have other block scales than max calibration gives, and "
-        "every code of them follows from the source and these scales: another algorithm (MSE, 4/6 or the "
-        "like) chose them, which this version does not recompute"
-    )
+def _holding_factors(
+    source: Source, folded: list[Judged], differing: list[Outcome], tensors: dict[str, Tensor]
+) -> set[str]:
+    """Norms that differ from the source's by the factors that a linear of their layer has lost."""
+    norms = set()
+    for name in (outcome.modules[0] for outcome in differing if not outcome.quantized):
+        if name not in source.tensors or len(source.tensors[name].shape) != 1:
+            continue
+        own = floats.converted(source.bits(name), source.dtype(name), "F32").astype(np.float32)
+        layer = name.split(".layers.")[-1].partition(".")[0]
+        near = (each for each in folded if f".layers.{layer}." in each.module and each.factors is not None)
+        if any(in_norm(tensors[name], own, each.factors) for each in near if each.factors is not None):
+            norms.add(name)
+    return norms
 
 
 def _groups(source: Source, quantized: set[str]) -> Iterator[tuple[str, ...]]:
@@ -154,44 +190,6 @@ def _size(source: Source, modules: tuple[str, ...]) -> int:
     return sum(source.tensors[name].size for name in names if name in source.tensors)
 
 
-# --- quantized linears ------------------------------------------------------------------------------
-
-
-def _compare_group(
-    source: Source, modules: tuple[str, ...], quantized: set[str], tensors: dict[str, Tensor], float32: bool
-) -> Outcome:
-    outcome = Outcome(modules, True, source_bytes=_size(source, modules))
-    read = remembering()
-    scale_2 = group_scale_2(source, modules, read)
-    for module in modules:
-        if module not in quantized:
-            continue  # it is compared as a plain tensor
-        stored = {leaf: tensors.get(f"{module}.{leaf}") for leaf in ("weight", *SCALES)}
-        outcome.counts["quantized linears"] += 1
-        for leaf, wanted in quantize(source, module, scale_2, float32, read).items():
-            name, tensor = f"{module}.{leaf}", stored[leaf]
-            if tensor is None:
-                if leaf != "weight":  # a missing weight is named by the inventory
-                    finding = Finding("missing", "a quantized linear has it", tensor=name)
-                    outcome.findings.append((module, finding))
-                continue
-            outcome.counts.update(tensors=1, bytes=tensor.size)
-            dtype = "U8" if leaf == "weight" else SCALES[leaf]
-            found = tensor.raw()
-            if tensor.dtype != dtype or found.size != wanted.nbytes or not _same_shape(tensor, wanted):
-                message = f"it is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(wanted.shape)}"
-                outcome.findings.append((module, Finding("mismatched", message, tensor=name)))
-            elif (difference := _compare_bytes(name, found, wanted)) is not None:
-                outcome.findings.append((module, difference))
-    changed = {module for module, _ in outcome.findings}
-    outcome.other_scales = all(follows(source, module, tensors) for module in changed)
-    return outcome
-
-
-def _same_shape(tensor: Tensor, wanted: np.ndarray) -> bool:
-    return tensor.shape == wanted.shape or (wanted.shape == () and tensor.shape == (1,))
-
-
 # --- every other tensor -----------------------------------------------------------------------------
 
 
@@ -199,7 +197,7 @@ def _compare_plain(
     source: Source, name: str, tensors: dict[str, Tensor], float32: bool, bound: Ties
 ) -> Outcome:
     outcome = Outcome((name,), False, source_bytes=_size(source, (name,)))
-    origin = _origin(source, name, bound)
+    origin = origin_of(source, name, bound)
     if origin is None:
         return outcome  # the inventory has named it as extra
     tensor = tensors[name]
@@ -230,11 +228,6 @@ def _same_bytes(tensor: Tensor, origin: Tensor) -> bool:
     return all(
         np.array_equal(one, other) for one, other in zip(tensor.pieces(), origin.pieces(), strict=True)
     )
-
-
-def _origin(source: Source, name: str, bound: Ties) -> str | None:
-    """The source's tensor that this one should equal: of its name, or tied to it."""
-    return name if name in source.tensors else bound.partner(name, source.weights())
 
 
 def _compare_values(tensor: Tensor, wanted: np.ndarray, dtype: str) -> Finding | None:
@@ -300,15 +293,26 @@ def _explained(
     bound: Ties,
 ) -> list[tuple[str, Finding]]:
     """The same findings with their likeliest cause, looked for once a module."""
+    by_max = {each.module for each in outcome.judged if each.by_max} | {
+        module for module, _ in outcome.findings
+    }
+    by_max -= {each.module for each in outcome.judged if not each.by_max}
 
     def cause(module: str) -> str | None:
         try:
             if outcome.quantized:
+                if module not in by_max:
+                    return None
                 return diagnose.linear(source, outcome.modules, module, tensors, sealed, float32)
-            origin = _origin(source, module, bound) or module
+            origin = origin_of(source, module, bound) or module
+            if module not in tensors:
+                return None  # a linear in FP8, which has two
             return diagnose.plain(source, origin, tensors[module], sealed, float32)
         except (Stop, ValueError, OSError):  # a difference stands, whether or not its cause can be looked for
             return None
 
     causes = {module: cause(module) for module in {module for module, _ in outcome.findings}}
-    return [(module, replace(finding, cause=causes[module])) for module, finding in outcome.findings]
+    return [
+        (module, replace(finding, cause=causes[module] or finding.cause))
+        for module, finding in outcome.findings
+    ]

@@ -84,6 +84,14 @@ class Hidden:
         force_to_disk(self._paths[layer % 2])
         self._now, self._next = self._next, {}
 
+    def file(self, layer: int) -> Path:
+        """The file of what goes into `layer`."""
+        return self._paths[layer % 2]
+
+    def forget(self) -> None:
+        """Drop what is in memory: a file has been put in its place."""
+        self._now, self._next = {}, {}
+
     def remove(self) -> None:
         """Delete both files once the last layer is done."""
         for path in self._paths:

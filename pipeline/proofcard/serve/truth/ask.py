@@ -15,10 +15,10 @@ from proofcard.sandbox import Mode, announce
 from proofcard.screen import quoted
 from proofcard.serve import client
 from proofcard.serve.endpoint import Endpoint
+from proofcard.serve.outcomes import outcome
 from proofcard.serve.reasoning import template_opens
 from proofcard.serve.truth.code import code_in, trial
 
-_SAY_DONE = ("sglang", "vllm")  # engines that end every whole stream with [DONE]
 _MATCHING_S = 5.0
 
 
@@ -114,7 +114,7 @@ def _verdict(endpoint: Endpoint, truth: Truth, name: str, question: Question) ->
     try:
         answer = client.ask(
             endpoint.url, endpoint.model, endpoint.api_key, messages, truth.max_tokens, truth.timeout_s,
-            must_say_done=endpoint.engine in _SAY_DONE,
+            must_say_done=endpoint.says_done,
         )  # fmt: skip
     except client.NoAnswer as error:
         return Verdict(name=name, prompt=question.prompt, answer="", right=False, why=str(error))
@@ -132,20 +132,15 @@ def unanswered(answer: client.Answer, max_tokens: int, thinks_first: bool) -> st
     serve` says `stop` also of an answer that was cut.
     """
     cut = f"after {answer.tokens or max_tokens} tokens: raise truth.max_tokens"
-    unmarked = thinks_first and not answer.said_done and not answer.thoughts
-    if answer.refusal:
-        return f"refuses to answer: {_short(answer.refusal)}"
-    if answer.thinking or unmarked:
-        if answer.at_length or unmarked:
-            return f"cut while thinking {cut}"
-        return "ends while thinking, without an answer"
-    if answer.calls_tools:
-        return "calls a tool instead of answering"
-    if answer.at_length:
-        return f"cut {cut}"
-    if not answer.by_itself:
-        return f"was ended by the server ({quoted(answer.finish, 40)}), not by the model"
-    return None if answer.text else "is empty"
+    whole = answer.thinking and not answer.at_length
+    return {
+        "answered": None if answer.text else "is empty",
+        "cut": f"cut {cut}",
+        "thinking": "ends while thinking, without an answer" if whole else f"cut while thinking {cut}",
+        "ended": f"was ended by the server ({quoted(answer.finish, 40)}), not by the model",
+        "tool": "calls a tool instead of answering",
+        "refused": f"refuses to answer: {_short(answer.refusal)}",
+    }[outcome(answer, thinks_first)]
 
 
 def judge(question: Question, answer: str, sandbox: Mode = "strict") -> tuple[bool, str]:

@@ -29,8 +29,12 @@ def code_in(answer: str) -> str | None:
     return next((block for block in blocks if _DEFINES.search(block)), None)
 
 
-def trial(code: str, calls: Calls, mode: Mode = "strict", limits: Limits = _LIMITS) -> tuple[bool, str]:
+def trial(
+    code: str, calls: Calls, mode: Mode = "strict", limits: Limits = _LIMITS, folder: Path | None = None
+) -> tuple[bool, str]:
     """Whether the function that the code defines returns what it must for every call, and what happened.
+
+    The code can import the Python files of `folder`, and read its files.
 
     Raises:
         Stop: when no process can be confined; the code was not run.
@@ -38,7 +42,7 @@ def trial(code: str, calls: Calls, mode: Mode = "strict", limits: Limits = _LIMI
     if len(code) > _LONGEST:
         return False, f"its code is longer than {_LONGEST >> 10} KiB"
     try:
-        with started(_ANSWERING, limits=limits, weak=mode == "weak") as inside:
+        with started(_ANSWERING, folder, limits, mode == "weak") as inside:
             _heard(inside, {"code": code, "function": calls.function})
             for call in calls.expected:
                 _hold(inside, calls.function, call)

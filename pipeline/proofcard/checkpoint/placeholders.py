@@ -1,0 +1,252 @@
+"""A file of the hub that stands at its full length before its bytes are here, and after they have gone.
+
+It begins as the header and a hole; the bytes come into their places, and go when nobody needs them, but for
+the header and the small tensors. Beside it, in another folder, a record says how far it has come.
+"""
+
+import hashlib
+import json
+import struct
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from proofcard.checkpoint.reading import TensorFileError
+from proofcard.checkpoint.repository import Promised, Repository
+from proofcard.checkpoint.tensors import LONGEST_HEADER, Tensor, read_header
+from proofcard.disk import write_whole
+from proofcard.errors import Stop
+from proofcard.files import plain
+
+SMALL = 4096  # bytes of a tensor that stays: scales of whole tensors, biases of a cache, counters
+_FIRST = 100_000  # bytes asked for at once: the headers of most shards
+_PIECE = 1 << 22
+_NOTED = 64 << 20  # bytes after which the record is brought up to date
+
+
+@dataclass
+class Placeholder:
+    """One file. `came` counts the bytes of it that are in their places, from its beginning."""
+
+    name: str
+    path: Path
+    record: Path
+    promised: Promised
+    tensors: list[Tensor] = field(default_factory=list)  # by place
+    came: int = 0
+    sha256: str | None = None
+    inside: dict[str, str] = field(default_factory=dict)  # hex sha256 by tensor, once all has come
+    header: bytes = b""
+
+    @property
+    def here(self) -> bool:
+        """Whether every byte is in its place."""
+        return self.came == self.promised.size and self.sha256 is not None
+
+    @property
+    def passed(self) -> bool:
+        """Whether its bytes have been here, whole and right."""
+        return self.sha256 is not None
+
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of its file, which stays the same one."""
+        status = self.path.stat()
+        return status.st_dev, status.st_ino
+
+    def tensor_at(self, place: int) -> Tensor | None:
+        """The tensor that holds the byte at this place."""
+        at = bisect_right(self.tensors, place, key=lambda tensor: tensor.start) - 1
+        return (
+            self.tensors[at] if at >= 0 and place < self.tensors[at].start + self.tensors[at].size else None
+        )
+
+    def stand(self, repository: Repository) -> None:
+        """Give it its length and its header, or take up what a former run has left.
+
+        Raises:
+            Stop: when the hub does not give the header, or it is none.
+            OSError: when the disk is full.
+        """
+        known = self._recorded()
+        if known is None or not self.path.exists() or self.path.stat().st_size != self.promised.size:
+            known = {"came": 0, "sha256": None, "inside": {}}
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.unlink(missing_ok=True)
+            self.record.unlink(missing_ok=True)
+            if self.name.endswith(".safetensors"):
+                self.header = _header(repository, self.name, self.promised.size)
+            with self.path.open("wb") as file:
+                file.write(self.header)
+                file.truncate(self.promised.size)
+        if self.name.endswith(".safetensors"):
+            try:
+                self.tensors = sorted(read_header(self.path).values(), key=lambda tensor: tensor.start)
+            except TensorFileError:
+                self.tensors = []  # whoever reads this folder finds the same, and says so
+        self.came, self.inside = known["came"], known["inside"]
+        # After a power cut bytes may be missing that the record counts: what is here is digested again.
+        self.sha256 = None if self.came else known["sha256"]
+
+    def bring(self, repository: Repository, tick: Callable[[int], None]) -> None:
+        """Every byte into its place, from the hub where it is not here.
+
+        Raises:
+            Stop: when the hub refuses, cannot be reached, or sends other bytes than it has promised.
+            OSError: when the disk is full.
+        """
+        self.sha256 = None
+        header = self.header or self._head()
+        with self.path.open("r+b") as file:
+            sink = _Sink(self, file, tick)
+            try:
+                sink.take_up(self.came)
+                repository.stream(self.name, sink)
+            finally:
+                self.came = sink.tell()
+                file.flush()
+                self.note()
+            wrong = sink.wrong() or (self._head() != header and "another header than before")
+        if wrong:
+            self.came = 0
+            self._empty([(0, header)])
+            raise Stop(
+                f"{repository}: {plain(self.name)} came with {wrong}, not what the hub promised: "
+                "the same command asks for it again"
+            )
+        self.sha256, self.inside = sink.whole.hexdigest(), sink.inside
+        self.note()
+
+    def drop(self) -> None:
+        """Give the room back that its bytes take, all but the header's and the small tensors'."""
+        kept = [(0, self._head())]
+        with self.path.open("rb") as file:
+            for tensor in self.tensors:
+                if tensor.size <= SMALL:
+                    file.seek(tensor.start)
+                    kept.append((tensor.start, file.read(tensor.size)))
+        self.came = 0
+        self._empty(kept)
+
+    def _empty(self, kept: list[tuple[int, bytes]]) -> None:
+        """Make it a hole but for these contents at their places. After a kill in between it comes again."""
+        self.record.unlink(missing_ok=True)
+        with self.path.open("r+b") as file:
+            file.truncate(0)
+            file.truncate(self.promised.size)
+            for place, content in kept:
+                file.seek(place)
+                file.write(content)
+        self.note()
+
+    def note(self) -> None:
+        """Write down how far it has come."""
+        said = {"came": self.came, "sha256": self.sha256, "inside": self.inside}
+        write_whole(self.record, json.dumps(said))
+
+    def _recorded(self) -> dict[str, Any] | None:
+        try:
+            said = json.loads(self.record.read_text(encoding="utf-8"))
+            whole = 0 <= said["came"] <= self.promised.size and isinstance(said["inside"], dict)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return said if whole and "sha256" in said else None
+
+    def _head(self) -> bytes:
+        end = min((tensor.start for tensor in self.tensors), default=0)
+        with self.path.open("rb") as file:
+            return file.read(end)
+
+
+def _header(repository: Repository, name: str, size: int) -> bytes:
+    """The first bytes of a shard, to the end of its header; raw, whatever they are where they are none."""
+    content = repository.span(name, 0, min(size, _FIRST) - 1)
+    if len(content) < 8:
+        return content
+    end = 8 + int(struct.unpack("<Q", content[:8])[0])
+    if end > min(size, LONGEST_HEADER + 8):
+        return content
+    if end > len(content):
+        content += repository.span(name, len(content), end - 1)
+    return content[:end]
+
+
+class _Sink:
+    """The bytes of a file on their way to their places, digested as they come."""
+
+    def __init__(self, of: Placeholder, file: BinaryIO, tick: Callable[[int], None]) -> None:
+        self.size = of.promised.size
+        self._of, self._file, self._tick = of, file, tick
+        self._begin()
+
+    def _begin(self) -> None:
+        self._place, self._noted = 0, 0
+        self.whole = hashlib.sha256()
+        self.blob = hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
+        self.inside: dict[str, str] = {}
+        self._next, self._current = 0, hashlib.sha256()
+        self._file.seek(0)
+
+    def take_up(self, came: int) -> None:
+        """What is in its place already, read again for the digests."""
+        while self._place < came and (content := self._file.read(min(_PIECE, came - self._place))):
+            self._digest(content)
+
+    def tell(self) -> int:
+        return self._place
+
+    def write(self, data: bytes) -> int:
+        if self._place + len(data) > self.size:
+            raise Stop(
+                f"{plain(self._of.name)} comes with more than the {self.size:,} bytes that the hub promised: "
+                "try again later"
+            )
+        for first in range(0, len(data), _PIECE):
+            piece = data[first : first + _PIECE]
+            self._file.write(piece)
+            self._digest(piece)
+            self._tick(len(piece))
+        if self._place - self._noted >= _NOTED:
+            self._file.flush()
+            self._of.came, self._noted = self._place, self._place
+            self._of.note()
+        return len(data)
+
+    def seek(self, place: int) -> int:
+        if place:
+            raise OSError("a download begins at 0 or goes on where it is")
+        self._begin()
+        return 0
+
+    def truncate(self) -> int:
+        return self._place
+
+    def wrong(self) -> str | None:
+        """What does not fit to what was promised, once all has come."""
+        promised = self._of.promised
+        if self._place != self.size:
+            return f"{self._place:,} bytes instead of {self.size:,}"
+        found = self.whole.hexdigest() if promised.sha256 else self.blob.hexdigest()
+        return None if found == (promised.sha256 or promised.blob) else f"digest {found}"
+
+    def _digest(self, data: bytes) -> None:
+        self.whole.update(data)
+        if self._of.promised.sha256 is None:
+            self.blob.update(data)
+        view, tensors = memoryview(data), self._of.tensors
+        at = 0
+        while self._next < len(tensors):
+            tensor = tensors[self._next]
+            end = tensor.start + tensor.size
+            at = max(at, tensor.start - self._place)
+            if at > len(data):
+                break
+            part = view[at : max(at, end - self._place)]
+            self._current.update(part)
+            at += len(part)
+            if self._place + at < end:
+                break
+            self.inside[tensor.name] = self._current.hexdigest()
+            self._next, self._current = self._next + 1, hashlib.sha256()
+        self._place += len(data)

@@ -1,0 +1,1 @@
+"""One greedy request many times: is the answer always the same?"""

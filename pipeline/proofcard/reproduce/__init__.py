@@ -1,0 +1,1 @@
+"""`reproduce`: a checkpoint rebuilt from its manifest alone, and compared digest by digest."""

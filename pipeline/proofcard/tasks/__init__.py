@@ -1,0 +1,1 @@
+"""Two servers asked the same questions, and what the difference between them amounts to."""

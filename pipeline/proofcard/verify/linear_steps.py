@@ -1,0 +1,72 @@
+"""The linears of level `structure` as steps: what is found of each, and its share in what all are held to."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from proofcard.checkpoint.dialects.layouts import MODELOPT
+from proofcard.checkpoint.dialects.view import View
+from proofcard.checkpoint.tensors import Tensor
+from proofcard.nvfp4 import BLOCK
+from proofcard.progress import Bar
+from proofcard.verify import linears, quantconfig
+from proofcard.verify.inventory import SCALES, Inventory
+from proofcard.verify.plausible import FULL, BlockScales
+from proofcard.verify.report import Finding
+from proofcard.verify.steps import Passing, Whole
+
+
+@dataclass
+class Found:
+    """Of one linear. `largest` is the largest code of its block scales, where all of them are sane."""
+
+    findings: list[Finding]
+    largest: int | None = None
+
+    def add(self, module: str, codes: np.ndarray) -> None:
+        """As `BlockScales.add`, which is told later."""
+        self.largest = int(codes.max())
+
+
+def every(
+    inventory: Inventory,
+    view: View,
+    said: quantconfig.Said,
+    blocks: dict[str, int],
+    unscaled: bool,
+    passing: Passing,
+) -> tuple[list[Finding], BlockScales]:
+    """Each quantized linear by itself, in natural order, those in FP8 last.
+
+    `unscaled`: not one of them has an input scale.
+    """
+    tensors = inventory.tensors
+    largest = BlockScales(FULL / 6 if said.algorithm == "W4A8_NVFP4_FP8" else FULL)
+    eight = set(inventory.fp8)
+    modules = [*inventory.quantized, *inventory.fp8]
+
+    def look(module: str) -> Found:
+        scheme, found = said.scheme(module), Found([])
+        if module in eight:
+            found.findings += linears.fp8_linear(module, tensors, scheme)
+            return found
+        inputs = "none" if unscaled else scheme.inputs if scheme is not None else "scale"
+        layout = view.layouts.get(module, MODELOPT)
+        found.findings += linears.linear(module, tensors, found, blocks.get(module, BLOCK), inputs, layout)
+        return found
+
+    def reads(module: str) -> Iterator[Tensor]:
+        names = (f"{module}.{leaf}" for leaf in ("weight", *SCALES))
+        return (tensors[name] for name in names if name in tensors)
+
+    steps = passing.steps("structure", modules, reads, str, Whole(Found))
+    outcomes: dict[str, Found] = {}
+    with Bar("structure", len(modules), "quantized linears") as bar:
+        for module in steps.ordered:
+            outcomes[module] = found = steps.run(module, partial(look, module))
+            if found.largest is not None:
+                largest.add(module, np.array([found.largest], np.uint8))
+            bar.advance()
+    return [finding for module in modules for finding in outcomes[module].findings], largest
