@@ -39,7 +39,7 @@ KINDS = (
     Kind("verification", "proofcard/verification", ("manifest", "key"), None, None),
     Kind("analysis", "proofcard/analysis", ("checkpoint", "key"), None, None),
     Kind("evaluation", "proofcard/evaluation", ("checkpoint", "key"), None, None),
-    Kind("reproduction", "proofcard/reproduction", ("recorded_key",), None, None),
+    Kind("reproduction", "proofcard/reproduction", ("recorded_key",), None, "reproductions"),
     Kind("serving", "proofcard/serving", ("key",), ("profile", "name"), "serve"),
     Kind("benchmark", "proofcard/benchmark", ("server", "key"), ("name",), "benchmarks"),
     Kind("tasks", "proofcard/tasks", ("candidate", "key"), ("name",), "tasks"),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from audit.plans import RECIPE, written
 
 from proofcard import screen
 from proofcard.audit.command import run
@@ -11,8 +12,7 @@ from proofcard.documents.audit import Audit
 from proofcard.documents.base import read
 from proofcard.errors import Usage
 
-PLAN = Path(__file__).with_name("minimax_m2_7_nvfp4_as_run.plan.json")
-AS_RUN = ["recipe=minimax_m2_7_nvfp4_as_run", f"plan={PLAN}", "tracking=off"]
+AS_RUN = [f"recipe={RECIPE}", "tracking=off"]
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_published_card_is_audited_printed_and_written(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run(AS_RUN) == 0
+    words = [*AS_RUN, f"plan={written(place)}"]
+    assert run(words) == 0
     printed = capsys.readouterr().out
     document = read(Audit, place / "runs/audits/minimax_m2_7_nvfp4.minimax_m2_7_nvfp4_as_run.json")
     assert document.recipe == "minimax_m2_7_nvfp4_as_run"
@@ -36,14 +37,13 @@ def test_the_published_card_is_audited_printed_and_written(
     assert max(map(len, tables.splitlines())) <= 100
     assert "on 2× RTX PRO 6000" in needs
     monkeypatch.setattr(screen, "_json_asked", True)
-    run(AS_RUN)
+    run(words)
     assert json.loads(capsys.readouterr().out) == document.values()
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["recipe=minimax_m2_7_nvfp4", f"plan={PLAN}"], "is not of recipe=minimax_m2_7_nvfp4 as composed"),
         (["recipe=modelopt_default"], "no claims file names recipe=modelopt_default"),
         (["recipe=demo", "claims=nothing"], r"conf/claims/nothing\.yaml does not exist: give claims=NAME"),
         (["recipe=demo", "plan=none.json"], "does not exist: make it with proofcard plan recipe=demo"),
@@ -65,8 +65,13 @@ def test_a_wrong_request_is_refused_before_anything_is_planned(
 def test_a_plan_by_anybody_is_refused_in_a_sentence(place: Path, text: str) -> None:
     (place / "plan.json").write_text(text)
     with pytest.raises(Usage, match=r"plan\.json") as stop:
-        run([AS_RUN[0], "plan=plan.json", "tracking=off"])
+        run([*AS_RUN, "plan=plan.json"])
     assert "\n" not in str(stop.value)
+
+
+def test_a_plan_of_another_recipe_is_refused(place: Path) -> None:
+    with pytest.raises(Usage, match="is not of recipe=minimax_m2_7_nvfp4 as composed now: plan it again"):
+        run(["recipe=minimax_m2_7_nvfp4", f"plan={written(place)}", "tracking=off"])
 
 
 def test_a_checkpoint_of_another_recipe_is_refused() -> None:

@@ -7,23 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from audit.plans import RECIPE, plan
 
 from proofcard.audit import claims, verdicts
 from proofcard.bundle import bundled
-from proofcard.config import QuantizeConfig, compose
 from proofcard.documents.audit import AuditedClaim
 from proofcard.documents.plan import Plan
 from proofcard.errors import Usage
 from proofcard.evidence import Evidence
 
-PLAN = Path(__file__).with_name("minimax_m2_7_nvfp4_as_run.plan.json")
 SETTINGS = json.loads(bundled("conf/model/minimax_m2_7/config.json").read_text())
 PUBLISHED = claims.read(claims.chosen("minimax_m2_7_nvfp4", ""))[0]
-
-
-def plan() -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(PLAN.read_text())
-    return values
 
 
 def evidence(kind: str, values: dict[str, Any]) -> Evidence:
@@ -38,9 +32,9 @@ def audited(
     return {claim.name: claim for claim in verdicts.audited(which, basis)}
 
 
-def test_the_plan_is_one_of_the_recipe_as_it_is_composed_now() -> None:
-    config = compose(QuantizeConfig, "config", ["recipe=minimax_m2_7_nvfp4_as_run"])
-    assert Plan.model_validate(plan()).config == config.identity()
+def test_the_plan_is_as_the_program_writes_them_now() -> None:
+    """Where a plan has gained a field: proofcard plan recipe=minimax_m2_7_nvfp4_as_run report=FILE."""
+    assert Plan.model_validate(plan()).recipe.name == RECIPE
 
 
 def test_the_published_card_against_what_its_code_did() -> None:
