@@ -11,7 +11,7 @@ from proofcard.beside_seal import may_lie_beside
     [
         "README.md", ".gitattributes", "model.sig", "manifest.json.sigstore.json", "provenance.intoto.jsonl",
         "bom.cdx.json", ".eval_results/mmlu_pro.yaml", ".cache/huggingface/download/config.json.metadata",
-        ".cache/huggingface/.gitignore",
+        ".cache/huggingface/.gitignore", ".proofcard/card.json", ".proofcard/throughput.svg",
     ],
 )  # fmt: skip
 def test_it_may(name: str) -> None:
@@ -23,7 +23,7 @@ def test_it_may(name: str) -> None:
     [
         "readme.md", "README.md.bak", "docs/README.md", "sub/model.sig", "evil.py", "pytorch_model.bin",
         ".env", "model.safetensors", "generation_config.json", ".eval_results/run.py",
-        ".eval_results/a/b.yaml",
+        ".eval_results/a/b.yaml", ".proofcard/run.py", ".proofcard/a/b.json",
         ".cache/other", ".cache/huggingfaces/x", "x/.cache/huggingface/y", ".cache/huggingface",
         "manifest.json",
     ],
@@ -36,5 +36,6 @@ def test_the_specification_names_every_rule() -> None:
     text = (ROOT / "docs" / "manifest.md").read_text()
     from proofcard import beside_seal
 
-    rules = [*beside_seal._FILES, *(f"{folder}/{name}" for folder, name in beside_seal._FOLDERS.items())]
+    inside = [f"{folder}/{name}" for folder, names in beside_seal._FOLDERS.items() for name in names]
+    rules = [*beside_seal._FILES, *inside]
     assert all(f"`{rule}`" in text for rule in [*rules, *(f"{tree}/**" for tree in beside_seal._TREES)])

@@ -7,7 +7,10 @@ _FILES = (
     ".gitattributes", ".gitignore",
     "*.sig", "*.sigstore", "*.sigstore.json", "*.intoto.json", "*.intoto.jsonl", "*.cdx.json",
 )  # fmt: skip
-_FOLDERS = {".eval_results": "*.yaml"}  # files directly in the folder
+_FOLDERS = {  # files directly in them
+    ".eval_results": ("*.yaml",),
+    ".proofcard": ("*.json", "*.svg"),  # what the model card quotes, and its charts
+}
 _TREES = (".cache/huggingface",)  # everything below, as left by `hf download --local-dir`
 
 
@@ -20,5 +23,5 @@ def may_lie_beside(name: str) -> bool:
     if not folder:
         return any(fnmatchcase(file, pattern) for pattern in _FILES)
     if folder in _FOLDERS:
-        return fnmatchcase(file, _FOLDERS[folder])
+        return any(fnmatchcase(file, pattern) for pattern in _FOLDERS[folder])
     return any(name.startswith(f"{tree}/") for tree in _TREES)

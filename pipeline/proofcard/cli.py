@@ -5,7 +5,9 @@ import sys
 _MODULES = {
     "agentic": "proofcard.agentic.command",
     "analyse": "proofcard.analyse.command",
+    "audit": "proofcard.audit.command",
     "benchmark": "proofcard.benchmark.command",
+    "card": "proofcard.card.command",
     "compare": "proofcard.compare.command",
     "evaluate": "proofcard.evaluate.command",
     "fetch": "proofcard.fetch.command",

@@ -1,5 +1,7 @@
 """The texts of `proofcard --help` and `proofcard COMMAND --help`: ASCII, at most 80 columns."""
 
+from proofcard.help_cards import AUDIT, CARD
+
 SUMMARIES = {
     "plan": "what a recipe will do and cost, before a GPU is paid for",
     "fetch": "download the model and the samples of a recipe",
@@ -14,6 +16,8 @@ SUMMARIES = {
     "tasks": "is it as good as its source? lm-eval tasks compared",
     "agentic": "a program built through tool calls, tested task by task",
     "repeat": "is the answer to one greedy request always the same?",
+    "audit": "check the claims of a published card, one by one",
+    "card": "write a model card from runs, or hold one to them",
 }
 """Every command with one line, in the order of the work."""
 
@@ -287,6 +291,8 @@ _USAGES = {
     "tasks": _TASKS,
     "agentic": _AGENTIC,
     "repeat": _REPEAT,
+    "audit": AUDIT,
+    "card": CARD,
 }
 _JSON = "--json prints the result as JSON on standard output, and tables on stderr.\n"
 TEXTS = {name: f"proofcard {name}: {SUMMARIES[name]}.\n\n{usage}{_JSON}" for name, usage in _USAGES.items()}

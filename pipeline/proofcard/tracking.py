@@ -25,7 +25,7 @@ from proofcard.redact import redact
 from proofcard.tracking_parents import Subject, subject_of
 from proofcard.tracking_store import connected, file_of, lock_of, no_answer
 
-__all__ = ["Subject", "Tracker", "opened", "subject_of"]
+__all__ = ["Subject", "Tracker", "is_off", "opened", "subject_of"]
 
 _BATCH = 100  # MLflow's limit of parameters per call
 _DEEPEST = 8  # nested runs
@@ -193,7 +193,7 @@ def opened(
     Raises:
         Usage: when the store cannot be reached or written, or MLFLOW_RUN_ID names no running run of it.
     """
-    if not leads or _off(tracking):
+    if not leads or is_off(tracking):
         yield Tracker(None)
         return
     with ExitStack() as stack:
@@ -221,7 +221,7 @@ def opened(
                 )  # fmt: skip
 
 
-def _off(tracking: Tracking) -> bool:
+def is_off(tracking: Tracking) -> bool:
     """Whether tracking is off: by configuration, or because there is no store and none may be created."""
     if tracking.uri is None:
         return True

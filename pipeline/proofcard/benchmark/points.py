@@ -1,12 +1,14 @@
 """Turns requests into points (one number of users, at one start of the server or over all) with doubts."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from proofcard.benchmark.load import Request
 from proofcard.config.benchmarking import Benchmark, Published
 from proofcard.documents.benchmark import FIGURES, ClientShare, Level, Point, Spread
+
+if TYPE_CHECKING:  # a card shows points without what asking servers needs
+    from proofcard.benchmark.load import Request
 
 CLIENT_LIMIT = 0.02  # acceptable share of the client in a point
 _UNEVEN = 0.05  # acceptable relative gap between users × per user and aggregate: the last requests run alone
@@ -14,7 +16,7 @@ _ALONE = 4  # times that limit for a single answer
 _SHORT = {True: 0.01, False: 0.05}  # of the requested length: counted by the server, by a tokenizer
 
 
-def point(users: int, requests: list[Request], seen: dict[str, Any] | None = None) -> Point:
+def point(users: int, requests: "list[Request]", seen: dict[str, Any] | None = None) -> Point:
     """The figures of one level at one server start, with the machine's figures in `seen`.
 
     `tokens_per_s` is every token of an answer over the seconds from the first request to the last token;
@@ -28,7 +30,7 @@ def point(users: int, requests: list[Request], seen: dict[str, Any] | None = Non
     return Point(**counts, first_failure=first_failure, **_figures(good), **seen or {})
 
 
-def _figures(good: list[Request]) -> dict[str, Any]:
+def _figures(good: "list[Request]") -> dict[str, Any]:
     """Throughput, lengths and latencies of the answered requests."""
     if not good:
         return {}

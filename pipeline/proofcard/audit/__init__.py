@@ -1,0 +1,1 @@
+"""Claims of a published card, each with how it is checked, and the verdicts."""

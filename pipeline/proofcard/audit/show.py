@@ -1,0 +1,88 @@
+"""An audit for people: claim, evidence, verdict; and what the claims that were not checked need."""
+
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from proofcard.documents.audit import VERDICTS, Audit, AuditedClaim, Evidence, Verdict
+from proofcard.screen import Screen
+
+_STYLES: dict[Verdict, str] = {
+    "contradicted": "red", "inconsistent in itself": "red", "measured otherwise": "red",
+    "not checked": "yellow", "holds": "green",
+}  # fmt: skip
+
+Need = tuple[str, str]
+"""A command, and the hardware that it has to run on; "" for any."""
+
+
+def show(audit: Audit, out: Screen) -> None:
+    """A table for each section of the card, the needs, and the counts."""
+    listed = needs(audit)
+    for section in sections(audit):
+        out.print()
+        out.print(Text(section, style="bold"))
+        table = Table(box=SIMPLE, pad_edge=False, expand=True)
+        table.add_column("claim", ratio=4, overflow="fold")
+        table.add_column("evidence", ratio=5, overflow="fold")
+        table.add_column("verdict", width=13, overflow="fold")
+        for claim in audit.claims:
+            if claim.section == section:
+                table.add_row(claim.claim, evidence(claim), _verdict(claim, listed))
+        out.print(table)
+    for number, (command, hardware) in enumerate(listed, 1):
+        out.print(f"[{number}] needs {command}" + (f", on {hardware}" if hardware else ""), soft_wrap=True)
+    out.print()
+    out.print(f"{audit.card}, audited with recipe={audit.recipe}", soft_wrap=True)
+    out.print(counted(audit), soft_wrap=True)
+
+
+def sections(audit: Audit) -> list[str]:
+    """The sections of the card, in its order."""
+    return list(dict.fromkeys(claim.section for claim in audit.claims))
+
+
+def needs(audit: Audit) -> list[Need]:
+    """What the claims that were not checked need, each once."""
+    found = [
+        need(one)
+        for claim in audit.claims
+        for one in claim.evidence
+        if claim.verdict == one.verdict == "not checked"
+    ]
+    return list(dict.fromkeys(found))
+
+
+def need(one: Evidence) -> Need:
+    """What a check that was not made needs."""
+    return (one.command or "", one.hardware or "")
+
+
+def evidence(claim: AuditedClaim) -> str:
+    """The checks that the verdict follows from; of a claim that was not checked, those that hold."""
+    decisive = [one.sentence for one in claim.evidence if one.verdict == claim.verdict]
+    if claim.verdict == "not checked":
+        decisive = [one.sentence for one in claim.evidence if one.verdict == "holds"] or decisive
+    return "; ".join(dict.fromkeys(decisive))
+
+
+def numbers(claim: AuditedClaim, listed: list[Need]) -> list[int]:
+    """Which of the needs are the claim's, from 1."""
+    own = [need(one) for one in claim.evidence if one.verdict == "not checked"]
+    return [listed.index(each) + 1 for each in dict.fromkeys(own) if claim.verdict == "not checked"]
+
+
+def counted(audit: Audit) -> str:
+    """How many claims have which verdict."""
+    given = [f"{audit.counts[name]} {_plural(name, audit.counts[name])}" for name in reversed(VERDICTS)
+             if audit.counts.get(name)]  # fmt: skip
+    return f"{len(audit.claims)} claims: {', '.join(given)}."
+
+
+def _plural(verdict: Verdict, count: int) -> str:
+    return "hold" if verdict == "holds" and count != 1 else verdict
+
+
+def _verdict(claim: AuditedClaim, listed: list[Need]) -> Text:
+    marks = " ".join(f"[{number}]" for number in numbers(claim, listed))
+    return Text(f"{claim.verdict} {marks}".strip(), style=_STYLES[claim.verdict])

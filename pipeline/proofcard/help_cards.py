@@ -1,0 +1,41 @@
+"""The usage of `audit` and `card`, for help.py."""
+
+AUDIT = """\
+usage: proofcard audit recipe=NAME [claims=NAME|FILE.yaml] [checkpoint=DIR]
+                       [plan=FILE] [report=FILE] [key=value ...] [--json]
+
+  proofcard audit recipe=minimax_m2_7_nvfp4_as_run
+      a published card against what its code did
+  proofcard audit recipe=nvidia_m2_7
+      another card
+  proofcard audit recipe=demo checkpoint=runs/checkpoints/demo
+      one's own claims, with the documents there are of a checkpoint
+
+Claims files are in conf/claims. Each claim is checked by the recipe's plan,
+by the card's own numbers, by documents and measurements of a checkpoint, or by
+what is checked before an engine starts. Verdicts: holds, contradicted,
+inconsistent in itself, measured otherwise, not checked (and the command and
+hardware that can tell). plan=FILE takes a plan made before; otherwise the
+recipe is planned, minutes for a large model. The JSON is written to
+<work_dir>/audits, or to FILE.
+Exit status: 0 audited, whatever the verdicts; 1 failed; 2 the request is wrong.
+"""
+
+CARD = """\
+usage: proofcard card checkpoint=DIR [check=true] [key=value ...] [--json]
+
+  proofcard card checkpoint=runs/checkpoints/demo license=apache-2.0
+      README.md, README.html and what they quote, beside the sealed files
+  proofcard card checkpoint=/data/mine source=/data/MiniMax-M2.7 \\
+      repository=OWNER/NAME
+      the licence from the source's card
+  proofcard card checkpoint=runs/checkpoints/demo check=true
+      does every character of the card follow from its documents?
+
+Quotes what verify, plan, analyse, evaluate, serve, benchmark, tasks, agentic,
+reproduce and audit have left about the checkpoint; each number is marked
+proven, measured or derived, and linked to its document and run. A section
+without data names the command that fills it.
+Exit status: 0 written, or the card agrees; 1 it disagrees, and where; 2 there
+is nothing to write a card from.
+"""
