@@ -11,7 +11,9 @@ let
   # `beside` are environments of other tools that it starts, the engine's first; nothing else brings those in.
   commands =
     lib.mapAttrs (name: command: { script = "proofcard ${name}"; } // command) {
+      agentic.description = "Let a served model build a program through tool calls, and test what it built";
       analyse.description = "What the calibration of a checkpoint changed";
+      audit.description = "Check a published card's claims against a recipe's plan and documents";
       benchmark = {
         description = "Throughput and latency of a served checkpoint";
         beside = [
@@ -19,14 +21,24 @@ let
           "bench"
         ];
       };
+      card.description = "Write a checkpoint's model card from its documents";
       compare.description = "What two checkpoints of one model differ in";
+      evaluate.description = "What the quantization cost, layer by layer";
       fetch.description = "Download the model and the samples of a recipe";
       plan.description = "What a recipe will do and cost, before a GPU is paid for";
       quantize.description = "Make a sealed NVFP4 checkpoint from a recipe";
+      repeat.description = "Whether a greedy answer stays the same, alone and under load";
       reproduce.description = "Rebuild a checkpoint from its manifest and compare digests";
       serve = {
         description = "Serve a checkpoint with SGLang";
         beside = [ "serve" ];
+      };
+      tasks = {
+        description = "Put the same lm-eval questions to two checkpoints, paired question by question";
+        beside = [
+          "serve"
+          "bench"
+        ];
       };
       verify.description = "Prove a checkpoint, or name the first byte that differs";
     }
