@@ -118,7 +118,7 @@ def test_what_stands_needs_no_lock_and_no_right_to_write(
 
 def test_what_another_process_has_made_meanwhile_is_not_built_over(tmp_path: Path) -> None:
     sealed(tmp_path / "result", one="1")
-    with pytest.raises(Stop, match=r"has made .* meanwhile"), stage.building(tmp_path / "result"):
+    with pytest.raises(Stop, match=r"has made .* in the meantime"), stage.building(tmp_path / "result"):
         pass
     assert (tmp_path / "result" / "one").read_text() == "1"
 
@@ -161,9 +161,11 @@ def test_a_flipped_bit_is_not_reused_whatever_its_file_s_size_and_times(tmp_path
         stage.seal(partial, final, BODY)
     assert stage.find_sealed(final, KEY) == stage.intact(final)
     flip(final / name)
-    with pytest.raises(Stop, match=f"result/{name} is not what was sealed"):
+    with pytest.raises(Stop, match=f"result/{name} differs from what was sealed"):
         stage.find_sealed(final, KEY)
-    with pytest.raises(Stop, match=f"result/{name} is not what was sealed: see proofcard verify checkpoint="):
+    with pytest.raises(
+        Stop, match=f"result/{name} differs from what was sealed: see proofcard verify checkpoint="
+    ):
         stage.intact(final)
     assert stage.find_sealed(final, KEY, digests=False) is not None  # of the other ranks: one has read
 
@@ -190,7 +192,9 @@ def test_a_harmed_result_is_not_reused(tmp_path: Path, harm: str) -> None:
         (final / "one").unlink()
     else:
         (final / "extra").write_text("")
-    with pytest.raises(Stop, match=f"result/{'extra' if harm == 'extra' else 'one'} is not what was sealed"):
+    with pytest.raises(
+        Stop, match=f"result/{'extra' if harm == 'extra' else 'one'} differs from what was sealed"
+    ):
         stage.find_sealed(final, KEY)
 
 

@@ -177,5 +177,5 @@ def test_what_cannot_be_analysed_is_said(demo: Path, tmp_path: Path, monkeypatch
     content = bytearray((flipped / "model.safetensors").read_bytes())
     content[-1] ^= 1
     (flipped / "model.safetensors").write_bytes(content)
-    assert "model.safetensors is not what was sealed" in refused(f"checkpoint={flipped}")
+    assert "model.safetensors differs from what was sealed" in refused(f"checkpoint={flipped}")
     assert "did you mean 'report'" in refused(f"checkpoint={demo}", "reprot=x")

@@ -54,7 +54,7 @@ def test_the_recorded_configuration_is_composed_again(folder: Path, tmp_path: Pa
 def test_a_broken_seal_is_refused(folder: Path, tmp_path: Path) -> None:
     body = json.loads((folder / manifest.NAME).read_text())
     (tmp_path / "m.json").write_text(json.dumps(body | {"seeds": {}}))
-    with pytest.raises(Stop, match="is not what was sealed"):
+    with pytest.raises(Stop, match="was altered: the seal"):
         recorded.read(asked(tmp_path, f"manifest={tmp_path}/m.json"))
     with pytest.raises(Usage, match="does not exist"):
         recorded.read(asked(tmp_path, f"manifest={tmp_path}/none.json"))

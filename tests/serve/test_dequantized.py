@@ -95,7 +95,7 @@ def test_a_sealed_file_that_changed_is_not_served(demo: Path, tmp_path: Path):
         last = file.read(1)
         file.seek(-1, 2)
         file.write(bytes([last[0] ^ 1]))
-    with pytest.raises(Stop, match=r"model\.safetensors is not what was sealed: see proofcard verify "):
+    with pytest.raises(Stop, match=r"model\.safetensors differs from what was sealed: see proofcard verify "):
         dequantized.folder(changed, config_of(changed), tmp_path)
     assert not (tmp_path / "dequantized").exists()
 
@@ -123,7 +123,9 @@ def pair(demo: Path, copy: Path, work: Path, tmp_path: Path) -> Path:
 def test_a_bit_of_the_checkpoint_that_flipped_later_is_not_served(pair: Path, name: str):
     config = config_of(pair)
     flip(pair / name, -2)
-    with pytest.raises(Usage, match=rf"{name} is not what was sealed: see proofcard verify checkpoint="):
+    with pytest.raises(
+        Usage, match=rf"{name} differs from what was sealed: see proofcard verify checkpoint="
+    ):
         dequantized.folder(pair, config, pair.parent)
 
 
@@ -155,7 +157,7 @@ def test_a_plain_copy_that_is_served_itself_is_held_to_its_seal(copy: Path, tmp_
     plain = Path(shutil.copytree(copy, tmp_path / "plain"))
     assert dequantized.folder(plain, config_of(plain), tmp_path) == plain
     flip(plain / "model.safetensors", -1)
-    with pytest.raises(Usage, match=r"model\.safetensors is not what was sealed"):
+    with pytest.raises(Usage, match=r"model\.safetensors differs from what was sealed"):
         dequantized.folder(plain, config_of(plain), tmp_path)
 
 

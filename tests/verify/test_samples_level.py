@@ -71,7 +71,7 @@ def test_a_changed_byte_is_not_what_was_sealed(tiny_llama: Path, copy: Path) -> 
     (copy / "texts.jsonl").write_bytes((copy / "texts.jsonl").read_bytes().replace(b"w1", b"w2", 1))
     level = check(tiny_llama, copy)
     assert level.result == "differs"
-    assert "texts.jsonl is not what was sealed" in level.findings[0].message
+    assert "texts.jsonl differs from what was sealed" in level.findings[0].message
 
 
 def tokens_swapped(folder: Path) -> str:

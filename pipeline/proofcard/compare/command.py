@@ -80,7 +80,7 @@ def _files(a: dict[str, str], b: dict[str, str]) -> list[FileDifference]:
 def _sealed(folder: Path) -> Manifest | None:
     """The manifest, if somebody sealed it."""
     if not folder.is_dir():
-        raise Stop(f"{folder} is no folder: give a checkpoint")
+        raise Stop(f"{folder} is not a folder: use a checkpoint")
     check_handed(folder)
     try:
         return manifest.read(folder)

@@ -166,7 +166,7 @@ def _kv_cache(wanted: Asked, model: Facts) -> Iterator[Finding]:
         return
     if not model.holds(".k_scale"):
         yield warning(
-            f"kv-cache-dtype={wanted.kv} but the checkpoint has no k_scale: {wanted.engine} uses 1.0, "
+            f"kv-cache-dtype={wanted.kv}, but the checkpoint has no k_scale: {wanted.engine} uses 1.0, "
             "without calibrating at run time; quantize with kv_cache=fp8, or keep the KV cache in bf16"
         )
     elif model.holds(".k_bias") and wanted.engine == "sglang":

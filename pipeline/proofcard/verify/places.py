@@ -164,7 +164,7 @@ def _local(place: Path | HubAddress, side: str) -> Path:
         return Path()
     path = _absolute(place)
     if side == "checkpoint" and not path.is_dir():
-        raise Usage(f"checkpoint={place} is no folder")
+        raise Usage(f"checkpoint={place} is not a folder")
     return path
 
 
