@@ -239,7 +239,7 @@ def test_no_file_of_the_working_folder_changes_how_it_is_asked(
         (["checkpoint=."], "give serving=PROFILE"),
         (["checkpoint=.", "serving=transformers_cpu"], "checkpoint=. is not a checkpoint folder"),
         (["agentic=nothing"], "agentic=nothing does not exist"),
-        (["endpoint=http://127.0.0.1:1/v1", "agentic.runs=0"], "agentic.runs=0: should be"),
+        (["endpoint=http://127.0.0.1:1/v1", "agentic.runs=0"], "agentic.runs=0: it must be"),
     ],
 )
 def test_a_bad_request_builds_nothing(tmp_path: Path, words: list[str], sentence: str) -> None:

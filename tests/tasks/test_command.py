@@ -138,7 +138,7 @@ def test_a_task_that_cannot_be_run_is_named(
         (["tasks.tasks.tools.repeats=3"], "greedy answers are asked for once"),
         (["+policy.margins.dance=0.1"], "policy.margins names dance"),
         (["policy=mine"], "policy=mine does not exist"),
-        (["policy.confidence=1.5"], "policy.confidence=1.5: should be"),
+        (["policy.confidence=1.5"], "policy.confidence=1.5: it must be"),
         (["tasks.include=/nowhere"], "tasks.include=/nowhere is not a folder"),
     ],
 )
