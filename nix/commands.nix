@@ -11,9 +11,9 @@ let
   # `beside` are environments of other tools that it starts, the engine's first; nothing else brings those in.
   commands =
     lib.mapAttrs (name: command: { script = "proofcard ${name}"; } // command) {
-      agentic.description = "Let a served model build a program through tool calls, and test what it built";
-      analyse.description = "What the calibration of a checkpoint changed";
-      audit.description = "Check a published card's claims against a recipe's plan and documents";
+      agentic.description = "A program built through tool calls, tested task by task";
+      analyse.description = "Calibration statistics of a checkpoint";
+      audit.description = "Check the claims of a published card, one by one";
       benchmark = {
         description = "Throughput and latency of a served checkpoint";
         beside = [
@@ -21,20 +21,20 @@ let
           "bench"
         ];
       };
-      card.description = "Write a checkpoint's model card from its documents";
-      compare.description = "What two checkpoints of one model differ in";
-      evaluate.description = "What the quantization cost, layer by layer";
+      card.description = "Write a model card from runs, or hold one to them";
+      compare.description = "Differences between two checkpoints of one model";
+      evaluate.description = "What quantization cost, beside the source, and where";
       fetch.description = "Download the model and the samples of a recipe";
       plan.description = "What a recipe will do and cost, before a GPU is paid for";
       quantize.description = "Make a sealed NVFP4 checkpoint from a recipe";
-      repeat.description = "Whether a greedy answer stays the same, alone and under load";
+      repeat.description = "Is the answer to one greedy request always the same?";
       reproduce.description = "Rebuild a checkpoint from its manifest and compare digests";
       serve = {
         description = "Serve a checkpoint with SGLang";
         beside = [ "serve" ];
       };
       tasks = {
-        description = "Put the same lm-eval questions to two checkpoints, paired question by question";
+        description = "Is it as good as its source? lm-eval tasks compared";
         beside = [
           "serve"
           "bench"
