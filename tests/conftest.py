@@ -9,7 +9,10 @@ import pytest
 from running import WORDS, command, contents, quantize, tiny, tiny_recipe
 from several import small
 
+IN_THIS_PROCESS = ("verify/test_calibration_level.py", "quantize/layerwise/test_run.py")
+"""Files that activate a toolchain in the process of the tests: before any other imports ModelOpt there."""
 LONGEST = (
+    *IN_THIS_PROCESS,
     "plan/test_command.py", "quantize/test_memory.py", "quantize/test_interruption.py",
     "quantize/test_ranks.py", "checkpoint/test_repository.py", "quantize/test_launched.py",
     "quantize/test_engines.py", "benchmark/test_command.py", "quantize/test_resume.py",

@@ -159,26 +159,29 @@ ODD: dict[str, Speech] = {  # whole answers in other clothes
 WRONG: dict[str, tuple[Speech, str]] = {  # whole, and not to be judged right; what the verdict says
     "thoughts, cut": (
         streamed(delta("<think>It may be 56"), delta(finish="length")),
-        "cut within its reasoning",
+        "cut while thinking",
     ),
-    "thoughts, ended": (streamed(delta("<think>It may be 56", finish="stop")), "ends within its reasoning"),
+    "thoughts, ended": (streamed(delta("<think>It may be 56", finish="stop")), "ends while thinking"),
     "thoughts beside, cut": (
         streamed(delta(reasoning_content="56"), delta(finish="length")),
-        "cut within its reasoning after 64 tokens: raise truth.max_tokens",
+        "cut while thinking after 64 tokens: raise truth.max_tokens",
     ),
-    "thoughts beside, nothing else": (streamed(delta(reasoning="56"), delta(finish="stop")), "ends within"),
+    "thoughts beside, nothing else": (
+        streamed(delta(reasoning="56"), delta(finish="stop")),
+        "ends while thinking",
+    ),
     "thoughts beside, and spaces": (
         streamed(delta(reasoning="56"), delta("\n\n", finish="stop")),
-        "ends within",
+        "ends while thinking",
     ),
     "thoughts, counted": (
         streamed(delta("<think>56", finish="length"), {"choices": [], "usage": {"completion_tokens": 7}}),
-        "cut within its reasoning after 7 tokens",
+        "cut while thinking after 7 tokens",
     ),
-    "thoughts, other marks": (streamed(delta("<Thinking>56", finish="length")), "cut within its"),
+    "thoughts, other marks": (streamed(delta("<Thinking>56", finish="length")), "cut while thinking"),
     "thoughts in a channel": (
         streamed(delta("<|channel|>analysis<|message|>56", finish="length")),
-        "cut within its reasoning",
+        "cut while thinking",
     ),
     "thoughts, no mark, cut": (streamed(delta("Hm, 56 perhaps", finish="length")), "cut after 64 tokens"),
     "right, then cut": (streamed(delta(RIGHT), delta(finish="length")), "cut after"),
@@ -190,7 +193,7 @@ WRONG: dict[str, tuple[Speech, str]] = {  # whole, and not to be judged right; w
     "a refusal": (streamed(delta(refusal="I will not say 56", finish="stop")), "refuses to answer"),
     "a call of a tool": (streamed(delta(tool_calls=[{"function": {}}], finish="tool_calls")), "calls a tool"),
     "text and a call": (streamed(delta("56", tool_calls=[{}], finish="stop")), "calls a tool"),
-    "filtered": (streamed(delta(RIGHT), delta(finish="content_filter")), "stopped by the server"),
-    "aborted": (streamed(delta(RIGHT), delta(finish="[/INST]")), r"stopped by the server \(\[/INST\]\)"),
+    "filtered": (streamed(delta(RIGHT), delta(finish="content_filter")), "was ended by the server"),
+    "aborted": (streamed(delta(RIGHT), delta(finish="[/INST]")), r"was ended by the server \(\[/INST\]\)"),
     "text with markup": (streamed(delta("[/INST] \x1b[2J", finish="stop")), r"is '\[/INST\] \\x1b\[2J'"),
 }

@@ -33,12 +33,16 @@ def start(
     Programs of this environment are found by name. What Slurm has set around the tests is left out.
     """
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SUBMITIT_"))}
-    path = {"PATH": f"{BIN}:{os.environ['PATH']}"}
     return subprocess.Popen(
-        words, cwd=cwd, env=inherited | path | WIDE | (environment or {}), text=True,
+        words, cwd=cwd, env=inherited | surroundings() | (environment or {}), text=True,
         stdin=subprocess.DEVNULL, stdout=out, stderr=err,
         preexec_fn=as_from_a_terminal,
     )  # fmt: skip
+
+
+def surroundings() -> dict[str, str]:
+    """What every program of the tests gets besides: this environment's programs, and a terminal's width."""
+    return WIDE | {"PATH": f"{BIN}:{os.environ['PATH']}"}
 
 
 def run(
@@ -66,7 +70,7 @@ def command(
 def forked(program: str, *arguments: str, cwd: Path) -> Forked:
     """One of our console commands, started as `command` starts it."""
     words = [str(PROOFCARD), program, *arguments]
-    return Forked(words, cwd, os.environ | WIDE)
+    return Forked(words, cwd, os.environ | surroundings())
 
 
 def python(
@@ -76,7 +80,7 @@ def python(
     environment = dict(os.environ)
     words = [str(program), *arguments]
     if not fresh and forking.alike(environment):
-        return forking.run(words, cwd, environment | WIDE)
+        return forking.run(words, cwd, environment | surroundings())
     status, out, err = run([sys.executable, *words], cwd)
     return subprocess.CompletedProcess([sys.executable, *words], status, out, err)
 

@@ -189,14 +189,14 @@ def test_a_sample_set_with_a_file_that_is_none(drawn: Path, name: str, kind: str
     (drawn / name).unlink(missing_ok=True)
     KINDS[kind][0](drawn / name)
     with bounded(), pytest.raises(Stop, match=re.escape(name)):
-        frozen._intact(drawn)
+        frozen.intact(drawn)
 
 
 @pytest.mark.parametrize("name", [INDEX, TOKENS, manifest.NAME, "more.json"])
 def test_a_sample_set_with_a_hole(drawn: Path, name: str) -> None:
     sparse(drawn / name, 20 << 30)
     with bounded(), pytest.raises(Stop, match=re.escape(name)):
-        frozen._intact(drawn)
+        frozen.intact(drawn)
 
 
 @pytest.mark.parametrize("what", JSONS)

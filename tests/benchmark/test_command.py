@@ -107,7 +107,7 @@ def test_each_configuration_has_a_row_also_one_that_is_refused(aiperf: None, tmp
     ("words", "sentence"),
     [
         ([], "nothing to measure: set endpoint="),
-        (["endpoint=http://127.0.0.1:1"], "tokenizer is needed"),
+        (["endpoint=http://127.0.0.1:1"], "tokenizer is missing"),
         (["endpoint=http://127.0.0.1:1", "tokenizer=."], "tokenizer=. has no tokenizer_config.json"),
         (["checkpoint=/nowhere"], "nothing to measure"),
         (

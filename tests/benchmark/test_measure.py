@@ -81,7 +81,7 @@ def test_an_interrupted_measurement_says_so(measured: Measured) -> None:
     page = report.page(
         measured.found, report.sections(measured.found.model_copy(update={"complete": False}), [])
     )
-    assert "it was interrupted" in page
+    assert "interrupted" in page
 
 
 def test_numbers_are_on_disk_and_read_again(measured: Measured) -> None:

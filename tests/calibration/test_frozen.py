@@ -114,7 +114,7 @@ def test_another_tokenizer_is_refused(drawn: Path, tmp_path: Path) -> None:
 
 
 def test_a_pin_without_a_set_is_a_mistake() -> None:
-    with pytest.raises(Usage, match="frozen_sha256 goes with calibration"):
+    with pytest.raises(Usage, match="frozen_sha256 is only allowed with calibration"):
         config("calibration.frozen_sha256=" + 64 * "0")
 
 

@@ -117,6 +117,7 @@ def test_more_files_than_stay_open(tmp_path: Path) -> None:
     for number in range(reading._OPEN + 10):
         save_file({"w": VALUES[:4] + number}, tmp_path / f"{number}.safetensors")
     tensors = [read_header(file)["w"] for file in sorted(tmp_path.iterdir())]
+    before = len(list(Path("/proc/self/fd").iterdir()))  # earlier tests of this process have theirs
     wrong: list[Tensor] = []
 
     def read() -> None:
@@ -128,7 +129,7 @@ def test_more_files_than_stay_open(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
-    assert len(list(Path("/proc/self/fd").iterdir())) < reading._OPEN + 60
+    assert len(list(Path("/proc/self/fd").iterdir())) < before + reading._OPEN + 20
 
 
 def test_a_file_cut_while_it_is_hashed_is_another_digest(path: Path) -> None:

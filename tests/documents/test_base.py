@@ -32,6 +32,8 @@ def kinds() -> list[type[Document]]:
 @pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
 def test_every_document_names_itself_and_its_version(kind: type[Document]) -> None:
     field = kind.model_fields["schema_"]
+    if field.annotation is str:  # it names another document
+        return
     [schema] = field.annotation.__args__  # type: ignore[union-attr]
     assert (field.alias == "schema" and field.default in (schema, ...)) or field.is_required()
     assert schema.startswith("proofcard/") and schema.rpartition("/")[2].isdigit()

@@ -227,8 +227,10 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         f"{EXPERT} in model.safetensors is I8",
     ),
     # what is missing, unknown, of another shape
-    "a weight missing": (lambda folder: change_tensors(folder, lambda s: s.pop(EXPERT)), "is incomplete: "
-    "{EXPERT}"),
+    "a weight missing": (
+        lambda folder: change_tensors(folder, lambda s: s.pop(EXPERT)),
+        f"is incomplete: {EXPERT}",
+    ),
     "the head missing": (
         lambda folder: change_tensors(folder, lambda s: s.pop("lm_head.weight")),
         "config.json does not tie it",

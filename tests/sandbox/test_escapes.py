@@ -117,7 +117,7 @@ def test_a_bomb_is_over_soon(name: str) -> None:
 def test_time_of_the_processor_ends_though_its_signal_is_ignored() -> None:
     code = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass"
     right, why = trial(code, asked(5), limits=Limits(seconds=30, cpu_s=1))
-    assert not right and why.startswith("its code was stopped after 1 s of CPU")
+    assert not right and re.match("its code was (stopped|killed) after 1 s of CPU", why), why
 
 
 def test_nothing_is_left_of_a_program_whose_starter_was_killed() -> None:

@@ -216,7 +216,7 @@ def test_a_model_that_begins_with_thoughts_has_to_end_them_where_stop_is_said_of
         {"a": streamed(cut, GOOD[-1], done=False), "b": streamed(ended, GOOD[-1], done=False)}
     ) as server:
         verdict = asked(server.url("a"), engine="transformers", tokenizer=tmp_path)
-        assert verdict.why == "cut within its reasoning after 64 tokens: raise truth.max_tokens"
+        assert verdict.why == "cut while thinking after 64 tokens: raise truth.max_tokens"
         assert asked(server.url("b"), engine="transformers", tokenizer=tmp_path).right
 
 

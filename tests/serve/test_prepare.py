@@ -81,12 +81,12 @@ EVIL = "raise SystemExit('ran')\n"
     [
         (
             {"sub/evil.py": EVIL, "config.json": {"auto_map": {"AutoModelForCausalLM": "sub/evil.E"}}},
-            "names 'sub/ev",
+            "refers to 'sub/ev",
         ),
-        ({"config.json": {"auto_map": {"AutoConfig": "/tmp/evil.E"}}}, "names '/tmp/evil.E'"),
+        ({"config.json": {"auto_map": {"AutoConfig": "/tmp/evil.E"}}}, "refers to '/tmp/evil.E'"),
         (
             {"config.json": {"auto_map": {"AutoConfig": "attacker/repo--evil.E"}}},
-            "names 'attacker/repo--evil.E'",
+            "refers to 'attacker/repo--evil.E'",
         ),
         ({"custom_generate/generate.py": EVIL}, "custom_generate/generate.py would be run"),
         (
@@ -95,9 +95,12 @@ EVIL = "raise SystemExit('ran')\n"
         ),
         (
             {"tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["a/b--evil.E", None]}}},
-            "names 'a/b--evil.E'",
+            "refers to 'a/b--evil.E'",
         ),
-        ({"processor_config.json": {"auto_map": {"AutoProcessor": "a/b--evil.E"}}}, "names 'a/b--evil.E'"),
+        (
+            {"processor_config.json": {"auto_map": {"AutoProcessor": "a/b--evil.E"}}},
+            "refers to 'a/b--evil.E'",
+        ),
         ({"config.json": {"_attn_implementation": "a/b"}}, "downloaded from the hub"),
         ({"evil.so": EVIL}, "evil.so would be run"),
     ],

@@ -110,7 +110,7 @@ def test_missing_upstream_file_and_changed_record_stop(site, tmp_path):
     with pytest.raises(ToolchainError, match="has other files than the released wheel"):
         materialise("fixed", tmp_path / "root", site=site)
     (site / PATCHED).unlink()
-    with pytest.raises(ToolchainError, match=f"installed {PATCHED} is not .*found missing"):
+    with pytest.raises(ToolchainError, match=f"installed {PATCHED} differs from .*found missing"):
         materialise("fixed", tmp_path / "root", site=site)
 
 
@@ -137,13 +137,13 @@ def test_wrong_declarations_stop(patches, tmp_path):
         materialise("as_published", root, patches=patches)
     edit(patch, "utils/dataset_utils.py", "utils/other.py")
     edit(patch, "b/modelopt/torch/utils/dataset_utils.py", "b/modelopt/torch/utils/other.py")
-    with pytest.raises(ToolchainError, match=r"it changes modelopt/torch/utils/other.py, not what"):
+    with pytest.raises(ToolchainError, match=r"it changes modelopt/torch/utils/other.py, which is not what"):
         materialise("as_published", root, patches=patches)
     patch.unlink()
-    with pytest.raises(ToolchainError, match=r"names .*0001-seeded-shuffle.patch, which does not exist"):
+    with pytest.raises(ToolchainError, match=r"lists .*0001-seeded-shuffle.patch, which does not exist"):
         materialise("as_published", root, patches=patches)
     edit(patches / SERIES, "title:", "titel:")
-    with pytest.raises(ToolchainError, match=r"(?s)series.yaml of .* is not readable.*titel"):
+    with pytest.raises(ToolchainError, match=r"(?s)series.yaml of .* cannot be read.*titel"):
         materialise("as_published", root, patches=patches)
     assert not root.exists()
 
@@ -169,7 +169,7 @@ def test_broken_folders_stop_and_say_what_to_do(tmp_path):
     stops("modelopt/more.py was added")
     (tools.path / "modelopt/more.py").unlink()
     marker.write_text(sealed.replace("as_published", "fixed"))
-    stops("toolchain.json does not say")
+    stops("toolchain.json does not describe")
     marker.unlink()
     stops("it has no toolchain.json")
     marker.write_text(sealed)

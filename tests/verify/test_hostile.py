@@ -101,7 +101,7 @@ def test_a_shard_that_is_missing_is_one_sentence(checkpoint: Path, source: Path)
         (one,) = found.differences(level)
         assert (one["kind"], one["file"]) == ("missing", INDEX)
         assert one["message"].startswith(
-            f"{INDEX} lists files that are missing (1 of 2), starting with {SHARD}:  "
+            f"{INDEX} lists files that are missing (1 of 2), starting with {SHARD}: "
         )
 
 

@@ -180,7 +180,7 @@ CONFIGURED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "too many experts": (config(num_local_experts=4), "has 4 experts, 3 lacks it"),
     "no config": (lambda f: (f / "config.json").unlink(), "every checkpoint has one"),
     "config is no JSON": (lambda f: (f / "config.json").write_text("{"), "it is not JSON"),
-    "config is a list": (lambda f: (f / "config.json").write_text("[]"), "it holds no JSON object"),
+    "config is a list": (lambda f: (f / "config.json").write_text("[]"), "it is not a JSON object"),
     "patterns are no list": (quant(exclude_modules="lm_head"), "no list of names"),
     "index names another file": (
         lambda f: edit_json(f / INDEX, lambda c: c["weight_map"].update({f"{W1}.weight": SHARDS[0]})),
@@ -190,7 +190,7 @@ CONFIGURED: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: edit_json(f / INDEX, lambda c: c["weight_map"].update(more=SHARDS[1])),
         f"says {SHARDS[1]}; it is in no file",
     ),
-    "index is no index": (lambda f: (f / INDEX).write_text("[]"), "holds no JSON object"),
+    "index is no index": (lambda f: (f / INDEX).write_text("[]"), "is not a JSON object"),
     "index is missing": (lambda f: (f / INDEX).unlink(), "nothing says which is where"),
 }  # fmt: skip
 

@@ -101,8 +101,9 @@ def read(folder: Path) -> Said:
         ours = {key: theirs[key] if key in named else ours[key] for key in ours}
         layers = {"quantized_layers"} if theirs["quant_algo"] == MIXED else set()
         _strangers(_dict(quant, "quantization"), _OUTER | layers, QUANT, said)
-    said.method = _lower(inner.get("quant_method", "modelopt" if quant is not None else None))
-    said.algorithm, said.cache, said.group_size = ours["quant_algo"], ours["kv_cache"], ours["group_size"]
+    said.method = _word(_lower(inner.get("quant_method", "modelopt" if quant is not None else None)))
+    said.algorithm, said.cache = _word(ours["quant_algo"]), _word(ours["kv_cache"])
+    said.group_size = ours["group_size"]
     if said.method in OTHERS:
         _others(inner, said)
         return said
@@ -136,6 +137,11 @@ def other_layout(said: Said) -> str | None:
             return f"quant_algo is {said.algorithm}: {why}, so its bytes do not follow from the source alone"
     what = f"quant_algo {said.algorithm!r}, quant_method {said.method!r}"
     return f"only NVFP4 of ModelOpt, llm-compressor and auto-round is known; this says {what}"
+
+
+def _word(value: Any) -> str | None:
+    """A name as it was written; anything else as text, which is no known name."""
+    return value if value is None or isinstance(value, str) else text(value)
 
 
 def _others(inner: dict[str, Any], said: Said) -> None:
