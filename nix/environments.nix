@@ -78,7 +78,6 @@ in
   quantize = environment "quantize" [
     "quantize"
     "serve-cpu"
-    "agentic"
     "tracking"
   ];
   serve = environment "serve" [ "serve" ];
@@ -87,7 +86,6 @@ in
   develop = environment "develop" [
     "quantize"
     "serve-cpu"
-    "agentic"
     "tracking"
     "dev"
   ];
