@@ -54,7 +54,7 @@ def test_every_extra_of_the_lock_has_its_image() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     installed = set(re.findall(r"--extra ([\w-]+)", DOCKERFILE))
     # numba comes with `quantize` and with both engines: `fast` is for a wheel alone; `agentic` asks a server
-    # from anywhere, and its answers run in a sandbox of the kernel that most containers do not allow
+    # from anywhere, and needs a sandbox that containers do not allow by default
     assert installed == set(project["optional-dependencies"]) - {"agentic", "fast"}
 
 
