@@ -116,6 +116,6 @@ def test_an_answer_is_remembered_until_the_engine_or_the_flags_change(tmp_path: 
     said = {"kind": "short", "flag": "--tp", "text": "", "instead": "--tp-size"}
     flags._remember(place, {"version": "0.5.17", "said": [[said]]})
     (found,) = flags.check(serving, tmp_path)
-    assert found.sentence.startswith("sglang 0.5.17 takes --tp for --tp-size")
+    assert found.sentence.startswith("sglang 0.5.17 reads --tp as an abbreviation of --tp-size")
     other = profile("sglang_published", {"tp": 4})
     assert flags._remembered(other, python, place.parent) != place
