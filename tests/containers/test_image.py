@@ -107,6 +107,7 @@ def test_the_container_makes_the_bytes_of_uv_run(demo: Path, by_container: Path)
     assert they_said["key"] == said["key"]
     for manifest in (said, they_said):  # the base's Python, and the seal over it
         del manifest["platform"]["python"], manifest["seal"]
+    assert they_said["toolchain"].pop("environment").keys() == {"revision"}  # of the image
     assert they_said == said
 
 
