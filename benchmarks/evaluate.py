@@ -15,21 +15,14 @@ import time
 from pathlib import Path
 
 import numpy as np
-from layer import EXPERT, HIDDEN, LAYERS, Clock
-from wide_source import make_source
+from layer import LAYERS, Clock, arguments, real_size
 
 WORDS, TEXTS = 200_064, 100
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for name, value in {"layers": 2, "experts": 256, "texts": 32, "tokens": 2048, "together": 32}.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--dir", type=Path)
-    said = parser.parse_args()
+    numbers = {"layers": 2, "experts": 256, "texts": 32, "tokens": 2048, "together": 32}
+    said = arguments(__doc__, numbers).parse_args()
     with tempfile.TemporaryDirectory(dir=said.dir) as folder:
         measure(said, Path(folder))
 
@@ -39,20 +32,13 @@ def measure(said: argparse.Namespace, folder: Path) -> None:
 
     from proofcard.calibration.batches import Batch
     from proofcard.checkpoint.source import Source
-    from proofcard.config import QuantizeConfig, compose
-    from proofcard.determinism import make_deterministic
     from proofcard.evaluate.candidates import all_of
     from proofcard.evaluate.compute import computes, hidden_of
     from proofcard.evaluate.streams import streams
     from proofcard.evaluate.weights import Checkpoint
     from proofcard.ranks import Ranks
-    from proofcard.toolchain import activate, materialise
 
-    make_source(folder / "source", said.layers, said.experts, HIDDEN, EXPERT, head_dim=128)
-    overrides = [f"model.path={folder}/source", "model.attn_implementation=sdpa", f"hardware={said.device}"]
-    config = compose(QuantizeConfig, "config", [*overrides, "hardware.threads=0", "tracking=off"])
-    activate(materialise("fixed", folder / "tools"))
-    make_deterministic(0, 0)
+    config = real_size(said, folder)
     from proofcard.evaluate.layer_sums import LayerSums
     from proofcard.evaluate.passes import Pass
     from proofcard.quantize.layerwise.run import Run

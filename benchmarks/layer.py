@@ -16,9 +16,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from wide_source import make_source
+
+if TYPE_CHECKING:
+    from proofcard.config import QuantizeConfig
 
 LAYERS, STEPS = 62, 1250  # the card's model, and 5,000 samples of 4,096 tokens in batches of 4
 HIDDEN, EXPERT = 3072, 1536
@@ -72,15 +76,33 @@ def product_rate(device: str) -> float:
     return 5 * 2 * size**3 / clock.best("product")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for name, value in {"layers": 2, "experts": 256, "batch": 4, "tokens": 4096, "steps": 4}.items():
+def arguments(text: str | None, numbers: dict[str, int]) -> argparse.ArgumentParser:
+    """A parser of a benchmark's numbers with their defaults, its device and where weights go."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--modelopt", choices=("yes", "no"), default="yes")
     parser.add_argument("--dir", type=Path)
+    return parser
+
+
+def real_size(said: argparse.Namespace, folder: Path) -> "QuantizeConfig":
+    """Real-size layers in `folder/source`, ModelOpt and torch made ready; the configuration for them."""
+    from proofcard.config import QuantizeConfig, compose
+    from proofcard.determinism import make_deterministic
+    from proofcard.toolchain import activate, materialise
+
+    make_source(folder / "source", said.layers, said.experts, HIDDEN, EXPERT, head_dim=128)
+    overrides = [f"model.path={folder}/source", "model.attn_implementation=sdpa", f"hardware={said.device}"]
+    config = compose(QuantizeConfig, "config", [*overrides, "hardware.threads=0", "tracking=off"])
+    activate(materialise("fixed", folder / "tools"))
+    make_deterministic(0, 0)
+    return config
+
+
+def main() -> None:
+    parser = arguments(__doc__, {"layers": 2, "experts": 256, "batch": 4, "tokens": 4096, "steps": 4})
+    parser.add_argument("--modelopt", choices=("yes", "no"), default="yes")
     said = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=said.dir) as folder:
         measure(said, Path(folder))
@@ -89,16 +111,9 @@ def main() -> None:
 def measure(said: argparse.Namespace, folder: Path) -> None:
     from proofcard.calibration.batches import Batch
     from proofcard.checkpoint.source import Source
-    from proofcard.config import QuantizeConfig, compose
-    from proofcard.determinism import make_deterministic
     from proofcard.ranks import Ranks
-    from proofcard.toolchain import activate, materialise
 
-    make_source(folder / "source", said.layers, said.experts, HIDDEN, EXPERT, head_dim=128)
-    overrides = [f"model.path={folder}/source", "model.attn_implementation=sdpa", f"hardware={said.device}"]
-    config = compose(QuantizeConfig, "config", [*overrides, "hardware.threads=0", "tracking=off"])
-    activate(materialise("fixed", folder / "tools"))
-    make_deterministic(0, 0)
+    config = real_size(said, folder)
     from proofcard.quantize.layerwise.experts import Forced
     from proofcard.quantize.layerwise.run import Run
     from proofcard.quantize.layerwise.stepper import Stepper

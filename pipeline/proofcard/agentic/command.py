@@ -11,7 +11,7 @@ from proofcard.config import compose
 from proofcard.config.agentic import AgenticConfig
 from proofcard.digest import sha256_json
 from proofcard.documents.agentic import AgenticReport, Build
-from proofcard.documents.tasks import Range, Server
+from proofcard.documents.tasks import Range
 from proofcard.extras import require
 from proofcard.progress import shown
 from proofcard.reports import markdown, show
@@ -21,7 +21,7 @@ from proofcard.serve.target import Reachable, check, reached
 from proofcard.tasks import paired
 from proofcard.tracking import Tracker
 
-NUMBERS, PAGE, LOGS = "agentic.json", "report.md", "inspect"
+NUMBERS, LOGS = "agentic.json", "inspect"
 _CONFIDENCE = 0.95
 
 
@@ -91,10 +91,9 @@ def _report(config: AgenticConfig, server: Reachable, runs: list[Build]) -> Agen
 
     passed = [float(each.passed) for build in runs for each in build.tasks.values()]
     score = paired.score(passed, _CONFIDENCE)
-    serving = config.serving.identity() if config.serving is not None else None
     return AgenticReport(
         name=config.agentic.name,
-        server=Server(told=server.told, key=server.key, model=server.endpoint.model, serving=serving),
+        server=server.described(config.serving),
         specification=_digest(config),
         framework=framework(),
         sampling=config.agentic.sampling.identity(),
@@ -108,9 +107,6 @@ def _report(config: AgenticConfig, server: Reachable, runs: list[Build]) -> Agen
 
 def _leave(folder: Path, found: AgenticReport, tracker: Tracker) -> None:
     """The report into its folder and the tracked run."""
-    results.write(folder, NUMBERS, found.text())
     page = "\n".join([f"# Agentic: {found.name}", "", *markdown(report.sections(found))]) + "\n"
-    results.write(folder, PAGE, page)
+    results.leave(folder, NUMBERS, found, page, tracker, "agentic")
     tracker.metrics(report.numbers(found))
-    for name in (NUMBERS, PAGE):
-        tracker.file(folder / name, "agentic")

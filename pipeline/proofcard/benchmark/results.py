@@ -15,6 +15,7 @@ from proofcard.documents.base import Document
 from proofcard.documents.benchmark import Results
 from proofcard.errors import Stop, Usage
 from proofcard.progress import shown
+from proofcard.tracking import Tracker
 
 NUMBERS = "results.json"
 PAGE = "report.md"
@@ -62,6 +63,14 @@ def write(folder: Path, name: str, text: str) -> None:
     fresh = folder / f".{name}.new"
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(folder / name)
+
+
+def leave(folder: Path, name: str, document: Document, page: str, tracker: Tracker, artifacts: str) -> None:
+    """Write the document as the file `name`, and its Markdown page; track both under `artifacts`."""
+    write(folder, name, document.text())
+    write(folder, PAGE, page)
+    for each in (name, PAGE):
+        tracker.file(folder / each, artifacts)
 
 
 def save(folder: Path, results: Document) -> None:

@@ -9,7 +9,6 @@ from proofcard.config import compose
 from proofcard.config.repeat import RepeatConfig
 from proofcard.digest import readable_json, sha256_json
 from proofcard.documents.repeat import RepeatReport
-from proofcard.documents.tasks import Server
 from proofcard.errors import Usage
 from proofcard.progress import shown
 from proofcard.repeat import comparing, report
@@ -18,7 +17,7 @@ from proofcard.reports import markdown, show
 from proofcard.serve.target import Reachable, check, reached
 from proofcard.tracking import Tracker
 
-NUMBERS, PAGE, ANSWERS = "repeat.json", "report.md", "answers.json"
+NUMBERS, ANSWERS = "repeat.json", "answers.json"
 _CONFIDENCE = 0.95
 _STATUS = {"REPEATABLE": 0, "NOT REPEATABLE": 1, "NOT SHOWN": 2}
 
@@ -73,17 +72,11 @@ def _report(
     first = comparing.phase(alone, usual, _CONFIDENCE, tokens)
     second = comparing.phase(loaded, usual, _CONFIDENCE, tokens)
     distinct = len({*alone.texts, *loaded.texts})
-    serving = config.serving
     asked = request(server.endpoint, config.repeat, config.repeat.prompt, config.repeat.max_tokens)
     return RepeatReport(
         name=config.repeat.name,
         finding=comparing.finding([first, second], distinct),
-        server=Server(
-            told=server.told,
-            key=server.key,
-            model=server.endpoint.model,
-            serving=serving.identity() if serving is not None else None,
-        ),
+        server=server.described(config.serving),
         request=sha256_json(asked | {"model": ""}),
         max_tokens=config.repeat.max_tokens,
         users=config.repeat.users,
@@ -96,11 +89,8 @@ def _report(
 
 def _leave(folder: Path, done: RepeatReport, found: dict[str, Answers], tracker: Tracker) -> None:
     """The report and the answers into their folder and the tracked run."""
-    results.write(folder, NUMBERS, done.text())
     results.write(folder, ANSWERS, readable_json({name: each.texts for name, each in found.items()}))
     page = "\n".join([f"# {done.name}: {done.finding}", "", *markdown(report.sections(done))]) + "\n"
-    results.write(folder, PAGE, page)
+    results.leave(folder, NUMBERS, done, page, tracker, "repeat")
     tracker.metrics(report.numbers(done))
     tracker.tags({"finding": done.finding})
-    for name in (NUMBERS, PAGE):
-        tracker.file(folder / name, "repeat")

@@ -9,6 +9,7 @@ from pathlib import Path
 from proofcard import tracking
 from proofcard.config.asking import Target
 from proofcard.config.serving import Serving
+from proofcard.documents.tasks import Server
 from proofcard.errors import Usage
 from proofcard.screen import quoted
 from proofcard.serve import session
@@ -35,6 +36,11 @@ class Reachable:
     def key(self) -> str | None:
         """The key of a sealed checkpoint."""
         return self.subject.key if self.subject is not None else None
+
+    def described(self, serving: Serving | None) -> Server:
+        """The server in a document; `serving` is the profile of what is started here."""
+        profile = serving.identity() if serving is not None and self.prepared is not None else None
+        return Server(told=self.told, key=self.key, model=self.endpoint.model, serving=profile)
 
 
 def check(target: Target, serving: Serving | None, work_dir: Path, setting: str = "") -> Reachable:

@@ -7,19 +7,18 @@ from proofcard import outcome, tracking
 from proofcard.benchmark import results
 from proofcard.config import compose
 from proofcard.config.tasks import Tasks, TasksConfig
-from proofcard.documents.tasks import Server, TasksReport
+from proofcard.documents.tasks import TasksReport
 from proofcard.environments import program
 from proofcard.errors import Usage
 from proofcard.progress import shown
 from proofcard.reports import markdown, show
-from proofcard.serve.endpoint import Endpoint
 from proofcard.serve.target import Reachable, check, reached
 from proofcard.tasks import paired, report
 from proofcard.tasks.asking import Repeats, ask_all, rehearse
 from proofcard.tasks.judging import judged
 from proofcard.tracking import Tracker
 
-NUMBERS, PAGE = "tasks.json", "report.md"
+NUMBERS = "tasks.json"
 _STATUS = {"ACCEPT": 0, "REGRESSION": 1, "INCONCLUSIVE": 3}
 
 
@@ -92,8 +91,8 @@ def _report(
     return TasksReport(
         name=config.tasks.name,
         verdict=paired.overall([each.verdict for each in done.values()]),
-        reference=_server(config, sides["reference"]),
-        candidate=_server(config, sides["candidate"]),
+        reference=sides["reference"].described(config.serving),
+        candidate=sides["candidate"].described(config.serving),
         harness=f"lm-eval {harness}",
         sampling=config.tasks.sampling.identity(),
         policy=config.policy.identity(),
@@ -106,18 +105,9 @@ def _report(
     )
 
 
-def _server(config: TasksConfig, side: Reachable) -> Server:
-    endpoint: Endpoint = side.endpoint
-    serving = config.serving.identity() if config.serving is not None and side.prepared is not None else None
-    return Server(told=side.told, key=side.key, model=endpoint.model, serving=serving)
-
-
 def _leave(folder: Path, found: TasksReport, tracker: Tracker) -> None:
     """The report into its folder and the tracked run."""
-    results.write(folder, NUMBERS, found.text())
     page = "\n".join([f"# {found.name}: {found.verdict}", "", *markdown(report.sections(found))]) + "\n"
-    results.write(folder, PAGE, page)
+    results.leave(folder, NUMBERS, found, page, tracker, "tasks")
     tracker.metrics(report.numbers(found))
     tracker.tags({"verdict": found.verdict})
-    for name in (NUMBERS, PAGE):
-        tracker.file(folder / name, "tasks")

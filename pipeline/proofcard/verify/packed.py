@@ -24,6 +24,7 @@ from proofcard.checkpoint.dialects.following import (
     Stored,
     Verdict,
     relative_error,
+    same_bits,
     verdict,
 )
 from proofcard.checkpoint.dialects.layouts import MODELOPT, block_of
@@ -151,7 +152,7 @@ def _stored(
 def _follows_max(
     source: Source, module: str, scale_2: np.float32, stored: Stored, float32: bool, read: Reader
 ) -> bool:
-    if not _same(stored.shared, scale_2):
+    if not same_bits(stored.shared, scale_2):
         return False
     wanted = quantize(source, module, scale_2, float32, read)
     return np.array_equal(wanted["weight_scale"], stored.scales) and np.array_equal(
@@ -212,7 +213,7 @@ def _clipped(nearest: Attempt, stored: Stored, own: np.float32) -> bool:
     if nearest.same_shared or nearest.scales.count or nearest.codes.count:
         return False
     smaller = (stored.shared > nearest.wanted) == stored.layout.divides
-    return bool(smaller) and not _same(nearest.rule.shared(own), stored.shared)
+    return bool(smaller) and not same_bits(nearest.rule.shared(own), stored.shared)
 
 
 def _hold_to_float32(judged: Judged, wanted: dict[str, Array], stored: Stored) -> None:
@@ -223,7 +224,7 @@ def _hold_to_float32(judged: Judged, wanted: dict[str, Array], stored: Stored) -
     shared = np.float32(wanted["weight_scale_2"])
     findings = (
         []
-        if _same(stored.shared, shared)
+        if same_bits(stored.shared, shared)
         else [_shared(f"{judged.module}.weight_scale_2", stored.shared, shared)]
     )
     for leaf, difference, size in (
@@ -232,10 +233,6 @@ def _hold_to_float32(judged: Judged, wanted: dict[str, Array], stored: Stored) -
         if difference.count:
             findings.append(_difference(f"{judged.module}.{leaf}", difference, "from the source", size))
     judged.outcome, judged.findings, judged.rules, judged.by_max = "differs", findings, (), True
-
-
-def _same(one: np.float32, other: np.float32) -> bool:
-    return one.tobytes() == other.tobytes()
 
 
 def _bits(source: Source, module: str) -> Array:

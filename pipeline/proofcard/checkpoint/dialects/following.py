@@ -185,10 +185,11 @@ def block_errors(bits: Array, stored: Stored, window: slice) -> tuple[Array, Arr
 def _attempt(rule: Rule, amax: F32, shared: F32) -> Attempt:
     with np.errstate(all="ignore"):
         wanted = rule.shared(amax)
-    return Attempt(rule, amax, wanted, _same(wanted, shared), wanted)
+    return Attempt(rule, amax, wanted, same_bits(wanted, shared), wanted)
 
 
-def _same(one: F32, other: F32) -> bool:
+def same_bits(one: F32, other: F32) -> bool:
+    """Whether two float32 are equal bit for bit: NaN equals itself, -0 does not equal 0."""
     return one.tobytes() == other.tobytes()
 
 
