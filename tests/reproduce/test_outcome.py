@@ -81,6 +81,13 @@ def test_on_another_platform_a_scale_may_be_as_far_as_the_bound(step: int) -> No
     assert outcome.STATUS[found.outcome] == 3
 
 
+def test_within_the_bound_the_platform_is_likelier_than_what_may_change_any_byte() -> None:
+    """As a GPU rebuilds a CPU's checkpoint with another release of a package."""
+    code, platform = differs("packages.numba", "any byte"), differs("platform.device", "calibration")
+    found = judged(sealed(), sealed(1, **OTHER), code, platform)
+    assert found.cause == "platform.device is new here, old recorded"
+
+
 def test_beyond_the_bound_it_is_not_reproduced_and_the_platform_named() -> None:
     found = judged(sealed(), sealed(3, **OTHER), differs("platform.device", "calibration"))
     assert found.outcome == "not reproduced"

@@ -120,7 +120,7 @@ def judged(
         largest_ulp=max(known, default=0) if len(known) == len(apart) else None,
         distances=sorted(apart, key=_farthest_first)[:LISTED],
         first=first,
-        cause=_cause(found, samples, differences) if outcome != "reproduced" else None,
+        cause=_cause(found, samples, differences, outcome) if outcome != "reproduced" else None,
     )  # fmt: skip
 
 
@@ -159,8 +159,11 @@ def _first(found: Compared, recorded: dict[str, Any], made: dict[str, Any]) -> F
     )
 
 
-def _cause(found: Compared, samples: Samples, differences: list[Difference]) -> str:
-    """The likeliest of the recorded differences, by what differs in the result."""
+def _cause(found: Compared, samples: Samples, differences: list[Difference], outcome: Outcome) -> str:
+    """The likeliest of the recorded differences, by what differs in the result.
+
+    Scales that are a rounding apart come from the numeric platform before anything that may change any byte.
+    """
     plain_files = [name for name in found.files if name not in _TABLES]
     weights = bool(found.tensors or plain_files)
     if not weights and samples.recorded != samples.made:
@@ -168,6 +171,8 @@ def _cause(found: Compared, samples: Samples, differences: list[Difference]) -> 
         because = _said(others[0]) if others else _EDITED
         return f"the samples are not the recorded ones: {because}"
     effects = ("any byte",) if weights else ("any byte", "calibration")
+    if outcome == "reproduced within ULP":
+        effects = effects[::-1]
     for effect in effects:
         if likely := [one for one in differences if one.may_change == effect]:
             more = f", and {len(likely) - 1} more" if len(likely) > 1 else ""
