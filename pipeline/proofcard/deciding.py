@@ -120,6 +120,7 @@ EVALUATE = (
     "determinism",
     "documents.base",
     "documents.evaluation",
+    "evaluate.apart",
     "evaluate.candidates",
     "evaluate.compute",
     "evaluate.divergence",
