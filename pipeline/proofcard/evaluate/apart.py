@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 ROWS = 2048
-"""Rows of an expert's product: about what 256 experts get of 32 texts of 2,048 tokens, so one launch as a rule."""
+"""Rows of an expert's product: what one of 256 gets of 32 texts of 2,048 tokens, so one launch as a rule."""
 
 
 class Apart:
@@ -63,7 +63,7 @@ class Apart:
 
 
 def in_blocks(function: Callable[[torch.Tensor], torch.Tensor], rows: int, values: torch.Tensor) -> Any:
-    """`function` of `values` [any, …], called with exactly `rows` rows at a time; zeros fill the last ones."""
+    """`function` of `values` [any, …], called with exactly `rows` rows at a time; zeros fill the last."""
     if not len(values):
         return function(values)
     count = len(values)

@@ -27,6 +27,7 @@ from proofcard.quantize.model import dtype, skeleton
 
 _WITHOUT = "leave the candidates with +kv out"
 
+Rounding = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Routes = dict[str, Any]
 """What the gate of each mixture of experts has answered, by block: logits, or choices and weights."""
 
@@ -106,7 +107,8 @@ class Compute:
             if self._checkpoint is not None:
                 for name in linears:
                     scale = torch.tensor(self._checkpoint.input_scale(name), device=self.stepper.device)
-                    hook = modules[name].register_forward_pre_hook(partial(self._round, scale))
+                    rounded = rounding.compressed if self._checkpoint.layout(name).divides else rounding.nvfp4
+                    hook = modules[name].register_forward_pre_hook(partial(self._round, rounded, scale))
                     stack.callback(hook.remove)
                 for name in inside.attentions if caches else ():
                     stack.enter_context(through(modules[name], self._cache(name), _WITHOUT))
@@ -149,13 +151,13 @@ class Compute:
         self._seen[block] = answer
         return None
 
-    def _round(self, scale: torch.Tensor, _: Any, inputs: tuple[torch.Tensor, ...]) -> Any:
+    def _round(self, rounded: Rounding, scale: torch.Tensor, _: Any, inputs: tuple[torch.Tensor, ...]) -> Any:
         if not self._way.activations:
             return None
         values = inputs[0]
         # Gate and up get one tensor and share their scale: it is rounded once.
         if self._last is None or self._last[0] is not values or not torch.equal(self._last[1], scale):
-            self._last = (values, scale, rounding.nvfp4(values, scale))
+            self._last = (values, scale, rounded(values, scale))
         return (self._last[2], *inputs[1:])
 
     def _cache(self, attention: str) -> Callable[[Any, Any], tuple[Any, Any]]:
