@@ -19,6 +19,7 @@ from proofcard.serve.logs import last_lines
 from proofcard.serve.process import Supervised
 from proofcard.serve.reasoning import template_opens
 from proofcard.tasks.harness import ANSWERS, KEY, RESULT
+from proofcard.tasks.kept import Kept
 
 _LOOK_EVERY_S = 0.25
 _SAY_EVERY_S = 10.0
@@ -31,9 +32,11 @@ Repeats = list[dict[str, Asked]]
 
 
 def ask_all(
-    config: TasksConfig, endpoint: Endpoint, folder: Path, side: str
+    config: TasksConfig, endpoint: Endpoint, folder: Path, side: str, kept: Path | None = None
 ) -> tuple[str, dict[str, Repeats]]:
     """The harness's version, and every repeat of every chosen task; answers are left in `folder`.
+
+    Answers in the file `kept`, of an interrupted run, are not asked for again; new ones are added to it.
 
     Raises:
         Usage: when a task cannot be run as configured.
@@ -42,9 +45,12 @@ def ask_all(
     chosen = config.tasks.chosen()
     found: dict[str, Repeats] = {name: [] for name in chosen}
     harness = ""
+    if count := len(Kept(kept)):
+        console.print(f"{side}: reusing {count} answers of an interrupted run")
     for repeat in range(max(task.repeats for task in chosen.values())):
         tasks = {name: task for name, task in chosen.items() if repeat < task.repeats}
         order = _order(config, tasks, endpoint, repeat)
+        order = order.model_copy(update={"kept": str(kept.absolute()) if kept is not None else None})
         place = folder / f"{side}-{repeat + 1}"
         place.mkdir()
         outcomes = _run(order, place, endpoint.api_key, f"{side}, repeat {repeat + 1}" if repeat else side)
@@ -93,6 +99,7 @@ def _order(config: TasksConfig, tasks: dict[str, Task], endpoint: Endpoint, repe
         fewshot_seed=_FEWSHOT_SEED,
         offline=not asked.download,
         rehearsal=False,
+        repeat=repeat,
     )
 
 

@@ -16,6 +16,7 @@ from proofcard.serve.target import Reachable, check, reached
 from proofcard.tasks import paired, report
 from proofcard.tasks.asking import Repeats, ask_all, rehearse
 from proofcard.tasks.judging import judged
+from proofcard.tasks.resuming import done, place
 from proofcard.tracking import Tracker
 
 NUMBERS = "tasks.json"
@@ -59,13 +60,15 @@ def execute(config: TasksConfig) -> tuple[Path, TasksReport]:
         tracker.params({"tasks": config.tasks.identity(), "policy": config.policy.identity()})
         tracker.tags({f"{side}.{name}": value for side, server in sides.items() for name, value in
                       (("server", server.told), ("key", server.key or "unknown"))})  # fmt: skip
+        kept = {side: place(config, getattr(config, side), server) for side, server in sides.items()}
         answers: dict[str, dict[str, Repeats]] = {}
         harness = ""
         for side, server in sides.items():
             with tracker.stage(side), reached(server, tracker, side) as endpoint:
-                harness, answers[side] = ask_all(config, endpoint, folder, side)
+                harness, answers[side] = ask_all(config, endpoint, folder, side, kept[side])
         found = _report(config, sides, harness, answers)
         _leave(folder, found, tracker)
+        done(list(kept.values()))
     return results.final(folder), found
 
 

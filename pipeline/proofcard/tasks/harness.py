@@ -26,6 +26,7 @@ from proofcard.screen import quoted
 from proofcard.serve import client
 from proofcard.serve.outcomes import Outcome, outcome
 from proofcard.serve.wire import NoAnswer
+from proofcard.tasks.kept import Kept
 
 KEY = "PROOFCARD_TASKS_KEY"
 ANSWERS, RESULT = "answers.jsonl", "result.json"
@@ -129,6 +130,7 @@ def _model(order: Order, task: OrderedTask, log: Path) -> Any:
             super().__init__()
             self.asked: dict[str, Asked] = {}
             self._writing, self._lost = threading.Lock(), 0
+            self._kept = Kept(Path(order.kept) if order.kept is not None else None)
 
         def apply_chat_template(
             self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
@@ -158,14 +160,22 @@ def _model(order: Order, task: OrderedTask, log: Path) -> Any:
         def _answer(self, request: Any) -> str:
             prompt, options = request.args
             sent = hashlib.sha256(prompt.encode()).hexdigest()
-            text, how, tokens, why = _ask(order, task, prompt)
+            question = f"{request.task_name}/{request.doc_id}"
+            wanted = {
+                "task": task.name, "question": question, "repeat": order.repeat,
+                "says_done": order.says_done, "thinks_first": order.thinks_first,
+                "body": _body(order, task, prompt),
+            }  # fmt: skip
+            reply = self._kept.get(wanted)
+            text, how, tokens, why = (*reply, "") if reply is not None else _ask(order, task, prompt)
             with self._writing:
+                if reply is None and how != "failed":
+                    self._kept.add(wanted, (text, how, tokens))
                 self._lost = self._lost + 1 if how == "failed" else 0
                 if self._lost >= _LOST:
                     raise NoAnswer(f"{_LOST} requests failed one after the other, the last with: {why}")
-                name = f"{request.task_name}/{request.doc_id}"
-                self.asked[name] = Asked(prompt=sent, score=0.0, outcome=how, tokens=tokens)
-                line = {"task": task.name, "question": name, "outcome": how, "answer": text[:_LONGEST]}
+                self.asked[question] = Asked(prompt=sent, score=0.0, outcome=how, tokens=tokens)
+                line = {"task": task.name, "question": question, "outcome": how, "answer": text[:_LONGEST]}
                 with log.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line | ({"why": why} if why else {}), ensure_ascii=False) + "\n")
             return _until(text, options.get("until") or [])
@@ -180,10 +190,15 @@ def _until(text: str, stops: list[str] | str) -> str:
     return text
 
 
+def _body(order: Order, task: OrderedTask, prompt: str) -> dict[str, Any]:
+    """The request."""
+    body: dict[str, Any] = {"model": order.model, "messages": json.loads(prompt), "stream": True}
+    return body | {"max_tokens": task.max_tokens, **order.sampling}
+
+
 def _ask(order: Order, task: OrderedTask, prompt: str) -> tuple[str, Outcome, int | None, str]:
     """The answer's text after its thoughts, how it ended, its tokens, and why there is none."""
-    body: dict[str, Any] = {"model": order.model, "messages": json.loads(prompt), "stream": True}
-    body |= {"max_tokens": task.max_tokens, **order.sampling}
+    body = _body(order, task, prompt)
     for left in reversed(range(order.tries)):
         try:
             answer = client.complete(
