@@ -3,13 +3,13 @@
     python mlflow/import_reference.py                                # runs/mlflow.db
     python mlflow/import_reference.py --uri http://127.0.0.1:5000    # a server
 
-Each file of mlflow/reference is one run. A file whose content is in the store already has no effect; a file that has
-changed replaces its run. Metrics have the names that `benchmark` and `tasks` give theirs.
+Each file of mlflow/reference is one run. A file whose content is in the store already has no effect; one that
+has changed replaces its run. Metrics have the names that `benchmark` and `tasks` give theirs.
 """
 
 import argparse
-import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -98,30 +98,32 @@ def _scores(tasks: dict[str, Any], reference: str, candidate: str) -> list[tuple
     printed = {name: task["published"] for name, task in tasks.items()}
     points = [(f"{name}/reference", each[reference], 0) for name, each in printed.items()]
     points += [(f"{name}/candidate", each[candidate], 0) for name, each in printed.items()]
-    return [*points, ("task_recovery", min(each[candidate] / each[reference] for each in printed.values()), 0)]
+    return [
+        *points,
+        ("task_recovery", min(each[candidate] / each[reference] for each in printed.values()), 0),
+    ]
 
 
 def _log(client: Any, place: str, reference: Reference) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
-    name = f"published: {reference.name}"
     text = (
         f"**Published, not measured here.** {in_markdown(reference.source)}, read in {reference.date}.\n\n"
         f"From `mlflow/reference/{reference.file}`; `python mlflow/import_reference.py` brings it up to date."
     )
     tags = {
-        "kind": KIND, "command": KIND, "published": "true", "source": reference.source, "date": reference.date,
-        FILE: reference.file, DIGEST: reference.digest, NOTE: text,
+        "kind": KIND, "command": KIND, "published": "true", "source": reference.source,
+        "date": reference.date, FILE: reference.file, DIGEST: reference.digest, NOTE: text,
     }  # fmt: skip
-    run = client.create_run(place, run_name=name).info.run_id
-    now = int(time.time() * 1000)
+    read = int(datetime.fromisoformat(reference.date).replace(tzinfo=UTC).timestamp() * 1000)
+    run = client.create_run(place, start_time=read, run_name=f"{reference.name} (published)").info.run_id
     client.log_batch(
         run,
-        metrics=[Metric(metric, value, now, step) for metric, value, step in reference.points],
+        metrics=[Metric(metric, value, read, step) for metric, value, step in reference.points],
         params=[Param(key, value) for key, value in reference.params.items()],
         tags=[RunTag(key, value) for key, value in tags.items()],
     )
-    client.set_terminated(run)
+    client.set_terminated(run, end_time=read)
 
 
 def _yaml(path: Path) -> dict[str, Any]:

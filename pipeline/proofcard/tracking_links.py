@@ -2,22 +2,36 @@
 
 import shlex
 
+from proofcard import tracking_view
 from proofcard.config.schema import Tracking
 from proofcard.redact import redact
 
+_RUNS = "workflowType=machine_learning"  # the pages of runs: the default are those of chat programs
 LOCAL = "http://127.0.0.1:5000"
 """Where `mlflow ui` and `make ui` answer."""
 
 
 def run_page(tracking: Tracking, experiment: str, run: str) -> str:
     """The address of a run's page."""
-    return f"{_address(tracking)}/#/experiments/{experiment}/runs/{run}"
+    return f"{_address(tracking)}/{run_path(experiment, run)}"
+
+
+def run_path(experiment: str, run: str) -> str:
+    """The same as a link from another page."""
+    return f"#/experiments/{experiment}/runs/{run}?{_RUNS}"
+
+
+def runs_page(tracking: Tracking, experiment: str) -> str:
+    """The address of the table of runs, with the headline numbers as columns."""
+    return (
+        f"{_address(tracking)}/#/experiments/{experiment}/runs?{_RUNS}&viewStateShareKey={tracking_view.KEY}"
+    )
 
 
 def run_link(tracking: Tracking, experiment: str, run: str) -> str:
     """What to do to see a run: an address, with the command that makes it answer if it needs one."""
     page = run_page(tracking, experiment, run)
-    return page if is_server(tracking) else f"{opening(tracking)}, then {page}"
+    return page if is_server(tracking) else f"{opening(tracking)}, then open {page}"
 
 
 def opening(tracking: Tracking) -> str:

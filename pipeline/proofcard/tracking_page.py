@@ -9,6 +9,7 @@ from typing import Any
 
 from proofcard.screen import in_markdown
 from proofcard.tracking_headlines import HEADLINES, headline_of, is_headline
+from proofcard.tracking_links import run_path
 
 NOTE = "mlflow.note.content"
 COMMAND_LINE, COMMIT, DIRTY, LOCK = (
@@ -31,6 +32,7 @@ def of_checkpoint(run: Any, children: list[Any]) -> str:
     name = in_markdown(run.info.run_name)
     summary = tags.get("summary", "")
     lines = [f"**{name}**: {in_markdown(summary) if summary else 'a quantized checkpoint'}", ""]
+    lines += [_first(run, children), ""]  # the pages fold the description up after three lines
     lines += _what(tags)
     lines += _verified(children)
     lines += _numbers(run, children)
@@ -49,6 +51,21 @@ def _cut(lines: list[str]) -> str:
             break
         text.append(line)
     return "\n".join(text)
+
+
+def _first(run: Any, children: list[Any]) -> str:
+    """What was proved and measured, in a line."""
+    newest = _newest(children, "verify")
+    said = [in_markdown(newest.data.tags.get("result", "")) if newest is not None else "not verified yet"]
+    said += [f"{_code(name)} {headline_of(name).written(value)}" for name, value in _headlines(run)]
+    return " · ".join(filter(None, said))
+
+
+def _headlines(run: Any) -> list[tuple[str, float]]:
+    """The headline numbers in their order."""
+    order = {headline.name: place for place, headline in enumerate(HEADLINES)}
+    known = [(name, value) for name, value in run.data.metrics.items() if is_headline(name)]
+    return sorted(known, key=lambda each: (order[headline_of(each[0]).name], each[0]))
 
 
 def _what(tags: dict[str, str]) -> list[str]:
@@ -76,17 +93,13 @@ def _verified(children: list[Any]) -> list[str]:
 
 
 def _numbers(run: Any, children: list[Any]) -> list[str]:
-    known = {name: value for name, value in run.data.metrics.items() if is_headline(name)}
-    if not known:
-        return []
-    order = {headline.name: place for place, headline in enumerate(HEADLINES)}
     rows = []
-    for name in sorted(known, key=lambda each: (order[headline_of(each).name], each)):
+    for name, value in _headlines(run):
         headline = headline_of(name)
         source = next((child for child in children if name in child.data.metrics), None)
-        rows.append(
-            [_code(name), headline.written(known[name]), headline.title, _link(source) if source else "–"]
-        )
+        rows.append([_code(name), headline.written(value), headline.title, _link(source) if source else "–"])
+    if not rows:
+        return []
     return ["### Headline numbers", "", *_table(["metric", "value", "what it is", "from"], rows)]
 
 
@@ -148,7 +161,7 @@ def _shell(command: str | None) -> list[str]:
 
 
 def _link(run: Any) -> str:
-    page = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    page = run_path(run.info.experiment_id, run.info.run_id)
     return f"[{in_markdown(str(run.info.run_name))}]({page})"
 
 
