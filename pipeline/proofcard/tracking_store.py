@@ -35,6 +35,7 @@ _OURS = {
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it logs tracebacks; what is lost is reported by the tracker
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for documents; we print a link
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "5",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
 }
