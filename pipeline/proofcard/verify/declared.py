@@ -7,9 +7,10 @@ checked`, in one sentence.
 from collections.abc import Mapping
 from typing import Any
 
+from proofcard.checkpoint.configuration import CONFIG
 from proofcard.verify.patterns import Pattern, named
 from proofcard.verify.schemes import Scheme, Schemes
-from proofcard.verify.settings import MODEL, text
+from proofcard.verify.settings import text
 
 Config = Mapping[str, Any]
 
@@ -77,18 +78,18 @@ def compressed_tensors(inner: Config, unknown: list[str]) -> Schemes:
     found = Schemes()
     _strangers(inner, _COMPRESSED, unknown)
     if inner.get("format") not in _FORMATS:
-        unknown.append(f"{MODEL}: format = {text(inner.get('format'))} is not understood")
+        unknown.append(f"{CONFIG}: format = {text(inner.get('format'))} is not understood")
     if inner.get("quantization_status") not in (None, "compressed"):
         unknown.append(
-            f"{MODEL}: quantization_status = {text(inner.get('quantization_status'))}: not compressed"
+            f"{CONFIG}: quantization_status = {text(inner.get('quantization_status'))}: not compressed"
         )
     groups = inner.get("config_groups")
     if not isinstance(groups, dict) or not groups:
-        unknown.append(f"{MODEL}: config_groups is {text(groups)}, which says nothing")
+        unknown.append(f"{CONFIG}: config_groups is {text(groups)}, which says nothing")
         return found
     for name, group in groups.items():
         if not isinstance(group, dict):
-            unknown.append(f"{MODEL}: {name} of config_groups is {text(group)}")
+            unknown.append(f"{CONFIG}: {name} of config_groups is {text(group)}")
             continue
         scheme = _group(str(name), group, unknown)
         for pattern in _patterns(group.get("targets"), f"targets of {name}", unknown):
@@ -102,11 +103,11 @@ def _group(name: str, group: Config, unknown: list[str]) -> Scheme | None:
         group.keys() - {"weights", "input_activations", "output_activations", "targets", "format"}
     ):
         if group[key] not in (None, False, [], {}):
-            unknown.append(f"{MODEL}: {key} = {text(group[key])} of {name} is not understood")
+            unknown.append(f"{CONFIG}: {key} = {text(group[key])} of {name} is not understood")
     if group.get("output_activations") is not None:
-        unknown.append(f"{MODEL}: output_activations of {name} is not understood")
+        unknown.append(f"{CONFIG}: output_activations of {name} is not understood")
     if group.get("format") not in _FORMATS:
-        unknown.append(f"{MODEL}: format = {text(group.get('format'))} of {name} is not understood")
+        unknown.append(f"{CONFIG}: format = {text(group.get('format'))} of {name} is not understood")
     weights, inputs = group.get("weights"), group.get("input_activations")
     if _is(weights, num_bits=4, type="float", strategy="tensor_group", group_size=16, dynamic=False):
         if inputs is None:
@@ -121,7 +122,7 @@ def _group(name: str, group: Config, unknown: list[str]) -> Scheme | None:
             if _is(inputs, num_bits=8, type="float", strategy="tensor", dynamic=False):
                 return Scheme(8, channel=channel, inputs="scale")
     said = f"weights {text(weights)}, inputs {text(inputs)}"
-    unknown.append(f"{MODEL}: {name} is neither NVFP4 nor FP8 as they are known here: {said}")
+    unknown.append(f"{CONFIG}: {name} is neither NVFP4 nor FP8 as they are known here: {said}")
     return None
 
 
@@ -144,7 +145,7 @@ def _is(part: Any, **wanted: Any) -> bool:
 
 def _patterns(said: Any, where: str, unknown: list[str]) -> list[Pattern]:
     if not isinstance(said, list) or not all(isinstance(each, str) for each in said):
-        unknown.append(f"{MODEL}: {where} is {text(said)}, which is no list of names")
+        unknown.append(f"{CONFIG}: {where} is {text(said)}, which is no list of names")
         return []
     return [pattern for each in said if (pattern := _pattern(each, where, unknown)) is not None]
 
@@ -152,7 +153,7 @@ def _patterns(said: Any, where: str, unknown: list[str]) -> list[Pattern]:
 def _pattern(said: str, where: str, unknown: list[str], regex: bool = False) -> Pattern | None:
     pattern = named(said, regex)
     if isinstance(pattern, str):
-        unknown.append(f"{MODEL}: {where}: {pattern}")
+        unknown.append(f"{CONFIG}: {where}: {pattern}")
         return None
     return pattern
 
@@ -162,7 +163,7 @@ def auto_round(inner: Config, unknown: list[str]) -> Schemes:
     found = Schemes()
     _strangers(inner, _AUTO_ROUND | _TUNING, unknown)
     if inner.get("packing_format") not in _PACKINGS:
-        unknown.append(f"{MODEL}: packing_format = {text(inner.get('packing_format'))} is not understood")
+        unknown.append(f"{CONFIG}: packing_format = {text(inner.get('packing_format'))} is not understood")
     base = {key: inner.get(key) for key in _AUTO_ROUND}
     found.groups.append((Pattern("Linear", None, everything=True), _auto_round_scheme(base, "it", unknown)))
     blocks = inner.get("block_name_to_quantize") or inner.get("to_quant_block_names") or ""
@@ -170,14 +171,14 @@ def auto_round(inner: Config, unknown: list[str]) -> Schemes:
     found.below = tuple(name.strip() for name in names if isinstance(name, str) and name.strip())
     extra = inner.get("extra_config") or {}
     if not isinstance(extra, dict):
-        unknown.append(f"{MODEL}: extra_config is {text(extra)}")
+        unknown.append(f"{CONFIG}: extra_config is {text(extra)}")
         return found
     for name, said in extra.items():
         # A name without anything of a pattern is a name; `.` alone does not make it one.
         regex = any(sign in name for sign in "*+?\\[(^$|")
         pattern = _pattern(name, "extra_config", unknown, regex)
         if not isinstance(said, dict):
-            unknown.append(f"{MODEL}: {name} of extra_config is {text(said)}")
+            unknown.append(f"{CONFIG}: {name} of extra_config is {text(said)}")
             continue
         if pattern is not None:
             found.groups.append((pattern, _auto_round_scheme(base | said, name, unknown)))
@@ -193,11 +194,11 @@ def _auto_round_scheme(said: Config, where: str, unknown: list[str]) -> Scheme |
     if bits == 4 and kind in _NV_FP4 and size == 16 and symmetric and isinstance(inputs, int | None):
         return Scheme(4, 16, inputs="none" if inputs is None or inputs >= 16 else "scale")
     what = f"bits {text(bits)}, data_type {text(kind)}, group_size {text(size)}"
-    unknown.append(f"{MODEL}: {where} is {what}, which is not NVFP4 as it is known here")
+    unknown.append(f"{CONFIG}: {where} is {what}, which is not NVFP4 as it is known here")
     return None
 
 
 def _strangers(inner: Config, known: set[str], unknown: list[str]) -> None:
     for key in sorted(inner.keys() - known):
         if inner[key] not in (None, False, [], {}):
-            unknown.append(f"{MODEL}: {key} = {text(inner[key])} of the quantization is not understood")
+            unknown.append(f"{CONFIG}: {key} = {text(inner[key])} of the quantization is not understood")

@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from proofcard.checkpoint.configuration import CONFIG
 from proofcard.checkpoint.defaults import UNKNOWN, default
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.ties import INPUT
 from proofcard.verify.inventory import of_config
 from proofcard.verify.regularity import EXPERTS
 from proofcard.verify.report import Finding
-from proofcard.verify.settings import MODEL
 
 Config = Mapping[str, Any]
 _NUMBERS = {
@@ -32,7 +32,7 @@ def check(config: Config, tensors: Mapping[str, Tensor]) -> Iterator[Finding]:
     for key in _NUMBERS & own.keys():
         if own[key] is not None and (isinstance(own[key], (bool, str, dict)) or own[key] == []):
             yield Finding(
-                "mismatched", f"{key} is {json.dumps(own[key])[:80]}, which is not a number", file=MODEL
+                "mismatched", f"{key} is {json.dumps(own[key])[:80]}, which is not a number", file=CONFIG
             )
     shapes: dict[str, set[tuple[int, int]]] = {}
     for name, tensor in tensors.items():
@@ -85,4 +85,4 @@ def _fits(key: str, size: int, found: set[int]) -> Iterator[Finding]:
 def _finding(key: str, sizes: list[int], found: set[int]) -> Finding:
     shown = ", ".join(map(str, sorted(found)[:4]))
     message = f"{key} is {', '.join(map(str, sizes))}, but the tensors have {shown}"
-    return Finding("mismatched", message, file=MODEL, expected=shown, found=", ".join(map(str, sizes)))
+    return Finding("mismatched", message, file=CONFIG, expected=shown, found=", ".join(map(str, sizes)))

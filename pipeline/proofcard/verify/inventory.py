@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from proofcard.checkpoint.dialects.layouts import is_fp8
+from proofcard.checkpoint.dialects.layouts import is_fp8, is_packed
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.ties import Ties
 from proofcard.verify.report import Finding
@@ -69,7 +69,7 @@ class Inventory:
         self.model = self.tensors.keys() - scales - set(self.cache)
 
     def _packed(self, name: str) -> bool:
-        return self.tensors[name].dtype == "U8" and len(self.tensors[name].shape) == 2
+        return is_packed(self.tensors[name])
 
     def modules(self) -> set[str]:
         """Every module that has a tensor, and every module around it."""

@@ -7,6 +7,7 @@ name, belongs to a layout that no rule here covers.
 
 import re
 
+from proofcard.checkpoint.dialects.layouts import is_packed
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.verify.inventory import SCALES, Inventory, kind
@@ -73,16 +74,12 @@ def _explained(name: str, inventory: Inventory) -> bool:
     if leaf in SCALES:
         weight = inventory.tensors.get(f"{stem}.weight")
         # Without its weight, or beside a plain one, it is damage, and the structure names it.
-        return weight is None or _packed(weight) or (weight.dtype in FLOATS and len(weight.shape) == 2)
-    if leaf == "weight" and _packed(tensor):
+        return weight is None or is_packed(weight) or (weight.dtype in FLOATS and len(weight.shape) == 2)
+    if leaf == "weight" and is_packed(tensor):
         return True
     if tensor.dtype in FLOATS or tensor.dtype in _BUFFERS:
         return _QUANTIZED.fullmatch(leaf) is None
     return False
-
-
-def _packed(tensor: Tensor) -> bool:
-    return tensor.dtype == "U8" and len(tensor.shape) == 2
 
 
 def _source_has(tensor: Tensor, source: Source | None) -> bool:

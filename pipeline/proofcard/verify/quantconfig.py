@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from proofcard import json_files
+from proofcard.checkpoint.configuration import CONFIG, QUANTIZATION, read_settings
+from proofcard.checkpoint.dialects.declarations import COMPRESSED, MIXED, MODELOPT, NVFP4, implied, is_nvfp4
 from proofcard.errors import Stop, one_line
 from proofcard.files import Unreadable
 from proofcard.verify import declared
@@ -19,10 +20,6 @@ from proofcard.verify.report import Finding
 from proofcard.verify.schemes import Scheme, Schemes
 from proofcard.verify.settings import text
 
-MODEL, QUANT = "config.json", "hf_quant_config.json"
-METHODS = {"modelopt", "modelopt_fp4", "modelopt_nvfp4", "modelopt_mixed"}
-OTHERS = {"compressed-tensors", "auto-round"}
-MIXED = "MIXED_PRECISION"
 CACHES = (None, "FP8", "NVFP4")
 """What a KV cache may be quantized to here."""
 
@@ -65,7 +62,7 @@ class Said:
     cache: Any = None
     group_size: Any = None
     patterns: list[str] = field(default_factory=list)
-    file: str = MODEL  # which of the two the values above are from
+    file: str = CONFIG  # which of the two the values above are from
     method: Any = None
     findings: list[Finding] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
@@ -81,11 +78,14 @@ class Said:
 def read(folder: Path) -> Said:
     """Both files; raises Unreadable when one is there and cannot be read."""
     said = Said()
-    config, quant = (_json(folder, name, said.findings) for name in (MODEL, QUANT))
+    config, quant = (_json(folder, name, said.findings) for name in (CONFIG, QUANTIZATION))
     said.config = config or {}
     if config is None and not said.findings:
-        said.findings.append(Finding("missing", "every checkpoint has one", file=MODEL))
-    for place, content, key in ((MODEL, said.config, "quantization_config"), (QUANT, quant, "quantization")):
+        said.findings.append(Finding("missing", "every checkpoint has one", file=CONFIG))
+    for place, content, key in (
+        (CONFIG, said.config, "quantization_config"),
+        (QUANTIZATION, quant, "quantization"),
+    ):
         if content is not None and not isinstance(content.get(key, {}), dict):
             why = f"{key} is {text(content[key])}, which says nothing of a quantization"
             said.findings.append(Finding("mismatched", why, file=place))
@@ -93,25 +93,25 @@ def read(folder: Path) -> Said:
     ours = _inner_form(inner)
     if quant is not None:
         theirs = _outer_form(quant)
-        said.file = QUANT
+        said.file = QUANTIZATION
         if inner.keys() - {"quant_method", "producer"}:
             said.findings += _disagreements(ours, theirs)
         # What only config.json says counts too: engines read either.
         named = {_OUTER_KEYS.get(key, key) for key in (*_dict(quant, "quantization"), *quant)}
         ours = {key: theirs[key] if key in named else ours[key] for key in ours}
         layers = {"quantized_layers"} if theirs["quant_algo"] == MIXED else set()
-        _strangers(_dict(quant, "quantization"), _OUTER | layers, QUANT, said)
+        _strangers(_dict(quant, "quantization"), _OUTER | layers, QUANTIZATION, said)
     said.method = _word(_lower(inner.get("quant_method", "modelopt" if quant is not None else None)))
     said.algorithm, said.cache = _word(ours["quant_algo"]), _word(ours["kv_cache"])
     said.group_size = ours["group_size"]
-    if said.method in OTHERS:
+    if said.method in COMPRESSED:
         _others(inner, said)
         return said
-    if said.algorithm in declared.ALGORITHMS and said.method in METHODS:
-        _strangers(inner, _INNER, MODEL, said)
+    if said.algorithm in declared.ALGORITHMS and said.method in MODELOPT:
+        _strangers(inner, _INNER, CONFIG, said)
         said.findings += _parts(inner, said)
-    elif said.algorithm == MIXED and said.method in METHODS:
-        _strangers(inner, _INNER | {"quantized_layers"}, MODEL, said)
+    elif said.algorithm == MIXED and said.method in MODELOPT:
+        _strangers(inner, _INNER | {"quantized_layers"}, CONFIG, said)
         _mixed(inner, _dict(quant, "quantization"), said)
     if said.cache not in CACHES:
         said.unknown.append(f"the KV cache is {text(said.cache)}: only FP8 and NVFP4 are known")
@@ -129,8 +129,8 @@ def other_layout(said: Said) -> str | None:
     """Why the tensors cannot be judged: the files say that they are of no layout that is known here."""
     if said.schemes is not None:
         return None
-    if said.method in METHODS:
-        if said.algorithm in declared.ALGORITHMS and said.algorithm.find("NVFP4") >= 0:
+    if said.method in MODELOPT:
+        if said.algorithm in declared.ALGORITHMS and is_nvfp4(said.algorithm):
             return None
         if said.algorithm in declared.FOLDED:
             why = declared.FOLDED[said.algorithm]
@@ -150,7 +150,7 @@ def _others(inner: dict[str, Any], said: Said) -> None:
         said.schemes = declared.auto_round(inner, said.unknown)
     else:
         said.schemes = declared.compressed_tensors(inner, said.unknown)
-    said.algorithm, said.group_size = "NVFP4", None
+    said.algorithm, said.group_size = NVFP4, None
     if said.cache not in CACHES:
         said.unknown.append(f"the KV cache is {text(said.cache)}: only FP8 and NVFP4 are known")
 
@@ -159,8 +159,8 @@ def _mixed(inner: dict[str, Any], outer: dict[str, Any], said: Said) -> None:
     """Both files' lists, which must be one list."""
     layers = [part["quantized_layers"] for part in (outer, inner) if "quantized_layers" in part]
     if len(layers) == 2 and layers[0] != layers[1]:
-        message = f"quantized_layers: {QUANT} and {MODEL} do not agree"
-        said.findings.append(Finding("mismatched", message, file=MODEL))
+        message = f"quantized_layers: {QUANTIZATION} and {CONFIG} do not agree"
+        said.findings.append(Finding("mismatched", message, file=CONFIG))
     said.schemes = declared.modelopt_layers(layers[0] if layers else None, said.unknown, said.file)
     said.group_size = None
     for name, group in _dict(inner, "config_groups").items():
@@ -169,7 +169,7 @@ def _mixed(inner: dict[str, Any], outer: dict[str, Any], said: Said) -> None:
             scheme = said.schemes.exact.get(module) if isinstance(module, str) else None
             if scheme is None or scheme.bits != weights.get("num_bits"):
                 message = f"{name} of config_groups and quantized_layers do not agree on {text(module)}"
-                said.findings.append(Finding("mismatched", message, file=MODEL))
+                said.findings.append(Finding("mismatched", message, file=CONFIG))
                 break
 
 
@@ -190,19 +190,19 @@ def _parts(inner: dict[str, Any], said: Said) -> Iterator[Finding]:
     if groups is None:
         return
     if not isinstance(groups, dict) or not groups:
-        yield Finding("mismatched", f"config_groups is {text(groups)}: it names no group", file=MODEL)
+        yield Finding("mismatched", f"config_groups is {text(groups)}: it names no group", file=CONFIG)
         return
     for name, group in groups.items():
         if not isinstance(group, dict):
-            yield Finding("mismatched", f"{name} of config_groups is {text(group)}", file=MODEL)
+            yield Finding("mismatched", f"{name} of config_groups is {text(group)}", file=CONFIG)
             continue
         for key in sorted(group.keys() - _GROUP):
-            said.unknown.append(f"{MODEL}: {key} = {text(group[key])} of {name} is not understood")
+            said.unknown.append(f"{CONFIG}: {key} = {text(group[key])} of {name} is not understood")
         if group.get("output_activations") is not None:
-            said.unknown.append(f"{MODEL}: output_activations of {name} is not understood")
+            said.unknown.append(f"{CONFIG}: output_activations of {name} is not understood")
         if group.get("targets") != ["Linear"]:
             message = f"targets of {name} is {text(group.get('targets'))}; every quantized module is a Linear"
-            yield Finding("mismatched", message, file=MODEL)
+            yield Finding("mismatched", message, file=CONFIG)
         size = said.group_size if said.group_size in _SIZES else _PART["group_size"]
         yield from _part(f"weights of {name}", group.get("weights"), _PART | {"group_size": size}, said)
         scheme = declared.ALGORITHMS[said.algorithm]
@@ -212,21 +212,21 @@ def _parts(inner: dict[str, Any], said: Said) -> Iterator[Finding]:
 
 def _part(where: str, part: Any, wanted: dict[str, Any], said: Said) -> Iterator[Finding]:
     if not isinstance(part, dict):
-        yield Finding("mismatched", f"{where} is {text(part)}; NVFP4 quantizes both", file=MODEL)
+        yield Finding("mismatched", f"{where} is {text(part)}; NVFP4 quantizes both", file=CONFIG)
         return
     for key, value in wanted.items():
         have = part.get(key)
         if isinstance(have, bool) != isinstance(value, bool) or have != value:
             message = f"{key} of {where} is {text(have)}; NVFP4's is {text(value)}"
-            yield Finding("mismatched", message, file=MODEL, expected=text(value), found=text(have))
+            yield Finding("mismatched", message, file=CONFIG, expected=text(value), found=text(have))
     for key in sorted(part.keys() - wanted.keys()):
         if key not in _SILENT or (_SILENT[key] is not ... and part[key] not in _SILENT[key]):
-            said.unknown.append(f"{MODEL}: {key} = {text(part[key])} of {where} is not understood")
+            said.unknown.append(f"{CONFIG}: {key} = {text(part[key])} of {where} is not understood")
 
 
 def _json(folder: Path, name: str, findings: list[Finding]) -> dict[str, Any] | None:
     try:
-        return json_files.read(folder / name, folder, infinite=True, shown="it")
+        return read_settings(folder, name, shown="it")
     except FileNotFoundError:
         return None
     except Unreadable:
@@ -266,8 +266,8 @@ def _inner_form(inner: dict[str, Any]) -> dict[str, Any]:
     sizes = [part["group_size"] for part in parts if "group_size" in part]
     sizes += [inner["group_size"]] if "group_size" in inner else []
     algorithm = _upper(inner.get("quant_algo"))
-    if algorithm is None and _lower(inner.get("quant_method")) in METHODS - {"modelopt"}:
-        algorithm = "NVFP4"  # the method's name says it
+    if algorithm is None:
+        algorithm = implied(_word(_lower(inner.get("quant_method"))))
     return {
         "quant_algo": algorithm,
         "kv_cache": _cache_of(inner),
@@ -312,5 +312,5 @@ def _disagreements(inner: dict[str, Any], outer: dict[str, Any]) -> Iterator[Fin
             have, want = sorted(map(str, have)), sorted(map(str, want))
         if have != want:
             first, second = (json.dumps(form[what], sort_keys=True) for form in (outer, inner))
-            message = f"{what}: {QUANT} and {MODEL} do not agree"
-            yield Finding("mismatched", message, file=MODEL, expected=first[:200], found=second[:200])
+            message = f"{what}: {QUANTIZATION} and {CONFIG} do not agree"
+            yield Finding("mismatched", message, file=CONFIG, expected=first[:200], found=second[:200])

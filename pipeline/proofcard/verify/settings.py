@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from proofcard.checkpoint.configuration import CONFIG
 from proofcard.checkpoint.defaults import UNKNOWN, default
 from proofcard.verify.report import Finding
 
-MODEL = "config.json"
 _FREE = {
     "quantization_config", "compression_config", "transformers_version", "_name_or_path", "name_or_path",
     "_attn_implementation", "_attn_implementation_internal", "_attn_implementation_autoset",
@@ -80,7 +80,7 @@ class Comparison:
             if taken is UNKNOWN:
                 if have is not None:
                     self.unchecked.append(
-                        f"{MODEL} says {name} = {_text(have)}, the source's does not name it, and what a "
+                        f"{CONFIG} says {name} = {_text(have)}, the source's does not name it, and what a "
                         "model takes without it is not known"
                     )
             elif not _same(taken, have):
@@ -105,26 +105,26 @@ class Comparison:
             return
         if _by_layer_type(have) != _by_layer_type(want):
             self.unchecked.append(
-                f"{MODEL} and the source's spell the rotary embedding differently, one of them by layer type"
+                f"{CONFIG} and the source's spell the rotary embedding differently, one of them by layer type"
             )
             return
         conflict = have.pop("conflict", None)
         want.pop("conflict", None)
         if conflict is not None:
             message = "rope_theta and rope_parameters do not agree with each other"
-            self.findings.append(Finding("mismatched", f"{inside}{message}", file=MODEL))
+            self.findings.append(Finding("mismatched", f"{inside}{message}", file=CONFIG))
         for key in sorted(have.keys() | want.keys()):
             if not _same(have.get(key), want.get(key)):
                 self._differs(f"{inside}{key}", have.get(key), want.get(key), "rotary embedding: ")
 
     def _differs(self, name: str, have: Any, want: Any, why: str = "") -> None:
         message = f"{name}: {why}it is {_text(have)}, the source's {_text(want)}"
-        found = Finding("mismatched", message, file=MODEL, expected=_text(want), found=_text(have))
+        found = Finding("mismatched", message, file=CONFIG, expected=_text(want), found=_text(have))
         self.findings.append(found)
 
     def _lacks(self, name: str, want: Any, why: str) -> None:
         message = f"{name}: the source says {_text(want)}, this does not name it, {why}"
-        self.findings.append(Finding("missing", message, file=MODEL, expected=_text(want)))
+        self.findings.append(Finding("missing", message, file=CONFIG, expected=_text(want)))
 
 
 def _default(config: Config, key: str, code: Path | None) -> Any:

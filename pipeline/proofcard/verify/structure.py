@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from proofcard.checkpoint import ties
+from proofcard.checkpoint.configuration import CONFIG
+from proofcard.checkpoint.dialects.declarations import COMPRESSED
 from proofcard.checkpoint.dialects.layouts import block_of
 from proofcard.checkpoint.dialects.view import viewed
 from proofcard.checkpoint.shards import INDEX, read_index
@@ -37,7 +39,7 @@ from proofcard.verify import (
 from proofcard.verify.declared import SMOOTHED
 from proofcard.verify.inventory import Inventory, against_source, fused_groups, natural
 from proofcard.verify.report import Finding, Level
-from proofcard.verify.settings import MODEL, Comparison
+from proofcard.verify.settings import Comparison
 from proofcard.verify.shards import incomplete, not_counted, read_tensors
 from proofcard.verify.steps import LOCAL, Passing
 
@@ -65,7 +67,7 @@ def check(
     if not tensors:
         return level
     level.notes += not_counted(folder, tensors)
-    view, source = viewed(tensors, source, said.method in quantconfig.OTHERS)
+    view, source = viewed(tensors, source, said.method in COMPRESSED)
     inventory = Inventory(view.tensors, eight=said.schemes is not None)
     if not_known := list(not_understood(said, inventory, source)):
         level.unchecked += not_known
@@ -85,7 +87,7 @@ def check(
         bound = ties.of_source(source)
         level.group(against_source(inventory, source.weights(), bound))
         level.group(shapes.of_source(inventory, source))
-        if said.config or not any(finding.file == MODEL for finding in said.findings):  # else it is named
+        if said.config or not any(finding.file == CONFIG for finding in said.findings):  # else it is named
             compared = Comparison(said.config, source.config, source.path, _dtypes(inventory))
             level.add(*compared.findings)
             level.unchecked += compared.unchecked
@@ -189,7 +191,7 @@ def _embeddings(
             message = (
                 "tie_word_embeddings says that both embeddings are one, and the two that are stored differ"
             )
-            yield Finding("mismatched", message, file=MODEL)
+            yield Finding("mismatched", message, file=CONFIG)
         return
     size = said.config.get("vocab_size")
     if source is not None or not isinstance(size, int):
@@ -200,7 +202,7 @@ def _embeddings(
     found = sum(len(tensor.shape) == 2 and tensor.shape[0] >= size for tensor in outside)
     if found < (1 if bound.tied else 2):
         message = f"{found} tensors are as long as config.json's vocabulary of {size}"
-        yield Finding("missing", f"{message}: an embedding or the output head is not there", file=MODEL)
+        yield Finding("missing", f"{message}: an embedding or the output head is not there", file=CONFIG)
 
 
 def _index(folder: Path, tensors: dict[str, Tensor]) -> Iterator[Finding]:

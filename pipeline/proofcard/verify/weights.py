@@ -16,6 +16,7 @@ import numpy as np
 
 from proofcard import nvfp4
 from proofcard.checkpoint import floats
+from proofcard.checkpoint.dialects.declarations import COMPRESSED, MODELOPT
 from proofcard.checkpoint.dialects.view import viewed
 from proofcard.checkpoint.reading import give_up
 from proofcard.checkpoint.source import Source
@@ -65,10 +66,10 @@ def check(
         return level
     said = quantconfig.read(folder)
     silent = said.algorithm is None and said.method is None  # the tensors still speak for themselves
-    view, cut = viewed(tensors, source, silent or said.method in quantconfig.OTHERS)
+    view, cut = viewed(tensors, source, silent or said.method in COMPRESSED)
     source, tensors = cut or source, view.tensors
     inventory = Inventory(tensors, eight=silent or said.schemes is not None)
-    smoothed = said.algorithm == SMOOTHED and said.method in quantconfig.METHODS
+    smoothed = said.algorithm == SMOOTHED and said.method in MODELOPT
     if not_known := list(not_understood(said, inventory, source, tensors_alone=silent or smoothed)):
         level.unchecked += not_known
         return level
