@@ -23,7 +23,7 @@ from proofcard.errors import Stop, Usage, one_line
 from proofcard.extras import require
 from proofcard.progress import shown
 from proofcard.screen import on_one_line
-from proofcard.verify import integrity, maker, promised, recalculated, report, structure, weights
+from proofcard.verify import hub_digests, integrity, maker, recomputed_levels, report, structure, weights
 from proofcard.verify.formats import as_junit, as_sarif
 from proofcard.verify.places import Places, opened, report_paths, side_by_side
 from proofcard.verify.report import Level
@@ -100,7 +100,7 @@ def _checked(
 
     def check_integrity() -> Level:
         if "checkpoint" in places.streams and seal.body is None and seal.finding is None:
-            return promised.check(places.streams["checkpoint"])
+            return hub_digests.check(places.streams["checkpoint"])
         return integrity.check(folder, seal, threads)
 
     def check_structure() -> Level:
@@ -117,8 +117,10 @@ def _checked(
         "integrity": check_integrity,
         "structure": check_structure,
         "weights": check_weights,
-        "samples": lambda: recalculated.check_samples(folder, config, seal.body),
-        "calibration": lambda: recalculated.check_calibration(folder, source, refused, config, seal.body),
+        "samples": lambda: recomputed_levels.check_samples(folder, config, seal.body),
+        "calibration": lambda: recomputed_levels.check_calibration(
+            folder, source, refused, config, seal.body
+        ),
     }
     timed = {name: partial(_timed, name, checks[name], places, source) for name in LEVELS if name in asked}
     done = side_by_side(timed, places) if places.streams else {name: check() for name, check in timed.items()}

@@ -23,9 +23,9 @@ from proofcard.checkpoint.dialects.layouts import COMPRESSED, renamed
 from proofcard.checkpoint.dialects.view import View
 from proofcard.errors import Stop
 from proofcard.nvfp4 import e4m3_to_f32
+from proofcard.verify.config_comparison import text
 from proofcard.verify.report import Level
-from proofcard.verify.settings import text
-from proofcard.verify.shards import read_tensors
+from proofcard.verify.weight_files import read_tensors
 
 _LOOKED_AT = 24  # quantized linears whose traits are looked at
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from proofcard.verify import tokenizers
+from proofcard.verify.config_comparison import differing_keys, text
 from proofcard.verify.report import Finding, Level
-from proofcard.verify.settings import differing_keys, text
 from proofcard.verify.tokenizers import object_of, same_bytes
 
 FOREIGN = (

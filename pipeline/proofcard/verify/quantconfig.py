@@ -15,10 +15,10 @@ from proofcard.checkpoint.configuration import CONFIG, QUANTIZATION, read_settin
 from proofcard.checkpoint.dialects.declarations import COMPRESSED, MIXED, MODELOPT, NVFP4, implied, is_nvfp4
 from proofcard.errors import Stop, one_line
 from proofcard.files import Unreadable
-from proofcard.verify import declared
+from proofcard.verify import scheme_parsers
+from proofcard.verify.config_comparison import text
 from proofcard.verify.report import Finding
 from proofcard.verify.schemes import Scheme, Schemes
-from proofcard.verify.settings import text
 
 CACHES = (None, "FP8", "NVFP4")
 """What a KV cache may be quantized to here."""
@@ -72,7 +72,7 @@ class Said:
         """What is said of a quantized linear; None where nothing is."""
         if self.schemes is not None:
             return self.schemes.of(module)
-        return declared.ALGORITHMS.get(self.algorithm) if isinstance(self.algorithm, str) else None
+        return scheme_parsers.ALGORITHMS.get(self.algorithm) if isinstance(self.algorithm, str) else None
 
 
 def read(folder: Path) -> Said:
@@ -107,7 +107,7 @@ def read(folder: Path) -> Said:
     if said.method in COMPRESSED:
         _others(inner, said)
         return said
-    if said.algorithm in declared.ALGORITHMS and said.method in MODELOPT:
+    if said.algorithm in scheme_parsers.ALGORITHMS and said.method in MODELOPT:
         _strangers(inner, _INNER, CONFIG, said)
         said.findings += _parts(inner, said)
     elif said.algorithm == MIXED and said.method in MODELOPT:
@@ -130,10 +130,10 @@ def other_layout(said: Said) -> str | None:
     if said.schemes is not None:
         return None
     if said.method in MODELOPT:
-        if said.algorithm in declared.ALGORITHMS and is_nvfp4(said.algorithm):
+        if said.algorithm in scheme_parsers.ALGORITHMS and is_nvfp4(said.algorithm):
             return None
-        if said.algorithm in declared.FOLDED:
-            why = declared.FOLDED[said.algorithm]
+        if said.algorithm in scheme_parsers.FOLDED:
+            why = scheme_parsers.FOLDED[said.algorithm]
             return f"quant_algo is {said.algorithm}: {why}, so its bytes do not follow from the source alone"
     what = f"quant_algo {said.algorithm!r}, quant_method {said.method!r}"
     return f"only NVFP4 of ModelOpt, llm-compressor and auto-round is known; this says {what}"
@@ -147,9 +147,9 @@ def _word(value: Any) -> str | None:
 def _others(inner: dict[str, Any], said: Said) -> None:
     """compressed-tensors or auto-round, or auto-round in the form of the former."""
     if said.method == "auto-round":
-        said.schemes = declared.auto_round(inner, said.unknown)
+        said.schemes = scheme_parsers.auto_round(inner, said.unknown)
     else:
-        said.schemes = declared.compressed_tensors(inner, said.unknown)
+        said.schemes = scheme_parsers.compressed_tensors(inner, said.unknown)
     said.algorithm, said.group_size = NVFP4, None
     if said.cache not in CACHES:
         said.unknown.append(f"the KV cache is {text(said.cache)}: only FP8 and NVFP4 are known")
@@ -161,7 +161,7 @@ def _mixed(inner: dict[str, Any], outer: dict[str, Any], said: Said) -> None:
     if len(layers) == 2 and layers[0] != layers[1]:
         message = f"quantized_layers: {QUANTIZATION} and {CONFIG} do not agree"
         said.findings.append(Finding("mismatched", message, file=CONFIG))
-    said.schemes = declared.modelopt_layers(layers[0] if layers else None, said.unknown, said.file)
+    said.schemes = scheme_parsers.modelopt_layers(layers[0] if layers else None, said.unknown, said.file)
     said.group_size = None
     for name, group in _dict(inner, "config_groups").items():
         weights = _dict(group, "weights")
@@ -178,7 +178,7 @@ def _strangers(part: dict[str, Any], known: set[str], file: str, said: Said) -> 
     for key in sorted(part.keys() - known):
         if part[key] not in (None, False, [], {}):
             said.unknown.append(f"{file}: {key} = {text(part[key])} of the quantization is not understood")
-    smoothed = _upper(part.get("quant_algo")) == declared.SMOOTHED
+    smoothed = _upper(part.get("quant_algo")) == scheme_parsers.SMOOTHED
     for key in ("has_zero_point",) if smoothed else ("has_zero_point", "pre_quant_scale"):
         if part.get(key) not in (None, False):
             said.unknown.append(f"{file}: {key} = {text(part[key])} is of another layout")
@@ -205,7 +205,7 @@ def _parts(inner: dict[str, Any], said: Said) -> Iterator[Finding]:
             yield Finding("mismatched", message, file=CONFIG)
         size = said.group_size if said.group_size in _SIZES else _PART["group_size"]
         yield from _part(f"weights of {name}", group.get("weights"), _PART | {"group_size": size}, said)
-        scheme = declared.ALGORITHMS[said.algorithm]
+        scheme = scheme_parsers.ALGORITHMS[said.algorithm]
         if scheme.inputs != "none" or group.get("input_activations") is not None:
             yield from _part(f"input_activations of {name}", group.get("input_activations"), _PART, said)
 

@@ -36,12 +36,12 @@ from proofcard.verify import (
     schemes,
     shapes,
 )
-from proofcard.verify.declared import SMOOTHED
+from proofcard.verify.config_comparison import Comparison
 from proofcard.verify.inventory import Inventory, against_source, fused_groups, natural
 from proofcard.verify.report import Finding, Level
-from proofcard.verify.settings import Comparison
-from proofcard.verify.shards import incomplete, not_counted, read_tensors
+from proofcard.verify.scheme_parsers import SMOOTHED
 from proofcard.verify.steps import LOCAL, Passing
+from proofcard.verify.weight_files import incomplete, not_counted, read_tensors
 
 _MANY = 0.25  # share of the plain matrices from which config.json may name their dtype
 

@@ -18,8 +18,8 @@ from proofcard import json_files
 from proofcard.digest import sha256_file
 from proofcard.errors import Stop, one_line
 from proofcard.files import read_bytes
+from proofcard.verify.config_comparison import differing_keys, text
 from proofcard.verify.report import Finding, Level
-from proofcard.verify.settings import differing_keys, text
 
 READ = frozenset({
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",

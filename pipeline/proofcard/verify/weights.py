@@ -26,17 +26,17 @@ from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, one_line
 from proofcard.progress import Bar
 from proofcard.verify import diagnose, quantconfig
-from proofcard.verify.declared import SMOOTHED
 from proofcard.verify.folded import in_norm
 from proofcard.verify.inventory import Inventory, against_source, fused_groups, natural
+from proofcard.verify.linear_outcomes import verdicts
 from proofcard.verify.packed import Judged, compare_fp8, compare_group
 from proofcard.verify.quantconfig import other_layout
 from proofcard.verify.recompute import dequantized_to_float32, plain
 from proofcard.verify.report import Finding, Level
-from proofcard.verify.shards import read_tensors
+from proofcard.verify.scheme_parsers import SMOOTHED
 from proofcard.verify.steps import LOCAL, Passing
 from proofcard.verify.structure import not_understood
-from proofcard.verify.verdicts import verdicts
+from proofcard.verify.weight_files import read_tensors
 from proofcard.verify.weight_steps import Outcome, Sound, Unit, origin_of, reads_of
 
 _DIAGNOSED = 8  # differing modules whose cause is looked for: it takes far longer than to compare them

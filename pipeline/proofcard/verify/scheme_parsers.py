@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from proofcard.checkpoint.configuration import CONFIG
+from proofcard.verify.config_comparison import text
 from proofcard.verify.patterns import Pattern, named
 from proofcard.verify.schemes import Scheme, Schemes
-from proofcard.verify.settings import text
 
 Config = Mapping[str, Any]
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from proofcard.verify.shards import incomplete, not_counted, read_tensors
+from proofcard.verify.weight_files import incomplete, not_counted, read_tensors
 
 INDEX = "model.safetensors.index.json"
 FIRST, SECOND = (f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
