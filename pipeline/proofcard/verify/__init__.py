@@ -52,18 +52,18 @@ def run(config: VerifyConfig, console: Console) -> int:
     """
     if config.levels is not None and not config.levels:
         raise Usage(f"levels is empty; choose from {', '.join(LEVELS)}, or leave it out")
-    asked: tuple[str, ...] = config.levels or tuple(
+    requested: tuple[str, ...] = config.levels or tuple(
         name for name in _ALWAYS if name != "weights" or config.source is not None
     )
-    for name in sorted({"samples", "calibration"} & set(asked)):
+    for name in sorted({"samples", "calibration"} & set(requested)):
         require(f"levels=[{name}]", "quantize", "; or leave that level out")
         if HubAddress in (type(config.checkpoint), type(config.source)):
             raise Usage(
                 f"levels=[{name}] needs folders: verify the rest with keep=true, then give what it kept"
             )
     targets = report_paths(config)
-    with opened(config, asked) as places:
-        outcome, levels = _checked(config, asked, places)
+    with opened(config, requested) as places:
+        outcome, levels = _checked(config, requested, places)
     report.show(levels, console)
     if outcome.maker is not None:
         _show_maker(outcome.maker, console)
@@ -89,13 +89,13 @@ def judged(checkpoint: Path, levels: tuple[str, ...]) -> Verification:
 
 
 def _checked(
-    config: VerifyConfig, asked: tuple[str, ...], places: Places
+    config: VerifyConfig, requested: tuple[str, ...], places: Places
 ) -> tuple[Verification, list[Level]]:
     """The outcome of every level, one after the other or, where shards come and go, side by side."""
     folder = places.checkpoint
     threads = cores()
     from_source = {"structure", "weights", "calibration"}
-    source, refused = _source(places.source) if from_source & set(asked) else (None, None)
+    source, refused = _source(places.source) if from_source & set(requested) else (None, None)
     seal = integrity.Seal(folder)
 
     def check_integrity() -> Level:
@@ -122,13 +122,15 @@ def _checked(
             folder, source, refused, config, seal.body
         ),
     }
-    timed = {name: partial(_timed, name, checks[name], places, source) for name in LEVELS if name in asked}
+    timed = {
+        name: partial(_timed, name, checks[name], places, source) for name in LEVELS if name in requested
+    }
     done = side_by_side(timed, places) if places.streams else {name: check() for name, check in timed.items()}
     levels = [
         done[name] if name in done else Level(name, not_asked=_not_asked(name, config)) for name in LEVELS
     ]
     addresses = places.identities()
-    kernels = nvfp4.kernels() if source is not None and "weights" in asked else None
+    kernels = nvfp4.kernels() if source is not None and "weights" in requested else None
     made = _maker(folder, levels) if config.identify else None
     return report.document(levels, seal.identity(), kernels=kernels, maker=made, **addresses), levels
 
@@ -144,8 +146,8 @@ def _maker(folder: Path, levels: list[Level]) -> dict[str, Any]:
 def _show_maker(made: Maker, console: Console) -> None:
     program = made.program or "not known: its bytes fit no program, or several"
     console.print(on_one_line(f"made by: {program}"), markup=False, soft_wrap=True)
-    for said in [*made.evidence, *(f"label: {label}" for label in made.labels)]:
-        console.print(on_one_line(f"  {said}"), markup=False, soft_wrap=True)
+    for line in [*made.evidence, *(f"label: {label}" for label in made.labels)]:
+        console.print(on_one_line(f"  {line}"), markup=False, soft_wrap=True)
 
 
 def _timed(name: str, check: Callable[[], Level], places: Places, source: Source | None) -> Level:

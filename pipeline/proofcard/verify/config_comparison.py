@@ -119,8 +119,8 @@ class Comparison:
 
     def _differs(self, name: str, have: Any, want: Any, why: str = "") -> None:
         message = f"{name}: {why}it is {_text(have)}, the source's {_text(want)}"
-        found = Finding("mismatched", message, file=CONFIG, expected=_text(want), found=_text(have))
-        self.findings.append(found)
+        finding = Finding("mismatched", message, file=CONFIG, expected=_text(want), found=_text(have))
+        self.findings.append(finding)
 
     def _lacks(self, name: str, want: Any, why: str) -> None:
         message = f"{name}: the source says {_text(want)}, this does not name it, {why}"
@@ -142,29 +142,29 @@ def _one_spelling(config: Config) -> dict[str, Any]:
 def _rotary(config: Config, code: Path | None) -> dict[str, Any]:
     """The rotary settings in either spelling; `conflict` if both are present and differ."""
     scaling, new = config.get("rope_scaling"), config.get("rope_parameters")
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     theta = config.get("rope_theta", default(config, "rope_theta", code))
     if theta is not UNKNOWN and theta is not None:
-        found["rope_theta"] = theta
+        settings["rope_theta"] = theta
     if config.get("partial_rotary_factor") is not None:
-        found["partial_rotary_factor"] = config["partial_rotary_factor"]
+        settings["partial_rotary_factor"] = config["partial_rotary_factor"]
     if "rope_scaling" not in config and not isinstance(new, dict):
         scaling = default(config, "rope_scaling", code)
     if isinstance(scaling, dict):
-        found |= scaling
+        settings |= scaling
     elif scaling is not None and scaling is not UNKNOWN:
-        found["rope_scaling"] = scaling
+        settings["rope_scaling"] = scaling
     if isinstance(new, dict):
         if "rope_theta" in config and not _same(new.get("rope_theta", theta), theta):
-            found["conflict"] = True
-        found |= new
+            settings["conflict"] = True
+        settings |= new
     elif new is not None:
-        found["rope_parameters"] = new
-    old = found.pop("type", None)
-    kind = found.setdefault("rope_type", old or "default")
+        settings["rope_parameters"] = new
+    old = settings.pop("type", None)
+    kind = settings.setdefault("rope_type", old or "default")
     if old is not None and old != kind:
-        found["conflict"] = True
-    return found
+        settings["conflict"] = True
+    return settings
 
 
 def _by_layer_type(rotary: dict[str, Any]) -> bool:

@@ -64,25 +64,25 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
         level.add(*([seal.finding] if seal.finding else []))
         return level
     sealed, tensors = seal.body.outputs.files, seal.body.outputs.tensors
-    standing = {name: folder / name for name in _standing(folder)}
-    beside = sorted(name for name in standing.keys() - sealed.keys() if _beside(name, folder))
+    present = {name: folder / name for name in _present(folder)}
+    beside = sorted(name for name in present.keys() - sealed.keys() if _beside(name, folder))
     if beside:
         more = f" and {len(beside) - _LISTED} more" if len(beside) > _LISTED else ""
         level.notes.append(f"beside the sealed files, not part of them: {', '.join(beside[:_LISTED])}{more}")
     for name in beside:
-        del standing[name]
-    found = [*_names(sealed, standing)]
+        del present[name]
+    findings = [*_names(sealed, present)]
     sizes: dict[str, int] = {}
-    for name in sorted(sealed.keys() & standing.keys()):
+    for name in sorted(sealed.keys() & present.keys()):
         try:
-            sizes[name] = located(standing[name], folder).stat().st_size
+            sizes[name] = located(present[name], folder).stat().st_size
         except Refused as error:
-            found.append(Finding("missing", one_line(error, checkpoint=folder), file=name))
+            findings.append(Finding("missing", one_line(error, checkpoint=folder), file=name))
         except (Unreadable, OSError) as error:
             level.unchecked.append(f"{name}: {one_line(error, checkpoint=folder)}")
     expected: dict[str, Tensors] = {name: {} for name in sealed}
-    for name, said in tensors.items():
-        expected[said.file][name] = said
+    for name, entry in tensors.items():
+        expected[entry.file][name] = entry
 
     counted = _counted(folder)
     with Bar("integrity", -(-sum(sizes.values()) // _MIB), "MiB") as bar:
@@ -102,7 +102,7 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
                 if isinstance(outcome, str):
                     level.unchecked.append(outcome)
                 else:
-                    found += outcome
+                    findings += outcome
         except KeyboardInterrupt:
             give_up()
             raise
@@ -110,7 +110,7 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
             progress.stopped = True  # an interrupt must not wait for the rest of a shard
             pool.shutdown(cancel_futures=True)
         progress.finish()
-    level.add(*sorted(found, key=lambda f: (natural(f.file or ""), natural(f.tensor or ""))))
+    level.add(*sorted(findings, key=lambda f: (natural(f.file or ""), natural(f.tensor or ""))))
     level.counts.update(files=len(sizes), tensors=len(tensors), bytes=sum(sizes.values()))
     return level
 
@@ -134,15 +134,15 @@ def _beside(name: str, folder: Path) -> bool:
     return True
 
 
-def _names(sealed: Files, standing: dict[str, Path]) -> Iterator[Finding]:
-    for name in sorted(sealed.keys() - standing.keys()):
+def _names(sealed: Files, present: dict[str, Path]) -> Iterator[Finding]:
+    for name in sorted(sealed.keys() - present.keys()):
         yield Finding("missing", "it was sealed and is not there", file=name)
-    for name in sorted(standing.keys() - sealed.keys()):
-        what = "link" if standing[name].is_symlink() else "folder" if name.endswith("/") else "file"
+    for name in sorted(present.keys() - sealed.keys()):
+        what = "link" if present[name].is_symlink() else "folder" if name.endswith("/") else "file"
         yield Finding("extra", f"a {what} that was not sealed", file=name)
 
 
-def _standing(folder: Path) -> Iterator[str]:
+def _present(folder: Path) -> Iterator[str]:
     """Relative names of what stands there: files, links, and, with a final slash, folders that hold none.
 
     A link under a sealed name is followed inside the folder and to the blobs of the Hugging Face cache: what
@@ -208,8 +208,8 @@ def _digests_of_alike(tensors: dict[str, Tensor], sealed: Tensors) -> dict[str, 
     return {name: tensor.sha256() for name, tensor in tensors.items() if _alike(tensor, sealed.get(name))}
 
 
-def _alike(tensor: Tensor, said: TensorEntry | None) -> bool:
-    return said is not None and [tensor.dtype, list(tensor.shape)] == [said.dtype, said.shape]
+def _alike(tensor: Tensor, entry: TensorEntry | None) -> bool:
+    return entry is not None and [tensor.dtype, list(tensor.shape)] == [entry.dtype, entry.shape]
 
 
 def _compare_tensors(
@@ -220,17 +220,17 @@ def _compare_tensors(
     for name in sorted(tensors.keys() - sealed.keys()):
         yield Finding("extra", f"{file} holds it, and it was not sealed there", file=file, tensor=name)
     for name in sorted(sealed.keys() & tensors.keys()):
-        tensor, said = tensors[name], sealed[name]
-        if not _alike(tensor, said):
-            expected, found = f"{said.dtype} {said.shape}", f"{tensor.dtype} {list(tensor.shape)}"
-            message = f"it is {found}, sealed was {expected}"
-        elif digests[name] != said.sha256:
-            expected, found = said.sha256, digests[name]
+        tensor, entry = tensors[name], sealed[name]
+        if not _alike(tensor, entry):
+            expected, actual = f"{entry.dtype} {entry.shape}", f"{tensor.dtype} {list(tensor.shape)}"
+            message = f"it is {actual}, sealed was {expected}"
+        elif digests[name] != entry.sha256:
+            expected, actual = entry.sha256, digests[name]
             last = tensor.start + tensor.size - 1
             message = f"it differs, somewhere in bytes {tensor.start} to {last} of {file}"
         else:
             continue
-        yield Finding("mismatched", message, file=file, tensor=name, expected=expected, found=found)
+        yield Finding("mismatched", message, file=file, tensor=name, expected=expected, found=actual)
 
 
 class _Progress:

@@ -73,13 +73,13 @@ class Inventory:
 
     def modules(self) -> set[str]:
         """Every module that has a tensor, and every module around it."""
-        found: set[str] = set()
+        modules: set[str] = set()
         for name in self.model:
             stem = name.rpartition(".")[0]
-            while stem and stem not in found:
-                found.add(stem)
+            while stem and stem not in modules:
+                modules.add(stem)
                 stem = stem.rpartition(".")[0]
-        return found
+        return modules
 
     def linears(self) -> list[str]:
         """Modules with an unquantized matrix that is no embedding, and stacks of experts' matrices."""

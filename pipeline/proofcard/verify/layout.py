@@ -38,7 +38,7 @@ def unexplained(inventory: Inventory, source: Source | None, smoothed: bool = Fa
         if name in inventory.cache or _explained(name, inventory) or _source_has(tensor, source):
             continue
         kinds.setdefault(kind(tensor.name), []).append(tensor)
-    return [_sentence(sorted(found, key=lambda tensor: tensor.name)) for found in kinds.values()]
+    return [_sentence(sorted(tensors, key=lambda tensor: tensor.name)) for tensors in kinds.values()]
 
 
 def quantized_nothing(inventory: Inventory) -> str | None:
@@ -90,9 +90,9 @@ def _source_has(tensor: Tensor, source: Source | None) -> bool:
     return (source.dtype(tensor.name), own.shape) == (tensor.dtype, tensor.shape)
 
 
-def _sentence(found: list[Tensor]) -> str:
-    first = found[0]
-    more = f" and {len(found) - 1} like it" if len(found) > 1 else ""
+def _sentence(tensors: list[Tensor]) -> str:
+    first = tensors[0]
+    more = f" and {len(tensors) - 1} like it" if len(tensors) > 1 else ""
     what = _layout(first)
     return f"{first.name} ({first.dtype} {list(first.shape)}){more}: {what}, which no rule here explains"
 

@@ -83,14 +83,14 @@ class Verdicts:
 
     def document(self) -> list[dict[str, Any]]:
         """How far the block scales of each searched linear are from the max rule's."""
-        found = []
+        searched = []
         for each in self.searched:
-            said: dict[str, Any] = {"linear": each.module, "blocks": each.blocks, "differ": each.odd}
+            entry: dict[str, Any] = {"linear": each.module, "blocks": each.blocks, "differ": each.odd}
             if each.ratios.size:
                 low, middle, high = np.quantile(each.ratios, (0, 0.5, 1)).tolist()
-                said |= {"smallest": low, "median": middle, "largest": high}
-            found.append(said)
-        return found
+                entry |= {"smallest": low, "median": middle, "largest": high}
+            searched.append(entry)
+        return searched
 
 
 def verdicts(judged: Iterable[Judged]) -> Verdicts:

@@ -73,8 +73,8 @@ def _traits(view: View) -> tuple[list[str], str | None]:
         return ["a block scale is zero, as ModelOpt leaves it up to 0.44"], "ModelOpt up to 0.44"
     largest = max(float(e4m3_to_f32(scale.max(keepdims=True))[0]) for scale in scales if scale.size)
     if 224 < largest <= 384:
-        said = f"no block scale is above {largest:g}: 256 or 384 is four over six, 448 the plain rule"
-        return [said], "ModelOpt 0.46 and later (four over six)"
+        sentence = f"no block scale is above {largest:g}: 256 or 384 is four over six, 448 the plain rule"
+        return [sentence], "ModelOpt 0.46 and later (four over six)"
     zeros = any(((code & 0x0F) == 8).any() for code in codes)
     return [
         f"ModelOpt's names, the largest block scale is {largest:g}, "
@@ -83,8 +83,8 @@ def _traits(view: View) -> tuple[list[str], str | None]:
 
 
 def _whole(view: View, module: str) -> bool:
-    found = [view.tensors.get(f"{module}.{leaf}") for leaf in ("weight", "weight_scale", "weight_scale_2")]
-    kinds = [tensor.dtype if tensor is not None else None for tensor in found]
+    tensors = [view.tensors.get(f"{module}.{leaf}") for leaf in ("weight", "weight_scale", "weight_scale_2")]
+    kinds = [tensor.dtype if tensor is not None else None for tensor in tensors]
     return kinds == ["U8", "F8_E4M3", "F32"]
 
 
@@ -95,13 +95,13 @@ def _compressed(view: View, modules: list[str]) -> tuple[list[str], str | None]:
     rounded = all(not (bits & 0xFFFF).any() for bits in shared)
     codes = (view.tensors[f"{module}.weight"].raw() for module in modules)
     zeros = any(((code & 0x0F) == 8).any() or ((code >> 4) == 8).any() for code in codes)
-    said = [
+    evidence = [
         f"compressed-tensors' names, global scales that BF16 {'has' if rounded else 'does not have'}, "
         f"{'negative zeros' if zeros else 'no negative zero'} among the codes"
     ]
     if rounded != zeros:
-        return said, None
-    return said, "llm-compressor" if rounded else "auto-round"
+        return evidence, None
+    return evidence, "llm-compressor" if rounded else "auto-round"
 
 
 def _labels(folder: Path) -> Iterator[str]:
@@ -111,15 +111,15 @@ def _labels(folder: Path) -> Iterator[str]:
         ("hf_quant_config.json", ("producer",)),
     ):
         try:
-            said = json_files.read(folder / name, folder, infinite=True, shown="it")
+            values = json_files.read(folder / name, folder, infinite=True, shown="it")
         except (FileNotFoundError, Stop):
             continue
-        inner = said.get("quantization_config") if name == "config.json" else said
+        inner = values.get("quantization_config") if name == "config.json" else values
         inner = inner if isinstance(inner, dict) else {}
         for key in keys:
             if inner.get(key) is not None:
                 yield f"{name}: {key} {text(inner[key])}"
-        if name == "config.json" and said.get("transformers_version") is not None:
-            yield f"{name}: transformers {text(said['transformers_version'])}"
+        if name == "config.json" and values.get("transformers_version") is not None:
+            yield f"{name}: transformers {text(values['transformers_version'])}"
     if (folder / "recipe.yaml").is_file():
         yield "recipe.yaml, as llm-compressor writes it"

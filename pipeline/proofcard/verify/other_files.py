@@ -55,8 +55,8 @@ def check(folder: Path, source: Path | None, config: dict[str, Any], sealed: boo
 
 def _names(folder: Path) -> set[str]:
     """Files of a folder that an engine may read, by relative name; hidden folders hold caches."""
-    found = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
-    return {path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts[:-1])}
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    return {path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts[:-1])}
 
 
 def _foreign(files: set[str]) -> Iterator[Finding]:
@@ -87,8 +87,8 @@ def _named_code(config: dict[str, Any], files: set[str]) -> Iterator[Finding]:
     if not isinstance(auto_map, dict):
         yield Finding("mismatched", f"auto_map is {text(auto_map)}", file="config.json")
         return
-    for key, said in sorted(auto_map.items()):
-        for name in said if isinstance(said, list) else [said]:
+    for key, named in sorted(auto_map.items()):
+        for name in named if isinstance(named, list) else [named]:
             if name is None:
                 continue
             module, _, _ = name.rpartition(".") if isinstance(name, str) else ("", "", "")

@@ -140,8 +140,8 @@ def report_paths(config: VerifyConfig) -> tuple[Path, Path | None, Path | None]:
         folder = _absolute(config.checkpoint)
         usual = folder.with_name(f"{folder.name or 'checkpoint'}.verification.json")
         inside = folder
-    asked = {"report": config.report or usual, "junit": config.junit, "sarif": config.sarif}
-    targets = {key: None if path is None else _absolute(path) for key, path in asked.items()}
+    requested = {"report": config.report or usual, "junit": config.junit, "sarif": config.sarif}
+    targets = {key: None if path is None else _absolute(path) for key, path in requested.items()}
     for key, target in targets.items():
         if target is None:
             continue

@@ -59,9 +59,9 @@ def scale(tensor: Tensor, values: np.ndarray) -> Iterator[Finding]:
         amax = factor / values.astype(np.float64) if leaf in _DIVISORS else values.astype(np.float64) * factor
     wrong = np.isfinite(amax) & (amax > 0) & ((amax < least) | (amax > most))
     if wrong.any():
-        value, stands = values[int(np.argmax(wrong))], amax[int(np.argmax(wrong))]
+        value, implied = values[int(np.argmax(wrong))], amax[int(np.argmax(wrong))]
         message = (
-            f"it is {value}, of amax {stands:.3g}: no calibration gives less than {least:.3g} or "
+            f"it is {value}, of amax {implied:.3g}: no calibration gives less than {least:.3g} or "
             f"more than {most:.3g}"
         )
         yield Finding("mismatched", message, tensor=tensor.name, found=str(value))
@@ -104,14 +104,16 @@ class BlockScales:
             known = [self._largest[module] for module in group if module in self._largest]
             if len(known) == len(group) and max(known) > 0:
                 kinds[kind(group[0])].append((group[0], max(known)))
-        for found in kinds.values():
-            full = sum(largest == self._full for _, largest in found)
-            strict = len(found) >= _ENOUGH and full >= _NEARLY_ALL * len(found)
+        for members in kinds.values():
+            full = sum(largest == self._full for _, largest in members)
+            strict = len(members) >= _ENOUGH and full >= _NEARLY_ALL * len(members)
             least = LEAST_BLOCK_SCALE * self._full / FULL
-            for module, largest in found:
+            for module, largest in members:
                 if largest < (self._full * _SEARCHED if strict else least):
                     rule = (
-                        f"{full} of {len(found)} like it reach 448" if strict else f"{least:.3g} is the least"
+                        f"{full} of {len(members)} like it reach 448"
+                        if strict
+                        else f"{least:.3g} is the least"
                     )
                     message = (
                         f"its largest block scale is {largest:g} ({rule}): weight_scale_2 is too large for it"

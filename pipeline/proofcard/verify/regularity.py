@@ -135,12 +135,12 @@ class _Fellows:
             for layer, have in sorted(sets.items()):
                 fuller = [other for other in often if have < other and often[other] >= often[have]]
                 leaner = [other for other in often if have > other and often[other] > often[have]]
-                lacks = sorted(max(fuller, key=len) - have) if fuller else []
+                lacking = sorted(max(fuller, key=len) - have) if fuller else []
                 excess = sorted(have - max(leaner, key=len)) if leaner else []
-                if self._shares_kv(layer, lacks or excess, level, unsure):
+                if self._shares_kv(layer, lacking or excess, level, unsure):
                     continue
                 for chosen, kind, why in (
-                    (lacks, "missing", "other layers have it"),
+                    (lacking, "missing", "other layers have it"),
                     (excess, "extra", "other layers do not have it"),
                 ):
                     for name in chosen:
@@ -207,9 +207,9 @@ def _experts(
     largest: Counter[str] = Counter()
     for (container, _, _), seen in experts.items():
         largest[container] = max(largest[container], *(number + 1 for number in seen))
-    said = of_config(config, EXPERTS)
+    declared = of_config(config, EXPERTS)
     for (container, layer, rest), seen in sorted(experts.items()):
-        count = said if said is not None and container == main else largest[container]
+        count = declared if declared is not None and container == main else largest[container]
         listed = set(range(min(count, max(len(seen), 0) + _BEYOND)))
         for expert in sorted(listed ^ seen):
             name = f"{container}.{layer}.{rest.replace('#', str(expert), 1)}"

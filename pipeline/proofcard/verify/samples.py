@@ -82,8 +82,8 @@ def _belongs(level: Level, body: dict[str, Any], sealed: dict[str, Any]) -> None
 
 def _named(values: dict[str, Any], name: str) -> dict[str, Any]:
     """The object of that name in a manifest, empty where there is none."""
-    found = values.get(name)
-    return found if isinstance(found, dict) else {}
+    value = values.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def _calibration(body: dict[str, Any], datasets: dict[str, Path]) -> Calibration:
@@ -92,8 +92,8 @@ def _calibration(body: dict[str, Any], datasets: dict[str, Path]) -> Calibration
     Raises:
         Stop: when they are not settings of this version, or a copy is given of something else.
     """
-    said = {name: value for name, value in body["config"].items() if name != "order"}
-    named = said.get("datasets")
+    settings = {name: value for name, value in body["config"].items() if name != "order"}
+    named = settings.get("datasets")
     if not isinstance(named, dict) or not all(isinstance(one, dict) for one in named.values()):
         raise Stop("the sample set's manifest names no datasets")
     if unknown := sorted(datasets.keys() - named.keys()):
@@ -102,7 +102,7 @@ def _calibration(body: dict[str, Any], datasets: dict[str, Path]) -> Calibration
     placed = {name: one | {"path": paths.get(name)} for name, one in named.items()}
     try:
         return Calibration.model_validate(
-            said | _ANY_BATCHES | {"datasets": placed, "frozen": None, "frozen_sha256": None}
+            settings | _ANY_BATCHES | {"datasets": placed, "frozen": None, "frozen_sha256": None}
         )
     except ValidationError as error:
         fault = error.errors()[0]
@@ -131,9 +131,9 @@ def _follow_from_texts(level: Level, folder: Path, words: Any, calibration: Cali
                 (i for i, (a, b) in enumerate(zip(made, ids, strict=False)) if a != b),
                 min(len(made), len(ids)),
             )
-            expected, found = (str(side[at]) if at < len(side) else "no token" for side in (made, ids))
+            expected, actual = (str(side[at]) if at < len(side) else "no token" for side in (made, ids))
             message = f"its token {at} does not follow from its text"
-            level.add(_differs(number, record, message, expected=expected, found=found))
+            level.add(_differs(number, record, message, expected=expected, found=actual))
         elif record.get("truncated") is not truncated:
             level.add(
                 _differs(number, record, f"it says truncated={record.get('truncated')}, and is otherwise")
@@ -204,8 +204,8 @@ def _compare(level: Level, name: str, drawn: list[Sample], stored: list[tuple[in
         for part in ("split", "row", "text_sha256", "tokens_sha256"):
             if record.get(part) != expected[part]:
                 what = f"its {part} is another one when it is drawn again"
-                said, now = str(record.get(part))[:80], str(expected[part])
-                level.add(_differs(number, record, what, expected=now, found=said))
+                stored_value, now = str(record.get(part))[:80], str(expected[part])
+                level.add(_differs(number, record, what, expected=now, found=stored_value))
                 break
 
 

@@ -26,7 +26,7 @@ class Keeps(Protocol[Result]):
     def dump(self, outcome: Result) -> dict[str, Any] | None:
         """As JSON values; None where the step has to be done again."""
 
-    def load(self, said: dict[str, Any]) -> Result:
+    def load(self, recorded: dict[str, Any]) -> Result:
         """The outcome. Raises ValueError, KeyError or TypeError for what is none."""
 
 
@@ -41,9 +41,9 @@ class Whole(Generic[Result]):
         values: dict[str, Any] = self._adapter.dump_python(outcome, mode="json")
         return values
 
-    def load(self, said: dict[str, Any]) -> Result:
+    def load(self, recorded: dict[str, Any]) -> Result:
         """Raises ValidationError, a ValueError, for what is none."""
-        return self._adapter.validate_python(said)
+        return self._adapter.validate_python(recorded)
 
 
 class Passing:
@@ -122,12 +122,12 @@ class Steps(Generic[Unit, Result]):
                 stream.done(self._level, self._files[name][number])
 
     def _files_of(self, tensors: Iterable[Tensor]) -> list[set[str]]:
-        found: list[set[str]] = [set() for _ in self._streams]
+        files: list[set[str]] = [set() for _ in self._streams]
         for tensor in tensors:
             for number, stream in enumerate(self._streams):
                 if tensor.path.parent == stream.folder:
-                    found[number].add(tensor.path.name)
-        return found
+                    files[number].add(tensor.path.name)
+        return files
 
     def _read(self) -> dict[str, Result]:
         """Steps of a former run. A line that was not written whole, or by another version, does not count."""
@@ -135,8 +135,8 @@ class Steps(Generic[Unit, Result]):
         if self._record is not None and self._record.exists():
             for line in self._record.read_text(encoding="utf-8", errors="replace").splitlines():
                 with suppress(ValueError, KeyError, TypeError):
-                    said: dict[str, Any] = json.loads(line)
-                    known[said["step"]] = self._keeps.load(said["result"])
+                    entry: dict[str, Any] = json.loads(line)
+                    known[entry["step"]] = self._keeps.load(entry["result"])
         return known
 
     def _note(self, name: str, result: Result) -> None:

@@ -38,6 +38,7 @@ from proofcard.verify import (
 )
 from proofcard.verify.config_comparison import Comparison
 from proofcard.verify.inventory import Inventory, against_source, fused_groups, natural
+from proofcard.verify.quantconfig import Declaration
 from proofcard.verify.report import Finding, Level
 from proofcard.verify.scheme_parsers import SMOOTHED
 from proofcard.verify.steps import LOCAL, Passing
@@ -62,24 +63,24 @@ def check(
     if not tensors and not broken:
         level.unchecked.append("there is no tensor in it: no .safetensors file, or only empty ones")
         return level
-    said = quantconfig.read(folder)
-    level.add(*said.findings)
+    declared = quantconfig.read(folder)
+    level.add(*declared.findings)
     if not tensors:
         return level
     level.notes += not_counted(folder, tensors)
-    view, source = viewed(tensors, source, said.method in COMPRESSED)
-    inventory = Inventory(view.tensors, eight=said.schemes is not None)
-    if not_known := list(not_understood(said, inventory, source)):
+    view, source = viewed(tensors, source, declared.method in COMPRESSED)
+    inventory = Inventory(view.tensors, eight=declared.schemes is not None)
+    if not_known := list(not_understood(declared, inventory, source)):
         level.unchecked += not_known
         return level
     blocks = {module: block for module in inventory.quantized if (block := _block(view.tensors, module))}
     unscaled = _without_input_scales(inventory)
     # First what reads large tensors: afterwards their shards may have gone again.
-    found, largest = linear_steps.every(inventory, view, said, blocks, unscaled, passing)
-    if said.group_size is not None and said.group_size not in list(blocks.values()):
+    findings, largest = linear_steps.every(inventory, view, declared, blocks, unscaled, passing)
+    if declared.group_size is not None and declared.group_size not in list(blocks.values()):
         sizes = ", ".join(map(str, sorted(set(blocks.values())))) or str(BLOCK)
-        message = f"group_size is {said.group_size}, the tensors' is {sizes}"
-        level.add(Finding("mismatched", message, file=said.file))
+        message = f"group_size is {declared.group_size}, the tensors' is {sizes}"
+        level.add(Finding("mismatched", message, file=declared.file))
     level.notes += view.mappings
     level.group(_index(folder, tensors))
     tensors = view.tensors
@@ -87,34 +88,36 @@ def check(
         bound = ties.of_source(source)
         level.group(against_source(inventory, source.weights(), bound))
         level.group(shapes.of_source(inventory, source))
-        if said.config or not any(finding.file == CONFIG for finding in said.findings):  # else it is named
-            compared = Comparison(said.config, source.config, source.path, _dtypes(inventory))
+        if declared.config or not any(
+            finding.file == CONFIG for finding in declared.findings
+        ):  # else it is named
+            compared = Comparison(declared.config, source.config, source.path, _dtypes(inventory))
             level.add(*compared.findings)
             level.unchecked += compared.unchecked
     else:
-        bound = ties.of_checkpoint(said.config, folder, tensors)
-        regularity.check(inventory, said.config, level)
+        bound = ties.of_checkpoint(declared.config, folder, tensors)
+        regularity.check(inventory, declared.config, level)
         level.group(shapes.regular(inventory))
-        level.group(dimensions.check(said.config, {name: tensors[name] for name in inventory.model}))
-    level.add(*_embeddings(inventory, said, bound, source))
-    if said.schemes is not None:
-        level.group(schemes.check(said.schemes, inventory, blocks, level.notes))
+        level.group(dimensions.check(declared.config, {name: tensors[name] for name in inventory.model}))
+    level.add(*_embeddings(inventory, declared, bound, source))
+    if declared.schemes is not None:
+        level.group(schemes.check(declared.schemes, inventory, blocks, level.notes))
     else:
-        level.group(excluded.patterns_name_modules(said, inventory, bound, level.notes))
+        level.group(excluded.patterns_name_modules(declared, inventory, bound, level.notes))
     other_files.check(
-        folder, source.path if source is not None else None, said.config, sealed is not None, level
+        folder, source.path if source is not None else None, declared.config, sealed is not None, level
     )
     level.group(_fused(inventory))
-    kv_cache.check(inventory, said, sealed, level)
+    kv_cache.check(inventory, declared, sealed, level)
     if unscaled:
         level.notes.append(
             "no input scale is stored: engines compute with the weights alone, or measure inputs"
         )
     for name in inventory.cache:
-        found += linears.finite(tensors[name], positive=name.endswith("_scale"))
-    found += plausible.biases(inventory)
-    found += largest.judge(fused_groups(inventory.quantized))
-    level.group(found)
+        findings += linears.finite(tensors[name], positive=name.endswith("_scale"))
+    findings += plausible.biases(inventory)
+    findings += largest.judge(fused_groups(inventory.quantized))
+    level.group(findings)
     level.counts.update({"tensors": len(tensors), "quantized linears": len(inventory.quantized)})
     level.counts.update({"FP8 linears": len(inventory.fp8)} if inventory.fp8 else {})
     level.findings = [replace(each, tensor=view.stored_as(each.tensor)) for each in level.findings]
@@ -122,17 +125,20 @@ def check(
 
 
 def not_understood(
-    said: quantconfig.Said, inventory: Inventory, source: Source | None, tensors_alone: bool = False
+    declared: Declaration,
+    inventory: Inventory,
+    source: Source | None,
+    tensors_alone: bool = False,
 ) -> Iterator[str]:
     """Why the checkpoint cannot be judged, a sentence each; nothing where it can.
 
     `tensors_alone`: no configuration says anything, and none is asked.
     """
-    if not tensors_alone and (other := quantconfig.other_layout(said)):
+    if not tensors_alone and (other := quantconfig.other_layout(declared)):
         yield other
         return
-    yield from said.unknown
-    yield from layout.unexplained(inventory, source, said.algorithm == SMOOTHED)
+    yield from declared.unknown
+    yield from layout.unexplained(inventory, source, declared.algorithm == SMOOTHED)
     if nothing := layout.quantized_nothing(inventory):
         yield nothing
     if source is not None and (fused := layout.fused_experts(inventory, source)):
@@ -183,7 +189,7 @@ def _fused(inventory: Inventory) -> Iterator[Finding]:
 
 
 def _embeddings(
-    inventory: Inventory, said: quantconfig.Said, bound: ties.Ties, source: Source | None
+    inventory: Inventory, declared: Declaration, bound: ties.Ties, source: Source | None
 ) -> Iterator[Finding]:
     """Input embedding and output head: both there, or one that stands for both; equal where they are one."""
     if bound.contradicted:
@@ -193,7 +199,7 @@ def _embeddings(
             )
             yield Finding("mismatched", message, file=CONFIG)
         return
-    size = said.config.get("vocab_size")
+    size = declared.config.get("vocab_size")
     if source is not None or not isinstance(size, int):
         return
     outside = [

@@ -156,9 +156,9 @@ def _template(folder: Path) -> Any:
     if path.is_file():
         return read_bytes(path, folder, json_files.SETTINGS).decode(errors="replace").strip()
     for name in (OLD_TEMPLATE, "tokenizer_config.json"):
-        said = object_of(folder / name)
-        if isinstance(said, dict) and said.get("chat_template") is not None:
-            kept = said["chat_template"]
+        settings = object_of(folder / name)
+        if isinstance(settings, dict) and settings.get("chat_template") is not None:
+            kept = settings["chat_template"]
             return kept.strip() if isinstance(kept, str) else kept
     return None
 
@@ -171,8 +171,8 @@ def _differences(name: str, ours: dict[str, Any], own: dict[str, Any], free: set
 
 def _plain_form(tokenizer: dict[str, Any]) -> dict[str, Any]:
     """Merges as pairs, and none in the place of a post-processor that adds no token (transformers 5)."""
-    said = tokenizer.get("post_processor")
-    if isinstance(said, dict) and {key: said.get(key) for key in _NO_TOKEN} == _NO_TOKEN:
+    processor = tokenizer.get("post_processor")
+    if isinstance(processor, dict) and {key: processor.get(key) for key in _NO_TOKEN} == _NO_TOKEN:
         tokenizer = tokenizer | {"post_processor": None}
     return _plain_merges(tokenizer)
 

@@ -35,18 +35,18 @@ def read_tensors(folder: Path) -> tuple[dict[str, Tensor], list[Finding]]:
     modules = 0
     for path in paths:
         try:
-            found = read_header(path)
+            own = read_header(path)
         except Unreadable:
             raise
         except Stop as error:
             why = one_line(error, checkpoint=folder)
             findings.append(Finding("mismatched", f"its header cannot be read: {why}", file=path.name))
             continue
-        for name in sorted(tensors.keys() & found.keys()):
+        for name in sorted(tensors.keys() & own.keys()):
             message = f"it is in {tensors[name].path.name} and again in {path.name}"
             findings.append(Finding("extra", message, file=path.name, tensor=name))
-        tensors |= found
-        modules = check_amount(tensors, found, modules)
+        tensors |= own
+        modules = check_amount(tensors, own, modules)
     return tensors, findings
 
 

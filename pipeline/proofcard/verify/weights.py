@@ -64,16 +64,16 @@ def check(
     if not tensors:
         level.unchecked += [] if broken else ["there is no .safetensors file in it"]
         return level
-    said = quantconfig.read(folder)
-    silent = said.algorithm is None and said.method is None  # the tensors still speak for themselves
-    view, cut = viewed(tensors, source, silent or said.method in COMPRESSED)
+    declared = quantconfig.read(folder)
+    silent = declared.algorithm is None and declared.method is None  # the tensors still speak for themselves
+    view, cut = viewed(tensors, source, silent or declared.method in COMPRESSED)
     source, tensors = cut or source, view.tensors
-    inventory = Inventory(tensors, eight=silent or said.schemes is not None)
-    smoothed = said.algorithm == SMOOTHED and said.method in MODELOPT
-    if not_known := list(not_understood(said, inventory, source, tensors_alone=silent or smoothed)):
+    inventory = Inventory(tensors, eight=silent or declared.schemes is not None)
+    smoothed = declared.algorithm == SMOOTHED and declared.method in MODELOPT
+    if not_known := list(not_understood(declared, inventory, source, tensors_alone=silent or smoothed)):
         level.unchecked += not_known
         return level
-    level.unchecked += [other_layout(said) or ""] if smoothed else []
+    level.unchecked += [other_layout(declared) or ""] if smoothed else []
     bound = of_source(source)
     level.group(against_source(inventory, source.weights(), bound))
     float32 = dequantized_to_float32(source, tensors, sealed)
