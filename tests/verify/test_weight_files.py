@@ -43,4 +43,4 @@ def test_files_outside_the_index_are_noted(checkpoint: Path) -> None:
     (checkpoint / "more.safetensors").write_bytes((checkpoint / FIRST).read_bytes())
     tensors, findings = read_tensors(checkpoint)
     assert findings == []
-    assert not_counted(checkpoint, tensors)[0] == "more.safetensors is in no index and was not looked at"
+    assert not_counted(checkpoint, tensors)[0] == "more.safetensors is in no index and was not checked"

@@ -1,7 +1,7 @@
 """`verify`: is a checkpoint what was sealed, is it whole and sane, and does it follow from its source?
 
-Three levels, each in a file of its own, told in one table and one report. Neither torch nor ModelOpt is
-imported: what is checked is not checked with the program that made it.
+Each level has its own module; all results go into one table and one report. The levels that run by default
+import neither torch nor ModelOpt: a checkpoint is not checked with the program that made it.
 """
 
 import time
@@ -30,7 +30,7 @@ from proofcard.verify.report import Level
 
 __all__ = ["judged", "report_path", "run"]
 
-_ALWAYS = ("integrity", "structure", "weights")  # wherever their inputs are given; others where asked for
+_ALWAYS = ("integrity", "structure", "weights")  # whenever their inputs are given; the others on request
 _NEEDS = {
     "integrity": "a sealed checkpoint",
     "structure": "nothing else",
@@ -41,13 +41,13 @@ _NEEDS = {
 
 
 def run(config: VerifyConfig, console: Console) -> int:
-    """Check every level asked for, show the outcome on `console`, write the report and its other forms.
+    """Check every requested level, show the outcome on `console`, write the report and its other forms.
 
     Returns 0 if every level holds, 1 if something differs, 2 if something could not be checked and nothing
     that could differs.
 
     Raises:
-        Usage: when nothing can be checked, or the report has nowhere to stand; nothing was done then.
+        Usage: when nothing can be checked, or the report cannot be written; nothing was done.
         Stop: when the hub refuses or cannot be reached before anything could be checked.
     """
     if config.levels is not None and not config.levels:
@@ -59,7 +59,7 @@ def run(config: VerifyConfig, console: Console) -> int:
         require(f"levels=[{name}]", "quantize", "; or leave that level out")
         if HubAddress in (type(config.checkpoint), type(config.source)):
             raise Usage(
-                f"levels=[{name}] needs folders: verify the rest with keep=true, then give what it kept"
+                f"levels=[{name}] needs local folders: verify the rest with keep=true, then pass what it kept"
             )
     targets = report_paths(config)
     with opened(config, requested) as places:
@@ -79,7 +79,7 @@ def judged(checkpoint: Path, levels: tuple[str, ...]) -> Verification:
     """The outcome of some levels over a local folder; nothing is written or shown.
 
     Raises:
-        Usage: when there is no such folder.
+        Usage: when the folder does not exist.
     """
     config = VerifyConfig.model_validate(
         {"checkpoint": checkpoint, "source": None, "levels": levels, "report": None}

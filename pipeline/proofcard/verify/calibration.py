@@ -33,10 +33,10 @@ _STAGE = "activations"
 
 
 def check(source: Source, request: VerifyConfig, record: Recorded) -> Level:
-    """Recompute the scales of the asked layers, and compare them with those of the recorded checkpoint.
+    """Recompute the scales of the requested layers, and compare them with those of the recorded checkpoint.
 
     Raises:
-        Stop: when something that it takes is missing, or the model cannot be run.
+        Stop: when an input is missing, or the model cannot be run.
     """
     level = Level("calibration")
     folder, sealed = record.folder, record.body
@@ -63,13 +63,13 @@ def check(source: Source, request: VerifyConfig, record: Recorded) -> Level:
             if platform.get(n) != sealed["platform"].get(n)
         ]
         level.notes.append(
-            f"another numeric platform than recorded ({', '.join(names)}): {bound} ULP allowed"
+            f"the numeric platform differs from the recorded one ({', '.join(names)}): {bound} ULP allowed"
         )
     return level
 
 
 def _as_reproduction(folder: Path, request: VerifyConfig) -> ReproduceConfig:
-    """The same request in the words of `reproduce`, which finds source and samples by a manifest."""
+    """The same request as a configuration of `reproduce`, which locates source and samples by a manifest."""
     assert not isinstance(request.source, HubAddress)  # refused before
     return ReproduceConfig(
         checkpoint=folder, manifest=None, run=None, source=request.source, datasets={},
@@ -98,7 +98,7 @@ def _activations(level: Level, folder: Path | None, sealed: dict[str, Any]) -> d
         return {}
     body = manifest.read(folder).values()
     if body["stage"] != _STAGE or body["inputs"] != _origin(sealed):
-        raise Stop(f"activations={folder} is not of this checkpoint, its source and its samples")
+        raise Stop(f"activations={folder} does not belong to this checkpoint, its source and its samples")
     begin = {}
     for name, entry in body["outputs"]["files"].items():
         layer = layer_of(name)
@@ -112,7 +112,7 @@ def _activations(level: Level, folder: Path | None, sealed: dict[str, Any]) -> d
 
 
 def _origin(sealed: dict[str, Any]) -> dict[str, Any]:
-    """What hidden states are of."""
+    """The checkpoint, source and samples that hidden states belong to."""
     inputs = sealed["inputs"]
     return {
         "checkpoint": sealed["key"],
@@ -129,7 +129,7 @@ def _recomputed(
     begin: dict[int, Path],
     sealed: dict[str, Any],
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Every scale of the asked layers by name, and the numeric platform that computed them."""
+    """Every scale of the requested layers by name, and the numeric platform that computed them."""
     activate(materialise(config.toolchain.series, request.work_dir / "toolchains"))
     from proofcard.calibration.batches import batches, read_samples
     from proofcard.quantize.layerwise.recalibrate import Recalibration
@@ -158,7 +158,7 @@ def _recomputed(
 
 
 class _keeping:
-    """A folder that takes hidden states and is sealed when all are there; None where none is asked for."""
+    """A folder for hidden states, sealed once all are written; None if they are not kept."""
 
     def __init__(self, final: Path | None, config: QuantizeConfig, sealed: dict[str, Any]) -> None:
         self._final, self._config, self._sealed = final, config, sealed
@@ -194,13 +194,15 @@ class _keeping:
 def _compare(
     level: Level, recomputed: dict[str, bytes], stored: dict[str, Tensor], bound: int | None
 ) -> None:
-    """Hold every recomputed scale to the stored one. `bound` in ULP; None: exact."""
+    """Compare every recomputed scale with the stored one. `bound` in ULP; None: exact."""
     apart: list[tuple[int, str]] = []
     for name, value in recomputed.items():
         tensor = stored.get(name)
         if tensor is None:
             level.add(
-                Finding("missing", "calibration gives it, and the checkpoint does not have it", tensor=name)
+                Finding(
+                    "missing", "calibration produces it, but the checkpoint does not have it", tensor=name
+                )
             )
             continue
         level.counts["scales"] += 1
@@ -212,7 +214,7 @@ def _compare(
             far = (
                 "its value cannot be compared"
                 if ulp is None
-                else f"it is {ulp} ULP from what calibration gives"
+                else f"it is {ulp} ULP from the recalibrated value"
             )
             allowed = "exact on the recorded numeric platform" if bound is None else f"{bound} ULP allowed"
             amaxes = [calibrated.amax(name, side) for side in (value, stored_bytes)]

@@ -2,14 +2,14 @@
 
 | key | may differ |
 |---|---|
-| quantization_config, compression_config | always: the quantization is judged by itself |
+| quantization_config, compression_config | always: `quantconfig` checks the quantization |
 | transformers_version, _name_or_path, _attn_implementation… | always: who wrote the file, or how it ran |
 | dtype, torch_dtype | it may name a dtype of a good part of the checkpoint's plain matrices |
 | rope_theta, rope_scaling, partial_rotary_factor | in spelling: transformers 5 has rope_parameters |
 | num_experts, num_local_experts | in spelling |
 | a key on one side only | where the other side's class takes that value for a missing key |
 
-A key that only the checkpoint has, and whose default is unknown, is not judged.
+A key that only the checkpoint has, and whose default is unknown, is not checked.
 """
 
 import json
@@ -35,7 +35,7 @@ Config = Mapping[str, Any]
 
 
 class Comparison:
-    """A checkpoint's configuration against its source's: `findings`, and what could not be judged."""
+    """A checkpoint's configuration against its source's: `findings`, and what could not be checked."""
 
     def __init__(self, ours: Config, source: Config, code: Path, dtypes: set[str]) -> None:
         """`code`, the source's folder, may hold a configuration class; `dtypes` are the plain weights'."""
@@ -48,7 +48,7 @@ class Comparison:
         for config, whose in ((ours, ""), (source, "of the source ")):
             for old, new in _SPELLINGS.items():
                 if old in config and new in config and not _same(config[old], config[new]):
-                    self._differs(f"{inside}{new}", config[old], config[new], f"{whose}says it twice: ")
+                    self._differs(f"{inside}{new}", config[old], config[new], f"{whose}names it twice: ")
         mine, theirs = _one_spelling(ours), _one_spelling(source)
         for key in sorted((mine.keys() | theirs.keys()) - _FREE - set(_ROPE)):
             name = f"{inside}{key}"
@@ -72,19 +72,19 @@ class Comparison:
             taken = _default(configs[0], key, code)
             if taken is UNKNOWN:
                 if want is not None:
-                    self._lacks(name, want, "and it is not known what a model takes without it")
+                    self._lacks(name, want, "and its default is unknown")
             elif not _same(taken, want):
-                self._lacks(name, want, f"and without it a model takes {_text(taken)}")
+                self._lacks(name, want, f"and its default is {_text(taken)}")
         elif want is _ABSENT:
             taken = _default(configs[1], key, code)
             if taken is UNKNOWN:
                 if have is not None:
                     self.unchecked.append(
-                        f"{CONFIG} says {name} = {_text(have)}, the source's does not name it, and what a "
-                        "model takes without it is not known"
+                        f"{CONFIG} says {name} = {_text(have)}, the source's does not have it, and its "
+                        "default is unknown"
                     )
             elif not _same(taken, have):
-                self._differs(name, have, taken, "the source's does not name it: ")
+                self._differs(name, have, taken, "the source's does not have it: ")
         else:
             self._values(name, have, want)
 
@@ -96,7 +96,10 @@ class Comparison:
         if have is _ABSENT or have == want or _DTYPES.get(str(have)) in self._dtypes:
             return
         self._differs(
-            name, have, None if want is _ABSENT else want, "few or no weights of the checkpoint have it: "
+            name,
+            have,
+            None if want is _ABSENT else want,
+            "few or no weights of the checkpoint have this dtype: ",
         )
 
     def _rope(self, ours: Config, source: Config, code: Path | None, inside: str) -> None:
@@ -105,7 +108,7 @@ class Comparison:
             return
         if _by_layer_type(have) != _by_layer_type(want):
             self.unchecked.append(
-                f"{CONFIG} and the source's spell the rotary embedding differently, one of them by layer type"
+                f"{CONFIG} and the source's describe rotary embeddings differently, one of them by layer type"
             )
             return
         conflict = have.pop("conflict", None)
@@ -123,7 +126,7 @@ class Comparison:
         self.findings.append(finding)
 
     def _lacks(self, name: str, want: Any, why: str) -> None:
-        message = f"{name}: the source says {_text(want)}, this does not name it, {why}"
+        message = f"{name}: the source has {_text(want)}, the checkpoint does not have it, {why}"
         self.findings.append(Finding("missing", message, file=CONFIG, expected=_text(want)))
 
 
@@ -184,7 +187,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def _text(value: Any) -> str:
     if value is _ABSENT:
-        return "not named"
+        return "not set"
     text = json.dumps(value, sort_keys=True, default=str)
     return text if len(text) <= 120 else f"{text[:117]}…"
 

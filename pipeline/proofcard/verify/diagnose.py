@@ -117,7 +117,7 @@ def linear(
 
 
 def _hypotheses(case: _Case, expected: np.ndarray) -> Iterator[str]:
-    """Causes that give the stored rows, the most telling first."""
+    """Causes that give the stored rows, the most specific first."""
     values, scales_of = case.values(case.module), case.scales_of(case.module)
     same_scale_2 = case.scale_2 == case.shared
     if not same_scale_2 and case.fits(values, case.scale_2, scales_of=scales_of):

@@ -1,4 +1,4 @@
-"""ModelOpt's exclude patterns, held to the modules that a checkpoint has."""
+"""Checks ModelOpt's exclude patterns against the modules of a checkpoint."""
 
 import fnmatch
 import re
@@ -34,12 +34,12 @@ def patterns_name_modules(
     for module in inventory.quantized:
         if covered.match(module):
             yield Finding(
-                "mismatched", "quantized, and an exclude pattern covers it", tensor=f"{module}.weight"
+                "mismatched", "quantized, although an exclude pattern covers it", tensor=f"{module}.weight"
             )
     for module in inventory.linears():
         if not any(covered.match(name) for name in _upwards(module)):
             message = (
-                "neither quantized nor excluded by a pattern: an engine takes it for quantized and looks for "
+                "neither quantized nor excluded by a pattern: engines treat it as quantized and look for "
                 "scales that are not there"
             )
             yield Finding("mismatched", message, tensor=f"{module}.weight")

@@ -18,7 +18,7 @@ _KINDS = ("missing", "extra", "mismatched")
 def as_junit(outcome: Verification) -> str:
     """One suite; a level that holds is one test that passes, one that differs a failing test for each group.
 
-    What could not be checked is an error, a level that was not asked for is skipped.
+    What could not be checked is an error; a level that was not requested is skipped.
     """
     suite = Xml.Element("testsuite", name="proofcard verify")
     for name, level in outcome.levels.items():

@@ -1,6 +1,6 @@
 """The names of a quantized checkpoint: which tensors make a quantized linear, and which are missing.
 
-No model is known here by name. What should be there follows from the source's names when it is at hand, and
+No model is known here by name. What should be there follows from the source's names when it is given, and
 otherwise from config.json's counts and from what other layers and experts have (`regularity`).
 """
 
@@ -82,7 +82,7 @@ class Inventory:
         return modules
 
     def linears(self) -> list[str]:
-        """Modules with an unquantized matrix that is no embedding, and stacks of experts' matrices."""
+        """Modules with an unquantized matrix that is not an embedding, and stacks of experts' matrices."""
         matrices = [
             name.removesuffix(".weight")
             for name in self.model
@@ -113,7 +113,7 @@ def against_source(inventory: Inventory, source: Iterable[str], ties: Ties) -> I
     wanted = set(source)
     for name in sorted(wanted - inventory.model, key=natural):
         if ties.partner(name, inventory.model) is None:
-            yield Finding("missing", "a weight of the source that is not in the checkpoint", tensor=name)
+            yield Finding("missing", "the source has this weight, but the checkpoint does not", tensor=name)
     for name in sorted(inventory.model - wanted, key=natural):
         if ties.partner(name, wanted) is None:
             yield Finding("extra", "a tensor that the source does not have", tensor=name)

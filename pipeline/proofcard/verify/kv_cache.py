@@ -6,13 +6,13 @@ from proofcard.verify.quantconfig import Declaration
 from proofcard.verify.regularity import LAYERS
 from proofcard.verify.report import Finding, Level
 
-UNSCALED = "the KV cache is {} and no scale of it is stored: engines take 1.0 (as fp8_cast means it)"
+UNSCALED = "the KV cache is {} and no scale for it is stored: engines use 1.0 (as fp8_cast intends)"
 _ATTENTION = ("attn", "attention", "qkv", "kv_", "mixer")
 BIASED = "{} biases of the KV cache are stored: no known engine reads them"
 
 
 def check(inventory: Inventory, declared: Declaration, sealed: Manifest | None, level: Level) -> None:
-    """Check that every layer has scales for k and v if the configuration declares them, and none otherwise.
+    """Check that every layer has scales for k and v if the configuration declares them, else that none has.
 
     No scale at all means `fp8_cast`. Layers beyond the counted ones and other towers need none. Our own
     recipes record in the manifest whether there are biases.
@@ -51,7 +51,7 @@ def _superfluous(inventory: Inventory, declared: Declaration, recipe: str | None
         if declared.cache is None:
             why = "the configuration says that the KV cache is not quantized"
         elif not _belongs(stem, leaf[0], modules):
-            why = "a scale or bias of the KV cache beside no module that has keys or values"
+            why = "a scale or bias of the KV cache, but not of a module that has keys or values"
         elif leaf.endswith("_scale") and shape not in ((), (1,)):
             findings.append(
                 Finding("mismatched", f"its shape is {list(shape)}; a scale is one number", tensor=name)

@@ -28,7 +28,7 @@ _QUANTIZED = re.compile(
 def unexplained(inventory: Inventory, source: Source | None, smoothed: bool = False) -> list[str]:
     """One sentence for each kind of tensor that no rule explains; empty when there is none.
 
-    `smoothed`: factors of inputs may stand beside quantized weights.
+    `smoothed`: quantized weights may have `pre_quant_scale` factors.
     """
     kinds: dict[str, list[Tensor]] = {}
     for name in inventory.tensors:
@@ -42,10 +42,10 @@ def unexplained(inventory: Inventory, source: Source | None, smoothed: bool = Fa
 
 
 def quantized_nothing(inventory: Inventory) -> str | None:
-    """Why nothing can be said of NVFP4 here."""
+    """Why there is no NVFP4 to check."""
     if inventory.quantized or inventory.fp8:
         return None
-    return "not one linear of it is quantized: no module has packed weights with their scales"
+    return "no linear is quantized: no module has packed weights with their scales"
 
 
 def fused_experts(inventory: Inventory, source: Source) -> str | None:
@@ -61,7 +61,7 @@ def fused_experts(inventory: Inventory, source: Source) -> str | None:
             shape = list(source.tensors[name].shape)
             return (
                 f"the source keeps the experts of a layer in one tensor ({name} {shape}), the checkpoint one "
-                "by one: this version does not match them; give a source that has them one by one"
+                "by one: this version does not match them; use a source that stores them one by one"
             )
     return None
 
@@ -94,7 +94,7 @@ def _sentence(tensors: list[Tensor]) -> str:
     first = tensors[0]
     more = f" and {len(tensors) - 1} like it" if len(tensors) > 1 else ""
     what = _layout(first)
-    return f"{first.name} ({first.dtype} {list(first.shape)}){more}: {what}, which no rule here explains"
+    return f"{first.name} ({first.dtype} {list(first.shape)}){more}: {what}, a layout that is not supported"
 
 
 def _layout(tensor: Tensor) -> str:
@@ -108,7 +108,7 @@ def _layout(tensor: Tensor) -> str:
     if tensor.dtype.startswith("F8"):
         return "FP8 weights"
     if tensor.dtype in FLOATS:
-        return "part of another quantization"
+        return "part of another quantization format"
     return "integer codes or packed weights of another layout"
 
 

@@ -1,7 +1,7 @@
-"""What the outcomes of all quantized linears come to: damage, a search of scales, a learned rounding.
+"""Classifies quantized linears: damage, searched scales, learned rounding, folded factors.
 
 A search or a rounding is a matter of whole checkpoints: at least half of the linears of one kind (one name,
-any layer and expert) show it. A linear that alone of its kind does is damaged.
+any layer and expert) show it. If it is the only one of its kind, it is damaged.
 """
 
 from collections import Counter, defaultdict
@@ -94,7 +94,7 @@ class Verdicts:
 
 
 def verdicts(judged: Iterable[Judged]) -> Verdicts:
-    """Sort them, a linear that stands alone in its kind to the damaged."""
+    """Classify them; a linear that differs from all others of its kind counts as damaged."""
     kinds: dict[str, list[Judged]] = defaultdict(list)
     for each in judged:
         kinds[kind(each.module)].append(each)

@@ -1,4 +1,4 @@
-"""The linears of level `structure` as steps: what is found of each, and its share in what all are held to."""
+"""The linears of level `structure` as steps: findings of each, and what checks across linears need."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from proofcard.verify.steps import Passing, Whole
 
 @dataclass
 class LinearOutcome:
-    """Of one linear. `largest` is the largest code of its block scales, where all of them are sane."""
+    """The result of one linear. `largest` is the largest code of its block scales, if all are valid."""
 
     findings: list[Finding]
     largest: int | None = None
 
     def add(self, module: str, codes: np.ndarray) -> None:
-        """As `BlockScales.add`, which is told later."""
+        """Keep the largest code for `BlockScales.add`."""
         self.largest = int(codes.max())
 
 

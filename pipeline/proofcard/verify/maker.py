@@ -31,7 +31,7 @@ _LOOKED_AT = 24  # quantized linears whose traits are looked at
 
 
 def named(folder: Path, weights: Level | None) -> dict[str, Any]:
-    """`program`, as the bytes tell it, or null; `evidence` and `labels`, a sentence each.
+    """`program`, inferred from the bytes, or null; `evidence` and `labels`, one sentence each.
 
     `weights`: that level, if it was checked.
 
@@ -63,17 +63,17 @@ def _makers(made_by: dict[str, int]) -> Iterator[str]:
 def _traits(view: View) -> tuple[list[str], str | None]:
     modules = [module for module in view.layouts if _whole(view, module)]
     if not modules:
-        return ["no linear in NVFP4 was found"], None
+        return ["there are no linears in NVFP4"], None
     chosen = modules[:: max(1, len(modules) // _LOOKED_AT)][:_LOOKED_AT]
     if any(view.layouts[module] is COMPRESSED for module in chosen):
         return _compressed(view, [module for module in chosen if view.layouts[module] is COMPRESSED])
     scales = [view.tensors[f"{module}.weight_scale"].raw() for module in chosen]
     codes = [view.tensors[f"{module}.weight"].raw() for module in chosen]
     if any((scale == 0).any() for scale in scales):
-        return ["a block scale is zero, as ModelOpt leaves it up to 0.44"], "ModelOpt up to 0.44"
+        return ["a block scale is zero, as ModelOpt writes it up to 0.44"], "ModelOpt up to 0.44"
     largest = max(float(e4m3_to_f32(scale.max(keepdims=True))[0]) for scale in scales if scale.size)
     if 224 < largest <= 384:
-        sentence = f"no block scale is above {largest:g}: 256 or 384 is four over six, 448 the plain rule"
+        sentence = f"no block scale is above {largest:g}: four over six gives 256 or 384, the max rule 448"
         return [sentence], "ModelOpt 0.46 and later (four over six)"
     zeros = any(((code & 0x0F) == 8).any() for code in codes)
     return [
@@ -105,7 +105,7 @@ def _compressed(view: View, modules: list[str]) -> tuple[list[str], str | None]:
 
 
 def _labels(folder: Path) -> Iterator[str]:
-    """What files say of who wrote them."""
+    """What the files say about their maker."""
     for name, keys in (
         ("config.json", ("quant_method", "producer", "provider", "version", "autoround_version")),
         ("hf_quant_config.json", ("producer",)),

@@ -1,7 +1,7 @@
-"""Level `calibration` where nobody knows the samples: are the scales plausible for a given text?
+"""Level `calibration` with unknown samples: are the scales plausible for given texts?
 
-Nothing is proven this way. The source model reads the given texts, and for every calibrated input the amax
-that its scale stands for is placed among the largest magnitudes of each text: at the 100th percentile it
+This proves nothing. The source model reads the given texts, and for every calibrated input the amax
+behind its scale is placed among the largest magnitudes of each text: at the 100th percentile it
 covers every text, at the 40th it would clip six of ten. Only what no calibration gives is a difference.
 """
 
@@ -44,7 +44,7 @@ def check(folder: Path, source: Source, texts: Path) -> Level:
     level = Level("calibration")
     amaxes = _stored(read_folder(folder))
     if not amaxes:
-        level.unchecked.append("the checkpoint has no calibrated scale: there is nothing to be plausible")
+        level.unchecked.append("the checkpoint has no calibrated scales to check")
         return level
     samples = _tokens(texts, source, folder)
     level.counts["texts"] = len(samples)
@@ -80,18 +80,18 @@ def _fault(amax: float, reached: np.ndarray) -> str | None:
 
 def _summary(places: dict[str, float], scales: int, texts: int) -> str:
     if not places:
-        return f"not proven, the samples are unknown: no scale was reached by {_FEWEST} of the {texts} texts"
+        return f"not proven, samples unknown: no scale was reached by {_FEWEST} of the {texts} texts"
     values = np.array(list(places.values()))
     lowest = min(places, key=lambda name: (places[name], name))
     return (
-        f"not proven, the samples are unknown: plausible by percentile against {texts} given texts: "
+        f"not proven, samples unknown: plausible by percentile against {texts} given texts: "
         f"{len(places)} of {scales} scales placed, the median at the {np.median(values):.0f}th percentile, "
         f"the lowest, {plain(lowest)}, at the {places[lowest]:.0f}th"
     )
 
 
 def _stored(tensors: dict[str, Tensor]) -> dict[str, float]:
-    """The amax that each calibrated scale stands for, by the scale's name, for every maker's spelling."""
+    """The amax behind each calibrated scale, by the scale's name, for every maker's naming."""
     amaxes = {}
     for name, tensor in tensors.items():
         leaf = name.rpartition(".")[2]

@@ -1,7 +1,7 @@
-"""What a checkpoint says about its own quantization, held to itself and to the tensors.
+"""What a checkpoint declares about its quantization, checked for consistency.
 
 ModelOpt writes it twice: `hf_quant_config.json` in its own form, and config.json's `quantization_config`
-in a form that engines read. Either alone is enough; where both stand they must agree. Other spellings that
+in a form that engines read. Either alone is enough; if there are both, they must agree. Other spellings that
 engines read are understood: nested below `quantization`, flat without config_groups, in any letter case.
 """
 
@@ -26,7 +26,7 @@ CACHES = (None, "FP8", "NVFP4")
 _PART = {"num_bits": 4, "type": "float", "group_size": 16, "dynamic": False}  # of weights and of inputs
 _SIZES = (16, 32)  # of blocks
 _CACHE_PART = {"num_bits": 8, "type": "float", "dynamic": False}
-# What a part may name besides, and the values that change nothing of NVFP4 as it is checked here.
+# Other keys that a part may have, and the values that do not change what is checked here.
 _IRRELEVANT: dict[str, Any] = {
     "strategy": (None, "tensor", "tensor_group"), "symmetric": (None, True), "actorder": (None,),
     "block_structure": (None,), "observer": ..., "observer_kwargs": ..., "zp_dtype": (None,),
@@ -51,10 +51,10 @@ _OUTER = {
 
 @dataclass
 class Declaration:
-    """The two files' content, and what is wrong with them as files. `algorithm` None: neither says any.
+    """The content of both files, and what is wrong with them. `algorithm` is None if neither names one.
 
-    `unknown`: keys and values that no rule here covers. `schemes`: what it says of each module, where one
-    scheme is not for all.
+    `unknown`: keys and values that no rule here covers. `schemes`: the scheme of each module, unless
+    all have the same.
     """
 
     config: dict[str, Any] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Declaration:
     schemes: Schemes | None = None
 
     def scheme(self, module: str) -> Scheme | None:
-        """What is said of a quantized linear; None where nothing is."""
+        """The declared scheme of a quantized linear; None if there is none."""
         if self.schemes is not None:
             return self.schemes.of(module)
         return parsers.ALGORITHMS.get(self.algorithm) if isinstance(self.algorithm, str) else None
@@ -87,7 +87,7 @@ def read(folder: Path) -> Declaration:
         (QUANTIZATION, quant, "quantization"),
     ):
         if content is not None and not isinstance(content.get(key, {}), dict):
-            why = f"{key} is {text(content[key])}, which says nothing of a quantization"
+            why = f"{key} is {text(content[key])}, not an object"
             declared.findings.append(Finding("mismatched", why, file=place))
     inner = _flat(_dict(declared.config, "quantization_config"))
     ours = _inner_form(inner)
@@ -120,13 +120,13 @@ def read(folder: Path) -> Declaration:
         declared.patterns = patterns
     elif patterns is not None:
         declared.findings.append(
-            Finding("mismatched", "its excluded modules are no list of names", file=declared.file)
+            Finding("mismatched", "its excluded modules are not a list of names", file=declared.file)
         )
     return declared
 
 
 def other_layout(declared: Declaration) -> str | None:
-    """Why the tensors cannot be judged: the files say that they are of no layout that is known here."""
+    """Why the tensors cannot be checked: the files declare a layout that is not known here."""
     if declared.schemes is not None:
         return None
     if declared.method in MODELOPT:
@@ -138,11 +138,11 @@ def other_layout(declared: Declaration) -> str | None:
                 f"quant_algo is {declared.algorithm}: {why}, so its bytes do not follow from the source alone"
             )
     what = f"quant_algo {declared.algorithm!r}, quant_method {declared.method!r}"
-    return f"only NVFP4 of ModelOpt, llm-compressor and auto-round is known; this says {what}"
+    return f"only NVFP4 of ModelOpt, llm-compressor and auto-round is supported; this is {what}"
 
 
 def _word(value: Any) -> str | None:
-    """A name as it was written; anything else as text, which is no known name."""
+    """A name as it was written; anything else as text, which matches no known name."""
     return value if value is None or isinstance(value, str) else text(value)
 
 
@@ -161,7 +161,7 @@ def _mixed(inner: dict[str, Any], outer: dict[str, Any], declared: Declaration) 
     """Both files' lists, which must be one list."""
     layers = [part["quantized_layers"] for part in (outer, inner) if "quantized_layers" in part]
     if len(layers) == 2 and layers[0] != layers[1]:
-        message = f"quantized_layers: {QUANTIZATION} and {CONFIG} do not agree"
+        message = f"quantized_layers: {QUANTIZATION} and {CONFIG} disagree"
         declared.findings.append(Finding("mismatched", message, file=CONFIG))
     declared.schemes = parsers.modelopt_layers(layers[0] if layers else None, declared.unknown, declared.file)
     declared.group_size = None
@@ -170,13 +170,13 @@ def _mixed(inner: dict[str, Any], outer: dict[str, Any], declared: Declaration) 
         for module in group.get("targets") or [] if isinstance(group, dict) else []:
             scheme = declared.schemes.exact.get(module) if isinstance(module, str) else None
             if scheme is None or scheme.bits != weights.get("num_bits"):
-                message = f"{name} of config_groups and quantized_layers do not agree on {text(module)}"
+                message = f"{name} of config_groups and quantized_layers disagree on {text(module)}"
                 declared.findings.append(Finding("mismatched", message, file=CONFIG))
                 break
 
 
 def _check_keys(part: dict[str, Any], known: set[str], file: str, declared: Declaration) -> None:
-    """Keys that may mean another quantization; one that says nothing (null, false, empty) does not."""
+    """Note unknown keys, which may mean another quantization, unless they have no value."""
     for key in sorted(part.keys() - known):
         if part[key] not in (None, False, [], {}):
             declared.unknown.append(
@@ -185,11 +185,11 @@ def _check_keys(part: dict[str, Any], known: set[str], file: str, declared: Decl
     smoothed = _upper(part.get("quant_algo")) == parsers.SMOOTHED
     for key in ("has_zero_point",) if smoothed else ("has_zero_point", "pre_quant_scale"):
         if part.get(key) not in (None, False):
-            declared.unknown.append(f"{file}: {key} = {text(part[key])} is of another layout")
+            declared.unknown.append(f"{file}: {key} = {text(part[key])} belongs to another layout")
 
 
 def _parts(inner: dict[str, Any], declared: Declaration) -> Iterator[Finding]:
-    """config_groups: what ModelOpt says of NVFP4 weights and inputs, and nothing else."""
+    """Checks that config_groups describe NVFP4 weights and inputs as ModelOpt does."""
     groups = inner.get("config_groups")
     if groups is None:
         return
@@ -246,7 +246,7 @@ def _dict(content: Any, key: str) -> dict[str, Any]:
 
 
 def _flat(inner: dict[str, Any]) -> dict[str, Any]:
-    """`quantization_config` with what it nests below `quantization` lifted to its top."""
+    """`quantization_config` with the keys nested below `quantization` moved to the top."""
     nested = inner.get("quantization")
     if not isinstance(nested, dict):
         return inner
@@ -310,7 +310,7 @@ def _lower(name: Any) -> Any:
 
 
 def _disagreements(inner: dict[str, Any], outer: dict[str, Any]) -> Iterator[Finding]:
-    """What both say, and say differently. A producer or a group size that one leaves out is no matter."""
+    """Values on which the two files disagree. Either may omit the producer or the group size."""
     for what in sorted(inner):
         if what in ("producer", "group_size") and None in (inner[what], outer[what]):
             continue
@@ -319,5 +319,5 @@ def _disagreements(inner: dict[str, Any], outer: dict[str, Any]) -> Iterator[Fin
             have, want = sorted(map(str, have)), sorted(map(str, want))
         if have != want:
             first, second = (json.dumps(form[what], sort_keys=True) for form in (outer, inner))
-            message = f"{what}: {QUANTIZATION} and {CONFIG} do not agree"
+            message = f"{what}: {QUANTIZATION} and {CONFIG} disagree"
             yield Finding("mismatched", message, file=CONFIG, expected=first[:200], found=second[:200])

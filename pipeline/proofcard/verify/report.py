@@ -1,6 +1,6 @@
 """What a verification says: differences, results by level, the table on the screen, and the document.
 
-The document tells no time, host or path, so the same checkpoint and source give the same bytes.
+The document contains no time, host or local path, so the same checkpoint and source give the same bytes.
 """
 
 import re
@@ -66,7 +66,7 @@ class Finding:
 
 @dataclass
 class Level:
-    """One level's outcome. `unchecked` says why part of it could not be checked; `notes` go on the screen."""
+    """One level's outcome. `unchecked`: why parts could not be checked; `notes` are shown."""
 
     name: str
     not_asked: str | None = None
@@ -103,7 +103,7 @@ class Level:
             if len(members) <= ALONE:
                 self.add(*members)
                 continue
-            more = f"and {len(members) - 1} more like it, the last {members[-1].where()}"
+            more = f"and {len(members) - 1} similar ones, the last {members[-1].where()}"
             self.add(replace(members[0], message=f"{members[0].message} ({more})"))
             self.kinds[members[0].kind] += len(members) - 1
             self.groups.update((finding.kind, finding.place()) for finding in members[1:])
@@ -119,7 +119,7 @@ class Level:
 
 
 def overall(levels: list[Level]) -> Result:
-    """`verified`, `verified, scales as given`, `differs` or `not checked` over the levels asked for."""
+    """`verified`, `verified, scales as given`, `differs` or `not checked` over the requested levels."""
     results = {level.result for level in levels}
     if "differs" in results:
         return "differs"

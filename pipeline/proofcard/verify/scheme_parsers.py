@@ -1,4 +1,4 @@
-"""Configurations of other spellings than ModelOpt's plain one, read into `Schemes`.
+"""Reads configurations with a scheme per module into `Schemes`: ModelOpt's mixed one and other makers'.
 
 What a key means is taken from the maker's release; a key or value that is not known makes the checkpoint `not
 checked`, in one sentence.
@@ -56,14 +56,16 @@ def modelopt_layers(layers: Any, unknown: list[str], file: str) -> Schemes:
     """`quantized_layers` of a MIXED_PRECISION checkpoint."""
     schemes = Schemes(file=file)
     if not isinstance(layers, dict) or not layers:
-        unknown.append(f"{file}: MIXED_PRECISION without quantized_layers: what each linear is quantized to")
+        unknown.append(
+            f"{file}: MIXED_PRECISION without quantized_layers: the quantization of each linear is unknown"
+        )
         return schemes
     for name, entry in layers.items():
         algorithm = entry.get("quant_algo") if isinstance(entry, dict) else entry
         size = entry.get("group_size") if isinstance(entry, dict) else None
         scheme = ALGORITHMS.get(algorithm) if isinstance(algorithm, str) else None
         if scheme is None:
-            why = FOLDED.get(str(algorithm), "which is not known here")
+            why = FOLDED.get(str(algorithm), "which is not supported")
             unknown.append(f"{file}: {name} is {text(algorithm)}: {why}")
             break
         block = size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
@@ -85,7 +87,7 @@ def compressed_tensors(inner: Config, unknown: list[str]) -> Schemes:
         )
     groups = inner.get("config_groups")
     if not isinstance(groups, dict) or not groups:
-        unknown.append(f"{CONFIG}: config_groups is {text(groups)}, which says nothing")
+        unknown.append(f"{CONFIG}: config_groups is {text(groups)}, which describes nothing")
         return schemes
     for name, group in groups.items():
         if not isinstance(group, dict):
@@ -122,7 +124,7 @@ def _group(name: str, group: Config, unknown: list[str]) -> Scheme | None:
             if _is(inputs, num_bits=8, type="float", strategy="tensor", dynamic=False):
                 return Scheme(8, channel=channel, inputs="scale")
     parts = f"weights {text(weights)}, inputs {text(inputs)}"
-    unknown.append(f"{CONFIG}: {name} is neither NVFP4 nor FP8 as they are known here: {parts}")
+    unknown.append(f"{CONFIG}: {name} is neither NVFP4 nor FP8 as supported: {parts}")
     return None
 
 
@@ -145,7 +147,7 @@ def _is(part: Any, **wanted: Any) -> bool:
 
 def _patterns(names: Any, where: str, unknown: list[str]) -> list[Pattern]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        unknown.append(f"{CONFIG}: {where} is {text(names)}, which is no list of names")
+        unknown.append(f"{CONFIG}: {where} is {text(names)}, which is not a list of names")
         return []
     return [pattern for name in names if (pattern := _pattern(name, where, unknown)) is not None]
 
@@ -194,7 +196,7 @@ def _auto_round_scheme(settings: Config, where: str, unknown: list[str]) -> Sche
     if bits == 4 and kind in _NV_FP4 and size == 16 and symmetric and isinstance(inputs, int | None):
         return Scheme(4, 16, inputs="none" if inputs is None or inputs >= 16 else "scale")
     what = f"bits {text(bits)}, data_type {text(kind)}, group_size {text(size)}"
-    unknown.append(f"{CONFIG}: {where} is {what}, which is not NVFP4 as it is known here")
+    unknown.append(f"{CONFIG}: {where} is {what}, which is not NVFP4 as supported")
     return None
 
 

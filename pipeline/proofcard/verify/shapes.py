@@ -1,4 +1,4 @@
-"""Shapes of tensors: the source's, or without one those of their fellows."""
+"""Checks shapes of tensors against the source, or, without one, against similar tensors."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,7 @@
-"""The steps of a level that reads tensors: their order, and what a run that was cut short has left of them.
+"""The steps of a level that reads tensors: their order, and the results of an interrupted run.
 
-For local folders a step is just done. Where a folder comes from the hub, steps go in the order of its shards,
-say which they read, and leave their outcome in a record: the same command goes on after the last of them.
+For local folders a step simply runs. For a folder that is streamed from the hub, steps follow the order of
+its shards, declare which they read, and record their outcome: the same command resumes after the last one.
 """
 
 import json
@@ -27,7 +27,7 @@ class Keeps(Protocol[Result]):
         """As JSON values; None where the step has to be done again."""
 
     def load(self, recorded: dict[str, Any]) -> Result:
-        """The outcome. Raises ValueError, KeyError or TypeError for what is none."""
+        """The outcome. Raises ValueError, KeyError or TypeError if the values are not one."""
 
 
 class Whole(Generic[Result]):
@@ -42,7 +42,7 @@ class Whole(Generic[Result]):
         return values
 
     def load(self, recorded: dict[str, Any]) -> Result:
-        """Raises ValidationError, a ValueError, for what is none."""
+        """Raises ValidationError, a ValueError, if the values are not one."""
         return self._adapter.validate_python(recorded)
 
 
@@ -61,7 +61,7 @@ class Passing:
         name: Callable[[Unit], str],
         keeps: "Keeps[Result]",
     ) -> "Steps[Unit, Result]":
-        """One step a unit. `reads` gives the tensors that it reads, `name` what tells it from the others."""
+        """One step per unit. `reads` gives the tensors that it reads, `name` a unique name."""
         return Steps(self, level, list(units), reads, name, keeps)
 
 

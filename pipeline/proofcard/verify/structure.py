@@ -1,4 +1,4 @@
-"""Level `structure`: the checkpoint is complete, sane and consistent, by its own account and its shapes.
+"""Level `structure`: the checkpoint is complete, valid and consistent, by its own configuration and shapes.
 
 Needs no source; with one, the source's names say what must be there.
 """
@@ -50,9 +50,9 @@ _MANY = 0.25  # share of the plain matrices from which config.json may name thei
 def check(
     folder: Path, source: Source | None, sealed: Manifest | None = None, passing: Passing = LOCAL
 ) -> Level:
-    """Hold the tensors of `folder` to its configuration, and names, shapes and settings to those of `source`.
+    """Check tensors against the configuration, and names, shapes and settings against `source`.
 
-    `sealed`, its manifest, tells what our own recipe asked for.
+    `sealed`, its manifest, records what our recipe requested.
     """
     level = Level("structure")
     tensors, broken = read_tensors(folder)
@@ -61,7 +61,7 @@ def check(
     if incomplete(broken):
         return level
     if not tensors and not broken:
-        level.unchecked.append("there is no tensor in it: no .safetensors file, or only empty ones")
+        level.unchecked.append("it has no tensors: there is no .safetensors file, or only empty ones")
         return level
     declared = quantconfig.read(folder)
     level.add(*declared.findings)
@@ -111,7 +111,7 @@ def check(
     kv_cache.check(inventory, declared, sealed, level)
     if unscaled:
         level.notes.append(
-            "no input scale is stored: engines compute with the weights alone, or measure inputs"
+            "no input scales are stored: engines quantize only the weights, or measure inputs at run time"
         )
     for name in inventory.cache:
         findings += linears.finite(tensors[name], positive=name.endswith("_scale"))
@@ -130,9 +130,9 @@ def not_understood(
     source: Source | None,
     tensors_alone: bool = False,
 ) -> Iterator[str]:
-    """Why the checkpoint cannot be judged, a sentence each; nothing where it can.
+    """Why the checkpoint cannot be checked, one sentence per reason.
 
-    `tensors_alone`: no configuration says anything, and none is asked.
+    `tensors_alone`: the configuration declares nothing and is not consulted.
     """
     if not tensors_alone and (other := quantconfig.other_layout(declared)):
         yield other
@@ -171,7 +171,7 @@ def _fused(inventory: Inventory) -> Iterator[Finding]:
         inside = [module for module in group if module in quantized]
         if inside and len(inside) < len(group):
             plain = next(module for module in group if module not in quantized)
-            yield Finding("mismatched", f"not quantized, and {inside[0]} is", tensor=f"{plain}.weight")
+            yield Finding("mismatched", f"not quantized, although {inside[0]} is", tensor=f"{plain}.weight")
         for leaf in ("weight_scale_2", "input_scale"):
             scales = [inventory.tensors.get(f"{module}.{leaf}") for module in inside]
             known = [
@@ -191,11 +191,11 @@ def _fused(inventory: Inventory) -> Iterator[Finding]:
 def _embeddings(
     inventory: Inventory, declared: Declaration, bound: ties.Ties, source: Source | None
 ) -> Iterator[Finding]:
-    """Input embedding and output head: both there, or one that stands for both; equal where they are one."""
+    """Input embedding and output head: both are stored, or one is shared; tied ones are equal."""
     if bound.contradicted:
         if source is None:
             message = (
-                "tie_word_embeddings says that both embeddings are one, and the two that are stored differ"
+                "tie_word_embeddings says that both embeddings are tied, but the two that are stored differ"
             )
             yield Finding("mismatched", message, file=CONFIG)
         return

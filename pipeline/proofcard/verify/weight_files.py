@@ -62,8 +62,8 @@ def not_counted(folder: Path, tensors: dict[str, Tensor]) -> list[str]:
     if not others:
         return []
     which = f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"
-    notes = [f"{which} in no index and was not looked at"]
+    notes = [f"{which} in no index and was not checked"]
     with suppress(Stop):  # an invalid index has a finding
         if other := loaded_instead(folder):
-            notes.append(f"transformers would load {other} instead of what was")
+            notes.append(f"transformers would load {other} instead")
     return notes
