@@ -81,7 +81,7 @@ def documents(checkpoint: Path) -> dict[str, dict[str, Any]]:
             "result": "verified",
             "manifest": {"key": key, "sha256": file_sha256(checkpoint / "manifest.json")},
             "levels": {
-                name: {"result": "holds", "counts": {"tensors": 36}, "not_asked": None, "notes": []}
+                name: {"result": "holds", "counts": {"tensors": 36}, "not_requested": None, "notes": []}
                 for name in ("integrity", "structure", "weights")
             },
         },
@@ -163,7 +163,7 @@ def documents(checkpoint: Path) -> dict[str, dict[str, Any]]:
                 claim(
                     "fast",
                     "not checked",
-                    {"sentence": "nothing here can tell", "command": "proofcard benchmark"},
+                    {"sentence": "this cannot be checked here", "command": "proofcard benchmark"},
                 ),
             ],
         },

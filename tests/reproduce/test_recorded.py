@@ -188,7 +188,7 @@ def test_the_recorded_samples_are_taken_by_key_and_others_refused(
 
 
 def test_a_copy_of_a_dataset_that_is_not_recorded_is_a_mistake(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(Usage, match=r"datasets\.texts is not of the manifest: it has "):
+    with pytest.raises(Usage, match=r"datasets\.texts is not in the manifest, which has "):
         configured(
             Recorded(recorded.values(manifest.read(folder))),
             asked(tmp_path, f"checkpoint={folder}", "datasets.texts=x"),

@@ -193,7 +193,7 @@ def test_an_unsealed_checkpoint(checkpoint: Path, source: Path) -> None:
     assert "never sealed" in every.level("integrity")["unchecked"]["listed"][0]
     assert every.level("weights")["result"] == "holds"
     without = Verified(checkpoint, source, ("structure", "weights"))
-    assert (without.status, without.level("integrity")["result"]) == (0, "not asked")
+    assert (without.status, without.level("integrity")["result"]) == (0, "not requested")
 
 
 def outputs(change: Any) -> Any:

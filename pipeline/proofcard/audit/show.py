@@ -44,13 +44,13 @@ def sections(audit: Audit) -> list[str]:
 
 def needs(audit: Audit) -> list[Need]:
     """What the claims that were not checked need, each once."""
-    found = [
+    unmet = [
         need(one)
         for claim in audit.claims
         for one in claim.evidence
         if claim.verdict == one.verdict == "not checked"
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(unmet))
 
 
 def need(one: Evidence) -> Need:

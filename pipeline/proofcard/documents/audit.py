@@ -1,4 +1,4 @@
-"""A published card, claim by claim, and what each claim comes to."""
+"""A published card, claim by claim, and the verdict on each claim."""
 
 from typing import Literal
 
@@ -46,7 +46,7 @@ class Source(Document):
 
 
 class Audit(Document):
-    """Every claim of a card, checked against a recipe's plan and what documents there are of `key`."""
+    """Every claim of a card, checked against a recipe's plan and the available documents of `key`."""
 
     schema_: Literal["proofcard/audit/1"] = Field(default="proofcard/audit/1", alias="schema")
     claims_file: str

@@ -127,7 +127,8 @@ def _checked(
     }
     done = side_by_side(timed, places) if places.streams else {name: check() for name, check in timed.items()}
     levels = [
-        done[name] if name in done else Level(name, not_asked=_not_asked(name, config)) for name in LEVELS
+        done[name] if name in done else Level(name, not_requested=_not_requested(name, config))
+        for name in LEVELS
     ]
     addresses = places.identities()
     kernels = nvfp4.kernels() if source is not None and "weights" in requested else None
@@ -163,7 +164,7 @@ def _timed(name: str, check: Callable[[], Level], places: Places, source: Source
     return level
 
 
-def _not_asked(name: str, config: VerifyConfig) -> str:
+def _not_requested(name: str, config: VerifyConfig) -> str:
     needs = _NEEDS[name]
     if name == "weights" and config.source is not None:
         needs = "no more than the source given"

@@ -34,7 +34,7 @@ def viewed(
 ) -> tuple[View, Source | None]:
     """The checkpoint in one set of names, and the source cut into the same pieces.
 
-    `compressed`: whether names of compressed-tensors may stand in it.
+    `compressed`: whether it may have names of compressed-tensors.
     """
     found, layouts = renamed(tensors, compressed)
     if source is None:
