@@ -164,8 +164,8 @@ def sources(facts: Facts) -> Section:
     documents = table(["Document", "Schema", "sha256", "Run"], rows, "derived", MANIFEST, "key")
     text = (
         "Copies are in .proofcard beside this card, and every number above refers to its place in one of "
-        "them. proven: shown byte by byte. measured: by a run. derived: from the manifest, the configuration or "
-        "a plan. not measured: no run yet."
+        "them. proven: shown byte by byte. measured: by a run. derived: from the manifest, the "
+        "configuration or a plan. not measured: no run yet."
     )
     return Section(title="Where the numbers come from", intro=text, tables=[documents])
 
