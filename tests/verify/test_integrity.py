@@ -157,7 +157,8 @@ def test_another_length_is_said(checkpoint: Path) -> None:
     with (checkpoint / "modeling.py").open("a") as file:
         file.write("#")
     assert (
-        Verified(checkpoint, levels=ONLY).first("integrity")["message"] == "it has 16 bytes, sealed were 15"
+        Verified(checkpoint, levels=ONLY).first("integrity")["message"]
+        == "it has 16 bytes, but 15 were sealed"
     )
 
 

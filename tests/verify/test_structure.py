@@ -181,7 +181,7 @@ CONFIGURED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), "every checkpoint has one"),
     "config is no JSON": (lambda f: (f / "config.json").write_text("{"), "it is not JSON"),
     "config is a list": (lambda f: (f / "config.json").write_text("[]"), "it is not a JSON object"),
-    "patterns are no list": (quant(exclude_modules="lm_head"), "no list of names"),
+    "patterns are no list": (quant(exclude_modules="lm_head"), "not a list of names"),
     "index names another file": (
         lambda f: edit_json(f / INDEX, lambda c: c["weight_map"].update({f"{W1}.weight": SHARDS[0]})),
         f"says {SHARDS[0]}; it is in {SHARDS[1]}",
