@@ -14,7 +14,7 @@ usage: proofcard audit recipe=NAME [claims=NAME|FILE.yaml] [checkpoint=DIR]
 Claims files are in conf/claims. Each claim is checked by the recipe's plan,
 by the card's own numbers, by documents and measurements of a checkpoint, or by
 what is checked before an engine starts. Verdicts: holds, contradicted,
-inconsistent in itself, measured otherwise, not checked (and the command and
+internally inconsistent, contradicted by measurement, not checked (and the command and
 hardware that can tell). plan=FILE takes a plan made before; otherwise the
 recipe is planned, minutes for a large model. The JSON is written to
 <work_dir>/audits, or to FILE.

@@ -149,7 +149,7 @@ def documents(checkpoint: Path) -> dict[str, dict[str, Any]]:
             **{name: {"recorded": 36, "equal": 36} for name in ("files", "tensors", "calibrated")},
         },
         "runs/audits/local.json": {
-            "schema": "proofcard/audit/1",
+            "schema": "proofcard/audit/2",
             "claims_file": "own",
             "claims_sha256": digest,
             "card": "somebody/model",

@@ -15,7 +15,7 @@ from proofcard.evidence import Evidence as Document
 
 _WRONG: dict[str, Verdict] = {
     "plan": "contradicted", "document": "contradicted", "engine": "contradicted",
-    "card": "inconsistent in itself", "measurement": "measured otherwise",
+    "card": "internally inconsistent", "measurement": "contradicted by measurement",
 }  # fmt: skip
 """The verdict when a check's formula is false."""
 

@@ -8,7 +8,7 @@ from proofcard.documents.audit import VERDICTS, Audit, AuditedClaim, Evidence, V
 from proofcard.screen import Screen
 
 _STYLES: dict[Verdict, str] = {
-    "contradicted": "red", "inconsistent in itself": "red", "measured otherwise": "red",
+    "contradicted": "red", "internally inconsistent": "red", "contradicted by measurement": "red",
     "not checked": "yellow", "holds": "green",
 }  # fmt: skip
 

@@ -142,16 +142,16 @@ class Placeholder:
 
     def note(self) -> None:
         """Write down how far it has come."""
-        said = {"came": self.came, "sha256": self.sha256, "inside": self.inside}
-        write_whole(self.record, json.dumps(said))
+        record = {"came": self.came, "sha256": self.sha256, "inside": self.inside}
+        write_whole(self.record, json.dumps(record))
 
     def _recorded(self) -> dict[str, Any] | None:
         try:
-            said = json.loads(self.record.read_text(encoding="utf-8"))
-            whole = 0 <= said["came"] <= self.promised.size and isinstance(said["inside"], dict)
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+            whole = 0 <= record["came"] <= self.promised.size and isinstance(record["inside"], dict)
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return said if whole and "sha256" in said else None
+        return record if whole and "sha256" in record else None
 
     def _head(self) -> bytes:
         end = min((tensor.start for tensor in self.tensors), default=0)
@@ -227,8 +227,8 @@ class _Sink:
         promised = self._of.promised
         if self._place != self.size:
             return f"{self._place:,} bytes instead of {self.size:,}"
-        found = self.whole.hexdigest() if promised.sha256 else self.blob.hexdigest()
-        return None if found == (promised.sha256 or promised.blob) else f"digest {found}"
+        digest = self.whole.hexdigest() if promised.sha256 else self.blob.hexdigest()
+        return None if digest == (promised.sha256 or promised.blob) else f"digest {digest}"
 
     def _digest(self, data: bytes) -> None:
         self.whole.update(data)

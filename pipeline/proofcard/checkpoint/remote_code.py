@@ -124,9 +124,9 @@ def read(folder: Path) -> Code:
     return Code(folder, settings, tuple(named))
 
 
-def known_pins(found: Code) -> dict[str, str]:
+def known_pins(code: Code) -> dict[str, str]:
     """The pins in `conf/model` of the model that shares most of these files; empty if none does."""
-    digests = {(name, hashlib.sha256(content).hexdigest()) for name, content in found.files.items()}
+    digests = {(name, hashlib.sha256(content).hexdigest()) for name, content in code.files.items()}
     options = (OmegaConf.load(path) for path in sorted(bundled("conf/model").glob("*.yaml")))
     known = [dict(OmegaConf.select(option, "remote_code") or {}) for option in options]
     nearest = max(known, key=lambda pins: len(digests & pins.items()))

@@ -45,14 +45,14 @@ def placeholders(
 ) -> dict[str, Placeholder]:
     """One for each file that is not small, by name. Raises as `Placeholder.create`."""
     state.mkdir(parents=True, exist_ok=True)
-    found = {
+    created = {
         file: Placeholder(file, folder / file, state / hashlib.sha256(file.encode()).hexdigest(), promised)
         for file, promised in sorted(files.items())
         if not _is_small(file, promised)
     }
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        list(pool.map(lambda each: each.create(repository), found.values()))
-    return found
+        list(pool.map(lambda each: each.create(repository), created.values()))
+    return created
 
 
 def check_room(repository: Repository, folder: Path, needed: int) -> None:

@@ -23,9 +23,9 @@ class HubFile(NamedTuple):
         """The sha256 of a file that is what was promised; None for any other."""
         if not path.is_file() or path.stat().st_size != self.size:
             return None
-        found = sha256_file(path)
-        right = found == self.sha256 if self.sha256 else _blob_id(path) == self.blob
-        return found if right else None
+        digest = sha256_file(path)
+        right = digest == self.sha256 if self.sha256 else _blob_id(path) == self.blob
+        return digest if right else None
 
 
 class Sink(Protocol):
@@ -201,11 +201,11 @@ class Repository:
             path = Path(with_retries(attempt, here))
         digest = promised.digest_if_right(path)
         if digest is None:
-            found = sha256_file(path) if promised.sha256 else _blob_id(path)
+            digest = sha256_file(path) if promised.sha256 else _blob_id(path)
             size = path.stat().st_size
             path.unlink()
             raise Stop(
-                f"{self}: {file} came with digest {found} ({size} bytes), the hub promised "
+                f"{self}: {file} came with digest {digest} ({size} bytes), the hub promised "
                 f"{promised.sha256 or promised.blob} ({promised.size} bytes): it was deleted; {RESUMES}"
             )
         return path, digest
@@ -239,8 +239,7 @@ def at_address(text: str, where: str) -> Repository:
     """The repository that `where`=hf://OWNER/NAME@COMMIT names.
 
     Raises:
-        Usage: when it is written otherwise, or names no commit; then with the one that main is at, if the hub
-            tells it.
+        Usage: when it is malformed or names no commit; then with main's commit, if the hub returns it.
     """
     parts = _ADDRESS.fullmatch(text)
     if parts is None:
