@@ -25,7 +25,7 @@ def show(audit: Audit, out: Screen) -> None:
         table = Table(box=SIMPLE, pad_edge=False, expand=True)
         table.add_column("claim", ratio=4, overflow="fold")
         table.add_column("evidence", ratio=5, overflow="fold")
-        table.add_column("verdict", width=13, overflow="fold")
+        table.add_column("verdict", width=14, overflow="fold")
         for claim in audit.claims:
             if claim.section == section:
                 table.add_row(claim.claim, evidence(claim), _verdict(claim, listed))
