@@ -15,6 +15,7 @@ _MODULES = {
     "quantize": "proofcard.quantize.command",
     "repeat": "proofcard.repeat.command",
     "reproduce": "proofcard.reproduce.command",
+    "run": "proofcard.run.command",
     "serve": "proofcard.serve.command",
     "tasks": "proofcard.tasks.command",
     "verify": "proofcard.verify.command",

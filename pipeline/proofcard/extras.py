@@ -26,6 +26,7 @@ NEEDS = {
     "quantize": "quantize",
     "repeat": "servers",
     "reproduce": "quantize",
+    "run": "quantize",
     "serve": "servers",
     "tasks": "servers",
 }

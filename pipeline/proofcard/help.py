@@ -1,8 +1,10 @@
 """The texts of `proofcard --help` and `proofcard COMMAND --help`: ASCII, at most 80 columns."""
 
 from proofcard.help_cards import AUDIT, CARD
+from proofcard.help_run import RUN
 
 SUMMARIES = {
+    "run": "everything, from a recipe to a signed card",
     "plan": "what a recipe will do and cost, before a GPU is paid for",
     "fetch": "download the model and the samples of a recipe",
     "quantize": "make a sealed NVFP4 checkpoint from a recipe",
@@ -278,6 +280,7 @@ started.
 """
 
 _USAGES = {
+    "run": RUN,
     "plan": _PLAN,
     "fetch": _FETCH,
     "quantize": _QUANTIZE,
