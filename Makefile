@@ -17,14 +17,13 @@ setup: ## the locked environment in .venv
 setup-serve setup-vllm setup-bench: setup-%: ## X: serve (SGLang), vllm, bench (the load generator), each in .venv-X of its own
 	@UV_PROJECT_ENVIRONMENT=.venv-$* $(UV) sync --quiet --frozen --compile-bytecode --extra $* --extra tracking
 
-demo: demo-checkpoint setup-bench ## the demo recipe for real: quantized, proved, served, measured, beside its source
-	@$(RUN) proofcard benchmark checkpoint=runs/checkpoints/demo serving=transformers_cpu
-	@$(RUN) proofcard evaluate checkpoint=runs/checkpoints/demo source=demo/model
+demo: setup setup-bench ## the demo from its recipe to its card: quantized, proved, served, measured, evaluated (SKIP=benchmark,…)
+	@$(RUN) proofcard run recipe=demo $(if $(SKIP),'skip=[$(SKIP)]')
 
 demo-tasks: demo-checkpoint setup-bench ## the demo's 300 questions, asked of source and checkpoint
 	@$(RUN) proofcard tasks reference.checkpoint=demo/model candidate.checkpoint=runs/checkpoints/demo serving=transformers_cpu policy=demo
 
-demo-checkpoint: setup ## the first half of it: quantized, then every byte proved
+demo-checkpoint: setup ## its checkpoint alone: quantized, then every byte proved
 	@$(RUN) proofcard quantize recipe=demo
 	@$(RUN) proofcard verify checkpoint=runs/checkpoints/demo source=demo/model
 

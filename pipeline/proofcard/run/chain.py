@@ -97,7 +97,7 @@ class Chain:
 
     def _card_agrees(self) -> bool:
         """Whether the card that is there is the one that would be written."""
-        if not (self.target.folder / "README.md").exists():
+        if not finished.card(self.request, self.target):
             return False
         return child.ended(stages.card_check(self.request, self.target), shows="nothing") == 0
 
@@ -106,6 +106,7 @@ class Chain:
         console.print()
         console.print(f"{place} {command}", soft_wrap=True)
         began = time.monotonic()
+        evaluations = finished.evaluations(self.request)
         state: State = "interrupted"
         status = 0
         try:
@@ -120,6 +121,8 @@ class Chain:
             self._states[name] = self._stage(name, state, seconds=time.monotonic() - began)
             if state != "made":
                 self._save()
+        if name == "evaluate" and evaluations and finished.evaluations(self.request) == evaluations:
+            self._states[name] = self._stage(name, "reused", "it was sealed", time.monotonic() - began)
         if status:
             raise Stop(f"{name} {_failed(name, status)}; {self._resuming(name)}")
 

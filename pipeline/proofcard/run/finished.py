@@ -6,6 +6,7 @@ from typing import Any
 
 from proofcard import documents, json_files, manifest
 from proofcard.audit import claims
+from proofcard.card import beside
 from proofcard.config.running import StageName
 from proofcard.documents.plan import Plan
 from proofcard.errors import Stop
@@ -58,10 +59,29 @@ def audit(request: Request, target: Target) -> str | None:
     judged = {one.sha256 for one in there if one.kind not in ("plan", "audit")}
     for one in there:
         sources = {source.get("sha256") for source in one.values.get("sources") or []}
-        if one.kind == "audit" and one.values.get("key") == target.key and sources == judged:
-            if one.values.get("claims_sha256") == claims_sha256:
-                return shown(one.path)
+        same = one.values.get("key") == target.key and one.values.get("claims_sha256") == claims_sha256
+        if one.kind == "audit" and same and sources == judged:
+            return shown(one.path)
     return None
+
+
+def card(request: Request, target: Target) -> bool:
+    """Whether there is a card with the requested licence; whether it agrees, `card check=true` says."""
+    if target.sealed is None:
+        return False
+    try:
+        stored, _, _ = beside.stored(target.folder, target.sealed)
+    except (Stop, OSError):
+        return False
+    config = request.config
+    given = (config.license, config.license_name, config.license_link)
+    kept = (stored.inputs.license, stored.inputs.license_name, stored.inputs.license_link)
+    return all(want in (None, have) for want, have in zip(given, kept, strict=True))
+
+
+def evaluations(request: Request) -> set[str]:
+    """The sealed evaluations that there are."""
+    return {path.parent.name for path in (request.recipe.work_dir / "evaluations").glob(f"*/{manifest.NAME}")}
 
 
 def _verification(values: dict[str, Any], request: Request, target: Target) -> bool:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from proofcard.bundle import bundled
 from proofcard.config import QuantizeConfig, compose
@@ -64,12 +67,12 @@ def read(overrides: list[str]) -> Request:
     if any(word in ("-m", "--multirun") for word in overrides):
         raise Usage("run takes one configuration: leave out -m, and run it once for each")
     ours = [word for word in overrides if _key(word) != "hydra"]
-    config = compose(RunConfig, "run", ours)
-    usual = config.usual.get(_choices(ours)["model"])
+    given = {_key(word) for word in ours}
+    model = _choices(ours).get("model", "")
+    usual = _usual().get(model)
     if usual is not None:
-        given = {_key(word) for word in ours}
         ours = [*(word for word in usual.options if _key(word) not in given), *ours]
-        config = compose(RunConfig, "run", ours)
+    config = compose(RunConfig, "run", ours)
     chosen = _choices(ours)
     words: dict[StageName, list[str]] = {stage: _words(stage, overrides, ours, chosen) for stage in STAGES}
     recipe = compose(QuantizeConfig, "config", [word for word in words["plan"] if _key(word) != "hydra"])
@@ -83,10 +86,20 @@ def _key(word: str) -> str:
 
 
 def _choices(words: list[str]) -> dict[str, str]:
-    """The option that is chosen of each group."""
-    with initialize_config_dir(config_dir=str(bundled("conf")), version_base="1.3"):
-        composed = hydra_compose("run", words, return_hydra_config=True)
+    """The option that is chosen of each group; none where the words cannot be composed."""
+    try:
+        with initialize_config_dir(config_dir=str(bundled("conf")), version_base="1.3"):
+            composed = hydra_compose("run", words, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException):
+        return {}  # what is wrong with them is said when they are composed to be used
     return {str(group): str(option) for group, option in composed.hydra.runtime.choices.items()}
+
+
+def _usual() -> dict[str, Usual]:
+    """What conf/run.yaml says is usual for each option of `model`."""
+    values = OmegaConf.to_container(OmegaConf.load(bundled("conf") / "run.yaml"))
+    assert isinstance(values, dict)
+    return {str(model): Usual.model_validate(usual) for model, usual in values["usual"].items()}
 
 
 def _words(stage: StageName, given: list[str], composed: list[str], chosen: dict[str, str]) -> list[str]:

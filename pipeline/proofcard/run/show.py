@@ -87,9 +87,9 @@ def times(run: Run, out: Screen) -> None:
     table = Table(box=SIMPLE, pad_edge=False)
     table.add_column("stage", no_wrap=True)
     table.add_column("seconds", justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
+    table.add_column("what became of it", overflow="fold")
     for stage in run.stages:
-        seconds = f"{stage.seconds:.1f}" if stage.state in ("made", "failed", "interrupted") else ""
+        seconds = f"{stage.seconds:.1f}" if stage.seconds else ""
         why = f"{stage.state}: {stage.why}" if stage.why else stage.state
         table.add_row(stage.name, seconds, why)
     table.add_section()
