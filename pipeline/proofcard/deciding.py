@@ -91,6 +91,7 @@ _ENGINES = {
         "quantize.layerwise.run",
         "quantize.layerwise.stacked",
         "quantize.layerwise.stepper",
+        "quantize.layerwise.streams",
         "quantize.layerwise.stretches",
         "quantize.layerwise.structure",
         "quantize.layerwise.tensors",
