@@ -17,6 +17,7 @@ _MODULES = {
     "reproduce": "proofcard.reproduce.command",
     "run": "proofcard.run.command",
     "serve": "proofcard.serve.command",
+    "sign": "proofcard.sign.command",
     "tasks": "proofcard.tasks.command",
     "verify": "proofcard.verify.command",
 }

@@ -1,6 +1,6 @@
 """The texts of `proofcard --help` and `proofcard COMMAND --help`: ASCII, at most 80 columns."""
 
-from proofcard.help_cards import AUDIT, CARD
+from proofcard.help_cards import AUDIT, CARD, SIGN
 from proofcard.help_run import RUN
 
 SUMMARIES = {
@@ -20,6 +20,7 @@ SUMMARIES = {
     "repeat": "is the answer to one greedy request always the same?",
     "audit": "check the claims of a published card, one by one",
     "card": "write a model card from runs, or hold one to them",
+    "sign": "sign a checkpoint, what it was made from and what was proved",
 }
 """Every command with one line, in the order of the work."""
 
@@ -296,6 +297,7 @@ _USAGES = {
     "repeat": _REPEAT,
     "audit": AUDIT,
     "card": CARD,
+    "sign": SIGN,
 }
 _JSON = "--json prints the result as JSON on standard output, and tables on stderr.\n"
 TEXTS = {name: f"proofcard {name}: {SUMMARIES[name]}.\n\n{usage}{_JSON}" for name, usage in _USAGES.items()}
