@@ -1,4 +1,4 @@
-"""A stage as a process: its command line, its end, and what becomes of it when we are interrupted or killed."""
+"""A stage as a process: its command line, its end, and what becomes of it when we are killed."""
 
 import os
 import signal

@@ -50,8 +50,8 @@ class Usual(Part):
 class RunConfig(QuantizeConfig):
     """The whole of `run`'s configuration.
 
-    `skip` are the stages that are left out, `processes` those of `quantize` and `evaluate`. `key` is a file
-    with a private key. The licence is the card's.
+    `skip` are the stages that are left out, `processes` those of `quantize` and `evaluate`. `key` and what
+    follows it are those of `sign`; the licence is the card's.
     """
 
     serving: Serving
@@ -61,7 +61,19 @@ class RunConfig(QuantizeConfig):
     skip: tuple[Annotated[StageName, AfterValidator(_may_be_skipped)], ...]
     processes: int = Field(ge=1)
     key: Path | None
+    create_key: bool
+    password_file: Path | None
+    certificate: Path | None
+    certificate_chain: tuple[Path, ...]
+    sigstore: bool
+    pkcs11: str | None
+    builder: str
     license: str | None
     license_name: str | None
     license_link: str | None
     usual: dict[str, Usual]
+
+    @property
+    def signs(self) -> bool:
+        """Whether it is said who signs."""
+        return self.key is not None or self.pkcs11 is not None or self.sigstore

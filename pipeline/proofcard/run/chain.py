@@ -91,9 +91,15 @@ class Chain:
             sealing.find_sealed(self.target.folder, self.target.key)
         elif name == "audit" and (path := finished.audit(self.request, self.target)) is not None:
             self._reused[name] = path
+        elif name == "sign" and not self._made("verify") and finished.signed_by(self.request, self.target):
+            self._reused[name] = "its signatures are there"
         elif name == "card" and self._card_agrees():
             self._reused[name] = "it agrees with its documents"
         return name in self._reused
+
+    def _made(self, name: StageName) -> bool:
+        """Whether a stage was made in this run."""
+        return name in self._states and self._states[name].state == "made"
 
     def _card_agrees(self) -> bool:
         """Whether the card that is there is the one that would be written."""

@@ -5,13 +5,11 @@ import shlex
 from proofcard import outcome, tracking, tracking_parents
 from proofcard.config.schema import Tracking
 from proofcard.disk import write_whole
-from proofcard.documents.run import Run
 from proofcard.progress import shown
 from proofcard.redact import redact
-from proofcard.run import show
+from proofcard.run import finished, show
 from proofcard.run.chain import Chain
 from proofcard.run.request import as_word
-from proofcard.run.target import Target
 from proofcard.screen import Screen
 from proofcard.tracking_store import connected, lock_of
 
@@ -26,7 +24,7 @@ def close(chain: Chain) -> None:
     run = chain.document().model_copy(
         update={
             "card": str(card) if card.exists() else None,
-            "verify": verification(chain.document(), target),
+            "verify": verification(chain),
         }
     )
     write_whole(chain.path(), run.text())
@@ -52,8 +50,11 @@ def close(chain: Chain) -> None:
     outcome.present(run, tables)
 
 
-def verification(run: Run, target: Target) -> str:
-    """The command with which somebody else verifies the checkpoint."""
+def verification(chain: Chain) -> str:
+    """The command with which somebody else verifies the checkpoint: by its signature, if it is signed."""
+    target = chain.target
+    if chain.document().finished()[-1:] == ["sign"] and (made := finished.signed(target)):
+        return made.verify
     words = [
         "proofcard",
         "verify",

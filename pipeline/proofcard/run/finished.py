@@ -9,6 +9,7 @@ from proofcard.audit import claims
 from proofcard.card import beside
 from proofcard.config.running import StageName
 from proofcard.documents.plan import Plan
+from proofcard.documents.signing import Signing
 from proofcard.errors import Stop
 from proofcard.evidence import gathered
 from proofcard.files import read_bytes
@@ -16,7 +17,9 @@ from proofcard.progress import shown
 from proofcard.run.request import Request
 from proofcard.run.target import Target, needs_fetch
 from proofcard.serve import truth
+from proofcard.sign import keys
 
+_SIGNATURE = 64 << 20  # bytes of a file beside the checkpoint that holds a signature
 _VERIFIED = ("verified", "verified, scales as given")
 
 
@@ -77,6 +80,32 @@ def card(request: Request, target: Target) -> bool:
     given = (config.license, config.license_name, config.license_link)
     kept = (stored.inputs.license, stored.inputs.license_name, stored.inputs.license_link)
     return all(want in (None, have) for want, have in zip(given, kept, strict=True))
+
+
+def signed(target: Target) -> Signing | None:
+    """The signatures of the checkpoint that are there as they were written."""
+    path = target.folder.with_name(f"{target.folder.name}.signing.json")
+    try:
+        made = documents.read(Signing, path)
+        there = {
+            one.name: read_bytes(target.folder / one.name, target.folder, _SIGNATURE) for one in made.written
+        }
+    except (Stop, OSError):
+        return None
+    same = all(hashlib.sha256(there[one.name]).hexdigest() == one.sha256 for one in made.written)
+    return made if same and made.key == target.key else None
+
+
+def signed_by(request: Request, target: Target) -> bool:
+    """Whether the checkpoint is signed with the requested key. Of other signers this is not known."""
+    made, key = signed(target), request.config.key
+    if made is None or made.signer.method != "key" or key is None or request.config.certificate is not None:
+        return False
+    try:
+        public = keys.public_path(key).read_bytes()
+    except OSError:
+        return False
+    return made.signer.public_key == hashlib.sha256(public).hexdigest()
 
 
 def evaluations(request: Request) -> set[str]:

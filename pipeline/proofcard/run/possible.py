@@ -51,6 +51,11 @@ def _problems(
             truth.prepare(request.config.truth)
         except Usage as stop:
             yield from ((stage, str(stop)) for stage in measured)
+    if "sign" in to_do:
+        try:
+            require("signing", "sign")
+        except Usage as stop:
+            yield "sign", str(stop)
     if "benchmark" in to_do:
         try:
             program("bench", "aiperf")

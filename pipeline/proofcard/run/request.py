@@ -14,6 +14,11 @@ from proofcard.config import QuantizeConfig, compose
 from proofcard.config.running import STAGES, RunConfig, StageName, Usual
 from proofcard.errors import Usage
 
+SIGNER = (
+    "key", "create_key", "password_file", "certificate", "certificate_chain", "sigstore", "pkcs11", "builder",
+)  # fmt: skip
+"""Keys that say who signs: one of them on the command line takes the place of all that are usual."""
+
 _RECIPE: tuple[StageName, ...] = ("plan", "fetch", "quantize", "evaluate", "audit")
 _TAKERS: dict[str, tuple[StageName, ...]] = {
     **dict.fromkeys(
@@ -31,7 +36,7 @@ _TAKERS: dict[str, tuple[StageName, ...]] = {
     "license": ("card",),
     "license_name": ("card",),
     "license_link": ("card",),
-    "key": ("sign",),
+    **dict.fromkeys(SIGNER, ("sign",)),
     "hydra": ("quantize",),
 }  # fmt: skip
 """By the first part of an override's key: the stages that are given the override. All others take none but
@@ -71,6 +76,7 @@ def read(overrides: list[str]) -> Request:
     model = _choices(ours).get("model", "")
     usual = _usual().get(model)
     if usual is not None:
+        given |= set(SIGNER) if given & set(SIGNER) else set()
         ours = [*(word for word in usual.options if _key(word) not in given), *ours]
     config = compose(RunConfig, "run", ours)
     chosen = _choices(ours)

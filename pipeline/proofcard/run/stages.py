@@ -26,6 +26,9 @@ def words(stage: StageName, request: Request, target: Target) -> list[str]:
         "card": ([checkpoint, *_licence_from(source, request)], []),
         "sign": ([checkpoint], []),
     }[stage]
+    if stage == "sign" and request.config.key is not None:  # as a path, whatever it was composed from
+        others = [word for word in theirs if not word.startswith("key=")]
+        theirs = [as_word("key", request.config.key), *others]
     return [stage, *before, *theirs, *after]
 
 
@@ -67,6 +70,6 @@ def _pointless(request: Request) -> dict[StageName, str]:
         claims.chosen(None, request.recipe.recipe.name)
     except Usage:
         found["audit"] = "no file in conf/claims names this recipe"
-    if request.config.key is None:
-        found["sign"] = "no key: key=FILE"
+    if not request.config.signs:
+        found["sign"] = "nobody to sign: key=FILE, pkcs11=URI or sigstore=true"
     return found
