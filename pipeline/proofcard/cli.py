@@ -15,7 +15,9 @@ _MODULES = {
     "quantize": "proofcard.quantize.command",
     "repeat": "proofcard.repeat.command",
     "reproduce": "proofcard.reproduce.command",
+    "run": "proofcard.run.command",
     "serve": "proofcard.serve.command",
+    "sign": "proofcard.sign.command",
     "tasks": "proofcard.tasks.command",
     "verify": "proofcard.verify.command",
 }

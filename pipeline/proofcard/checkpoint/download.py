@@ -29,14 +29,19 @@ OnFile = Callable[[str, int], None]
 """Called with the name and size in bytes of each file that has been downloaded and checked."""
 
 
+def folder_of(repository: Repository, sources: Path) -> Path:
+    """Where a repository's files are kept below `sources`."""
+    return sources / f"{repository.name.replace('/', '--')}@{repository.commit[:12]}"
+
+
 class Download:
     """Downloads a repository's files to `folder`, where a file appears only after its digest was checked."""
 
     def __init__(self, repository: Repository, sources: Path) -> None:
         """List the commit's files on the hub, unless they are on record. Raises Stop when the hub fails."""
         quiet()
-        name = f"{repository.name.replace('/', '--')}@{repository.commit[:12]}"
-        self.repository, self.folder = repository, sources / name
+        self.repository, self.folder = repository, folder_of(repository, sources)
+        name = self.folder.name
         self._record, self._incoming = sources / f".{name}.json", sources / f".{name}.incoming"
         self._lock = sources / f".{name}.lock"
         record = self._recorded()
