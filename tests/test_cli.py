@@ -102,7 +102,7 @@ def test_help_imports_nothing_heavy(command: str) -> None:
     ("command", "arguments", "sentence"),
     [
         ("quantize", ["kv_cache=fp9"], "quantize: kv_cache=fp9 does not exist: did you mean 'fp8'?"),
-        ("quantize", ["model.path=/nowhere"], "quantize: /nowhere is not a checkpoint folder"),
+        ("quantize", ["model.path=/nowhere"], "quantize: model.path=/nowhere does not exist"),
         ("quantize", ["recipe=minimax_m2_7_nvfp4"], "quantize: model.revision is not set"),
         ("verify", [], "verify: checkpoint is needed: give checkpoint="),
         ("verify", ["checkpont=x"], "verify: unknown key 'checkpont': did you mean 'checkpoint'?"),
