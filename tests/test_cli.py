@@ -119,7 +119,8 @@ def test_a_bad_request_starts_nothing(
 
 
 def test_the_default_recipe_says_what_it_is_and_names_the_real_one(tmp_path: Path) -> None:
-    said = call("quantize", "model.path=/nowhere", cwd=tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    said = call("quantize", f"model.path={tmp_path}", cwd=tmp_path)
     first = said.stderr.splitlines()[0]
     assert first.startswith("recipe=demo:")
     assert "recipe=minimax_m2_7_nvfp4" in first

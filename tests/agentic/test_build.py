@@ -21,7 +21,7 @@ from agentic.scripted import (
     writes,
 )
 from chat_server import serving
-from running import command
+from running import ROOT, command
 
 from proofcard.agentic import report
 from proofcard.agentic.command import execute
