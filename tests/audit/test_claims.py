@@ -1,11 +1,13 @@
 """Claims files: the ones that come with the program, and what a file by anybody is refused for."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from proofcard.audit import claims
 from proofcard.errors import Usage
+from proofcard.serve.findings import NAMES
 
 GOOD = """
 card: somebody/model
@@ -36,6 +38,17 @@ def test_the_files_that_come_with_the_program_are_whole(name: str) -> None:
         assert claim.claim.endswith(".")
         for check in claim.checks:
             assert check.command is None or "proofcard" in check.command
+
+
+@pytest.mark.parametrize("name", claims.names())
+def test_claims_ask_only_for_findings_that_exist(name: str) -> None:
+    found, _ = claims.read(claims.chosen(name, ""))
+    checks = [check for _, _, claim in found.each() for check in claim.checks if check.by == "engine"]
+    formulas = [text for check in checks for text in (check.holds or "", check.evidence)]
+    used = {each for text in formulas for each in re.findall(r"findings\.(\w+)|findings, '(\w+)'", text)}
+    assert {attribute or argument for attribute, argument in used} <= set(NAMES)
+    assert not any("says(findings" in text for text in formulas)  # a sentence may be reworded
+    assert used or not checks
 
 
 def test_the_published_card_has_its_claims_and_a_recipe_finds_its_file() -> None:

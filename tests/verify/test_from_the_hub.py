@@ -104,7 +104,7 @@ def test_what_was_not_fetched_is_not_compared(
     hub: Hub, sealed: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two files of one length that nobody has fetched are not equal for that."""
-    monkeypatch.setattr("proofcard.checkpoint.standing._READ_WHOLE", (".json", ".py"))
+    monkeypatch.setattr("proofcard.checkpoint.remote_folder._READ_WHOLE", (".json", ".py"))
     sides = []
     for folder, content in ((sealed, b"one"), (source, b"two")):
         sides.append(Path(shutil.copytree(folder, tmp_path / content.decode())))

@@ -170,7 +170,7 @@ def test_a_gate_in_no_exclude_list_is_one_sentence_with_its_consequence(tmp_path
     said = Verified(made, None, ONLY).level("structure")["differences"]
     assert (said["total"], len(said["listed"])) == (8, 1)
     assert (
-        "looks for scales that are not there (and 7 more like it, the last " in said["listed"][0]["message"]
+        "looks for scales that are not there (and 7 similar ones, the last " in said["listed"][0]["message"]
     )
 
 

@@ -51,7 +51,7 @@ def test_code_is_the_source_s_and_all_of_it(pair: tuple[Path, Path]) -> None:
 
 def test_code_of_another_repository_is_named(pair: tuple[Path, Path]) -> None:
     level = judged(*pair, config={"auto_map": {"AutoModel": "other/repository--modeling.Model"}})
-    assert "code that is not beside it" in level.findings[0].message
+    assert "code that is not in the checkpoint" in level.findings[0].message
 
 
 def test_generation_settings_are_the_source_s_but_for_what_an_export_adds(pair: tuple[Path, Path]) -> None:

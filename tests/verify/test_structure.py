@@ -143,7 +143,7 @@ def test_an_underflowed_block_may_have_scale_zero(tmp_path: Path) -> None:
     altered(checkpoint, byte(f"{W2}.weight", packed.shape[1], 0x76))
     found = Verified(checkpoint, None, ONLY).first("structure")
     assert found["tensor"] == f"{W2}.weight_scale"
-    assert "its codes are not all ±6" in found["message"]
+    assert "but its codes are not all ±6" in found["message"]
 
 
 def both(change: Callable[[list[str]], Any]) -> Callable[[Path], None]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from proofcard import outcome, tracking
-from proofcard.audit import claims, show, verdicts
+from proofcard.audit import claim_checks, claims, show
 from proofcard.config import QuantizeConfig, compose
 from proofcard.digest import sha256_json
 from proofcard.disk import check_writable
@@ -48,7 +48,7 @@ def run(words: list[str]) -> int:
         check_writable(target.parent)
     plan = _given(Path(own["plan"]), config) if "plan" in own else _planned(config, described)
     found = gathered(sealed, checkpoint, config.work_dir) if sealed and checkpoint else []
-    basis = verdicts.Basis(
+    basis = claim_checks.Basis(
         plan, described.config, [one for one in found if one.kind not in ("plan", "audit")]
     )
     document = audited(config, asked, path.stem, digest, basis, sealed)
@@ -66,11 +66,11 @@ def audited(
     asked: claims.Claims,
     name: str,
     digest: str,
-    basis: verdicts.Basis,
+    basis: claim_checks.Basis,
     sealed: Manifest | None,
 ) -> Audit:
     """The document. `name` and `digest` are the claims file's."""
-    found = verdicts.audited(asked, basis)
+    found = claim_checks.audited(asked, basis)
     return Audit(
         claims_file=name,
         claims_sha256=digest,

@@ -163,14 +163,14 @@ def _values(items: Mapping[str, Any]) -> list[Any]:
     return list(items.values())
 
 
-def _says(sentences: Iterable[str], part: str) -> bool:
-    """Whether one of the sentences contains `part`."""
-    return any(part in sentence for sentence in sentences)
+def _says(texts: Iterable[str], part: str) -> bool:
+    """Whether one of the texts contains `part`."""
+    return any(part in text for text in texts)
 
 
-def _sentence(sentences: Iterable[str], part: str) -> str:
-    """The first of the sentences that contains `part`, or that there is none."""
-    return next((sentence for sentence in sentences if part in sentence), "nothing is reported")
+def _sentence(findings: Mapping[str, Any], name: str) -> Any:
+    """The sentence of the finding with that name, or that it is not reported."""
+    return _part(findings, name) or "nothing is reported"
 
 
 def _joined(items: Iterable[Any]) -> str:

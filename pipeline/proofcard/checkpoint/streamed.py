@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from proofcard.checkpoint import reading
 from proofcard.checkpoint.placeholders import SMALL, Placeholder
+from proofcard.checkpoint.remote_folder import check_room, fetch_small, listing, placeholders
 from proofcard.checkpoint.repository import Repository, quiet
-from proofcard.checkpoint.standing import check_room, fetch_small, listing, placeholders
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.errors import Stop, one_line
 from proofcard.files import holes, plain

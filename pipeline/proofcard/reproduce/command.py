@@ -32,11 +32,11 @@ from proofcard.progress import console, shown
 from proofcard.quantize import planning, stages
 from proofcard.quantize.checkpoint_stage import Plan
 from proofcard.ranks import Ranks
-from proofcard.reproduce import outcome, recorded, surroundings
+from proofcard.reproduce import environment_differences, recorded, result
 from proofcard.reproduce.configuring import configured
 from proofcard.reproduce.cost import duration
+from proofcard.reproduce.environment_differences import Here
 from proofcard.reproduce.recorded import Recorded
-from proofcard.reproduce.surroundings import Here
 from proofcard.screen import Screen
 
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,63}", re.ASCII)
@@ -102,7 +102,7 @@ def _rebuild(record: Recorded, config: QuantizeConfig, asked: ReproduceConfig, t
             _track(tracker, document, report)
             last = _WORDS[document.outcome].format(document)
             present(document, partial(_show, document, plan, report), last)
-            status = outcome.STATUS[document.outcome]
+            status = result.STATUS[document.outcome]
     team.wait()
     return status
 
@@ -139,7 +139,7 @@ def _compared(record: Recorded, config: QuantizeConfig, plan: Plan) -> tuple[lis
         platform=numeric_platform(choose_device(config.hardware.device)),
         samples=plan.samples_from,
     )
-    return surroundings.differences(record.body, here), here
+    return environment_differences.differences(record.body, here), here
 
 
 def _origin(config: QuantizeConfig) -> str:
@@ -160,12 +160,12 @@ def _show_surroundings(record: Recorded, found: list[Difference], here: Here) ->
     for heading in ("what", "recorded", "here", "may change"):
         table.add_column(heading, overflow="fold")
     for one in found[:_SHOWN]:
-        values = (surroundings.identity(value)[:24] for value in (one.recorded, one.here))
+        values = (environment_differences.identity(value)[:24] for value in (one.recorded, one.here))
         table.add_row(plain(one.what, 60), *map(plain, values), one.may_change)
     console.print(table)
     if len(found) > _SHOWN:
         console.print(f"and {len(found) - _SHOWN} more, in the report")
-    for line in surroundings.advice(record, found, here):
+    for line in environment_differences.advice(record, found, here):
         console.print(f"to get the recorded one: {line}", soft_wrap=True)
 
 
@@ -197,7 +197,7 @@ def _document(
             return None
         return tensor.raw().tobytes()
 
-    return outcome.judged(
+    return result.judged(
         record.recipe,
         record.body,
         recorded.values(made),

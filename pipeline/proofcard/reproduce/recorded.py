@@ -175,7 +175,7 @@ def check_keys(recorded: Recorded, config: QuantizeConfig) -> None:
     """Hold the keys against the fields that they follow from: an edited and sealed field is found.
 
     The rule that forms a key is part of the code. Where the recorded code is not this one, nothing is held
-    against anything: `surroundings` lists the other code. `config` is the recorded one.
+    against anything: `environment_differences` lists the other code. `config` is the recorded one.
 
     Raises:
         Usage: when a key does not follow, naming it.

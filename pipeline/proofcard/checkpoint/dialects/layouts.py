@@ -62,9 +62,14 @@ def renamed(
             found[f"{stem}.{own[leaf]}"] = tensor
         else:
             found[name] = tensor
-            if leaf == "weight" and tensor.dtype == "U8" and len(tensor.shape) == 2:
+            if leaf == "weight" and is_packed(tensor):
                 layouts[stem] = MODELOPT
     return found, layouts
+
+
+def is_packed(tensor: Tensor) -> bool:
+    """Whether a weight holds two 4-bit codes in each byte, by its dtype and shape."""
+    return tensor.dtype == "U8" and len(tensor.shape) == 2
 
 
 def block_of(weight: Tensor, scale: Tensor) -> int | None:

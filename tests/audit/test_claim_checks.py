@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from audit.plans import RECIPE, plan
 
-from proofcard.audit import claims, verdicts
+from proofcard.audit import claim_checks, claims
 from proofcard.bundle import bundled
 from proofcard.documents.audit import AuditedClaim
 from proofcard.documents.plan import Plan
@@ -28,8 +28,8 @@ def evidence(kind: str, values: dict[str, Any]) -> Evidence:
 def audited(
     changed: dict[str, Any] | None = None, documents: list[Evidence] | None = None, which: Any = PUBLISHED
 ) -> dict[str, AuditedClaim]:
-    basis = verdicts.Basis(changed or plan(), SETTINGS, documents or [])
-    return {claim.name: claim for claim in verdicts.audited(which, basis)}
+    basis = claim_checks.Basis(changed or plan(), SETTINGS, documents or [])
+    return {claim.name: claim for claim in claim_checks.audited(which, basis)}
 
 
 def test_the_plan_is_as_the_program_writes_them_now() -> None:
@@ -125,11 +125,13 @@ def test_an_engine_s_rule_follows_the_profile_and_the_gpus() -> None:
         ({"flags": {"kv-cache-dtype": "fp8_e4m3"}}, "contradicted"),  # refused: fa3 needs SM80 to SM90
     ):
         changed = check.model_copy(update=update)
-        basis = verdicts.Basis(plan(), SETTINGS)
-        assert verdicts._checked(changed, {}, {}, basis).verdict == verdict
+        basis = claim_checks.Basis(plan(), SETTINGS)
+        assert claim_checks._checked(changed, {}, {}, basis).verdict == verdict
     for wrong in ({"serving": "nothing"}, {"hardware_profile": "nothing"}):
         with pytest.raises(Usage, match=r"nothing is not a (serving|hardware) profile: there are "):
-            verdicts._checked(check.model_copy(update=wrong), {}, {}, verdicts.Basis(plan(), SETTINGS))
+            claim_checks._checked(
+                check.model_copy(update=wrong), {}, {}, claim_checks.Basis(plan(), SETTINGS)
+            )
 
 
 def own(**of: Any) -> tuple[Any, list[Evidence]]:

@@ -10,7 +10,7 @@ import pytest
 from verify.making import Verified, edit_json
 from verify.tampered import CONFIG, make_pair
 
-from proofcard.verify.settings import Comparison
+from proofcard.verify.config_comparison import Comparison
 
 ONLY = ("structure",)
 
