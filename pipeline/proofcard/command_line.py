@@ -8,8 +8,9 @@ from pathlib import Path
 
 from proofcard.bundle import bundled
 from proofcard.config.spelling import override, unquoted
-from proofcard.errors import Stop, Usage
-from proofcard.files import plain, readable
+from proofcard.errors import Usage
+from proofcard.files import plain
+from proofcard.inputs import check_input
 
 _OF_A_RECIPE = ("audit", "fetch", "quantize")
 _OF_A_CHECKPOINT = (
@@ -18,12 +19,6 @@ _OF_A_CHECKPOINT = (
 """Commands for which a bare word can only be the recipe, or the checkpoint."""
 _SWEEPS = ("-m", "--multirun")
 _SWEEPING = ("benchmark", "quantize")
-_MODELS = (
-    "a", "b", "candidate.checkpoint", "checkpoint", "model.path", "reference.checkpoint", "source",
-)  # fmt: skip
-_FOLDERS = ("activations", "calibration.frozen", "samples", "tokenizer")
-_FILES = ("api_key_file", "evaluation.text", "manifest", "serving.api_key_file", "texts")
-"""Keys of inputs, by what they have to be; the same key means the same everywhere."""
 
 
 def understood(command: str, words: list[str], inputs: bool = True) -> list[str]:
@@ -90,42 +85,7 @@ def _bare(command: str, word: str, words: list[str]) -> str:
 def _check_input(word: str, swept: bool) -> None:
     """Raise Usage where an input that a word names is missing, or is something else."""
     key, _, value = word.partition("=")
-    key = key.lstrip("+")
-    if key not in (*_MODELS, *_FOLDERS, *_FILES) or value in ("null", "") or "${" in value:
+    if value in ("null", "") or "${" in value or value.startswith(("hf://", "[", "{")):
         return
-    if value.startswith(("hf://", "[", "{")) or (swept and "," in value):
-        return
-    path = Path(unquoted(value)).expanduser()
-    check = _check_file if key in _FILES else _check_folder
-    try:
-        with readable(path):
-            check(key, path)
-    except FileNotFoundError:
-        raise Usage(f"{plain(f'{key}={path}')} does not exist: check the path") from None
-    except Usage:
-        raise
-    except Stop as stop:
-        raise Usage(f"{key}: {stop}") from None
-
-
-def _check_folder(key: str, path: Path) -> None:
-    if not path.is_dir():
-        path.stat()
-        raise Usage(f"{plain(f'{key}={path}')} is a file: give a folder")
-    if key in _MODELS and not any(map(_is_a_models, path.iterdir())):
-        raise Usage(
-            f"{plain(f'{key}={path}')} is a folder without a model: none of its files is config.json, "
-            "manifest.json or *.safetensors"
-        )
-
-
-def _is_a_models(file: Path) -> bool:
-    return file.name in ("config.json", "manifest.json") or file.name.endswith(
-        (".safetensors", ".safetensors.index.json")
-    )
-
-
-def _check_file(key: str, path: Path) -> None:
-    if path.is_dir():
-        raise Usage(f"{plain(f'{key}={path}')} is a folder: give a file")
-    path.stat()
+    if not swept or "," not in value:
+        check_input(key.lstrip("+"), Path(unquoted(value)).expanduser())

@@ -34,6 +34,7 @@ from proofcard.screen import on_one_line
 ALONE = 3  # differences of one kind that are still listed each by itself
 LISTED = 200  # differences that a report lists; it counts them all
 _SHOWN = 4  # groups of differences on the screen
+_RESULTS = {"not asked": "not requested"}
 GIVEN: Result = "verified, scales as given"
 STATUS = {"verified": 0, GIVEN: 0, "differs": 1, "not checked": 2}
 
@@ -80,6 +81,7 @@ class Level:
     scales: list[dict[str, Any]] = field(default_factory=list)  # of searched linears, against the max rule
     made_by: dict[str, int] = field(default_factory=dict)  # linears by the rule that they follow
     given: bool = False  # whether it holds only for scales taken as they are stored
+    calibrated: int = 0  # scales that cannot follow from the source
     seconds: float = 0.0
 
     def add(self, *findings: Finding) -> None:
@@ -189,7 +191,7 @@ def show(levels: list[Level], console: Console) -> None:
     for heading in ("level", "result", "what was checked"):
         table.add_column(heading, overflow="fold", no_wrap=heading != "what was checked")
     for level in levels:
-        table.add_row(level.name, level.result, _checked(level))
+        table.add_row(level.name, _RESULTS.get(level.result, level.result), _checked(level))
     console.print(table, markup=False)
     for level in levels:
         if level.findings:
@@ -197,6 +199,22 @@ def show(levels: list[Level], console: Console) -> None:
         if level.unchecked:
             more = f" (and {len(level.unchecked) - 1} more)" if len(level.unchecked) > 1 else ""
             _say(console, f"{level.name}: not checked: {level.unchecked[0]}{more}")
+
+
+def conclusion(outcome: Verification, levels: list[Level]) -> str:
+    """The last line: the result, and what no requested level could prove."""
+    scales = sum(level.calibrated for level in levels)
+    calibration = outcome.levels.get("calibration")
+    if (
+        outcome.result not in ("verified", GIVEN)
+        or not scales
+        or (calibration and calibration.result == "holds")
+    ):
+        return outcome.result
+    return (
+        f"{outcome.result} ({scales:,} calibration scales cannot follow from the source; "
+        "levels=[calibration] recomputes them)"
+    )
 
 
 def _checked(level: Level) -> str:
