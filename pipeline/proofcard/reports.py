@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from proofcard.disk import check_writable, in_folder
 from proofcard.documents.base import Difference
 from proofcard.errors import Stop
 from proofcard.files import is_inside
+from proofcard.grid import Grid
 from proofcard.hub_cache import name_in_cache
 from proofcard.locks import alone
 from proofcard.progress import shown
@@ -41,17 +40,12 @@ def show(found: list[Section], console: Console) -> None:
         console.print()
         console.print(Text(on_one_line(section.title), style="bold"))
         console.print(Text(on_one_line(section.said)))
-        table = Table(box=SIMPLE, pad_edge=False)
-        for place, heading in enumerate(section.header):
-            table.add_column(
-                Text(on_one_line(heading)),
-                justify="right" if place else "left",
-                overflow="fold",
-                no_wrap=not place,
-            )
-        for row in section.rows:
-            table.add_row(*(Text(on_one_line(cell)) for cell in row))
-        console.print(table)
+        if section.rows:
+            table = Grid(*section.header)
+            for row in section.rows:
+                table.add_row(*row)
+            console.print()
+            console.print(table)
 
 
 def markdown(found: list[Section]) -> list[str]:
@@ -85,10 +79,10 @@ def differing(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
 
 
 def beside(checkpoint: Path, suffix: str, work_dir: Path) -> Path:
-    """Where a report about a checkpoint goes: `<checkpoint>.<suffix>`, next to it, by the name that was given.
+    """Where a report about a checkpoint goes: `<checkpoint>.<suffix>`, next to it, by its given name.
 
-    For a folder inside the hub client's cache it is below `work_dir`, in a folder that is made here: the cache
-    stays as it is.
+    For a folder inside the hub client's cache it is below `work_dir`, in a folder that is made here: the
+    cache stays as it is.
     """
     checkpoint = checkpoint.resolve() if checkpoint.name in ("", "..") else checkpoint.absolute()
     cached = name_in_cache(checkpoint)
@@ -102,7 +96,7 @@ def beside(checkpoint: Path, suffix: str, work_dir: Path) -> Path:
 def place(
     asked: Path | None, checkpoint: Path, suffix: str, numbers: str, work_dir: Path = Path("runs")
 ) -> Path:
-    """The folder of a report: `beside` the checkpoint, never inside, replacing nothing but an earlier report.
+    """The folder of a report: `beside` the checkpoint, never inside; it replaces only an earlier report.
 
     `numbers` is the file that identifies an earlier one.
 

@@ -45,8 +45,8 @@ def test_a_modified_recipe_gets_no_name(named: Path) -> None:
 def test_the_unmodified_recipe_takes_the_name_and_leaves_the_reports(named: Path) -> None:
     said = name_latest(config("hardware=cpu", "hardware.threads=1"), named / "demo-bbb")
     assert said == (
-        "runs/checkpoints/demo is this checkpoint from now on, and no longer demo-aaa; reports about that one "
-        "are now demo-aaa.*"
+        "runs/checkpoints/demo is this checkpoint from now on, and no longer demo-aaa; reports about that "
+        "one are now demo-aaa.*"
     )
     assert (named / "demo").readlink() == Path("demo-bbb")
     assert sorted(path.name for path in named.glob("*.*")) == [

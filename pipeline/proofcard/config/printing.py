@@ -1,6 +1,7 @@
 """`--cfg job`: the configuration that a command composes, printed as YAML; nothing is run."""
 
 import json
+import sys
 from importlib import import_module
 
 from omegaconf import OmegaConf
@@ -48,5 +49,5 @@ def show(command: str, what: str, words: list[str]) -> int:
     text = printed(schema, config_name, kept)
     if screen.json_is_asked():
         text = json.dumps(OmegaConf.to_container(OmegaConf.create(text)), indent=2) + "\n"
-    print(text, end="")
+    sys.stdout.write(text)
     return 0

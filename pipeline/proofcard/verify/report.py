@@ -9,10 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from proofcard.documents.verification import (
@@ -29,6 +27,7 @@ from proofcard.documents.verification import (
     Unchecked,
     Verification,
 )
+from proofcard.grid import Grid
 from proofcard.screen import on_one_line
 
 ALONE = 3  # differences of one kind that are still listed each by itself
@@ -187,12 +186,12 @@ def _difference(finding: Finding, homes: dict[str, str]) -> Difference:
 
 def show(levels: list[Level], console: Console) -> None:
     """The table, and under it the first difference of each level that differs."""
-    table = Table(box=SIMPLE, pad_edge=False)
-    for heading in ("level", "result", "what was checked"):
-        table.add_column(heading, overflow="fold", no_wrap=heading != "what was checked")
+    table = Grid("level", "result", "what was checked", left=(0, 1, 2))
     for level in levels:
         table.add_row(level.name, _RESULTS.get(level.result, level.result), _checked(level))
-    console.print(table, markup=False)
+    console.print()
+    console.print(table)
+    console.print()
     for level in levels:
         if level.findings:
             _show_first(level, console)
