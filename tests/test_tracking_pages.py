@@ -182,16 +182,16 @@ def test_the_saved_view_has_the_headline_numbers_as_columns(client: mlflow.Mlflo
 
 
 def test_published_numbers_are_imported_once_and_replaced_when_they_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sys.path.append(str(ROOT / "mlflow"))
     import import_reference as reference
 
-    table = Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="proofcard")
+    table = store.model_copy(update={"experiment": "beside"})
     count = len(reference.references())
     assert [reference.imported(table, tmp_path), reference.imported(table, tmp_path)] == [count, 0]
     client = mlflow.MlflowClient(table.uri)
-    place = client.get_experiment_by_name("proofcard").experiment_id
+    place = client.get_experiment_by_name("beside").experiment_id
     runs = {run.info.run_name: run for run in client.search_runs([place], "tags.published = 'true'")}
     assert len(runs) == count and all(name.endswith("(published)") for name in runs)
     card = runs["card (published)"]
