@@ -15,7 +15,7 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.table import Table
 
-from proofcard import joining, manifest, tracking
+from proofcard import joining, manifest, portable, tracking
 from proofcard.calibration.sample_files import TEXTS
 from proofcard.checkpoint.tensors import Tensor, read_folder
 from proofcard.config import QuantizeConfig, ReproduceConfig, compose
@@ -98,7 +98,7 @@ def _rebuild(record: Recorded, config: QuantizeConfig, asked: ReproduceConfig, t
         if made is not None:
             document = _document(record, made, found, config, plan, asked)
             report.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(report, document.text())
+            write_whole(report, portable.document(document).text())
             _track(tracker, document, report)
             last = _WORDS[document.outcome].format(document)
             present(document, partial(_show, document, plan, report), last)
