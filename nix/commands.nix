@@ -34,6 +34,7 @@ let
         description = "Serve a checkpoint with SGLang";
         beside = [ "serve" ];
       };
+      sign.description = "Sign a checkpoint, what it was made from and what was proved";
       tasks = {
         description = "Is it as good as its source? lm-eval tasks compared";
         beside = [

@@ -17,6 +17,7 @@ _MODULES = {
     "repeat": "proofcard.repeat.command",
     "reproduce": "proofcard.reproduce.command",
     "serve": "proofcard.serve.command",
+    "sign": "proofcard.sign.command",
     "tasks": "proofcard.tasks.command",
     "verify": "proofcard.verify.command",
 }

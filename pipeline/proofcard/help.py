@@ -1,6 +1,6 @@
 """The texts of `proofcard --help` and `proofcard COMMAND --help`: ASCII, at most 80 columns."""
 
-from proofcard.help_cards import AUDIT, CARD
+from proofcard.help_cards import AUDIT, CARD, SIGN
 from proofcard.help_publish import PUBLISH
 
 SUMMARIES = {
@@ -19,6 +19,7 @@ SUMMARIES = {
     "repeat": "is the answer to one greedy request always the same?",
     "audit": "check the claims of a published card, one by one",
     "card": "write a model card from runs, or hold one to them",
+    "sign": "sign a checkpoint, what it was made from and what was proved",
     "publish": "upload a proved checkpoint with its card, and read it back",
 }
 """Every command with one line, in the order of the work."""
@@ -295,6 +296,7 @@ _USAGES = {
     "repeat": _REPEAT,
     "audit": AUDIT,
     "card": CARD,
+    "sign": SIGN,
     "publish": PUBLISH,
 }
 _JSON = "--json prints the result as JSON on standard output, and tables on stderr.\n"

@@ -1,4 +1,4 @@
-"""The usage of `audit` and `card`, for help.py."""
+"""The usage of `audit`, `card` and `sign`, for help.py."""
 
 AUDIT = """\
 usage: proofcard audit recipe=NAME [claims=NAME|FILE.yaml] [checkpoint=DIR]
@@ -38,4 +38,26 @@ proven, measured or derived, and linked to its document and run. A section
 without data names the command that fills it.
 Exit status: 0 written, or the card agrees; 1 it disagrees, and where; 2 there
 is nothing to write a card from.
+"""
+
+SIGN = """\
+usage: proofcard sign checkpoint=DIR key=FILE [key=value ...] [--json]
+
+  proofcard sign checkpoint=runs/checkpoints/demo key=runs/keys/demo.pem \\
+      create_key=true
+      makes the key first, if it does not exist, and runs/keys/demo.pem.pub
+  proofcard sign checkpoint=/data/mine key=mine.pem certificate=mine.crt \\
+      certificate_chain=[issuer.crt]
+      for those who trust the issuer
+  proofcard sign checkpoint=/data/mine sigstore=true
+      without a key, by one's identity; needs the network
+
+Written beside the sealed files, through OpenSSF model-signing: model.sig over
+every sealed file; what it was made from (SLSA provenance); what verify proved
+(SLSA verification summary); a bill of materials (CycloneDX). A key's password
+is read from PROOFCARD_KEY_PASSWORD or password_file=FILE.
+Checked by: proofcard verify levels=[signature] public_key=FILE, which needs the
+base package alone; model_signing verify checks model.sig too.
+Exit status: 0 signed; 1 a file is not as it was sealed, or the signer does not
+answer; 2 nothing was started.
 """
