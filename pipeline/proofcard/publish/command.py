@@ -11,7 +11,7 @@ from functools import partial
 from rich.box import SIMPLE
 from rich.table import Table
 
-from proofcard import outcome, redact, tracking
+from proofcard import manifest, outcome, redact, tracking
 from proofcard.card import checking
 from proofcard.card.facts import short_size
 from proofcard.checkpoint.repository import quiet
@@ -23,7 +23,6 @@ from proofcard.documents.verification import LevelResult
 from proofcard.errors import Stop, Usage, before_work
 from proofcard.evidence import checkpoint_of, gathered
 from proofcard.files import exists
-from proofcard.progress import console
 from proofcard.publish import leaks, proving, refusals, repository, sending
 from proofcard.publish.content import Outgoing, outgoing
 from proofcard.screen import Screen
@@ -114,17 +113,19 @@ def _show(
     former: list[str],
 ) -> None:
     """What will go where."""
+    out = Screen()
     table = Table(box=SIMPLE, pad_edge=False)
     table.add_column("file", overflow="fold")
     table.add_column("size", justify="right")
     table.add_column("")
     for file in files[:_MOST]:
-        table.add_row(file.name, short_size(file.size), "sealed" if file.sealed else "beside the seal")
+        seal = "the seal" if file.name == manifest.NAME else "beside the seal"
+        table.add_row(file.name, short_size(file.size), "sealed" if file.sealed else seal)
     if len(files) > _MOST:
         table.add_row(
             f"and {len(files) - _MOST} more", short_size(sum(file.size for file in files[_MOST:])), ""
         )
-    console.print(table)
+    out.print(table)
     state = "new" if existing is None else f"exists, main at {existing.commit[:12]}"
     moved = "" if existing is None else existing.tags.get(sealed.key, "")
     lines = [
@@ -137,7 +138,7 @@ def _show(
     if former:
         lines.append(("deleted there", ", ".join(former)))
     for label, value in lines:
-        console.print(f"{label:<14} {value}", soft_wrap=True)
+        out.print(f"{label:<14} {value}", soft_wrap=True)
 
 
 def _ask(config: PublishConfig) -> None:
