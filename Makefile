@@ -1,6 +1,6 @@
 # `make help` lists what one can do. Every target sets up what it needs, uv included.
 UV := ./scripts/uv
-SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --extra tracking --extra serve-cpu --extra agentic --extra tracking-server --group dev
+SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --extra tracking --extra serve-cpu --extra agentic --extra sign --extra tracking-server --group dev
 RUN := $(UV) run --no-sync
 NIX := nix --extra-experimental-features 'nix-command flakes'
 

@@ -120,3 +120,14 @@ def _list(value: Any, name: str, key: str) -> list[Mapping[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
         raise Malformed(f"{name} has no list of {key}")
     return value
+
+
+def exact(value: Any) -> Any:
+    """A JSON value without numbers that a reader with 64-bit floats, such as protobuf's, would change."""
+    if isinstance(value, Mapping):
+        return {str(key): exact(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [exact(each) for each in value]
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 1 << 53:
+        return str(value)
+    return value

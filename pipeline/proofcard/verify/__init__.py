@@ -1,6 +1,6 @@
 """`verify`: is a checkpoint what was sealed, is it whole and sane, and does it follow from its source?
 
-Three levels, each in a file of its own, told in one table and one report. Neither torch nor ModelOpt is
+Levels, each in a file of its own, are shown in one table and one report. Neither torch nor ModelOpt is
 imported: what is checked is not checked with the program that made it.
 """
 
@@ -23,7 +23,8 @@ from proofcard.errors import Stop, Usage, one_line
 from proofcard.extras import require
 from proofcard.progress import shown
 from proofcard.screen import on_one_line
-from proofcard.verify import integrity, maker, promised, recalculated, report, structure, weights
+from proofcard.signatures.trust import Trust
+from proofcard.verify import integrity, maker, promised, recalculated, report, signature, structure, weights
 from proofcard.verify.formats import as_junit, as_sarif
 from proofcard.verify.places import Places, opened, report_paths, side_by_side
 from proofcard.verify.report import Level
@@ -37,6 +38,7 @@ _NEEDS = {
     "weights": "source=DIR",
     "samples": "levels=[samples] and samples=DIR",
     "calibration": "levels=[calibration], source=DIR and samples=DIR",
+    "signature": "public_key=FILE or certificate_chain=[FILE]",
 }
 
 
@@ -52,18 +54,23 @@ def run(config: VerifyConfig, console: Console) -> int:
     """
     if config.levels is not None and not config.levels:
         raise Usage(f"levels is empty; choose from {', '.join(LEVELS)}, or leave it out")
-    asked: tuple[str, ...] = config.levels or tuple(
-        name for name in _ALWAYS if name != "weights" or config.source is not None
+    trust = signature.trusted(config)
+    asked: tuple[str, ...] = config.levels or (
+        *(name for name in _ALWAYS if name != "weights" or config.source is not None),
+        *(("signature",) if trust is not None else ()),
     )
-    for name in sorted({"samples", "calibration"} & set(asked)):
-        require(f"levels=[{name}]", "quantize", "; or leave that level out")
+    if "signature" in asked and trust is None:
+        raise Usage(f"levels=[signature] needs {_NEEDS['signature']}: who should have signed it?")
+    for name in sorted({"samples", "calibration", "signature"} & set(asked)):
+        if name != "signature":
+            require(f"levels=[{name}]", "quantize", "; or leave that level out")
         if HubAddress in (type(config.checkpoint), type(config.source)):
             raise Usage(
                 f"levels=[{name}] needs folders: verify the rest with keep=true, then give what it kept"
             )
     targets = report_paths(config)
     with opened(config, asked) as places:
-        outcome, levels = _checked(config, asked, places)
+        outcome, levels = _checked(config, asked, places, trust)
     report.show(levels, console)
     if outcome.maker is not None:
         _show_maker(outcome.maker, console)
@@ -89,7 +96,7 @@ def judged(checkpoint: Path, levels: tuple[str, ...]) -> Verification:
 
 
 def _checked(
-    config: VerifyConfig, asked: tuple[str, ...], places: Places
+    config: VerifyConfig, asked: tuple[str, ...], places: Places, trust: Trust | None = None
 ) -> tuple[Verification, list[Level]]:
     """The outcome of every level, one after the other or, where shards come and go, side by side."""
     folder = places.checkpoint
@@ -113,12 +120,18 @@ def _checked(
             return Level("weights", unchecked=[refused or "it needs source=DIR"])
         return weights.check(folder, source, threads, seal.body, config.scales == "given", places.passing)
 
+    def check_signature() -> Level:
+        if trust is None:
+            return Level("signature", unchecked=[f"it needs {_NEEDS['signature']}"])
+        return signature.check(folder, seal, trust, config.signature, threads)
+
     checks: dict[str, Callable[[], Level]] = {
         "integrity": check_integrity,
         "structure": check_structure,
         "weights": check_weights,
         "samples": lambda: recalculated.check_samples(folder, config, seal.body),
         "calibration": lambda: recalculated.check_calibration(folder, source, refused, config, seal.body),
+        "signature": check_signature,
     }
     timed = {name: partial(_timed, name, checks[name], places, source) for name in LEVELS if name in asked}
     done = side_by_side(timed, places) if places.streams else {name: check() for name, check in timed.items()}
