@@ -24,7 +24,7 @@ from proofcard.signatures.provenance import provenance
 _BESIDE = ("README.md", "README.html", ".gitattributes", ".gitignore", ".eval_results", ".proofcard")
 """What may be written after signing: `model_signing verify` is to accept the checkpoint then too."""
 
-_NOT_VERIFIED = "a verification summary: run proofcard verify checkpoint={} first, then sign again"
+_NOT_VERIFIED = "a verification summary: there is no report of `proofcard verify` yet; sign again after it"
 
 
 def sign(config: SignConfig) -> Signing:
@@ -65,8 +65,7 @@ def sign(config: SignConfig) -> Signing:
         bytes_signed=sum((folder / name).stat().st_size for name in signed),
         written=[_written(folder, name) for name in written],
         verified=[] if report is None else summary.levels(report),
-        missing=[] if report is not None else [_NOT_VERIFIED.format(shown(config.checkpoint))],
-        verify=verify_command(config, signer.document.method),
+        missing=[] if report is not None else [_NOT_VERIFIED],
     )
 
 
@@ -137,12 +136,12 @@ def _written(folder: Path, name: str) -> SignedFile:
     return SignedFile(name=name, sha256=sha256_file(folder / name, folder), statement=content)
 
 
-def verify_command(config: SignConfig, method: str) -> str:
-    """The command with which a stranger checks the signatures."""
-    checked = {
-        "key": f"public_key={keys.public_path(config.key) if config.key else 'FILE'}",
-        "certificate": "certificate_chain=[FILE]",
-        "pkcs11": "certificate_chain=[FILE]" if config.certificate else "public_key=FILE",
-        "sigstore": "signed_by=YOU identity_provider=URL",
-    }[method]
-    return f"proofcard verify checkpoint={shown(config.checkpoint)} {checked}"
+def verify_command(config: SignConfig) -> str:
+    """The command with which a stranger checks the signatures, with the paths that hold here."""
+    if config.sigstore:
+        whose = "signed_by=YOU identity_provider=URL"
+    elif config.certificate is not None:
+        whose = "certificate_chain=[FILE]"
+    else:
+        whose = f"public_key={keys.public_path(config.key) if config.key else 'FILE'}"
+    return f"proofcard verify checkpoint={shown(config.checkpoint)} {whose}"
