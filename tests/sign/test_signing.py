@@ -215,7 +215,7 @@ def test_the_command_leaves_a_report_and_prints_what_a_stranger_does(
     out = capfd.readouterr().out
     assert "proofcard verify checkpoint=checkpoint public_key=keys/mine.pem.pub" in out
     document = json.loads((tmp_path / "checkpoint.signing.json").read_text())
-    assert (document["schema"], document["files_signed"]) == ("proofcard/signing/1", 8)
+    assert (document["schema"], document["files_signed"]) == ("proofcard/signing/1", 11)
     assert {each["name"] for each in document["written"]} == {*names.ALL} - {names.SUMMARY}
     with pytest.raises(Usage, match="would lie inside the checkpoint"):
         run(["checkpoint=checkpoint", "key=keys/mine.pem", "report=checkpoint/x.json", "tracking=off"])

@@ -21,6 +21,7 @@ SUMMARY = "https://slsa.dev/verification_summary/v1"
 BOM = "https://cyclonedx.org/bom"
 _MODEL_BEFORE_1_0 = "https://model_signing/Digests/v0.1"
 _HEX = re.compile(r"(?:[0-9a-f]{2})+")
+_SHARDED = re.compile(r"-sharded-\d+\Z")  # the size of the ranges, which their names have too
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -102,7 +103,7 @@ def signed_files(statement: Statement) -> Signed:
         if file in digests:
             raise Malformed(f"{name} lists {plain(file)!r} twice")
         digests[file] = digest
-        algorithms.add(algorithm)
+        algorithms.add(_SHARDED.sub("", algorithm))
     if len(algorithms) > 1:
         raise Malformed(f"{name} mixes digests of several algorithms: {plain(', '.join(sorted(algorithms)))}")
     if list(statement.subjects.values()) != [root_digest(digests.values())]:
