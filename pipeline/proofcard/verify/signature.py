@@ -112,9 +112,18 @@ def _check_files(
     for name in sorted(parts.keys() - here.keys()):
         level.add(Finding("missing", "it was signed and is not there", file=name))
     for name in sorted(here.keys() - parts.keys() - must):
-        if not may_lie_beside(name) and not _is_empty_shard(here[name], signed):
+        if not _is_beside(name, folder) and not _is_empty_shard(here[name], signed):
             level.add(Finding("extra", "it was not signed, and may not lie beside what was", file=name))
     _check_bytes(level, folder, signed, {name: parts[name] for name in parts if name in here}, threads)
+
+
+def _is_beside(name: str, folder: Path) -> bool:
+    """Whether a file may lie beside signed ones: by its name, and a link only if it stays inside."""
+    try:
+        located(folder / name, folder)
+    except (Stop, OSError):
+        return False
+    return may_lie_beside(name)
 
 
 def _is_empty_shard(path: Path, signed: Signed) -> bool:
