@@ -196,7 +196,7 @@ def test_what_is_not_a_checkpoint_is_refused(place: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "agrees"),
     [
-        ({"weights": "not asked"}, True),
+        ({"weights": "not requested"}, True),
         ({"weights": "differs"}, False),
         ({"structure": "not checked"}, False),
     ],

@@ -33,7 +33,6 @@ from proofcard.screen import on_one_line
 ALONE = 3  # differences of one kind that are still listed each by itself
 LISTED = 200  # differences that a report lists; it counts them all
 _SHOWN = 4  # groups of differences on the screen
-_RESULTS = {"not asked": "not requested"}
 GIVEN: Result = "verified, scales as given"
 STATUS = {"verified": 0, GIVEN: 0, "differs": 1, "not checked": 2}
 
