@@ -187,7 +187,7 @@ def show(levels: list[Level], console: Console) -> None:
     """The table, and under it the first difference of each level that differs."""
     table = Grid("level", "result", "what was checked", left=(0, 1, 2))
     for level in levels:
-        table.add_row(level.name, _RESULTS.get(level.result, level.result), _checked(level))
+        table.add_row(level.name, level.result, _checked(level))
     console.print()
     console.print(table)
     console.print()
