@@ -175,7 +175,7 @@ def test_a_document_that_is_not_whole_is_one_sentence(place: Path) -> None:
                 card()
             except Stop as stop:
                 refused += 1
-                assert "not whole" in str(stop)
+                assert "incomplete" in str(stop)
                 assert "\n" not in str(stop)
         making.write(place, {name: values})
     assert refused > 4
