@@ -14,7 +14,7 @@ help: ## this list
 setup: ## the locked environment in .venv
 	@$(SYNC)
 
-setup-serve setup-vllm setup-bench: setup-%: ## X: serve (SGLang), vllm, bench (the load generator), each in .venv-X of its own
+setup-serve setup-vllm setup-bench: setup-%: ## X: serve (SGLang), vllm, bench (the load generator), each in its own .venv-X
 	@UV_PROJECT_ENVIRONMENT=.venv-$* $(UV) sync --quiet --frozen --compile-bytecode --extra $* --extra tracking
 
 demo: setup setup-bench ## the demo from its recipe to its card: quantized, proved, served, measured, evaluated (SKIP=benchmark,…)

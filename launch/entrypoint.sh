@@ -1,6 +1,6 @@
 #!/bin/sh
 # The images' entry point: a command of proofcard and its arguments, or any other program of the image.
-# What an NVIDIA container lacks without --gpus is found by its first CUDA call, hours in; so it is said here.
+# What an NVIDIA container lacks without --gpus would only show at the first CUDA call, hours in, so it is checked here.
 set -eu
 if [ ! -w /tmp ]; then export TMPDIR=/cache; fi  # a read-only root without a tmpfs
 if [ -n "${MLFLOW_TRACKING_PASSWORD_FILE:-}" ]; then

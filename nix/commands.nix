@@ -82,7 +82,7 @@ let
         "unset PYTHONPATH PYTHONHOME # nothing of the host's Python"
         "export PROOFCARD_FLAKE_DERIVATION=${derivation}"
         "export PROOFCARD_FLAKE_INPUTS=${lib.escapeShellArg (builtins.toJSON locked)}"
-        "export PYTHONDONTWRITEBYTECODE=1 # the store is nobody's to write in"
+        "export PYTHONDONTWRITEBYTECODE=1 # the store is read-only"
       ]
       ++ map (other: "export PROOFCARD_ENV_${lib.toUpper other}=${environments.${other}}") beside
       ++ lib.optionals (beside != [ ]) [

@@ -8,7 +8,7 @@ from proofcard.documents.audit import VERDICTS, Audit, AuditedClaim, Evidence, V
 from proofcard.screen import Screen
 
 _STYLES: dict[Verdict, str] = {
-    "contradicted": "red", "inconsistent in itself": "red", "measured otherwise": "red",
+    "contradicted": "red", "internally inconsistent": "red", "contradicted by measurement": "red",
     "not checked": "yellow", "holds": "green",
 }  # fmt: skip
 
@@ -25,7 +25,7 @@ def show(audit: Audit, out: Screen) -> None:
         table = Table(box=SIMPLE, pad_edge=False, expand=True)
         table.add_column("claim", ratio=4, overflow="fold")
         table.add_column("evidence", ratio=5, overflow="fold")
-        table.add_column("verdict", width=13, overflow="fold")
+        table.add_column("verdict", width=14, overflow="fold")
         for claim in audit.claims:
             if claim.section == section:
                 table.add_row(claim.claim, evidence(claim), _verdict(claim, listed))
@@ -44,13 +44,13 @@ def sections(audit: Audit) -> list[str]:
 
 def needs(audit: Audit) -> list[Need]:
     """What the claims that were not checked need, each once."""
-    found = [
+    unmet = [
         need(one)
         for claim in audit.claims
         for one in claim.evidence
         if claim.verdict == one.verdict == "not checked"
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(unmet))
 
 
 def need(one: Evidence) -> Need:

@@ -75,9 +75,11 @@ class Download:
         shards = [file for file in self.promised if file.endswith(".safetensors")]
         if not shards:
             raise Stop(f"{self.repository} has no .safetensors file, so it cannot be a source")
-        found = {file: self._tensors_of(file) for file in shards}
-        self._order = sorted(self.missing & found.keys(), key=lambda file: (_first_layer(found[file]), file))
-        return united(found.values())
+        by_shard = {file: self._tensors_of(file) for file in shards}
+        self._order = sorted(
+            self.missing & by_shard.keys(), key=lambda file: (_first_layer(by_shard[file]), file)
+        )
+        return united(by_shard.values())
 
     def fetch(self, selected: Callable[[str], bool], on_file: OnFile = lambda file, size: None) -> None:
         """Download the selected missing files. Raises as `Repository.fetch`, and Stop when space is short."""

@@ -23,7 +23,6 @@ from proofcard.quantize.layerwise.hidden import Hidden
 from proofcard.quantize.layerwise.hooks import collecting_kv, watching
 from proofcard.quantize.layerwise.probe import KV, probed
 from proofcard.quantize.layerwise.stepper import Stepper
-from proofcard.quantize.layerwise.streams import Streams
 from proofcard.quantize.layerwise.stretches import by_dataset, running, stretches, sums_by_dataset
 from proofcard.quantize.layerwise.structure import Layer, Structure
 from proofcard.quantize.layerwise.tensors import Tensors, named, raw
@@ -175,7 +174,6 @@ class LayerCalibration:
         layer = self._structure.layers[index]
         modules = self._stepper.modules
         observer = Observer(layer, self._stepper.device)
-        streams = Streams(self._stepper.device)
         routed_linears = frozenset(layer.linears) if routed else frozenset()
         owners = layer.owners()
         within = {
@@ -191,7 +189,6 @@ class LayerCalibration:
         def note(before: int) -> None:
             while due and due[0] < before:
                 due.pop(0)
-                streams.join()
                 amaxes.append(torch.cat([observer.take(), _take_kv(quantizers)], dim=1))
                 counts.append(list(rows.values()))
                 rows.update(dict.fromkeys(rows, 0))
@@ -199,7 +196,7 @@ class LayerCalibration:
         def count(expert: str, values: torch.Tensor) -> None:
             rows[expert] += counting * (values.numel() // values.shape[-1])
 
-        with streams.routed(), ExitStack() as stack:
+        with ExitStack() as stack:
             stack.enter_context(watching(modules, layer.linears, observer.see))
             stack.enter_context(watching(modules, rows, count))
             stack.enter_context(watching(modules, [block.name for block in layer.blocks], inputs.__setitem__))
@@ -218,12 +215,11 @@ class LayerCalibration:
                 for force in forced:
                     if experts := forced_experts[force.block.name]:
                         observer.only = within[force.block.name]
-                        with streams.forced(inputs[force.block.name]):
-                            force.run(inputs[force.block.name], experts)
-                            observer.flush(FORCED)
+                        force.run(inputs[force.block.name], experts)
+                        observer.flush(FORCED)
                 self._progress(self._batches[number])
             traffic.finish()
-            note(len(self._batches))
+        note(len(self._batches))
         return self._over_ranks(torch.stack(amaxes), torch.tensor(counts, dtype=torch.int64))
 
     def _over_ranks(self, amaxes: torch.Tensor, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -256,12 +252,12 @@ class Observer:
     def flush(self, way: int) -> None:
         """Merge what was seen since the last flush into the row `ROUTED` or `FORCED`.
 
-        Done once per batch and row, so that a GPU gets few small kernels, and none that the CPU waits for.
+        Done once per batch and row, so that a GPU gets few small kernels.
         """
         if self._seen:
-            nothing = torch.zeros_like(next(iter(self._seen.values())))
-            seen = torch.stack([self._seen.get(index, nothing) for index in range(len(self._index))])
-            self._amax[way] = torch.maximum(self._amax[way], seen.float())
+            where = torch.tensor(list(self._seen), device=self._amax.device)
+            before = self._amax[way, where]
+            self._amax[way, where] = torch.maximum(before, torch.stack(list(self._seen.values())).float())
         self._seen, self._last = {}, None
 
     def take(self) -> torch.Tensor:

@@ -42,9 +42,7 @@ class Forced:
     def _one_by_one(self, rows: torch.Tensor, experts: Set[str]) -> None:
         """Call the experts directly, with the first products of a group merged where that is exact."""
         if self._stacks is None:
-            _wait_for_all(rows.device)  # stacks take the place of weights that the routed pass reads
             self._stacks = stacks(self.block.experts, self.whole, self._modules)
-            _wait_for_all(rows.device)
         left = dict.fromkeys(name for name in self.block.experts if name in experts)
         for group, stack in self._stacks:
             if left.keys() >= set(group) and stack.serves(rows):
@@ -92,11 +90,6 @@ class Forced:
         finally:
             for linear in chosen:
                 del linear.forward
-
-
-def _wait_for_all(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 class _Nothing:
