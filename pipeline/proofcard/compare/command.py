@@ -28,7 +28,11 @@ def run(overrides: list[str]) -> int:
         target = place(config.report, config.a, f"against.{config.b.absolute().name}", NUMBERS)
         comparison = compared(config.a, config.b, config.source)
     sections = report.sections(comparison)
-    with tracking.opened(config.tracking, "compare", config.work_dir) as tracker:
+    title = " with ".join(
+        f"{each.recipe or 'checkpoint'}-{each.key[:8]}" if each.key else each.name
+        for each in comparison.sides()
+    )
+    with tracking.opened(config.tracking, "compare", config.work_dir, name=f"compare {title}") as tracker:
         tracker.tags(
             {f"{side}.key": str(each.key) for side, each in zip("ab", comparison.sides(), strict=True)}
         )
