@@ -104,7 +104,18 @@ def test_what_is_left_out_has_its_reason() -> None:
     asked = request.read(["recipe=demo", "skip=[benchmark]"])
     assert stages.left_out(asked) == {
         "fetch": "nothing of the recipe is on the hub", "benchmark": "as requested",
-        "sign": "no key: key=FILE",
     }  # fmt: skip
     real = request.read(["recipe=nvidia_m2_7", f"model.revision={'0' * 40}", "engine=modelopt", "key=x.pem"])
     assert list(stages.left_out(real)) == ["analyse"]
+    unsigned = request.read(["recipe=nvidia_m2_7", f"model.revision={'0' * 40}"])
+    assert stages.left_out(unsigned) == {"sign": "nobody to sign: key=FILE, pkcs11=URI or sigstore=true"}
+
+
+def test_the_demo_signs_with_a_key_of_its_own_and_everybody_else_with_theirs() -> None:
+    checkpoint = "checkpoint=runs/checkpoints/demo-0123456789ab"
+    made = ["sign", checkpoint, "key=runs/keys/demo.pem", "create_key=true"]
+    assert commands("recipe=demo")["sign"] == made
+    there = commands("recipe=demo", "work_dir=there")["sign"]
+    assert there == ["sign", checkpoint, "key=there/keys/demo.pem", "create_key=true", "work_dir=there"]
+    assert commands("key=mine.pem")["sign"] == ["sign", checkpoint, "key=mine.pem"]  # and makes none
+    assert commands("sigstore=true")["sign"] == ["sign", checkpoint, "sigstore=true"]
