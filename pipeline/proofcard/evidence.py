@@ -25,20 +25,21 @@ class Kind:
     """Documents of one schema, whatever its version. `key` leads to the checkpoint's key, `name` to a name.
 
     Documents of a kind that differ in name are kept beside each other; of one name the newest counts.
-    `folder` is where below `work_dir` they are written; null where they lie beside the checkpoint.
+    `folder` is where below `work_dir` they are written; in `reports` is what usually lies beside the
+    checkpoint.
     """
 
     kind: str
     schema: str
     key: tuple[str, ...] | None
     name: tuple[str, ...] | None
-    folder: str | None
+    folder: str
 
 
 KINDS = (
-    Kind("verification", "proofcard/verification", ("manifest", "key"), None, None),
-    Kind("analysis", "proofcard/analysis", ("checkpoint", "key"), None, None),
-    Kind("evaluation", "proofcard/evaluation", ("checkpoint", "key"), None, None),
+    Kind("verification", "proofcard/verification", ("manifest", "key"), None, "reports"),
+    Kind("analysis", "proofcard/analysis", ("checkpoint", "key"), None, "reports"),
+    Kind("evaluation", "proofcard/evaluation", ("checkpoint", "key"), None, "reports"),
     Kind("reproduction", "proofcard/reproduction", ("recorded_key",), None, "reproductions"),
     Kind("serving", "proofcard/serving", ("key",), ("profile", "name"), "serve"),
     Kind("benchmark", "proofcard/benchmark", ("server", "key"), ("name",), "benchmarks"),
@@ -141,7 +142,7 @@ def _candidates(checkpoint: Path, work_dir: Path) -> Iterator[Path]:
     same = [link for link in links if link.resolve() == checkpoint.resolve()]
     names = {each.name for each in (checkpoint.absolute(), checkpoint.resolve(), *same)}
     beside = [each for folder in folders for name in names for each in _listed(folder, f"{name}.*")]
-    written = [work_dir / kind.folder for kind in KINDS if kind.folder is not None]
+    written = [work_dir / kind.folder for kind in KINDS]
     count = 0
     for top in [*beside, *written]:
         for path in [top] if top.suffix == ".json" else [*_listed(top, "*.json"), *_listed(top, "*/*.json")]:

@@ -88,7 +88,7 @@ class Tracker(RunTracker):
             run = client.get_run(parent)
             tracking_checkpoint.fill(client, run, sealed)
             with lock_of(store):
-                self._model, self._version = tracking_models.model_of(mlflow, run, subject)
+                self._model, self._version = tracking_models.model_of(mlflow, run, subject, sealed)
             here = mlflow.active_run().info.run_id
             if made:
                 client.log_outputs(here, models=[LoggedModelOutput(self._model, 0)])
@@ -129,7 +129,10 @@ class Tracker(RunTracker):
                 [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=_CHILDREN,
                 order_by=["attributes.start_time DESC"],
             )  # fmt: skip
-            client.set_tag(parent, tracking_page.NOTE, redact(tracking_page.of_checkpoint(run, children)))
+            text = redact(tracking_page.of_checkpoint(run, children))
+            client.set_tag(parent, tracking_page.NOTE, text)
+            if self._model:
+                client.set_logged_model_tags(self._model, {tracking_page.NOTE: text})
 
         self._called(call)
 

@@ -11,20 +11,29 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
+from proofcard.config.compose import flatten
+from proofcard.documents.manifest import Manifest
+from proofcard.tracking_checkpoint import LONGEST
 from proofcard.tracking_parents import Subject
 
 MODEL, VERSION = "model_id", "model_version"
 """Tags of the checkpoint's run: the id of the logged model, and the number of the registered version."""
 VERIFIED, PUBLISHED = "verified", "published"
+_CHOICES = (
+    "model.name", "model.repository", "model.revision", "quantization.format", "kv_cache.format",
+    "coverage.name", "engine.name",
+)  # fmt: skip
 _VERSIONS = "mlflow.modelVersions"  # a tag of a logged model: MLflow's pages link its versions by it
 
 
-def model_of(mlflow: ModuleType, parent: Any, subject: Subject) -> tuple[str, str]:
+def model_of(mlflow: ModuleType, parent: Any, subject: Subject, sealed: Manifest) -> tuple[str, str]:
     """The logged model and the version of a checkpoint, made where they are missing. `parent` is its run.
 
     The caller keeps other processes of this machine out. On a server two machines may make one each: both
     use the older one.
     """
+    from mlflow.entities import LoggedModelOutput
+
     client, tags = mlflow.MlflowClient(), parent.data.tags
     if MODEL in tags and VERSION in tags:
         return tags[MODEL], tags[VERSION]
@@ -36,14 +45,22 @@ def model_of(mlflow: ModuleType, parent: Any, subject: Subject) -> tuple[str, st
             name=_plain(subject.name),
             source_run_id=run,
             tags=about,
+            params=_choices(sealed),
             model_type="checkpoint",
             experiment_id=place,
         )
         model = _oldest(client, place, subject.key) or made.model_id
     version = _registered(client, model, run, subject)
+    client.log_outputs(run, models=[LoggedModelOutput(model, 0)])
     client.set_tag(run, MODEL, model)
     client.set_tag(run, VERSION, version)
     return model, version
+
+
+def _choices(sealed: Manifest) -> dict[str, str]:
+    """What people choose a checkpoint by."""
+    values = {name: str(value) for name, value in flatten(sealed.config).items()}
+    return {name: values[name][:LONGEST] for name in _CHOICES if name in values}
 
 
 def _oldest(client: Any, experiment: str, key: str) -> str | None:

@@ -1,10 +1,9 @@
 """An audit for people: claim, evidence, verdict; and what the claims that were not checked need."""
 
-from rich.box import SIMPLE
-from rich.table import Table
 from rich.text import Text
 
 from proofcard.documents.audit import VERDICTS, Audit, AuditedClaim, Evidence, Verdict
+from proofcard.grid import Grid
 from proofcard.screen import Screen
 
 _STYLES: dict[Verdict, str] = {
@@ -22,14 +21,12 @@ def show(audit: Audit, out: Screen) -> None:
     for section in sections(audit):
         out.print()
         out.print(Text(section, style="bold"))
-        table = Table(box=SIMPLE, pad_edge=False, expand=True)
-        table.add_column("claim", ratio=4, overflow="fold")
-        table.add_column("evidence", ratio=5, overflow="fold")
-        table.add_column("verdict", width=14, overflow="fold")
+        table = Grid("claim", "evidence", "verdict", left=(0, 1, 2))
         for claim in audit.claims:
             if claim.section == section:
                 table.add_row(claim.claim, evidence(claim), _verdict(claim, listed))
         out.print(table)
+    out.print()
     for number, (command, hardware) in enumerate(listed, 1):
         out.print(f"[{number}] needs {command}" + (f", on {hardware}" if hardware else ""), soft_wrap=True)
     out.print()

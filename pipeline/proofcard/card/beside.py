@@ -20,6 +20,7 @@ from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop
 from proofcard.evidence import Evidence, about, in_order, opened
 from proofcard.files import plain, read_bytes
+from proofcard.hub_cache import name_in_cache
 
 CARD = f"{FOLDER}/card.json"
 EVALUATIONS = f"{FOLDER}/every_eval_ever.json"
@@ -60,6 +61,10 @@ def write(checkpoint: Path, made: Files) -> None:
     Raises:
         Stop: when a folder for them is a link: nothing is written through it.
     """
+    if name_in_cache(checkpoint) is not None:
+        raise Stop(
+            f"{checkpoint} is in the hub's cache, which a card would damage: copy the folder elsewhere"
+        )
     for folder in (FOLDER, HUB_RESULTS):
         if (checkpoint / folder).is_symlink():
             raise Stop(

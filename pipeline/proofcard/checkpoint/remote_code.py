@@ -8,6 +8,8 @@ loaders get private copies of the checked bytes, never the checkpoint's own fold
 
 import hashlib
 import os
+import re
+import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,12 +94,15 @@ class Code:
         }  # only top-level files are downloaded from the hub
         for name in sorted(digests.keys() | beside):
             if digests.get(name) != pins.get(name):
-                lines = "".join(f'\n  {file}: "{digest}"' for file, digest in sorted(digests.items()))
+                lines = "".join(
+                    f'\n  {file}: "{digest}"  # {self.files[file].count(10) + 1} lines'
+                    for file, digest in sorted(digests.items())
+                )
                 seen, pin = digests.get(name, "absent"), pins.get(name, "(nothing)")
                 first = "read it, then" if name.lower().endswith((".py", ".pyw")) else "remove it, or"
                 raise Usage(
                     f"{self.folder / name} would be run, but its sha256 is {seen}, not the pinned {pin}: "
-                    f"{first} pin it under {setting}:{lines}"
+                    f"{first} pin it under {setting}:{lines}{_pasted(setting, digests)}"
                 )
         for named in self.named:
             if named.module not in digests:
@@ -106,6 +111,14 @@ class Code:
                     "missing: copy it to the same folder, read it, and pin it"
                 )
         return self.files
+
+
+def _pasted(setting: str, digests: Mapping[str, str]) -> str:
+    """One override that pins every file, to be pasted; nothing where a name cannot be part of one."""
+    if not digests or any(re.fullmatch(r"[A-Za-z_][\w./-]*", name) is None for name in digests):
+        return ""
+    pins = ", ".join(f'{name}: "{digest}"' for name, digest in sorted(digests.items()))
+    return f"\n  or, once all of it is read: {shlex.quote(f'{setting}={{{pins}}}')}"
 
 
 def read(folder: Path) -> Code:

@@ -71,7 +71,7 @@ def _agreed(config: EvaluateConfig, team: Ranks) -> tuple[Plan, Path]:
     try:
         with before_work():
             plan = _preflight(config, team)
-            target = place(config.report, config.checkpoint, "evaluation", NUMBERS)
+            target = place(config.report, config.checkpoint, "evaluation", NUMBERS, config.work_dir)
     except Usage as stop:
         fault = str(stop)
     if (fault := team.first_fault(fault)) is not None:

@@ -12,9 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.table import Table
-
 from proofcard import joining, manifest, tracking
 from proofcard.calibration.sample_files import TEXTS
 from proofcard.checkpoint.tensors import Tensor, read_folder
@@ -27,6 +24,7 @@ from proofcard.documents.reproduction import Difference, Reproduction, Samples
 from proofcard.errors import Stop, Usage, before_work
 from proofcard.files import plain
 from proofcard.fingerprint import choose_device, environment, lock_digest, numeric_platform
+from proofcard.grid import Grid
 from proofcard.outcome import present
 from proofcard.progress import console, shown
 from proofcard.quantize import planning, stages
@@ -158,13 +156,13 @@ def _show_environment(record: Recorded, changes: list[Difference], here: Here) -
         console.print("environment: as recorded: toolchain, packages, code, lock and numeric platform")
         return
     console.print(f"environment: {len(changes)} differences from the recorded one")
-    table = Table(box=SIMPLE, pad_edge=False)
-    for heading in ("what", "recorded", "here", "may change"):
-        table.add_column(heading, overflow="fold")
+    table = Grid("what", "recorded", "here", "may change", left=(0, 1, 2, 3))
     for one in changes[:_SHOWN]:
         values = (environment_differences.identity(value)[:24] for value in (one.recorded, one.here))
         table.add_row(plain(one.what, 60), *map(plain, values), one.may_change)
+    console.print()
     console.print(table)
+    console.print()
     if len(changes) > _SHOWN:
         console.print(f"and {len(changes) - _SHOWN} more, in the report")
     for line in environment_differences.advice(record, changes, here):

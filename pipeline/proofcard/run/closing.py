@@ -30,9 +30,9 @@ def close(chain: Chain) -> None:
     config = chain.request.recipe.tracking
     work_dir = chain.request.recipe.work_dir
     with tracking.opened(config, "run", work_dir, subject=subject) as tracker:
-        tracker.metrics(
-            {f"seconds/{stage.name}": stage.seconds for stage in run.stages if stage.state == "made"}
-        )
+        seconds = {stage.name: stage.seconds for stage in run.stages if stage.state == "made"}
+        tracker.metrics({"seconds": sum(seconds.values())})
+        tracker.numbers(seconds, "run/seconds.json")
         tracker.file(chain.path(), "run")
     page = _page(config, chain, subject)
     last = [

@@ -23,17 +23,18 @@ from proofcard.errors import Stop, Usage, one_line
 from proofcard.extras import require
 from proofcard.progress import shown
 from proofcard.screen import on_one_line
-from proofcard.verify import hub_digests, integrity, maker, recomputed_levels, report, structure, weights
+from proofcard.verify import api, hub_digests, integrity, maker, recomputed_levels, report, structure, weights
+from proofcard.verify.earlier import proves_more
 from proofcard.verify.formats import as_junit, as_sarif
 from proofcard.verify.places import Places, opened, report_paths, side_by_side
 from proofcard.verify.report import Level
 
-__all__ = ["judged", "report_path", "run"]
+__all__ = ["delivered", "judged", "outcome_of", "report_path", "run"]
 
 _ALWAYS = ("integrity", "structure", "weights")  # whenever their inputs are given; the others on request
 _NEEDS = {
-    "integrity": "a sealed checkpoint",
-    "structure": "nothing else",
+    "integrity": "levels=[integrity] and a sealed checkpoint",
+    "structure": "levels=[structure]",
     "weights": "source=DIR",
     "samples": "levels=[samples] and samples=DIR",
     "calibration": "levels=[calibration], source=DIR and samples=DIR",
@@ -41,13 +42,39 @@ _NEEDS = {
 
 
 def run(config: VerifyConfig, console: Console) -> int:
+    """As `delivered`. Returns 0 if every level holds, 1 if something differs, 2 if something could not be
+    checked and nothing that could differs.
+    """
+    return report.STATUS[delivered(config, console).result]
+
+
+def delivered(config: VerifyConfig, console: Console) -> Verification:
     """Check every requested level, show the outcome on `console`, write the report and its other forms.
 
-    Returns 0 if every level holds, 1 if something differs, 2 if something could not be checked and nothing
-    that could differs.
+    A report that proves more of the same checkpoint is not replaced.
 
     Raises:
         Usage: when nothing can be checked, or the report cannot be written; nothing was done.
+        Stop: when the hub refuses or cannot be reached before anything could be checked.
+    """
+    targets = report_paths(config)
+    outcome, levels = outcome_of(config)
+    report.show(levels, console)
+    if outcome.maker is not None:
+        _show_maker(outcome.maker, console)
+    for target, made in zip(targets, (Verification.text, as_junit, as_sarif), strict=True):
+        if target is not None and not (made is Verification.text and _is_kept(target, outcome, console)):
+            write_whole(target, made(outcome))
+            console.print(f"report: {shown(target)}", markup=False, soft_wrap=True)
+    console.print(report.conclusion(outcome, levels), markup=False, soft_wrap=True)
+    return outcome
+
+
+def outcome_of(config: VerifyConfig) -> tuple[Verification, list[Level]]:
+    """The outcome of every requested level; nothing is written or shown but the progress.
+
+    Raises:
+        Usage: when nothing can be checked.
         Stop: when the hub refuses or cannot be reached before anything could be checked.
     """
     if config.levels is not None and not config.levels:
@@ -61,18 +88,20 @@ def run(config: VerifyConfig, console: Console) -> int:
             raise Usage(
                 f"levels=[{name}] needs local folders: verify the rest with keep=true, then pass what it kept"
             )
-    targets = report_paths(config)
     with opened(config, requested) as places:
-        outcome, levels = _checked(config, requested, places)
-    report.show(levels, console)
-    if outcome.maker is not None:
-        _show_maker(outcome.maker, console)
-    for target, made in zip(targets, (Verification.text, as_junit, as_sarif), strict=True):
-        if target is not None:
-            write_whole(target, made(outcome))
-            console.print(f"report: {shown(target)}", markup=False, soft_wrap=True)
-    console.print(outcome.result)
-    return report.STATUS[outcome.result]
+        return _checked(config, requested, places)
+
+
+def _is_kept(target: Path, outcome: Verification, console: Console) -> bool:
+    """Whether the report at `target` proves more of the same checkpoint, and so is not replaced."""
+    more = proves_more(target, outcome)
+    if more:
+        console.print(
+            f"report: {shown(target)} is kept as it was: it also proves {' and '.join(more)}; for one of "
+            "this run give report=FILE",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+    return bool(more)
 
 
 def judged(checkpoint: Path, levels: tuple[str, ...]) -> Verification:
@@ -184,3 +213,6 @@ def _source(path: Path | None) -> tuple[Source | None, str | None]:
 def report_path(config: VerifyConfig) -> Path:
     """Where the report goes. Raises Usage as `places.report_paths`."""
     return report_paths(config)[0]
+
+
+api.make_callable(__name__)  # `from proofcard import verify` is this package, and a function

@@ -1,6 +1,5 @@
 """`verify`: from the command line to an exit status."""
 
-import re
 import sys
 from pathlib import Path
 
@@ -10,8 +9,8 @@ from proofcard.documents import Verification
 from proofcard.errors import Stop, Usage
 from proofcard.screen import Screen
 from proofcard.tracking import Tracker
-from proofcard.verify import report_path
-from proofcard.verify import run as verify
+from proofcard.verify import delivered, report_path
+from proofcard.verify.report import STATUS
 
 
 def run(overrides: list[str]) -> int:
@@ -22,19 +21,23 @@ def run(overrides: list[str]) -> int:
     Raises:
         Usage: when nothing could be checked.
     """
-    config = compose(VerifyConfig, "verify", [_listed(word) for word in overrides])
+    config = compose(VerifyConfig, "verify", overrides)
     folder = config.checkpoint
     subject = tracking.subject_of(folder) if isinstance(folder, Path) else None  # not here yet
     try:
         with tracking.opened(config.tracking, "verify", config.work_dir, subject=subject) as tracker:
             tracker.params({"source": config.source, "levels": config.levels})
-            status = verify(config, Screen())  # the outcome on stdout, progress on stderr
-            _track(tracker, report_path(config))
+            outcome = delivered(config, Screen())  # the outcome on stdout, progress on stderr
+            path = report_path(config)
+            if path.read_text(encoding="utf-8") == outcome.text():
+                _track(tracker, path)
+            else:  # an earlier report, which proves more, was kept
+                tracker.tags({"result": outcome.result})
     except Stop as stop:
         raise Usage(str(stop)) from None
     if screen.json_is_asked():
-        sys.stdout.write(report_path(config).read_text(encoding="utf-8"))
-    return status
+        sys.stdout.write(outcome.text())
+    return STATUS[outcome.result]
 
 
 def _track(tracker: Tracker, path: Path) -> None:
@@ -53,11 +56,7 @@ def _track(tracker: Tracker, path: Path) -> None:
     )
     tracker.headlines(tracking_headlines.of_verification(report))
     proved = [name for name, level in levels.items() if level.result == "holds"]
-    if len(proved) < len(levels) or "weights" in proved:  # a check without the source changes nothing
-        tracker.verified(len(proved) == len(levels), ", ".join(proved) or "nothing")
+    differs = any(level.result == "differs" for level in levels.values())
+    if differs or ("weights" in proved and len(proved) == len(levels)):
+        tracker.verified(not differs, ", ".join(proved) or "nothing")
     tracker.file(path, "verification")
-
-
-def _listed(word: str) -> str:
-    """`layers=0,17,61` as the list that it means: Hydra would take it for three commands."""
-    return f"layers=[{word.removeprefix('layers=')}]" if re.fullmatch(r"layers=\d+(,\d+)*", word) else word

@@ -17,6 +17,7 @@ from proofcard.errors import Usage
 from proofcard.files import is_inside
 from proofcard.locks import alone
 from proofcard.progress import shown, silent
+from proofcard.reports import beside
 from proofcard.verify.report import Level
 from proofcard.verify.steps import Passing
 
@@ -138,7 +139,7 @@ def report_paths(config: VerifyConfig) -> tuple[Path, Path | None, Path | None]:
         usual, inside = Path.cwd() / f"{_folder_name(repository)}.verification.json", None
     else:
         folder = _absolute(config.checkpoint)
-        usual = folder.with_name(f"{folder.name or 'checkpoint'}.verification.json")
+        usual = beside(folder, "verification.json", config.work_dir)
         inside = folder
     requested = {"report": config.report or usual, "junit": config.junit, "sarif": config.sarif}
     targets = {key: None if path is None else _absolute(path) for key, path in requested.items()}

@@ -9,10 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from proofcard.documents.verification import (
@@ -29,11 +27,13 @@ from proofcard.documents.verification import (
     Unchecked,
     Verification,
 )
+from proofcard.grid import Grid
 from proofcard.screen import on_one_line
 
 ALONE = 3  # differences of one kind that are still listed each by itself
 LISTED = 200  # differences that a report lists; it counts them all
 _SHOWN = 4  # groups of differences on the screen
+_RESULTS = {"not asked": "not requested"}
 GIVEN: Result = "verified, scales as given"
 STATUS = {"verified": 0, GIVEN: 0, "differs": 1, "not checked": 2}
 
@@ -80,6 +80,7 @@ class Level:
     scales: list[dict[str, Any]] = field(default_factory=list)  # of searched linears, against the max rule
     made_by: dict[str, int] = field(default_factory=dict)  # linears by the rule that they follow
     given: bool = False  # whether it holds only for scales taken as they are stored
+    calibrated: int = 0  # scales that cannot follow from the source
     seconds: float = 0.0
 
     def add(self, *findings: Finding) -> None:
@@ -185,18 +186,34 @@ def _difference(finding: Finding, homes: dict[str, str]) -> Difference:
 
 def show(levels: list[Level], console: Console) -> None:
     """The table, and under it the first difference of each level that differs."""
-    table = Table(box=SIMPLE, pad_edge=False)
-    for heading in ("level", "result", "what was checked"):
-        table.add_column(heading, overflow="fold", no_wrap=heading != "what was checked")
+    table = Grid("level", "result", "what was checked", left=(0, 1, 2))
     for level in levels:
-        table.add_row(level.name, level.result, _checked(level))
-    console.print(table, markup=False)
+        table.add_row(level.name, _RESULTS.get(level.result, level.result), _checked(level))
+    console.print()
+    console.print(table)
+    console.print()
     for level in levels:
         if level.findings:
             _show_first(level, console)
         if level.unchecked:
             more = f" (and {len(level.unchecked) - 1} more)" if len(level.unchecked) > 1 else ""
             _say(console, f"{level.name}: not checked: {level.unchecked[0]}{more}")
+
+
+def conclusion(outcome: Verification, levels: list[Level]) -> str:
+    """The last line: the result, and what no requested level could prove."""
+    scales = sum(level.calibrated for level in levels)
+    calibration = outcome.levels.get("calibration")
+    if (
+        outcome.result not in ("verified", GIVEN)
+        or not scales
+        or (calibration and calibration.result == "holds")
+    ):
+        return outcome.result
+    return (
+        f"{outcome.result} ({scales:,} calibration scales cannot follow from the source; "
+        "levels=[calibration] recomputes them)"
+    )
 
 
 def _checked(level: Level) -> str:

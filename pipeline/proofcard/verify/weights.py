@@ -156,6 +156,7 @@ def check(
         level.notes.append("the source says that both embeddings are one, and stores two that differ")
     if calibrated := sum(name.endswith(".input_scale") for name in tensors) + len(inventory.cache):
         level.notes.append(f"{calibrated} scales come from calibration, not from the source")
+        level.calibrated = calibrated
     if widened := level.counts.pop("of another dtype", 0):
         level.notes.append(f"{widened} tensors are of another dtype than expected, equal in value")
     level.findings = [replace(each, tensor=view.stored_as(each.tensor)) for each in level.findings]
