@@ -26,6 +26,7 @@ let
       evaluate.description = "What quantization cost, beside the source, and where";
       fetch.description = "Download the model and the samples of a recipe";
       plan.description = "What a recipe will do and cost, before a GPU is paid for";
+      publish.description = "Upload a proved checkpoint with its card, and read it back";
       quantize.description = "Make a sealed NVFP4 checkpoint from a recipe";
       repeat.description = "Is the answer to one greedy request always the same?";
       reproduce.description = "Rebuild a checkpoint from its manifest and compare digests";

@@ -12,6 +12,7 @@ _MODULES = {
     "evaluate": "proofcard.evaluate.command",
     "fetch": "proofcard.fetch.command",
     "plan": "proofcard.plan.command",
+    "publish": "proofcard.publish.command",
     "quantize": "proofcard.quantize.command",
     "repeat": "proofcard.repeat.command",
     "reproduce": "proofcard.reproduce.command",

@@ -1,6 +1,7 @@
 """The texts of `proofcard --help` and `proofcard COMMAND --help`: ASCII, at most 80 columns."""
 
 from proofcard.help_cards import AUDIT, CARD, SIGN
+from proofcard.help_publish import PUBLISH
 from proofcard.help_run import RUN
 
 SUMMARIES = {
@@ -21,6 +22,7 @@ SUMMARIES = {
     "audit": "check the claims of a published card, one by one",
     "card": "write a model card from runs, or hold one to them",
     "sign": "sign a checkpoint, what it was made from and what was proved",
+    "publish": "upload a proved checkpoint with its card, and read it back",
 }
 """Every command with one line, in the order of the work."""
 
@@ -303,6 +305,7 @@ _USAGES = {
     "audit": AUDIT,
     "card": CARD,
     "sign": SIGN,
+    "publish": PUBLISH,
 }
 _JSON = "--json prints the result as JSON on standard output, and tables on stderr.\n"
 TEXTS = {name: f"proofcard {name}: {SUMMARIES[name]}.\n\n{usage}{_JSON}" for name, usage in _USAGES.items()}

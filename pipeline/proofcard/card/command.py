@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from proofcard import outcome, tracking
-from proofcard.card import beside, facts, runs
+from proofcard.card import beside, checking, facts, runs
 from proofcard.config import compose
 from proofcard.config.card import CardConfig
 from proofcard.disk import check_writable
@@ -55,13 +55,8 @@ def run(overrides: list[str]) -> int:
 
 
 def _check(config: CardConfig, sealed: Manifest, newer: list[Evidence]) -> int:
-    card, documents, written = beside.stored(config.checkpoint, sealed)
-    made = beside.files(facts.read(config.checkpoint, sealed, documents, card.inputs), written)
-    again = f"write it again with proofcard card checkpoint={config.checkpoint}, if the documents are right"
-    if (wrong := beside.disagreement(config.checkpoint, made)) is not None:
-        raise Stop(f"the card disagrees with its documents: {wrong}; {again}")
-    if (wrong := beside.changed(documents, newer)) is not None:
-        raise Stop(f"the card is older than the documents: {wrong}; {again}")
+    made, documents = checking.check(config.checkpoint, sealed, newer)
+    card = made.card
     numbers = sum(len(each.lines) + sum(len(table.rows) for table in each.tables) for each in card.sections)
     line = (
         f"{numbers} lines of {len(made.texts)} files follow from {len(documents)} documents to the character"

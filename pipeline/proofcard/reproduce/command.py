@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from proofcard import joining, manifest, tracking
+from proofcard import joining, manifest, portable, tracking
 from proofcard.calibration.sample_files import TEXTS
 from proofcard.checkpoint.tensors import Tensor, read_folder
 from proofcard.config import QuantizeConfig, ReproduceConfig, compose
@@ -98,7 +98,7 @@ def _rebuild(record: Recorded, config: QuantizeConfig, request: ReproduceConfig,
         if made is not None:
             document = _document(record, made, changes, config, plan, request)
             report.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(report, document.text())
+            write_whole(report, portable.document(document).text())
             _track(tracker, document, report)
             last = _WORDS[document.outcome].format(document)
             present(document, partial(_show, document, plan, report), last)
