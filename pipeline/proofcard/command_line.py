@@ -7,10 +7,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from proofcard.bundle import bundled
-from proofcard.config.spelling import override, unquoted
 from proofcard.errors import Usage
 from proofcard.files import plain
 from proofcard.inputs import check_input
+from proofcard.pasted import override, unquoted
 
 _OF_A_RECIPE = ("audit", "fetch", "quantize")
 _OF_A_CHECKPOINT = (

@@ -17,6 +17,7 @@ from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, before_work
 from proofcard.evidence import Evidence, checkpoint_of, gathered
 from proofcard.files import read_bytes
+from proofcard.pasted import command
 from proofcard.screen import Screen
 from proofcard.tracking import Subject, is_off
 
@@ -57,7 +58,7 @@ def run(overrides: list[str]) -> int:
 def _check(config: CardConfig, sealed: Manifest, newer: list[Evidence]) -> int:
     card, documents, written = beside.stored(config.checkpoint, sealed)
     made = beside.files(facts.read(config.checkpoint, sealed, documents, card.inputs), written)
-    again = f"write it again with proofcard card checkpoint={config.checkpoint}, if the documents are right"
+    again = f"write it again with {command('card', checkpoint=config.checkpoint)}, if the documents are right"
     if (wrong := beside.disagreement(config.checkpoint, made)) is not None:
         raise Stop(f"the card disagrees with its documents: {wrong}; {again}")
     if (wrong := beside.changed(documents, newer)) is not None:
