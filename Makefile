@@ -1,7 +1,7 @@
 # `make help` lists what one can do: `##` marks a target for users, `#:` one for maintainers. Every target sets
 # up what it needs, uv included.
 UV := ./scripts/uv
-SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --extra tracking --extra serve-cpu --extra agentic --extra tracking-server --group dev
+SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --extra tracking --extra serve-cpu --extra agentic --extra sign --extra tracking-server --group dev
 RUN := $(UV) run --no-sync
 NIX := nix --extra-experimental-features 'nix-command flakes'
 
@@ -19,17 +19,16 @@ help: ## this list
 setup: ## the locked environment in .venv
 	@$(SYNC)
 
-setup-serve setup-vllm setup-bench: setup-%: ## X: serve (SGLang), vllm, bench (the load generator), each in .venv-X of its own
+setup-serve setup-vllm setup-bench: setup-%: ## X: serve (SGLang), vllm, bench (the load generator), each in its own .venv-X
 	@UV_PROJECT_ENVIRONMENT=.venv-$* $(UV) sync --quiet --frozen --compile-bytecode --extra $* --extra tracking
 
-demo: demo-checkpoint setup-bench ## the demo recipe for real: quantized, proved, served, measured, beside its source
-	@$(RUN) proofcard benchmark checkpoint=runs/checkpoints/demo serving=transformers_cpu
-	@$(RUN) proofcard evaluate checkpoint=runs/checkpoints/demo source=demo/model
+demo: setup setup-bench ## the demo from its recipe to its card: quantized, proved, served, measured, evaluated (SKIP=benchmark,…)
+	@$(RUN) proofcard run recipe=demo $(if $(SKIP),'skip=[$(SKIP)]')
 
 demo-tasks: demo-checkpoint setup-bench ## the demo's 300 questions, asked of source and checkpoint
 	@$(RUN) proofcard tasks reference.checkpoint=demo/model candidate.checkpoint=runs/checkpoints/demo serving=transformers_cpu policy=demo
 
-demo-checkpoint: setup ## the first half of it: quantized, then every byte proved
+demo-checkpoint: setup ## its checkpoint alone: quantized, then every byte proved
 	@$(RUN) proofcard quantize recipe=demo
 	@$(RUN) proofcard verify checkpoint=runs/checkpoints/demo source=demo/model
 

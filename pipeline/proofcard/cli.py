@@ -12,10 +12,13 @@ _MODULES = {
     "evaluate": "proofcard.evaluate.command",
     "fetch": "proofcard.fetch.command",
     "plan": "proofcard.plan.command",
+    "publish": "proofcard.publish.command",
     "quantize": "proofcard.quantize.command",
     "repeat": "proofcard.repeat.command",
     "reproduce": "proofcard.reproduce.command",
+    "run": "proofcard.run.command",
     "serve": "proofcard.serve.command",
+    "sign": "proofcard.sign.command",
     "tasks": "proofcard.tasks.command",
     "verify": "proofcard.verify.command",
 }

@@ -133,17 +133,18 @@ def contains(whole: Any, part: Any) -> bool:
 
 
 def _candidates(checkpoint: Path, work_dir: Path) -> Iterator[Path]:
-    """JSON files beside the checkpoint that begin with its name, and those of the folders of `KINDS`."""
-    names = {checkpoint.absolute().name, checkpoint.resolve().name}
-    beside = [
-        each
-        for folder in {checkpoint.absolute().parent, checkpoint.resolve().parent}
-        for name in names
-        for each in _listed(folder, f"{name}.*")
-    ]
-    folders = [work_dir / kind.folder for kind in KINDS]
+    """JSON files beside the checkpoint that begin with a name of its, and those of the folders of `KINDS`.
+
+    A link beside the checkpoint that leads to it is another name of it.
+    """
+    folders = {checkpoint.absolute().parent, checkpoint.resolve().parent}
+    links = [each for folder in folders for each in _listed(folder, "*") if each.is_symlink()]
+    same = [link for link in links if link.resolve() == checkpoint.resolve()]
+    names = {each.name for each in (checkpoint.absolute(), checkpoint.resolve(), *same)}
+    beside = [each for folder in folders for name in names for each in _listed(folder, f"{name}.*")]
+    written = [work_dir / kind.folder for kind in KINDS]
     count = 0
-    for top in [*beside, *folders]:
+    for top in [*beside, *written]:
         for path in [top] if top.suffix == ".json" else [*_listed(top, "*.json"), *_listed(top, "*/*.json")]:
             if path.is_file() and count < _MOST:
                 count += 1

@@ -1,8 +1,11 @@
 """The texts of `proofcard --help` and `proofcard COMMAND --help`: ASCII, at most 80 columns."""
 
-from proofcard.help_cards import AUDIT, CARD
+from proofcard.help_cards import AUDIT, CARD, SIGN
+from proofcard.help_publish import PUBLISH
+from proofcard.help_run import RUN
 
 SUMMARIES = {
+    "run": "everything, from a recipe to a signed card",
     "plan": "what a recipe will do and cost, before a GPU is paid for",
     "fetch": "download the model and the samples of a recipe",
     "quantize": "make a sealed NVFP4 checkpoint from a recipe",
@@ -18,6 +21,8 @@ SUMMARIES = {
     "repeat": "is the answer to one greedy request always the same?",
     "audit": "check the claims of a published card, one by one",
     "card": "write a model card from runs, or hold one to them",
+    "sign": "sign a checkpoint, what it was made from and what was proved",
+    "publish": "upload a proved checkpoint with its card, and read it back",
 }
 """Every command with one line, in the order of the work."""
 
@@ -278,6 +283,7 @@ started.
 """
 
 _USAGES = {
+    "run": RUN,
     "plan": _PLAN,
     "fetch": _FETCH,
     "quantize": _QUANTIZE,
@@ -293,6 +299,8 @@ _USAGES = {
     "repeat": _REPEAT,
     "audit": AUDIT,
     "card": CARD,
+    "sign": SIGN,
+    "publish": PUBLISH,
 }
 _JSON = "--json prints the result as JSON on standard output, and tables on stderr.\n"
 TEXTS = {name: f"proofcard {name}: {SUMMARIES[name]}.\n\n{usage}{_JSON}" for name, usage in _USAGES.items()}

@@ -46,7 +46,7 @@ def test_the_published_card_against_what_its_code_did() -> None:
             "kv_scales_per_channel", "tokens_an_expert", "natural_routing", "hopper", "fa3", "kv_dynamic",
             "fits_5090", "vllm_command", "allreduce_fusion", "sixty_four_at_once",
         ),
-        "inconsistent in itself": (
+        "internally inconsistent": (
             "users_32", "users_64", "practical_limit", "memory_growth", "hopper_listed", "just_past_at_512",
         ),
         "not checked": ("users_1", "users_16", "pool_fp8", "merge_sort"),
@@ -97,7 +97,7 @@ def test_numbers_of_the_card_that_do_not_fit_each_other_are_inconsistent() -> No
         }
     )
     assert audited(which=changed)["users_64"].verdict == "not checked"
-    assert audited()["users_64"].verdict == "inconsistent in itself"
+    assert audited()["users_64"].verdict == "internally inconsistent"
 
 
 def level(users: int, rate: float) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def test_a_measurement_agrees_or_says_otherwise_or_is_not_there() -> None:
     results = {"levels": [level(1, 91.0), level(4, 127.7)], "server": {"told": "x by y"}}
     found = audited(documents=[evidence("benchmark", results)])
     assert found["users_1"].verdict == "holds"
-    assert found["users_4"].verdict == "measured otherwise"
+    assert found["users_4"].verdict == "contradicted by measurement"
     assert "128 tokens/s by x by y" in found["users_4"].evidence[1].sentence
     assert found["users_8"].verdict == "not checked"
     [lacking] = [one for one in found["users_8"].evidence if one.verdict == "not checked"]
@@ -163,7 +163,7 @@ def test_documents_hold_up_one_s_own_claims_or_contradict_them() -> None:
     which, documents = own(verification=broken, analysis={"bytes": {"bytes": 601, "total": 4_914_264}})
     found = audited(small_plan(), documents, which)
     assert (found["verified"].verdict, found["tensors"].verdict) == ("contradicted", "contradicted")
-    assert found["calibrated_bytes"].verdict == "measured otherwise"
+    assert found["calibrated_bytes"].verdict == "contradicted by measurement"
     which, documents = own(verification=None)
     assert audited(small_plan(), documents, which)["verified"].verdict == "not checked"
 

@@ -59,7 +59,7 @@ def test_the_published_card_has_its_claims_and_a_recipe_finds_its_file() -> None
         "plan", "card", "measurement", "engine",
     }  # fmt: skip
     assert claims.chosen(None, "nvidia_m2_7").stem == "nvidia_m2_7"
-    with pytest.raises(Usage, match="no claims file names recipe=local: give claims=NAME, one of demo, "):
+    with pytest.raises(Usage, match="no claims file names recipe=local: set claims=NAME, one of demo, "):
         claims.chosen(None, "local")
 
 
@@ -107,7 +107,7 @@ def test_an_alias_that_grows_is_refused_and_a_plain_one_is_not(tmp_path: Path) -
 
 
 def test_a_file_that_is_not_there_or_too_large_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Usage, match=r"does not exist: give claims=NAME, one of demo, "):
+    with pytest.raises(Usage, match=r"does not exist: set claims=NAME, one of demo, "):
         claims.read(tmp_path / "none.yaml")
     with pytest.raises(Usage, match=r"claims\.yaml"):
         claims.read(written(tmp_path, "#" * (1 << 19)))

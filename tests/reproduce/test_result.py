@@ -99,7 +99,7 @@ def test_beyond_the_bound_it_is_not_reproduced_and_the_platform_named() -> None:
 def test_on_the_recorded_platform_calibration_has_to_be_exact() -> None:
     found = judged(sealed(), sealed(1))
     assert found.outcome == "not reproduced"
-    assert "nothing that is recorded and may change calibration differs" in (found.cause or "")
+    assert "nothing in the record that may change calibration differs" in (found.cause or "")
 
 
 def test_tables_alone_may_differ_on_another_platform_only() -> None:

@@ -131,7 +131,7 @@ def test_unknown_samples_are_placed_by_percentile_and_called_plausible(
     (folder / manifest.NAME).unlink()
     status, said = verify(tiny_llama, folder=folder)
     assert status == 2
-    assert "it was never sealed, so nobody knows its samples: texts=FILE" in said
+    assert "it was never sealed, so its samples are unknown: texts=FILE" in said
     status, said = verify(tiny_llama, f"texts={texts}", folder=folder)
     assert status == 2
     assert "not proven, samples unknown: plausible by percentile against 24 given texts" in said

@@ -95,7 +95,7 @@ def test_no_hole_is_read_as_zeros(hub: Hub, sealed: Path, source: Path, tmp_path
     ) as s:
         (tmp_path / "link").symlink_to(s.folder)
         tensor = next(iter(read_header(tmp_path / "link" / SHARD).values()))
-        with pytest.raises(Stop, match="is still coming"):
+        with pytest.raises(Stop, match="is still downloading"):
             tensor.raw()
         assert next(iter(read_header(s.folder / SHARD).values())).raw().any()
 
@@ -167,7 +167,7 @@ def test_what_was_never_sealed_is_held_to_the_hub(
     assert status == 0, screen
     said = report["levels"]["integrity"]
     assert said["counts"]["tensors"] == len(load(sealed))
-    assert "by the hub's digests" in said["notes"][0]
+    assert "checked against the hub's digests" in said["notes"][0]
     assert "picture.png" in said["notes"][1]
     assert not hub.asked("picture.png")
 

@@ -30,7 +30,7 @@ def judged(ours: Path, theirs: Path | None, config: dict[str, object] = AUTO) ->
 
 def test_the_source_s_own_files_hold(pair: tuple[Path, Path]) -> None:
     assert judged(*pair).result == "holds"
-    assert "that needs source=DIR" in judged(pair[0], None).notes[0]
+    assert "this needs source=DIR" in judged(pair[0], None).notes[0]
 
 
 @pytest.mark.parametrize("name", ["model.gguf", "pytorch_model.bin", "x.so", "adapter_config.json"])

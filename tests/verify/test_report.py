@@ -45,7 +45,7 @@ def test_the_last_line_is_the_verdict(checkpoint: Path, source: Path) -> None:
 def test_weights_without_a_source_say_what_they_need(checkpoint: Path) -> None:
     found = Verified(checkpoint, levels=("weights",))
     assert (found.status, found.level("weights")["unchecked"]["listed"]) == (2, ["it needs source=DIR"])
-    assert Verified(checkpoint).level("weights")["not_asked"] == "needs source=DIR"
+    assert Verified(checkpoint).level("weights")["not_requested"] == "needs source=DIR"
 
 
 def test_the_report_is_the_same_wherever_and_whenever(checkpoint: Path, source: Path, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_the_report_is_the_same_wherever_and_whenever(checkpoint: Path, source: 
         Verified(checkpoint, source), Verified(elsewhere, origin), Verified(checkpoint, source, width=200),
     )  # fmt: skip
     assert first.path.read_bytes() == second.path.read_bytes() == third.path.read_bytes()
-    assert first.report["schema"] == "proofcard/verification/2"
+    assert first.report["schema"] == "proofcard/verification/3"
     assert str(tmp_path).encode() not in first.path.read_bytes()
 
 

@@ -33,10 +33,10 @@ def findings(check: Check, plan: dict[str, Any], settings: dict[str, Any]) -> di
     """
     serving = _profile(str(check.serving))
     changed = serving.model_copy(update={"flags": serving.flags | check.flags})
-    found = preflight.check(changed, _facts(plan, settings, check.kv_scales), _machine(check))
+    reported = preflight.check(changed, _facts(plan, settings, check.kv_scales), _machine(check))
     return {
-        "findings": dict.fromkeys(NAMES) | {finding.name: finding.sentence for finding in reversed(found)},
-        "refusals": [finding.sentence for finding in found if finding.refuses],
+        "findings": dict.fromkeys(NAMES) | {finding.name: finding.sentence for finding in reversed(reported)},
+        "refusals": [finding.sentence for finding in reported if finding.refuses],
     }
 
 

@@ -8,7 +8,7 @@ from proofcard.screen import Screen
 from proofcard.units import counted as counted_
 
 _STYLES: dict[Verdict, str] = {
-    "contradicted": "red", "inconsistent in itself": "red", "measured otherwise": "red",
+    "contradicted": "red", "internally inconsistent": "red", "contradicted by measurement": "red",
     "not checked": "yellow", "holds": "green",
 }  # fmt: skip
 
@@ -42,13 +42,13 @@ def sections(audit: Audit) -> list[str]:
 
 def needs(audit: Audit) -> list[Need]:
     """What the claims that were not checked need, each once."""
-    found = [
+    unmet = [
         need(one)
         for claim in audit.claims
         for one in claim.evidence
         if claim.verdict == one.verdict == "not checked"
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(unmet))
 
 
 def need(one: Evidence) -> Need:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 
+from proofcard import portable
 from proofcard.config.serving import Truth
 from proofcard.documents.serving import KnownAnswers, ServingSession
 from proofcard.progress import console
@@ -58,7 +59,7 @@ def introduced(prepared: Prepared, endpoint: Endpoint, questions: Truth, tracker
     if settings:
         effective.track(settings, tracker)
     subject = subject_of(prepared.checkpoint)
-    return ServingSession(
+    session = ServingSession(
         checkpoint=prepared.checkpoint.absolute().name,
         key=subject.key if subject is not None else None,
         profile=prepared.serving.model_dump(mode="json", exclude={"api_key_file"}),
@@ -72,6 +73,15 @@ def introduced(prepared: Prepared, endpoint: Endpoint, questions: Truth, tracker
         settings=settings,
         known_answers=examined(endpoint, questions, tracker),
     )
+    return portable.document(session, _names(prepared))
+
+
+def _names(prepared: Prepared) -> dict[Path, str]:
+    """What a session calls the folders of its command: it is published with the model card."""
+    start = prepared.endpoint.log.parent
+    private = start / "model" / prepared.checkpoint.resolve().name
+    folders = dict.fromkeys((private, prepared.checkpoint, prepared.checkpoint.resolve()), "DIR")
+    return {Path(prepared.launch.argv[0]): "python", start: "START"} | folders
 
 
 def examined(endpoint: Endpoint, questions: Truth, tracker: Tracker) -> KnownAnswers:

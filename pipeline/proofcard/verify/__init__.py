@@ -104,14 +104,14 @@ def _is_kept(target: Path, outcome: Verification, console: Console) -> bool:
     return bool(more)
 
 
-def judged(checkpoint: Path, levels: tuple[str, ...]) -> Verification:
-    """The outcome of some levels over a local folder; nothing is written or shown.
+def judged(checkpoint: Path, levels: tuple[str, ...], source: Path | None = None) -> Verification:
+    """The outcome of some levels over local folders; nothing is written or shown.
 
     Raises:
         Usage: when the folder does not exist.
     """
     config = VerifyConfig.model_validate(
-        {"checkpoint": checkpoint, "source": None, "levels": levels, "report": None}
+        {"checkpoint": checkpoint, "source": source, "levels": levels, "report": None}
     )
     with opened(config, levels) as places:
         return _checked(config, levels, places)[0]
@@ -156,7 +156,8 @@ def _checked(
     }
     done = side_by_side(timed, places) if places.streams else {name: check() for name, check in timed.items()}
     levels = [
-        done[name] if name in done else Level(name, not_asked=_not_asked(name, config)) for name in LEVELS
+        done[name] if name in done else Level(name, not_requested=_not_requested(name, config))
+        for name in LEVELS
     ]
     addresses = places.identities()
     kernels = nvfp4.kernels() if source is not None and "weights" in requested else None
@@ -192,7 +193,7 @@ def _timed(name: str, check: Callable[[], Level], places: Places, source: Source
     return level
 
 
-def _not_asked(name: str, config: VerifyConfig) -> str:
+def _not_requested(name: str, config: VerifyConfig) -> str:
     needs = _NEEDS[name]
     if name == "weights" and config.source is not None:
         needs = "no more than the source given"

@@ -43,7 +43,7 @@ def run(overrides: list[str]) -> int:
 def _track(tracker: Tracker, path: Path) -> None:
     """The outcome, whole and by level."""
     report = documents.read(Verification, path)
-    levels = {name: level for name, level in report.levels.items() if level.result != "not asked"}
+    levels = {name: level for name, level in report.levels.items() if level.result != "not requested"}
     tracker.tags({"result": report.result} | {f"level.{name}": each.result for name, each in levels.items()})
     for name, level in levels.items():
         counts = {key.replace(" ", "_"): float(count) for key, count in level.counts.items()}

@@ -41,8 +41,8 @@ def _cases(suite: Xml.Element, name: str, level: LevelOutcome) -> None:
     def case(what: str) -> Xml.Element:
         return Xml.SubElement(suite, "testcase", classname=f"proofcard.verify.{name}", name=what)
 
-    if level.result == "not asked":
-        Xml.SubElement(case(name), "skipped", message=level.not_asked or "")
+    if level.result == "not requested":
+        Xml.SubElement(case(name), "skipped", message=level.not_requested or "")
     if level.result == "holds":
         case(name)
     for group in level.differences.groups:

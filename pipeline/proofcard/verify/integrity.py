@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from proofcard import manifest
-from proofcard.beside_seal import may_lie_beside
+from proofcard.beside_seal import in_short, may_lie_beside
 from proofcard.checkpoint.reading import give_up
 from proofcard.checkpoint.shards import weight_files
 from proofcard.checkpoint.tensors import Tensor, digests, read_header
@@ -67,8 +67,9 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
     present = {name: folder / name for name in _present(folder)}
     beside = sorted(name for name in present.keys() - sealed.keys() if _beside(name, folder))
     if beside:
-        more = f" and {len(beside) - _LISTED} more" if len(beside) > _LISTED else ""
-        level.notes.append(f"beside the sealed files, not part of them: {', '.join(beside[:_LISTED])}{more}")
+        named = in_short(beside)
+        more = f" and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
+        level.notes.append(f"beside the sealed files, not part of them: {', '.join(named[:_LISTED])}{more}")
     for name in beside:
         del present[name]
     findings = [*_names(sealed, present)]

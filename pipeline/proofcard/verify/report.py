@@ -69,7 +69,7 @@ class Level:
     """One level's outcome. `unchecked`: why parts could not be checked; `notes` are shown."""
 
     name: str
-    not_asked: str | None = None
+    not_requested: str | None = None
     findings: list[Finding] = field(default_factory=list)
     kinds: Counter[Kind] = field(default_factory=Counter)
     groups: Counter[tuple[Kind, str]] = field(default_factory=Counter)  # by kind and place
@@ -111,9 +111,9 @@ class Level:
 
     @property
     def result(self) -> LevelResult:
-        """`holds`, `differs`, `not checked` or `not asked`; a difference outweighs what was not checked."""
-        if self.not_asked is not None:
-            return "not asked"
+        """`holds`, `differs`, `not checked` or `not requested`; a difference outweighs the rest."""
+        if self.not_requested is not None:
+            return "not requested"
         if self.kinds:
             return "differs"
         return "not checked" if self.unchecked else "holds"
@@ -153,7 +153,7 @@ def _outcome(level: Level) -> LevelOutcome:
     groups = sorted(level.groups.items(), key=lambda group: (-group[1], group[0]))
     return LevelOutcome(
         result=level.result,
-        not_asked=level.not_asked,
+        not_requested=level.not_requested,
         counts=dict(level.counts),
         differences=Differences(
             total=level.kinds.total(),
@@ -217,8 +217,8 @@ def conclusion(outcome: Verification, levels: list[Level]) -> str:
 
 
 def _checked(level: Level) -> str:
-    if level.not_asked is not None:
-        return level.not_asked
+    if level.not_requested is not None:
+        return level.not_requested
     if not level.counts:
         return "nothing"
     parts = [f"{count} {what}" for what, count in level.counts.items() if what != "bytes"]

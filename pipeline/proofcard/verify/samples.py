@@ -192,7 +192,7 @@ def _follow_from_rows(
         level.counts["rows drawn again"] += len(drawn)
     if missing := [name for name in calibration.datasets if name not in datasets]:
         level.notes.append(
-            f"{len(missing)} of {len(calibration.datasets)} datasets were not given, and their rows not drawn "
+            f"{len(missing)} of {len(calibration.datasets)} datasets were not given, their rows not drawn "
             f"again: pass datasets.{missing[0]}=FILE"
         )
 

@@ -88,9 +88,8 @@ def check(
         bound = ties.of_source(source)
         level.group(against_source(inventory, source.weights(), bound))
         level.group(shapes.of_source(inventory, source))
-        if declared.config or not any(
-            finding.file == CONFIG for finding in declared.findings
-        ):  # else it is named
+        reported = any(finding.file == CONFIG for finding in declared.findings)
+        if declared.config or not reported:
             compared = Comparison(declared.config, source.config, source.path, _dtypes(inventory))
             level.add(*compared.findings)
             level.unchecked += compared.unchecked
