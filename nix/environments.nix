@@ -34,7 +34,7 @@ let
     else
       lib.toInt (lib.head minor);
 
-  # What the project's wheel is built from: a change of anything else makes no environment anew.
+  # What the project's wheel is built from: a change of anything else does not rebuild an environment.
   source = lib.fileset.toSource {
     inherit root;
     fileset = lib.fileset.unions [

@@ -7,6 +7,7 @@ A block stands between `<!-- NAME -->` and `<!-- /NAME -->` of a Markdown file. 
 (`make demo-checkpoint`); plans a real recipe twice, half a minute each.
 """
 
+import io
 import json
 import os
 import re
@@ -75,9 +76,7 @@ def _samples(plan: dict[str, Any]) -> str:
 
 _ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
     "Samples": _samples,
-    "Coverage, KV cache": lambda p: (
-        f"{p['config']['coverage']['name']}, {p['config']['kv_cache']['format']}"
-    ),
+    "Coverage, KV cache": lambda p: f"{p['config']['coverage']['name']}, {p['config']['kv_cache']['format']}",
     "Quantizers": lambda p: f"{p['quantizers']['inserted']:,}",
     "Download": lambda p: _gigabytes(p["source"]["download"]),
     "Result": lambda p: _gigabytes(p["export"]["bytes"]),
@@ -94,7 +93,7 @@ def picture(words: list[str], cwd: Path, title: str) -> str:
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         env=os.environ | {"COLUMNS": str(_COLUMNS), "FORCE_COLOR": "1"},
     )  # fmt: skip
-    console = Console(record=True, width=_COLUMNS, file=open(os.devnull, "w"))  # noqa: SIM115
+    console = Console(record=True, width=_COLUMNS, file=io.StringIO())
     console.print(Text(f"$ {' '.join(words)}", style="bold"))
     output = re.sub(r", \d+\.\d s(?=[;,\s])", "", done.stdout)  # how long it took differs each time
     console.print(Text.from_ansi(output))
@@ -103,8 +102,8 @@ def picture(words: list[str], cwd: Path, title: str) -> str:
 
 
 _SVG = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
-<style>.{unique_id}-matrix {{ font-family: ui-monospace, Menlo, Consolas, monospace; font-size: {char_height}px; \
-line-height: {line_height}px; }}
+<style>.{unique_id}-matrix {{ font-family: ui-monospace, Menlo, Consolas, monospace;
+font-size: {char_height}px; line-height: {line_height}px; }}
 .{unique_id}-title {{ font-size: 18px; font-weight: bold; font-family: sans-serif; }}
 {styles}</style>
 <defs><clipPath id="{unique_id}-clip-terminal">
@@ -131,7 +130,13 @@ def verify_picture() -> str:
         name = next(name for name in header if name.endswith("experts.3.w1.weight"))
         raw[8 + int.from_bytes(raw[:8], "little") + header[name]["data_offsets"][0] + 1000] ^= 1
         shard.write_bytes(raw)
-        words = ["proofcard", "verify", "checkpoint=their-NVFP4", "source=source", "levels=[structure,weights]"]
+        words = [
+            "proofcard",
+            "verify",
+            "checkpoint=their-NVFP4",
+            "source=source",
+            "levels=[structure,weights]",
+        ]
         return picture([*words, "tracking=off"], Path(folder), "one bit changed")
 
 

@@ -106,7 +106,8 @@ def test_a_store_that_does_not_answer_stops_before_work(
     entered = False
     with (
         pytest.raises(
-            Usage, match=r"MLflow at http://\[redacted\]@127.0.0.1:9 does not respond.*tracking=off"
+            Usage,
+            match=r"MLflow at http://\[redacted\]@127.0.0.1:9 cannot be reached \(.* refused\).*tracking=off",
         ),
         tracking.opened(Tracking(uri="http://me:pw@127.0.0.1:9", experiment="e"), "demo", tmp_path),
     ):

@@ -101,9 +101,20 @@ _ENGINES = {
     "modelopt": ("quantize.modelopt",),
 }
 
+_DIALECTS = (  # how other makers store a linear in NVFP4, and under which names
+    "checkpoint.dialects",
+    "checkpoint.dialects.layouts",
+    "checkpoint.dialects.loops",
+    "checkpoint.dialects.naming",
+    "checkpoint.dialects.plain",
+    "checkpoint.dialects.rules",
+    "checkpoint.dialects.view",
+)
+
 DEQUANTIZE = (
     *_NUMBER_FORMAT,
     *_READING,
+    *_DIALECTS,
     "checkpoint.roles",  # which tensors are scales
     "checkpoint.writer",
     "serve.bf16_copy",
@@ -113,6 +124,7 @@ DEQUANTIZE = (
 EVALUATE = (
     *_NUMBER_FORMAT,
     *_READING,
+    *_DIALECTS,
     "calibration.batches",  # what a text is to a model
     "calibration.sample_files",
     "checkpoint.roles",
@@ -120,6 +132,7 @@ EVALUATE = (
     "determinism",
     "documents.base",
     "documents.evaluation",
+    "evaluate.apart",
     "evaluate.candidates",
     "evaluate.compute",
     "evaluate.divergence",

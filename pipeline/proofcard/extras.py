@@ -27,6 +27,7 @@ NEEDS = {
     "quantize": "quantize",
     "repeat": "servers",
     "reproduce": "quantize",
+    "run": "quantize",
     "serve": "servers",
     "sign": "sign",
     "tasks": "servers",

@@ -2,8 +2,10 @@
 
 from proofcard.help_cards import AUDIT, CARD, SIGN
 from proofcard.help_publish import PUBLISH
+from proofcard.help_run import RUN
 
 SUMMARIES = {
+    "run": "everything, from a recipe to a signed card",
     "plan": "what a recipe will do and cost, before a GPU is paid for",
     "fetch": "download the model and the samples of a recipe",
     "quantize": "make a sealed NVFP4 checkpoint from a recipe",
@@ -281,6 +283,7 @@ started.
 """
 
 _USAGES = {
+    "run": RUN,
     "plan": _PLAN,
     "fetch": _FETCH,
     "quantize": _QUANTIZE,

@@ -9,14 +9,14 @@ usage: proofcard audit recipe=NAME [claims=NAME|FILE.yaml] [checkpoint=DIR]
   proofcard audit recipe=nvidia_m2_7
       another card
   proofcard audit recipe=demo checkpoint=runs/checkpoints/demo
-      one's own claims, with the documents there are of a checkpoint
+      your own claims, with the documents of a checkpoint
 
 Claims files are in conf/claims. Each claim is checked by the recipe's plan,
 by the card's own numbers, by documents and measurements of a checkpoint, or by
 what is checked before an engine starts. Verdicts: holds, contradicted,
-inconsistent in itself, measured otherwise, not checked (and the command and
-hardware that can tell). plan=FILE takes a plan made before; otherwise the
-recipe is planned, minutes for a large model. The JSON is written to
+internally inconsistent, contradicted by measurement, not checked (with the
+command and hardware that it needs). plan=FILE uses an existing plan; otherwise
+the recipe is planned, minutes for a large model. The JSON is written to
 <work_dir>/audits, or to FILE.
 Exit status: 0 audited, whatever the verdicts; 1 failed; 2 the request is wrong.
 """

@@ -33,11 +33,12 @@ _this_thread = threading.local()
 @contextmanager
 def silent() -> Iterator[None]:
     """A context in which this thread's bars are not shown: another one's is."""
+    before = getattr(_this_thread, "silent", False)
     _this_thread.silent = True
     try:
         yield
     finally:
-        _this_thread.silent = False
+        _this_thread.silent = before
 
 
 class Bar:

@@ -18,6 +18,7 @@ from proofcard.config.schema import Tracking
 from proofcard.errors import Usage, before_work, one_line
 from proofcard.locks import alone
 from proofcard.progress import console, shown
+from proofcard.reachable import in_brief, why_unreachable
 from proofcard.redact import redact
 
 _RUN = "MLFLOW_RUN_ID"
@@ -100,9 +101,11 @@ def lock_of(tracking: Tracking) -> AbstractContextManager[None]:
 
 
 def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
+    assert tracking.uri is not None
+    if why := why_unreachable(tracking.uri):
+        raise _unreachable(tracking, why)
     import mlflow
 
-    assert tracking.uri is not None
     server = _is_server(tracking)
     file = file_of(tracking)
     artifacts = None if server else (work_dir / "mlartifacts").resolve().as_uri()
@@ -123,10 +126,18 @@ def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
     return mlflow
 
 
+def _unreachable(tracking: Tracking, why: str) -> Usage:
+    """The error for a server at whose address nothing listens."""
+    return Usage(
+        f"MLflow at {redact(str(tracking.uri))} cannot be reached ({why}): start it, correct tracking.uri, "
+        "or turn tracking off with tracking=off"
+    )
+
+
 def no_answer(tracking: Tracking, error: Exception) -> Usage:
     """The error for a store that cannot be opened, with what to do."""
     file = file_of(tracking)
-    reason = redact(one_line(error))[:400]
+    reason = redact(in_brief(error))
     advice = f"if {shown(file)} is damaged, move it away" if file is not None else "start it"
     return Usage(
         f"MLflow at {redact(str(tracking.uri))} does not respond ({reason}): {advice}, correct "

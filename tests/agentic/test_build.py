@@ -21,7 +21,7 @@ from agentic.scripted import (
     writes,
 )
 from chat_server import serving
-from running import command
+from running import ROOT, command
 
 from proofcard.agentic import report
 from proofcard.agentic.command import execute
@@ -236,8 +236,8 @@ def test_no_file_of_the_working_folder_changes_how_it_is_asked(
         (["endpoint=http://127.0.0.1:1/v1"], "names no model"),
         (["endpoint=http://127.0.0.1:1/v1", "serving=vllm"], "serving goes with a checkpoint"),
         (["endpoint=ftp://x/v1"], "should be an address such as"),
-        (["checkpoint=."], "give serving=PROFILE"),
-        (["checkpoint=.", "serving=transformers_cpu"], "checkpoint=. is not a checkpoint folder"),
+        ([f"checkpoint={ROOT}/demo/model"], "give serving=PROFILE"),
+        (["checkpoint=.", "serving=transformers_cpu"], "checkpoint=. is a folder without a model"),
         (["agentic=nothing"], "agentic=nothing does not exist"),
         (["endpoint=http://127.0.0.1:1/v1", "agentic.runs=0"], "agentic.runs=0: it must be"),
     ],

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from measuring import on_null
-from running import run
+from running import ROOT, run
 
 from proofcard import manifest
 
@@ -109,11 +109,9 @@ def test_each_configuration_has_a_row_also_one_that_is_refused(aiperf: None, tmp
         ([], "nothing to measure: set endpoint="),
         (["endpoint=http://127.0.0.1:1"], "tokenizer is missing"),
         (["endpoint=http://127.0.0.1:1", "tokenizer=."], "tokenizer=. has no tokenizer_config.json"),
-        (["checkpoint=/nowhere"], "nothing to measure"),
-        (
-            ["checkpoint=/nowhere", "serving=transformers_cpu"],
-            "checkpoint=/nowhere is not a checkpoint folder",
-        ),
+        ([f"checkpoint={ROOT}/demo/model"], "a checkpoint has to be served: give serving=PROFILE"),
+        (["serving=vllm"], "serving goes with a checkpoint: give checkpoint=DIR, or leave it out"),
+        (["checkpoint=/nowhere", "serving=transformers_cpu"], "checkpoint=/nowhere does not exist"),
         (["benchmark=cart"], "benchmark=cart does not exist: did you mean 'card'?"),
         (["benchmark.levels=[2,1]"], "levels must be increasing"),
     ],

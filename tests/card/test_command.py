@@ -52,7 +52,7 @@ def test_nothing_is_asserted_of_what_has_no_document(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     assert card() == 0
     text = (tmp_path / "checkpoint/README.md").read_text()
-    for title in ("Throughput", "Fidelity beside the source", "Tasks", "Agentic build", "Known answers",
+    for title in ("Throughput", "Fidelity to the source", "Tasks", "Agentic build", "Known answers",
                   "Verification", "Reproduction", "Claims"):  # fmt: skip
         body = text.split(f"## {title}\n")[1].split("\n## ")[0]
         assert "*Not measured.*" in body

@@ -225,6 +225,7 @@ class Verified:
         scales: str = "derived",
     ) -> None:
         self.path = checkpoint.with_name(f"{checkpoint.name}.verification.json")
+        self.path.unlink(missing_ok=True)  # one that proves more would be kept
         screen = io.StringIO()
         config = VerifyConfig.model_validate(
             {"checkpoint": checkpoint, "source": source, "levels": levels, "report": None, "scales": scales}

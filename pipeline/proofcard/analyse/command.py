@@ -16,6 +16,7 @@ from proofcard.quantize import plots, sealed_tables, tables
 from proofcard.quantize.statistics import CalibrationStatistics
 from proofcard.reports import place, show
 from proofcard.tracking import Subject, Tracker
+from proofcard.tracking_home import store_of
 
 NUMBERS = "analysis.json"
 
@@ -29,12 +30,17 @@ def run(overrides: list[str]) -> int:
     config = compose(AnalyseConfig, "analyse", overrides)
     with before_work():
         sealed, found = _read(config.checkpoint)
-        target = place(config.report, config.checkpoint, "analysis", NUMBERS)
+        target = place(config.report, config.checkpoint, "analysis", NUMBERS, config.work_dir)
         analysis = analysed(sealed, found)
     drawn = drawings(found)
     sections = report.sections(analysis)
     subject = Subject(sealed.key, sealed.recipe)
-    with tracking.opened(config.tracking, "analyse", config.work_dir, subject=subject) as tracker:
+    with tracking.opened(
+        store_of(config.checkpoint, config.tracking, config.work_dir),
+        "analyse",
+        config.work_dir,
+        subject=subject,
+    ) as tracker:
         _track(tracker, analysis)
         outcome.deliver_folder(
             analysis, target, NUMBERS, partial(show, sections), tracker, "analysis",

@@ -1,4 +1,4 @@
-"""The card's files beside the sealed ones: as they should be, written, or held to the documents."""
+"""The card's files beside the sealed ones: composed, written, or compared with the documents."""
 
 import json
 import time
@@ -20,6 +20,7 @@ from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop
 from proofcard.evidence import Evidence, about, in_order, opened
 from proofcard.files import plain, read_bytes
+from proofcard.hub_cache import name_in_cache
 
 CARD = f"{FOLDER}/card.json"
 EVALUATIONS = f"{FOLDER}/every_eval_ever.json"
@@ -56,11 +57,15 @@ def files(facts: Facts, written: str) -> Files:
 
 
 def write(checkpoint: Path, made: Files) -> None:
-    """Write the files, README.md last; what a former card left in its folder and this one has not goes.
+    """Write the files, README.md last; files of an earlier card that this one does not have are removed.
 
     Raises:
         Stop: when a folder for them is a link: nothing is written through it.
     """
+    if name_in_cache(checkpoint) is not None:
+        raise Stop(
+            f"{checkpoint} is in the hub's cache, which a card would damage: copy the folder elsewhere"
+        )
     for folder in (FOLDER, HUB_RESULTS):
         if (checkpoint / folder).is_symlink():
             raise Stop(
@@ -94,10 +99,10 @@ def stored(checkpoint: Path, sealed: Manifest) -> tuple[Card, list[Evidence], st
         ) from None
     if card.key != sealed.key:
         raise Stop(
-            f"{checkpoint / CARD} is of the checkpoint {card.key[:12]}, not of {sealed.key[:12]}: write it "
-            "again"
+            f"{checkpoint / CARD} belongs to the checkpoint {card.key[:12]}, not to {sealed.key[:12]}: "
+            "write it again"
         )
-    found = []
+    documents = []
     for name in _ours(checkpoint):
         if not name.endswith(".json") or name in (CARD, EVALUATIONS):
             continue
@@ -107,16 +112,16 @@ def stored(checkpoint: Path, sealed: Manifest) -> tuple[Card, list[Evidence], st
                 f"{checkpoint / name} is not a document about this checkpoint: remove it, or write the card "
                 "again"
             )
-        found.append(one)
+        documents.append(one)
     written = "0"
     if (checkpoint / EVALUATIONS).exists():
         log = json_files.read(checkpoint / EVALUATIONS, checkpoint)
         written = str(log.get("retrieved_timestamp"))
-    return card, in_order(found), written
+    return card, in_order(documents), written
 
 
 def disagreement(checkpoint: Path, made: Files) -> str | None:
-    """The first place in which a file of the card is not what the documents give, in a sentence."""
+    """The first place in which a file of the card differs from what the documents give, in a sentence."""
     for name, text in made.texts.items():
         try:
             content = read_bytes(checkpoint / name, checkpoint, _LARGEST)
@@ -129,7 +134,7 @@ def disagreement(checkpoint: Path, made: Files) -> str | None:
 
 
 def changed(documents: list[Evidence], newer: list[Evidence]) -> str | None:
-    """The first document that is otherwise here than the card's copy of it."""
+    """The first document that differs from the card's copy of it."""
     copies = {file_name(one): one for one in documents}
     for one in newer:
         name = file_name(one)
@@ -157,7 +162,7 @@ def _first(name: str, content: bytes, text: str) -> str:
         text = here[number - 1] if number <= len(here) else ""
         if text != line:
             return f"{name}, line {number}, reads {_part(text, line)}; the documents give {_part(line, text)}"
-    return f"{name} goes on after its last line"
+    return f"{name} has text after its last line"
 
 
 def _part(line: str, other: str) -> str:
@@ -172,5 +177,5 @@ def _part(line: str, other: str) -> str:
 def _ours(checkpoint: Path) -> list[str]:
     """The files of a card's own folder, by their names from the checkpoint."""
     folder = checkpoint / FOLDER
-    found = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
-    return sorted(f"{FOLDER}/{name}" for name in found if may_lie_beside(f"{FOLDER}/{name}"))
+    names = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    return sorted(f"{FOLDER}/{name}" for name in names if may_lie_beside(f"{FOLDER}/{name}"))

@@ -1,4 +1,4 @@
-"""`card`: the model card of a checkpoint, written from its documents, or held to them.
+"""`card`: writes the model card of a checkpoint from its documents, or checks it against them.
 
 uv run proofcard card checkpoint=runs/checkpoints/demo               # README.md and README.html beside it
 uv run proofcard card checkpoint=runs/checkpoints/demo check=true    # do they follow from the documents?
@@ -27,7 +27,7 @@ def run(overrides: list[str]) -> int:
     """Write the card, or check it. Returns 0.
 
     Raises:
-        Usage: when there is no such checkpoint.
+        Usage: when the checkpoint does not exist.
         Stop: when the card and the documents disagree, or a document is not whole.
     """
     config = compose(CardConfig, "card", overrides)
@@ -39,10 +39,10 @@ def run(overrides: list[str]) -> int:
             given = _inputs(config, sealed)
     if config.check:
         return _check(config, sealed, documents)
-    found = (
+    tracked = (
         {} if is_off(config.tracking) else runs.found(config.tracking, config.work_dir, sealed.key, documents)
     )
-    given = given.model_copy(update={"runs": found})
+    given = given.model_copy(update={"runs": tracked})
     made = beside.files(facts.read(config.checkpoint, sealed, documents, given), beside.now())
     beside.write(config.checkpoint, made)
     subject = Subject(sealed.key, sealed.recipe)
@@ -100,7 +100,7 @@ def _licence(source: Path) -> dict[str, str | None]:
         return {}
     except (ValueError, UnicodeDecodeError) as error:
         raise Stop(
-            f"{source / 'README.md'} has metadata that cannot be read ({error}): give license=…"
+            f"{source / 'README.md'} has metadata that cannot be read ({error}): set license=…"
         ) from None
     named = {name: data.get(name) for name in ("license", "license_name", "license_link")}
     return {name: str(each) for name, each in named.items() if each is not None}

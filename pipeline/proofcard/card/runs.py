@@ -42,7 +42,7 @@ def found(tracking: Tracking, work_dir: Path, key: str, documents: list[Evidence
                     made.setdefault(file_name(one), Run(id=run.info.run_id, name=name, link=link))
     if lacking := [file_name(one) for one in documents if file_name(one) not in made]:
         console.print(
-            f"no tracked run holds {', '.join(lacking)}: the card links them to no run", soft_wrap=True
+            f"no tracked run holds {', '.join(lacking)}: the card does not link them to a run", soft_wrap=True
         )
     return made
 

@@ -42,7 +42,7 @@ class Incoming(Protocol):
         """Whether the file is one of those."""
 
     def give_up(self) -> None:
-        """Let nobody wait any longer."""
+        """Wake all waiting readers."""
 
 
 incoming: dict[Path, Incoming] = {}
@@ -104,7 +104,7 @@ def read(path: Path, seen: Seen | None, start: int, size: int, name: str) -> NDA
     if (folder := incoming.get(path.parent)) is not None:
         return folder.read(path.name, start, size, name)
     if seen is not None and seen[:2] in holes:
-        raise TensorFileError(f"{plain(path.name)} is still coming, and was asked for under another path")
+        raise TensorFileError(f"{plain(path.name)} is still downloading, and was opened under another path")
     return from_disk(path, seen, start, size, name)
 
 
@@ -138,7 +138,7 @@ def _read_at(handle: int, into: NDArray[np.uint8], place: int) -> int:
 
 
 def seen_of(handle: int) -> Seen:
-    """What identifies the content of an open file, as far as the system tells."""
+    """What identifies the content of an open file."""
     status = os.fstat(handle)
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 

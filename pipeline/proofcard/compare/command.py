@@ -12,7 +12,9 @@ from proofcard.documents.comparison import Comparison, FileDifference, Side, Ten
 from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, before_work
 from proofcard.files import check_handed
+from proofcard.hub_cache import name_in_cache
 from proofcard.reports import differing, place, show
+from proofcard.tracking_home import store_of
 
 NUMBERS = "comparison.json"
 
@@ -25,10 +27,12 @@ def run(overrides: list[str]) -> int:
     """
     config = compose(CompareConfig, "compare", overrides)
     with before_work():
-        target = place(config.report, config.a, f"against.{config.b.absolute().name}", NUMBERS)
+        target = place(config.report, config.a, f"against.{_name(config.b)}", NUMBERS, config.work_dir)
         comparison = compared(config.a, config.b, config.source)
     sections = report.sections(comparison)
-    with tracking.opened(config.tracking, "compare", config.work_dir) as tracker:
+    with tracking.opened(
+        store_of(config.a, config.tracking, config.work_dir), "compare", config.work_dir
+    ) as tracker:
         tracker.tags(
             {f"{side}.key": str(each.key) for side, each in zip("ab", comparison.sides(), strict=True)}
         )
@@ -37,6 +41,11 @@ def run(overrides: list[str]) -> int:
             page=report.page(comparison, sections),
         )  # fmt: skip
     return 0
+
+
+def _name(folder: Path) -> str:
+    """What a checkpoint is called in the name of a report."""
+    return name_in_cache(folder) or folder.absolute().name
 
 
 def compared(a: Path, b: Path, source: Path | None = None) -> Comparison:

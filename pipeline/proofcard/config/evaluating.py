@@ -22,8 +22,8 @@ class Evaluation(Part):
     """`candidates` null: every one that the checkpoint has the scales for. Lengths in tokens.
 
     Texts are `rows` of each calibration dataset that the checkpoint was not calibrated with, or those of
-    the file `text`. `routes` adds the two runs with replayed routes. So many texts of one
-    length run `together`: a product may round otherwise for more rows.
+    the file `text`. `routes` adds the two runs with replayed routes. On a GPU so many texts of one length run
+    `together`: a matter of speed and memory, which changes no number.
     """
 
     name: str
@@ -37,8 +37,8 @@ class Evaluation(Part):
     together: int = Field(ge=1)
 
     def identity(self) -> dict[str, Any]:
-        """What is measured, whatever it is called."""
-        return {key: value for key, value in super().identity().items() if key != "name"}
+        """What is measured, whatever it is called and however many texts run together."""
+        return {key: v for key, v in super().identity().items() if key not in ("name", "together")}
 
 
 class EvaluateConfig(QuantizeConfig):

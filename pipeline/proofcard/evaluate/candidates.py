@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from proofcard.config.evaluating import CANDIDATE
 
+_WEIGHTS_ONLY = "and this checkpoint does not store them (its weights alone are quantized)"
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -70,12 +72,17 @@ def all_of(stored: Stored) -> tuple[Candidate, ...]:
 def fault(candidate: Candidate, stored: Stored) -> str | None:
     """Why a checkpoint cannot be run as a candidate; None when it can."""
     if candidate.activations and not stored.input_scales:
-        return f"{candidate.name} needs an input_scale of every quantized linear: take w4a16"
+        return f"{candidate.name} needs input scales, {_WEIGHTS_ONLY}: use w4a16"
     if candidate.kv == "kv" and not stored.kv_scales:
-        return f"{candidate.name} needs k_scale and v_scale: take +kv_one, as engines run it without them"
+        return f"{candidate.name} needs k_scale and v_scale: use +kv_one, as engines run it without them"
     if candidate.kv == "kv_affine" and not stored.kv_biases:
-        return f"{candidate.name} needs k_bias and v_bias, which only an affine KV cache has: take +kv"
+        return f"{candidate.name} needs k_bias and v_bias, which only an affine KV cache has: use +kv"
     return None
+
+
+def left_out(stored: Stored) -> str | None:
+    """Why none of `all_of` quantizes activations; None when some do."""
+    return None if stored.input_scales else f"w4a4 is left out: it needs input scales, {_WEIGHTS_ONLY}"
 
 
 def attribution(candidates: Sequence[Candidate]) -> list[Step]:

@@ -71,7 +71,7 @@ def _agreed(config: EvaluateConfig, team: Ranks) -> tuple[Plan, Path]:
     try:
         with before_work():
             plan = _preflight(config, team)
-            target = place(config.report, config.checkpoint, "evaluation", NUMBERS)
+            target = place(config.report, config.checkpoint, "evaluation", NUMBERS, config.work_dir)
     except Usage as stop:
         fault = str(stop)
     if (fault := team.first_fault(fault)) is not None:
@@ -88,7 +88,8 @@ def _preflight(config: EvaluateConfig, team: Ranks) -> Plan:
         raise Stop(f"checkpoint and source are one folder, {config.source}: there is nothing to compare")
     source = Source(config.source)
     remote_code.for_model(source.path, config.model.remote_code)
-    checkpoint = Checkpoint(config.checkpoint)
+    checkpoint = Checkpoint(config.checkpoint, source)
+    source = checkpoint.source or source
     pair.check(checkpoint, source)
     sealed = _sealed(config.checkpoint)
     chosen = _candidates(config, checkpoint.holds())
@@ -121,6 +122,8 @@ def _sealed(checkpoint: Path) -> Manifest | None:
 def _candidates(config: EvaluateConfig, stored: Stored) -> tuple[Candidate, ...]:
     asked = config.evaluation.candidates
     chosen = tuple(map(candidates.parsed, asked)) if asked else candidates.all_of(stored)
+    if not asked and (note := candidates.left_out(stored)) is not None:
+        console.print(note, soft_wrap=True)
     if len(set(chosen)) < len(chosen):
         raise Stop("evaluation.candidates names one twice")
     for candidate in chosen:

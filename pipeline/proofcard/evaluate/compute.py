@@ -16,6 +16,7 @@ from proofcard.calibration.batches import Batch
 from proofcard.checkpoint.source import Source
 from proofcard.config.schema import Model
 from proofcard.evaluate import rounding
+from proofcard.evaluate.apart import Apart
 from proofcard.evaluate.intake import PackedIntake
 from proofcard.evaluate.weights import Checkpoint
 from proofcard.quantize import fit
@@ -26,6 +27,7 @@ from proofcard.quantize.model import dtype, skeleton
 
 _WITHOUT = "leave the candidates with +kv out"
 
+Rounding = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Routes = dict[str, Any]
 """What the gate of each mixture of experts has answered, by block: logits, or choices and weights."""
 
@@ -74,10 +76,14 @@ def anatomy(modules: Mapping[str, Any], layer: str) -> Anatomy:
 
 
 class Compute:
-    """A `Stepper` with hooks. `checkpoint` is given where its weights are the checkpoint's."""
+    """A `Stepper` with hooks. `checkpoint` is given where its weights are the checkpoint's.
 
-    def __init__(self, stepper: Stepper, checkpoint: Checkpoint | None) -> None:
+    `apart` lets texts run together; without one each has to run alone.
+    """
+
+    def __init__(self, stepper: Stepper, checkpoint: Checkpoint | None, apart: Apart | None = None) -> None:
         self.stepper = stepper
+        self.apart = apart
         self._checkpoint = checkpoint
         self._way = Way()
         self._replayed: Routes | None = None
@@ -89,13 +95,20 @@ class Compute:
         """A context to run the loaded layer in: inputs of `linears` can be rounded, and `caches`."""
         modules = self.stepper.modules
         with ExitStack() as stack:
+            if self.apart is not None:
+                experts = [modules[name] for names in inside.blocks.values() for name in names]
+                decoder = self.stepper.model.get_decoder()
+                around = [module for module in decoder.children() if module is not decoder.layers]
+                around.append(self.stepper.model.get_output_embeddings())
+                stack.enter_context(self.apart.arranged(decoder.layers[0], experts, around))
             for block in inside.blocks:
                 hook = modules[block].gate.register_forward_hook(partial(self._route, block))
                 stack.callback(hook.remove)
             if self._checkpoint is not None:
                 for name in linears:
                     scale = torch.tensor(self._checkpoint.input_scale(name), device=self.stepper.device)
-                    hook = modules[name].register_forward_pre_hook(partial(self._round, scale))
+                    rounded = rounding.compressed if self._checkpoint.layout(name).divides else rounding.nvfp4
+                    hook = modules[name].register_forward_pre_hook(partial(self._round, rounded, scale))
                     stack.callback(hook.remove)
                 for name in inside.attentions if caches else ():
                     stack.enter_context(through(modules[name], self._cache(name), _WITHOUT))
@@ -107,6 +120,8 @@ class Compute:
         to_logits: bool = False,
     ) -> Answer:  # fmt: skip
         """Run the loaded layer, and what comes after it `to_logits`; `routes` stand in for its own."""
+        if self.apart is not None:
+            self.apart.of(*batch.input_ids.shape)
         with self.going(way):
             self._replayed, self._seen = routes, {}
             try:
@@ -136,13 +151,13 @@ class Compute:
         self._seen[block] = answer
         return None
 
-    def _round(self, scale: torch.Tensor, _: Any, inputs: tuple[torch.Tensor, ...]) -> Any:
+    def _round(self, rounded: Rounding, scale: torch.Tensor, _: Any, inputs: tuple[torch.Tensor, ...]) -> Any:
         if not self._way.activations:
             return None
         values = inputs[0]
         # Gate and up get one tensor and share their scale: it is rounded once.
         if self._last is None or self._last[0] is not values or not torch.equal(self._last[1], scale):
-            self._last = (values, scale, rounding.nvfp4(values, scale))
+            self._last = (values, scale, rounded(values, scale))
         return (self._last[2], *inputs[1:])
 
     def _cache(self, attention: str) -> Callable[[Any, Any], tuple[Any, Any]]:
@@ -175,13 +190,14 @@ def computes(source: Source, checkpoint: Checkpoint, model: Model, device: str) 
     """
     where = torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
     bare = skeleton(source, model)
-    own = Compute(Stepper(source, bare, layers_name(bare), where), None)
+    apart = Apart() if device == "cuda" else None
+    own = Compute(Stepper(source, bare, layers_name(bare), where), None, apart)
     again = skeleton(source, model)
     readable: Any = checkpoint  # it is read as a source is
     checkpoint.set_dtypes(fit.model_dtypes(readable, again))
     intake = PackedIntake(checkpoint, where) if device == "cuda" else None
     stepper = Stepper(readable, again, layers_name(again), where, intake)
-    return own, Compute(stepper, checkpoint)
+    return own, Compute(stepper, checkpoint, apart)
 
 
 def hidden_of(source: Source, stepper: Stepper) -> tuple[int, torch.dtype]:

@@ -82,7 +82,7 @@ class LayerSums:
         with self._experts.watching(len(numbers)):
             first = self._streams[0]
             reference = self._source.run(states[0], batch, first.way, to_logits=last)
-        self.sums["experts"][:, :, numbers] = self._experts.take().numpy()
+            self.sums["experts"][:, :, numbers] = self._experts.take()
         local = self._checkpoint.run(states[0], batch, self._way).output
         for place, stream in enumerate(self._streams):
             if place == 0:

@@ -46,7 +46,7 @@ class Pass:
     ) -> None:
         """`width` are channels and dtype of hidden states, of which `memory` bytes may stay in memory.
 
-        So many texts of one length run `together`.
+        So many texts of one length run `together` where computes can keep them apart.
         """
         self._source, self._checkpoint, self._stored = source, checkpoint, stored
         self._streams, self._texts, self._folder, self._ranks = streams, texts, folder, ranks
@@ -58,7 +58,7 @@ class Pass:
                 place.mkdir(exist_ok=True)
             self._hidden.append(Hidden(place, shapes, *width, memory // len(streams)))
         self._starts = starts(texts)
-        self._groups = groups(texts, together)
+        self._groups = groups(texts, together if source.apart and checkpoint.apart else 1)
         self._records = Records(folder, ranks)
 
     def run(self, report: Callable[[int, Arrays], None]) -> tuple[list[Arrays], NDArray[np.float64]]:

@@ -9,6 +9,11 @@ in float32, E2M1 to the nearest, ties to even, saturating at 6. A value beyond w
 saturates, as Blackwell's kernels do it; ModelOpt's `NVFP4QTensor.quantize` is the same where nothing
 saturates.
 
+compressed-tensors stores the second-level scale of inputs as a divisor g = 2688 / amax, and computes
+
+    scale = e4m3(min(448, g · bf16(max|x| / 6))), 0.125 where that is zero
+    x'    = e2m1(x / (scale/g)) · (scale/g)
+
 FP8 keys and values with scale s: x' = e4m3(clamp(x / s, ±448)) · s. ModelOpt multiplies with 448/amax
 instead of dividing by amax/448, which moves a value that lies next to the middle between two E4M3
 numbers.
@@ -17,7 +22,7 @@ numbers.
 import torch
 
 BLOCK = 16
-_E4M3_MAX = 448.0
+_E4M3_MAX, _E4M3_EPSILON = 448.0, 0.125
 
 
 def nvfp4(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -28,6 +33,16 @@ def nvfp4(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     step = wanted.to(torch.float8_e4m3fn).float() * scale
     codes = torch.where(step == 0, 0.0, _e2m1(blocks / step))
     return (codes * step).flatten(-2).to(values.dtype)
+
+
+def compressed(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """As `nvfp4`, as compressed-tensors computes it from a `scale` that divides."""
+    blocks = values.unflatten(-1, (-1, BLOCK))
+    sixth = (blocks.abs().amax(dim=-1, keepdim=True) / 6).float()  # divided in the values' own dtype
+    wanted = (scale * sixth).clamp(max=_E4M3_MAX)
+    wanted = wanted.to(torch.float8_e4m3fn).float()
+    step = torch.where(wanted == 0, _E4M3_EPSILON, wanted) / scale
+    return (_e2m1(blocks.float() / step) * step).flatten(-2).to(values.dtype)
 
 
 def fp8(values: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

@@ -50,7 +50,6 @@ def describe(
         "config": {
             "candidates": [candidate.name for candidate in candidates],
             "routes": config.evaluation.routes,
-            "together": config.evaluation.together,
             "attn_implementation": config.model.attn_implementation,
             "resamples": config.evaluation.resamples,
             "seed": config.evaluation.seed,

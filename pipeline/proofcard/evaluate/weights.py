@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from proofcard.checkpoint import floats
+from proofcard.checkpoint.dialects.layouts import Layout
+from proofcard.checkpoint.dialects.view import View
 from proofcard.checkpoint.source import Source, read_config
-from proofcard.checkpoint.tensors import Tensor, read_folder
+from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.writer import Entry
 from proofcard.errors import Stop
 from proofcard.evaluate.candidates import Stored
 from proofcard.serve import layouts
+from proofcard.serve.layouts import BLOCK
 
 _KV = ("k_scale", "v_scale", "k_bias", "v_bias")
 
@@ -19,12 +22,12 @@ _KV = ("k_scale", "v_scale", "k_bias", "v_bias")
 class Checkpoint:
     """A checkpoint folder whose weights are read as `proofcard.checkpoint.source.Source` reads a source's.
 
-    NVFP4 weights become bf16(value(code) · (float32(weight_scale) · weight_scale_2)). Other floats are
-    read as stored until `set_dtypes` says in which dtype the model holds them.
+    NVFP4 weights, as ModelOpt, llm-compressor or auto-round stores them, become BF16 by `layouts.Linear`.
+    Other floats are read as stored until `set_dtypes` gives the model's dtypes.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Read configuration and headers.
+    def __init__(self, path: Path, source: Source | None = None) -> None:
+        """Read configuration and headers. With a `source`, tensors have the source's names.
 
         Raises:
             Usage: for a layout that is not known; it is named.
@@ -32,16 +35,17 @@ class Checkpoint:
         """
         self.path = path
         self.config = read_config(path)
-        self.files = read_folder(path)
-        readable = layouts.readable(path, self.config, len(os.sched_getaffinity(0)))
+        readable = layouts.readable(path, self.config, len(os.sched_getaffinity(0)), source)
         if readable is None:
             plain = Source(path)
-            readable = (
-                {n: Entry(n, plain.dtype(n), plain.tensors[n].shape) for n in plain.weights()},
-                plain.bits,
-            )
-        entries, self._bits = readable
-        self.tensors: dict[str, Entry] = entries
+            entries = {n: Entry(n, plain.dtype(n), plain.tensors[n].shape) for n in plain.weights()}
+            readable = layouts.Weights(entries, plain.bits, View(plain.tensors))
+        self.files: dict[str, Tensor] = readable.view.tensors
+        self.tensors: dict[str, Entry] = readable.entries
+        self.names = readable.view.mappings
+        self.source = readable.source or source
+        self.packed = readable.linears
+        self._bits = readable.bits
         self._held: dict[str, str] = {}
 
     def weights(self) -> list[str]:
@@ -62,24 +66,28 @@ class Checkpoint:
 
     def is_packed(self, name: str) -> bool:
         """Whether a weight is stored as NVFP4 codes."""
-        return name in self.files and self.files[name].dtype == "U8" and f"{name}_scale_2" in self.files
+        return name in self.packed
 
     def linears(self) -> list[str]:
         """Names of the quantized linears, sorted."""
         return [name.removesuffix(".weight") for name in self.weights() if self.is_packed(name)]
 
     def holds(self) -> Stored:
-        """Which scales it stores; those of inputs count when every quantized linear has one."""
+        """Which scales it stores; those of inputs count when every linear in blocks of 16 has one."""
         leaves = {name.rpartition(".")[2] for name in self.files}
-        linears = self.linears()
+        linears = self.packed.values()
         return Stored(
-            input_scales=bool(linears) and all(f"{name}.input_scale" in self.files for name in linears),
+            input_scales=bool(linears) and all(each.inputs and each.block == BLOCK for each in linears),
             kv_scales={"k_scale", "v_scale"} <= leaves,
             kv_biases={"k_bias", "v_bias"} <= {n.rpartition(".")[2] for n in self.files if _of_a_cache(n)},
         )
 
+    def layout(self, linear: str) -> Layout:
+        """How a linear is stored, by which its input scale is a factor or a divisor."""
+        return self.packed[f"{linear}.weight"].layout
+
     def input_scale(self, linear: str) -> np.float32:
-        """The scale of a linear's input.
+        """The scale of a linear's input, as it is stored: see `layout`.
 
         Raises:
             Stop: when it is not a finite number above zero.
@@ -109,7 +117,9 @@ class Checkpoint:
         tensor = self.files[name]
         values = floats.converted(tensor.bits(), tensor.dtype, "F32").reshape(-1)
         if values.size != 1 or not (np.isfinite(values[0]) and values[0] > 0):
-            raise Stop(f"{self.path}: {name} is not one finite number above zero: see proofcard verify")
+            raise Stop(
+                f"{self.path}: {tensor.name} is not one finite number above zero: see proofcard verify"
+            )
         return np.float32(values[0])
 
 

@@ -6,15 +6,14 @@
 Every problem with a request is reported before the first sample is drawn.
 """
 
-import os
-from pathlib import Path
 from typing import Any
 
 from proofcard import joining, outcome, tracking
 from proofcard.config import QuantizeConfig, compose
+from proofcard.config.spelling import command
 from proofcard.documents.manifest import Manifest
 from proofcard.progress import console, shown
-from proofcard.quantize import planning, stages
+from proofcard.quantize import naming, planning, stages
 from proofcard.quantize.checkpoint_stage import Plan
 from proofcard.ranks import Ranks
 from proofcard.redact import redact
@@ -55,21 +54,11 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
         checkpoint = stages.made(config, plan, tracker, team)
     if team.leads:
         assert checkpoint is not None
-        _name_latest(config, plan)
+        named = naming.name_latest(config, plan.final)
         lines = _summary(config, plan, checkpoint, tracked=tracker.lost is None)
-        outcome.present(checkpoint, lambda out: _show(lines, out))
+        outcome.present(checkpoint, lambda out: _show(lines | {"name": named}, out))
     team.wait()  # the first rank to end would have some launchers end the others
     return 0
-
-
-def _name_latest(config: QuantizeConfig, plan: Plan) -> None:
-    """Point `<work_dir>/checkpoints/<recipe>` to the checkpoint just made or reused."""
-    latest = plan.final.parent / config.recipe.name
-    if config.output_dir is None and not (latest.is_symlink() and latest.readlink() == Path(plan.final.name)):
-        fresh = plan.final.parent / f".{plan.key}.{os.getpid()}.link"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(plan.final.name)
-        fresh.replace(latest)
 
 
 def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, tracked: bool) -> dict[str, str]:
@@ -84,7 +73,7 @@ def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, tracked: bool
         "tensors": f"{said['tensors']}, {said['quantizers']} quantizers calibrated",
         "samples": f"{said['samples']}, {said['tokens']} tokens: {shown(plan.samples_dir)}",
         "coverage": _coverage(said),
-        "prove it": f"proofcard verify checkpoint={final} source={source}",
+        "prove it": command("verify", checkpoint=final, source=source),
     }
     if config.tracking.uri is not None and tracked:
         lines["see the run"] = f"mlflow ui --backend-store-uri {redact(config.tracking.uri)}"

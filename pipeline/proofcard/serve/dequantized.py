@@ -23,8 +23,8 @@ NAME = "dequantize"
 def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
     """The folder with `checkpoint` in BF16: itself if it is not quantized, else a sealed copy.
 
-    A weight is bf16(value(code) · (float32(weight_scale) · weight_scale_2)); FP8 ones are as `Source` reads
-    them. Input and KV scales are skipped, everything else is as stored. `config` is its config.json.
+    A weight in NVFP4 is as `layouts.Linear` reads it, one in FP8 as `Source` does. Input and KV scales are
+    skipped, everything else is as stored. `config` is its config.json.
     Every byte of the checkpoint, and of a copy that is reused, is read and compared with its digest.
 
     Raises:
@@ -35,8 +35,7 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
     if weights is None:
         held_to_seal(checkpoint)
         return checkpoint
-    entries, bits = weights
-    check_memory(entries.values())
+    check_memory(weights.entries.values())
     files = held_to_seal(checkpoint) or _read_files(checkpoint)
     toolchain = {
         "packages": packages(*deciding.PACKAGES[NAME]),
@@ -52,7 +51,7 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
 
     def make(partial: Path) -> Manifest:
         console.print(f"dequantizing {shown(checkpoint)} to {shown(final)}", markup=False)
-        bf16_copy.write(checkpoint, config, list(files), entries, bits, partial)
+        bf16_copy.write(checkpoint, config, list(files), weights, partial)
         body = {
             "stage": NAME,
             "key": key,
@@ -61,7 +60,7 @@ def folder(checkpoint: Path, config: dict[str, Any], work_dir: Path) -> Path:
             "toolchain": toolchain,
             "seeds": {},
             "platform": {},
-            "statistics": {"tensors": len(entries)},
+            "statistics": {"tensors": len(weights.entries)},
         }
         return stage.seal(partial, final, body)
 

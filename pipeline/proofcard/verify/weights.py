@@ -16,6 +16,7 @@ import numpy as np
 
 from proofcard import nvfp4
 from proofcard.checkpoint import floats
+from proofcard.checkpoint.dialects.declarations import COMPRESSED, MODELOPT
 from proofcard.checkpoint.dialects.view import viewed
 from proofcard.checkpoint.reading import give_up
 from proofcard.checkpoint.source import Source
@@ -25,17 +26,17 @@ from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, one_line
 from proofcard.progress import Bar
 from proofcard.verify import diagnose, quantconfig
-from proofcard.verify.declared import SMOOTHED
 from proofcard.verify.folded import in_norm
 from proofcard.verify.inventory import Inventory, against_source, fused_groups, natural
+from proofcard.verify.linear_outcomes import verdicts
 from proofcard.verify.packed import Judged, compare_fp8, compare_group
 from proofcard.verify.quantconfig import other_layout
 from proofcard.verify.recompute import dequantized_to_float32, plain
 from proofcard.verify.report import Finding, Level
-from proofcard.verify.shards import read_tensors
+from proofcard.verify.scheme_parsers import SMOOTHED
 from proofcard.verify.steps import LOCAL, Passing
 from proofcard.verify.structure import not_understood
-from proofcard.verify.verdicts import verdicts
+from proofcard.verify.weight_files import read_tensors
 from proofcard.verify.weight_steps import Outcome, Sound, Unit, origin_of, reads_of
 
 _DIAGNOSED = 8  # differing modules whose cause is looked for: it takes far longer than to compare them
@@ -63,16 +64,16 @@ def check(
     if not tensors:
         level.unchecked += [] if broken else ["there is no .safetensors file in it"]
         return level
-    said = quantconfig.read(folder)
-    silent = said.algorithm is None and said.method is None  # the tensors still speak for themselves
-    view, cut = viewed(tensors, source, silent or said.method in quantconfig.OTHERS)
+    declared = quantconfig.read(folder)
+    silent = declared.algorithm is None and declared.method is None  # the tensors still speak for themselves
+    view, cut = viewed(tensors, source, silent or declared.method in COMPRESSED)
     source, tensors = cut or source, view.tensors
-    inventory = Inventory(tensors, eight=silent or said.schemes is not None)
-    smoothed = said.algorithm == SMOOTHED and said.method in quantconfig.METHODS
-    if not_known := list(not_understood(said, inventory, source, tensors_alone=silent or smoothed)):
+    inventory = Inventory(tensors, eight=silent or declared.schemes is not None)
+    smoothed = declared.algorithm == SMOOTHED and declared.method in MODELOPT
+    if not_known := list(not_understood(declared, inventory, source, tensors_alone=silent or smoothed)):
         level.unchecked += not_known
         return level
-    level.unchecked += [other_layout(said) or ""] if smoothed else []
+    level.unchecked += [other_layout(declared) or ""] if smoothed else []
     bound = of_source(source)
     level.group(against_source(inventory, source.weights(), bound))
     float32 = dequantized_to_float32(source, tensors, sealed)
@@ -155,6 +156,7 @@ def check(
         level.notes.append("the source says that both embeddings are one, and stores two that differ")
     if calibrated := sum(name.endswith(".input_scale") for name in tensors) + len(inventory.cache):
         level.notes.append(f"{calibrated} scales come from calibration, not from the source")
+        level.calibrated = calibrated
     if widened := level.counts.pop("of another dtype", 0):
         level.notes.append(f"{widened} tensors are of another dtype than expected, equal in value")
     level.findings = [replace(each, tensor=view.stored_as(each.tensor)) for each in level.findings]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from audit.plans import RECIPE, plan
 
-from proofcard.audit import claims, verdicts
+from proofcard.audit import claim_checks, claims
 from proofcard.bundle import bundled
 from proofcard.documents.audit import AuditedClaim
 from proofcard.documents.plan import Plan
@@ -28,8 +28,8 @@ def evidence(kind: str, values: dict[str, Any]) -> Evidence:
 def audited(
     changed: dict[str, Any] | None = None, documents: list[Evidence] | None = None, which: Any = PUBLISHED
 ) -> dict[str, AuditedClaim]:
-    basis = verdicts.Basis(changed or plan(), SETTINGS, documents or [])
-    return {claim.name: claim for claim in verdicts.audited(which, basis)}
+    basis = claim_checks.Basis(changed or plan(), SETTINGS, documents or [])
+    return {claim.name: claim for claim in claim_checks.audited(which, basis)}
 
 
 def test_the_plan_is_as_the_program_writes_them_now() -> None:
@@ -46,7 +46,7 @@ def test_the_published_card_against_what_its_code_did() -> None:
             "kv_scales_per_channel", "tokens_an_expert", "natural_routing", "hopper", "fa3", "kv_dynamic",
             "fits_5090", "vllm_command", "allreduce_fusion", "sixty_four_at_once",
         ),
-        "inconsistent in itself": (
+        "internally inconsistent": (
             "users_32", "users_64", "practical_limit", "memory_growth", "hopper_listed", "just_past_at_512",
         ),
         "not checked": ("users_1", "users_16", "pool_fp8", "merge_sort"),
@@ -97,7 +97,7 @@ def test_numbers_of_the_card_that_do_not_fit_each_other_are_inconsistent() -> No
         }
     )
     assert audited(which=changed)["users_64"].verdict == "not checked"
-    assert audited()["users_64"].verdict == "inconsistent in itself"
+    assert audited()["users_64"].verdict == "internally inconsistent"
 
 
 def level(users: int, rate: float) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def test_a_measurement_agrees_or_says_otherwise_or_is_not_there() -> None:
     results = {"levels": [level(1, 91.0), level(4, 127.7)], "server": {"told": "x by y"}}
     found = audited(documents=[evidence("benchmark", results)])
     assert found["users_1"].verdict == "holds"
-    assert found["users_4"].verdict == "measured otherwise"
+    assert found["users_4"].verdict == "contradicted by measurement"
     assert "128 tokens/s by x by y" in found["users_4"].evidence[1].sentence
     assert found["users_8"].verdict == "not checked"
     [lacking] = [one for one in found["users_8"].evidence if one.verdict == "not checked"]
@@ -125,11 +125,13 @@ def test_an_engine_s_rule_follows_the_profile_and_the_gpus() -> None:
         ({"flags": {"kv-cache-dtype": "fp8_e4m3"}}, "contradicted"),  # refused: fa3 needs SM80 to SM90
     ):
         changed = check.model_copy(update=update)
-        basis = verdicts.Basis(plan(), SETTINGS)
-        assert verdicts._checked(changed, {}, {}, basis).verdict == verdict
+        basis = claim_checks.Basis(plan(), SETTINGS)
+        assert claim_checks._checked(changed, {}, {}, basis).verdict == verdict
     for wrong in ({"serving": "nothing"}, {"hardware_profile": "nothing"}):
         with pytest.raises(Usage, match=r"nothing is not a (serving|hardware) profile: there are "):
-            verdicts._checked(check.model_copy(update=wrong), {}, {}, verdicts.Basis(plan(), SETTINGS))
+            claim_checks._checked(
+                check.model_copy(update=wrong), {}, {}, claim_checks.Basis(plan(), SETTINGS)
+            )
 
 
 def own(**of: Any) -> tuple[Any, list[Evidence]]:
@@ -161,7 +163,7 @@ def test_documents_hold_up_one_s_own_claims_or_contradict_them() -> None:
     which, documents = own(verification=broken, analysis={"bytes": {"bytes": 601, "total": 4_914_264}})
     found = audited(small_plan(), documents, which)
     assert (found["verified"].verdict, found["tensors"].verdict) == ("contradicted", "contradicted")
-    assert found["calibrated_bytes"].verdict == "measured otherwise"
+    assert found["calibrated_bytes"].verdict == "contradicted by measurement"
     which, documents = own(verification=None)
     assert audited(small_plan(), documents, which)["verified"].verdict == "not checked"
 

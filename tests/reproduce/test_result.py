@@ -9,7 +9,7 @@ import pytest
 from proofcard import nvfp4
 from proofcard.documents.reproduction import Difference, Reproduction, Samples
 from proofcard.quantize.tables import AMAX
-from proofcard.reproduce import outcome
+from proofcard.reproduce import result
 
 SCALE = "model.layers.0.mlp.up_proj.input_scale"
 WEIGHT = "model.layers.0.mlp.up_proj.weight"
@@ -51,7 +51,7 @@ def sealed(step: int = 0, weight: bytes = b"codes", table: bytes = b"", **more: 
 
 def judged(recorded: dict[str, Any], made: dict[str, Any], *found: Difference, **more: Any) -> Reproduction:
     values = {sha(scale(step)): scale(step) for step in range(20)}
-    return outcome.judged(
+    return result.judged(
         "tiny", recorded, made, list(found), more.get("samples", SAME),
         read=lambda name, said: None,
         read_made=lambda name, said: values.get(said["sha256"]),
@@ -78,7 +78,7 @@ def test_on_another_platform_a_scale_may_be_as_far_as_the_bound(step: int) -> No
     assert (found.outcome, found.largest_ulp) == ("reproduced within ULP", step)
     [far] = found.distances
     assert (far.tensor, far.ulp, far.recorded_amax) == (SCALE, step, pytest.approx(2.0))
-    assert outcome.STATUS[found.outcome] == 3
+    assert result.STATUS[found.outcome] == 3
 
 
 def test_within_the_bound_the_platform_is_likelier_than_what_may_change_any_byte() -> None:
@@ -99,7 +99,7 @@ def test_beyond_the_bound_it_is_not_reproduced_and_the_platform_named() -> None:
 def test_on_the_recorded_platform_calibration_has_to_be_exact() -> None:
     found = judged(sealed(), sealed(1))
     assert found.outcome == "not reproduced"
-    assert "nothing that is recorded and may change calibration differs" in (found.cause or "")
+    assert "nothing in the record that may change calibration differs" in (found.cause or "")
 
 
 def test_tables_alone_may_differ_on_another_platform_only() -> None:

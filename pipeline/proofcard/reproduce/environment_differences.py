@@ -1,4 +1,4 @@
-"""What in the environment is not as recorded, what that may change, and how to get what was recorded."""
+"""How the environment differs from the recorded one, what that may change, and how to restore it."""
 
 import os
 import shlex
@@ -25,36 +25,36 @@ class Here:
 
 
 def differences(recorded: dict[str, Any], here: Here) -> list[Difference]:
-    """Everything that is recorded and not so here, the gravest first: bytes, samples, calibration, nothing.
+    """Everything that differs from the record, the most serious first: bytes, samples, calibration, nothing.
 
-    `recorded` is a manifest's body. Of sample sets only what an origin says is compared: a set that is taken
-    as it was sealed has none that differs.
+    `recorded` is a manifest's body. Sample sets are compared by their origin: a set that is reused as
+    it was sealed has no differences.
     """
-    told = recorded["toolchain"]
-    found = _parts("patches", told.get("patches"), here.toolchain["patches"], "any byte")
-    found += _parts("packages", told.get("packages"), here.toolchain["packages"], "any byte")
-    found += _parts("code", told.get("code"), here.toolchain["code"], "any byte")
-    found += _samples(recorded["inputs"]["samples"], here.samples)
-    found += _parts("platform", recorded["platform"], here.platform, "calibration")
-    found += _parts("lock", told.get("lock"), here.toolchain["lock"], "nothing by itself")
-    surroundings = [side.get("environment") for side in (told, here.toolchain)]
-    return found + _parts("environment", surroundings[0], surroundings[1], "nothing by itself")
+    toolchain = recorded["toolchain"]
+    changes = _parts("patches", toolchain.get("patches"), here.toolchain["patches"], "any byte")
+    changes += _parts("packages", toolchain.get("packages"), here.toolchain["packages"], "any byte")
+    changes += _parts("code", toolchain.get("code"), here.toolchain["code"], "any byte")
+    changes += _samples(recorded["inputs"]["samples"], here.samples)
+    changes += _parts("platform", recorded["platform"], here.platform, "calibration")
+    changes += _parts("lock", toolchain.get("lock"), here.toolchain["lock"], "nothing by itself")
+    surroundings = [side.get("environment") for side in (toolchain, here.toolchain)]
+    return changes + _parts("environment", surroundings[0], surroundings[1], "nothing by itself")
 
 
 def _samples(recorded: dict[str, Any], here: dict[str, Any]) -> list[Difference]:
-    """Datasets by their digests, and what drew the rows; nothing where the manifest does not say it."""
-    found = []
+    """Datasets by digest, and the packages and code that drew the rows, if the manifest records them."""
+    changes = []
     datasets = (recorded.get("inputs") or {}).get("datasets", {})
     for name, one in here["inputs"]["datasets"].items():
         if name in datasets and datasets[name].get("digest") != one["digest"]:
-            found.append(
+            changes.append(
                 _difference(f"dataset {name}", datasets[name].get("digest"), one["digest"], "samples")
             )
     for part in ("packages", "code"):
-        told = (recorded.get("toolchain") or {}).get(part)
-        if told is not None:
-            found += _parts(f"samples {part}", told, here["toolchain"][part], "samples")
-    return found
+        value = (recorded.get("toolchain") or {}).get(part)
+        if value is not None:
+            changes += _parts(f"samples {part}", value, here["toolchain"][part], "samples")
+    return changes
 
 
 def _parts(what: str, recorded: Any, here: Any, effect: Effect) -> list[Difference]:
@@ -72,17 +72,17 @@ def _difference(what: str, recorded: Any, here: Any, effect: Effect) -> Differen
     return Difference(what=what, recorded=recorded, here=here, may_change=effect)
 
 
-def advice(recorded: Recorded, found: list[Difference], here: Here) -> list[str]:
-    """How to get what was recorded: commands to type, and what no command gives. Asks git for its history."""
-    names = [difference.what for difference in found]
-    told, platform = recorded.body["toolchain"], recorded.body["platform"]
+def advice(recorded: Recorded, changes: list[Difference], here: Here) -> list[str]:
+    """How to restore the recorded environment: commands, and what else is needed. Reads git's history."""
+    names = [difference.what for difference in changes]
+    toolchain, platform = recorded.body["toolchain"], recorded.body["platform"]
     lines = []
     if any(name.startswith(("code", "lock", "packages", "patches", "samples ")) for name in names):
-        lines += _program(recorded, told)
+        lines += _program(recorded, toolchain)
     elif "platform.python" in names or "platform.torch" in names:
         lines.append(_sync(platform))
-    if _named(names, "environment") and isinstance(told.get("environment"), dict):
-        lines += _surrounding(told["environment"])
+    if _named(names, "environment") and isinstance(toolchain.get("environment"), dict):
+        lines += _surrounding(toolchain["environment"])
     if "platform.device" in names or any(name == f"platform.{part}" for name in names for part in _GPU):
         lines.append(_gpu(platform))
     if _named(names, "platform.instructions") or _named(names, "platform.cpu_capability"):
@@ -96,29 +96,29 @@ def _named(names: list[str], start: str) -> bool:
     return any(name == start or name.startswith(f"{start}.") for name in names)
 
 
-def _program(recorded: Recorded, told: dict[str, Any]) -> list[str]:
+def _program(recorded: Recorded, toolchain: dict[str, Any]) -> list[str]:
     """The recorded program with its locked packages, as far as its commit is known."""
     sync = _sync(recorded.body["platform"])
-    commit, known = _commit(recorded, told)
+    commit, known = _commit(recorded, toolchain)
     if commit is not None:
         name = f"proofcard-{commit[:12]}"
         return [f"git worktree add ../{name} {shlex.quote(commit)} && cd ../{name} && {sync}{known}"]
-    if told.get("lock") == lock_digest():
+    if toolchain.get("lock") == lock_digest():
         return [
             f"the commit of this program with the recorded code (its run in MLflow names it), then: {sync}"
         ]
-    return [f"the commit of this program whose uv.lock has the sha256 {told.get('lock')}, then: {sync}"]
+    return [f"the commit of this program whose uv.lock has the sha256 {toolchain.get('lock')}, then: {sync}"]
 
 
-def _commit(recorded: Recorded, told: dict[str, Any]) -> tuple[str | None, str]:
+def _commit(recorded: Recorded, toolchain: dict[str, Any]) -> tuple[str | None, str]:
     """The program's commit, and in a shell's comment how it is known."""
     if recorded.commit is not None:
         return recorded.commit, ""
     engine = (recorded.body["config"].get("engine") or {}).get("name")
-    code, lock = told.get("code"), told.get("lock")
-    found = commits.with_code(code, engine) if isinstance(code, str) and engine is not None else None
-    if found is not None:
-        return found, "   # the last one with the recorded code"
+    code, lock = toolchain.get("code"), toolchain.get("lock")
+    commit = commits.with_code(code, engine) if isinstance(code, str) and engine is not None else None
+    if commit is not None:
+        return commit, "   # the last one with the recorded code"
     if isinstance(lock, str) and lock != lock_digest():
         return commits.with_lock(lock), "   # the last one with the recorded uv.lock"
     return None, ""
@@ -166,7 +166,7 @@ def _gpu(platform: dict[str, Any]) -> str:
 
 
 def _processor(recorded: dict[str, Any], here: dict[str, Any]) -> str:
-    """Fewer vector instructions can be asked for, more cannot."""
+    """Advice on vector instructions: fewer can be requested, more cannot."""
     wanted, ours = (_instructions(side) for side in (recorded, here))
     if missing := sorted(wanted - ours):
         return f"a processor with {', '.join(missing[:6])}"
@@ -183,8 +183,8 @@ def _processor(recorded: dict[str, Any], here: dict[str, Any]) -> str:
 
 
 def _instructions(platform: dict[str, Any]) -> set[str]:
-    told = platform.get("instructions")
-    return {str(one) for one in told} if isinstance(told, list) else set()
+    names = platform.get("instructions")
+    return {str(one) for one in names} if isinstance(names, list) else set()
 
 
 def identity(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The two levels that need the extra `quantize`: what each is given, before anything heavy is imported."""
+"""The two levels that need the extra `quantize`: checks their inputs before anything heavy is imported."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def check_calibration(
     config: VerifyConfig,
     sealed: Manifest | None,
 ) -> Level:
-    """Level `calibration`: recomputed by the manifest, or, where there is none, judged by given texts."""
+    """Level `calibration`: recomputed from the manifest, or, without one, tested with given texts."""
     if source is None:
         return Level("calibration", unchecked=[refused or "it needs source=DIR"])
     if sealed is not None and config.texts is None:
@@ -35,7 +35,7 @@ def check_calibration(
 
         return calibration.check(source, config, recorded.of(sealed, folder))
     if config.texts is None:
-        why = "it was never sealed, so nobody knows its samples: texts=FILE judges its scales by other text"
+        why = "it was never sealed, so its samples are unknown: texts=FILE tests its scales with other text"
         return Level("calibration", unchecked=[why])
     from proofcard.verify import percentiles
 

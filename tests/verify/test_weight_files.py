@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from proofcard.verify.shards import incomplete, not_counted, read_tensors
+from proofcard.verify.weight_files import incomplete, not_counted, read_tensors
 
 INDEX = "model.safetensors.index.json"
 FIRST, SECOND = (f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
@@ -43,4 +43,4 @@ def test_files_outside_the_index_are_noted(checkpoint: Path) -> None:
     (checkpoint / "more.safetensors").write_bytes((checkpoint / FIRST).read_bytes())
     tensors, findings = read_tensors(checkpoint)
     assert findings == []
-    assert not_counted(checkpoint, tensors)[0] == "more.safetensors is in no index and was not looked at"
+    assert not_counted(checkpoint, tensors)[0] == "more.safetensors is in no index and was not checked"

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from proofcard.fingerprint import lock_digest
-from proofcard.reproduce import surroundings
+from proofcard.reproduce import environment_differences
+from proofcard.reproduce.environment_differences import Here
 from proofcard.reproduce.recorded import Recorded
-from proofcard.reproduce.surroundings import Here
 
 PLATFORM = {
     "device": "cpu", "machine": "x86_64", "python": "3.12.3", "torch": "2.11.0", "cpu_capability": "AVX512",
@@ -50,12 +50,14 @@ def no_history(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def names(body: dict[str, Any], here: Here) -> dict[str, str]:
-    return {one.what: one.may_change for one in surroundings.differences(body, here)}
+    return {one.what: one.may_change for one in environment_differences.differences(body, here)}
 
 
 def advice(body: dict[str, Any], here: Here, **more: Any) -> str:
     record = Recorded(body, **more)
-    return "\n".join(surroundings.advice(record, surroundings.differences(body, here), here))
+    return "\n".join(
+        environment_differences.advice(record, environment_differences.differences(body, here), here)
+    )
 
 
 def test_the_recorded_environment_has_no_difference(body: dict[str, Any], here: Here) -> None:
@@ -86,7 +88,7 @@ def test_every_part_that_differs_is_named_with_what_it_may_change(body: dict[str
 def test_a_package_on_one_side_only_differs(body: dict[str, Any], here: Here) -> None:
     here.toolchain["packages"]["numba"] = "0.65"
     del body["inputs"]["samples"]["toolchain"], body["inputs"]["samples"]["inputs"]  # an earlier manifest
-    [one] = surroundings.differences(body, here)
+    [one] = environment_differences.differences(body, here)
     assert (one.what, one.recorded, one.here) == ("packages.numba", None, "0.65")
 
 

@@ -10,7 +10,7 @@ import pytest
 from verify.making import Verified, edit_json
 from verify.tampered import CONFIG, make_pair
 
-from proofcard.verify.settings import Comparison
+from proofcard.verify.config_comparison import Comparison
 
 ONLY = ("structure",)
 
@@ -248,5 +248,5 @@ def test_sizes_are_held_to_the_tensors_without_a_source(
 
 def test_what_was_not_compared_is_said(pair: tuple[Path, Path]) -> None:
     notes = Verified(pair[1], None, ONLY).level("structure")["notes"]
-    assert any("were not compared: that needs source=DIR" in note for note in notes)
+    assert any("were not compared: this needs source=DIR" in note for note in notes)
     assert json.loads((pair[1] / CONFIG).read_text())["model_type"] == "minimax_m2"

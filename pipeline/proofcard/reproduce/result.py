@@ -1,7 +1,7 @@
-"""Two tables of digests, the recorded one and the one of the rebuilt checkpoint: what came out, and why.
+"""Compares the recorded digests with those of the rebuilt checkpoint, and explains the result.
 
-Pure: manifests in, a document out. A calibrated scale that differs is found again by its digest, or read from
-the recorded checkpoint where that is at hand.
+Pure: manifests in, a document out. A differing calibrated scale is recovered from its digest, or read from
+the recorded checkpoint if that is available.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ _TABLES = {AMAX, COVERAGE, DATASETS}
 """Sealed tables of what calibration saw: they follow the scales."""
 
 _EDITED = (
-    "no dataset and nothing that draws rows differs from what is recorded, so a recorded setting, such as "
+    "datasets and the code that draws rows are as recorded, so a recorded setting, such as "
     "calibration.sampling.seed, is not the one that drew them"
 )
 
@@ -47,7 +47,7 @@ class Compared:
 def compared(recorded: dict[str, Any], made: dict[str, Any]) -> Compared:
     """What differs between the `outputs` of two manifests.
 
-    A shard is judged by its tensors, where one of them differs: by its own digest, where none does.
+    A shard counts by its tensors if one of them differs, else by its own digest.
     """
     tensors = _differing(recorded["tensors"], made["tensors"])
     files = _differing(recorded["files"], made["files"])
@@ -78,14 +78,14 @@ def distances(
     names: Iterable[str], recorded: dict[str, Any], made: dict[str, Any], read: Read, read_made: Read
 ) -> list[Distance]:
     """How far each calibrated tensor is from the recorded one, in the order of the names."""
-    found = []
+    measured = []
     for name in names:
         before = read(name, recorded[name]) or calibrated.recovered(name, recorded[name]["sha256"])
         now = read_made(name, made[name])
         ulp = calibrated.distance(name, before, now) if before is not None and now is not None else None
         amaxes = [calibrated.amax(name, value) if value is not None else None for value in (before, now)]
-        found.append(Distance(tensor=name, recorded_amax=amaxes[0], made_amax=amaxes[1], ulp=ulp))
-    return found
+        measured.append(Distance(tensor=name, recorded_amax=amaxes[0], made_amax=amaxes[1], ulp=ulp))
+    return measured
 
 
 def judged(
@@ -100,11 +100,11 @@ def judged(
 ) -> Reproduction:
     """The document. `recorded` and `made` are the values of manifests."""
     outputs = (recorded["outputs"], made["outputs"])
-    found = compared(*outputs)
-    apart = distances(found.calibrated, outputs[0]["tensors"], outputs[1]["tensors"], read, read_made)
+    differing = compared(*outputs)
+    apart = distances(differing.calibrated, outputs[0]["tensors"], outputs[1]["tensors"], read, read_made)
     known = [distance.ulp for distance in apart if distance.ulp is not None]
-    outcome = _outcome(found, apart, bound, recorded["platform"] == made["platform"])
-    first = _first(found, *outputs) if outcome != "reproduced" else None
+    outcome = _outcome(differing, apart, bound, recorded["platform"] == made["platform"])
+    first = _first(differing, *outputs) if outcome != "reproduced" else None
     names = [name for name in outputs[0]["tensors"] if calibrated.kind(name) is not None]
     return Reproduction(
         outcome=outcome,
@@ -120,7 +120,7 @@ def judged(
         largest_ulp=max(known, default=0) if len(known) == len(apart) else None,
         distances=sorted(apart, key=_farthest_first)[:LISTED],
         first=first,
-        cause=_cause(found, samples, differences, outcome) if outcome != "reproduced" else None,
+        cause=_cause(differing, samples, differences, outcome) if outcome != "reproduced" else None,
     )  # fmt: skip
 
 
@@ -133,22 +133,22 @@ def _counts(recorded: dict[str, Any], made: dict[str, Any]) -> Counts:
     return Counts(recorded=len(recorded), equal=sum(made.get(name) == recorded[name] for name in recorded))
 
 
-def _outcome(found: Compared, apart: list[Distance], bound: int, same_platform: bool) -> Outcome:
+def _outcome(differing: Compared, apart: list[Distance], bound: int, same_platform: bool) -> Outcome:
     """On the recorded numeric platform nothing may differ; on another one calibration, by `bound` steps."""
-    if not (found.tensors or found.calibrated or found.files):
+    if not (differing.tensors or differing.calibrated or differing.files):
         return "reproduced"
-    others = [name for name in found.files if name not in _TABLES]
+    others = [name for name in differing.files if name not in _TABLES]
     near = all(one.ulp is not None and one.ulp <= bound for one in apart)
-    if found.tensors or others or same_platform or not near:
+    if differing.tensors or others or same_platform or not near:
         return "not reproduced"
     return "reproduced within ULP"
 
 
-def _first(found: Compared, recorded: dict[str, Any], made: dict[str, Any]) -> FirstDifference:
+def _first(differing: Compared, recorded: dict[str, Any], made: dict[str, Any]) -> FirstDifference:
     """The first tensor that differs, one that follows from weights before a calibrated one; else a file."""
-    names = found.tensors or found.calibrated
+    names = differing.tensors or differing.calibrated
     part = "tensors" if names else "files"
-    name = (names or found.files)[0]
+    name = (names or differing.files)[0]
     before, now = recorded[part].get(name), made[part].get(name)
     return FirstDifference(
         tensor=name if names else None,
@@ -159,16 +159,16 @@ def _first(found: Compared, recorded: dict[str, Any], made: dict[str, Any]) -> F
     )
 
 
-def _cause(found: Compared, samples: Samples, differences: list[Difference], outcome: Outcome) -> str:
+def _cause(differing: Compared, samples: Samples, differences: list[Difference], outcome: Outcome) -> str:
     """The likeliest of the recorded differences, by what differs in the result.
 
     Scales that are a rounding apart come from the numeric platform before anything that may change any byte.
     """
-    plain_files = [name for name in found.files if name not in _TABLES]
-    weights = bool(found.tensors or plain_files)
+    plain_files = [name for name in differing.files if name not in _TABLES]
+    weights = bool(differing.tensors or plain_files)
     if not weights and samples.recorded != samples.made:
         others = [one for one in differences if one.may_change == "samples"]
-        because = _said(others[0]) if others else _EDITED
+        because = _described(others[0]) if others else _EDITED
         return f"the samples are not the recorded ones: {because}"
     effects = ("any byte",) if weights else ("any byte", "calibration")
     if outcome == "reproduced within ULP":
@@ -176,15 +176,15 @@ def _cause(found: Compared, samples: Samples, differences: list[Difference], out
     for effect in effects:
         if likely := [one for one in differences if one.may_change == effect]:
             more = f", and {len(likely) - 1} more" if len(likely) > 1 else ""
-            return f"{_said(likely[0])}{more}"
+            return f"{_described(likely[0])}{more}"
     what = "weights" if weights else "calibration"
     return (
-        f"nothing that is recorded and may change {what} differs here: the manifest's own table may have "
-        "been edited, or a machine, this one or the recorded one, computes wrongly"
+        f"nothing in the record that may change {what} differs here: the manifest's table may have "
+        "been edited, or one of the two machines computes wrongly"
     )
 
 
-def _said(difference: Difference) -> str:
+def _described(difference: Difference) -> str:
     return f"{difference.what} is {_short(difference.here)} here, {_short(difference.recorded)} recorded"
 
 

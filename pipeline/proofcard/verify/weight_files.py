@@ -35,18 +35,18 @@ def read_tensors(folder: Path) -> tuple[dict[str, Tensor], list[Finding]]:
     modules = 0
     for path in paths:
         try:
-            found = read_header(path)
+            own = read_header(path)
         except Unreadable:
             raise
         except Stop as error:
             why = one_line(error, checkpoint=folder)
             findings.append(Finding("mismatched", f"its header cannot be read: {why}", file=path.name))
             continue
-        for name in sorted(tensors.keys() & found.keys()):
+        for name in sorted(tensors.keys() & own.keys()):
             message = f"it is in {tensors[name].path.name} and again in {path.name}"
             findings.append(Finding("extra", message, file=path.name, tensor=name))
-        tensors |= found
-        modules = check_amount(tensors, found, modules)
+        tensors |= own
+        modules = check_amount(tensors, own, modules)
     return tensors, findings
 
 
@@ -62,8 +62,8 @@ def not_counted(folder: Path, tensors: dict[str, Tensor]) -> list[str]:
     if not others:
         return []
     which = f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"
-    notes = [f"{which} in no index and was not looked at"]
+    notes = [f"{which} in no index and was not checked"]
     with suppress(Stop):  # an invalid index has a finding
         if other := loaded_instead(folder):
-            notes.append(f"transformers would load {other} instead of what was")
+            notes.append(f"transformers would load {other} instead")
     return notes

@@ -1,7 +1,7 @@
-"""What the outcomes of all quantized linears come to: damage, a search of scales, a learned rounding.
+"""Classifies quantized linears: damage, searched scales, learned rounding, folded factors.
 
 A search or a rounding is a matter of whole checkpoints: at least half of the linears of one kind (one name,
-any layer and expert) show it. A linear that alone of its kind does is damaged.
+any layer and expert) show it. If it is the only one of its kind, it is damaged.
 """
 
 from collections import Counter, defaultdict
@@ -83,18 +83,18 @@ class Verdicts:
 
     def document(self) -> list[dict[str, Any]]:
         """How far the block scales of each searched linear are from the max rule's."""
-        found = []
+        searched = []
         for each in self.searched:
-            said: dict[str, Any] = {"linear": each.module, "blocks": each.blocks, "differ": each.odd}
+            entry: dict[str, Any] = {"linear": each.module, "blocks": each.blocks, "differ": each.odd}
             if each.ratios.size:
                 low, middle, high = np.quantile(each.ratios, (0, 0.5, 1)).tolist()
-                said |= {"smallest": low, "median": middle, "largest": high}
-            found.append(said)
-        return found
+                entry |= {"smallest": low, "median": middle, "largest": high}
+            searched.append(entry)
+        return searched
 
 
 def verdicts(judged: Iterable[Judged]) -> Verdicts:
-    """Sort them, a linear that stands alone in its kind to the damaged."""
+    """Classify them; a linear that differs from all others of its kind counts as damaged."""
     kinds: dict[str, list[Judged]] = defaultdict(list)
     for each in judged:
         kinds[kind(each.module)].append(each)

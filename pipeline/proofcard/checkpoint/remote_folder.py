@@ -1,4 +1,4 @@
-"""A repository's files before its shards come: the listing, the small files, a placeholder for each other."""
+"""A repository before its shards are downloaded: the listing, small files, placeholders for the others."""
 
 import hashlib
 import shutil
@@ -43,16 +43,16 @@ def fetch_small(repository: Repository, folder: Path, files: dict[str, HubFile])
 def placeholders(
     repository: Repository, folder: Path, state: Path, files: dict[str, HubFile]
 ) -> dict[str, Placeholder]:
-    """One for each file that is not small, by name. Raises as `Placeholder.stand`."""
+    """One for each file that is not small, by name. Raises as `Placeholder.create`."""
     state.mkdir(parents=True, exist_ok=True)
-    found = {
+    created = {
         file: Placeholder(file, folder / file, state / hashlib.sha256(file.encode()).hexdigest(), promised)
         for file, promised in sorted(files.items())
         if not _is_small(file, promised)
     }
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        list(pool.map(lambda each: each.stand(repository), found.values()))
-    return found
+        list(pool.map(lambda each: each.create(repository), created.values()))
+    return created
 
 
 def check_room(repository: Repository, folder: Path, needed: int) -> None:
@@ -61,7 +61,7 @@ def check_room(repository: Repository, folder: Path, needed: int) -> None:
     if free < needed:
         raise Stop(
             f"{shown(folder)} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB of {repository} come "
-            "next: make room, or choose another work_dir"
+            "next: free some space, or choose another work_dir"
         )
 
 

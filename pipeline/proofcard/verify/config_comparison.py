@@ -2,14 +2,14 @@
 
 | key | may differ |
 |---|---|
-| quantization_config, compression_config | always: the quantization is judged by itself |
+| quantization_config, compression_config | always: `quantconfig` checks the quantization |
 | transformers_version, _name_or_path, _attn_implementation… | always: who wrote the file, or how it ran |
 | dtype, torch_dtype | it may name a dtype of a good part of the checkpoint's plain matrices |
 | rope_theta, rope_scaling, partial_rotary_factor | in spelling: transformers 5 has rope_parameters |
 | num_experts, num_local_experts | in spelling |
 | a key on one side only | where the other side's class takes that value for a missing key |
 
-A key that only the checkpoint has, and whose default is unknown, is not judged.
+A key that only the checkpoint has, and whose default is unknown, is not checked.
 """
 
 import json
@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from proofcard.checkpoint.configuration import CONFIG
 from proofcard.checkpoint.defaults import UNKNOWN, default
 from proofcard.verify.report import Finding
 
-MODEL = "config.json"
 _FREE = {
     "quantization_config", "compression_config", "transformers_version", "_name_or_path", "name_or_path",
     "_attn_implementation", "_attn_implementation_internal", "_attn_implementation_autoset",
@@ -35,7 +35,7 @@ Config = Mapping[str, Any]
 
 
 class Comparison:
-    """A checkpoint's configuration against its source's: `findings`, and what could not be judged."""
+    """A checkpoint's configuration against its source's: `findings`, and what could not be checked."""
 
     def __init__(self, ours: Config, source: Config, code: Path, dtypes: set[str]) -> None:
         """`code`, the source's folder, may hold a configuration class; `dtypes` are the plain weights'."""
@@ -48,7 +48,7 @@ class Comparison:
         for config, whose in ((ours, ""), (source, "of the source ")):
             for old, new in _SPELLINGS.items():
                 if old in config and new in config and not _same(config[old], config[new]):
-                    self._differs(f"{inside}{new}", config[old], config[new], f"{whose}says it twice: ")
+                    self._differs(f"{inside}{new}", config[old], config[new], f"{whose}names it twice: ")
         mine, theirs = _one_spelling(ours), _one_spelling(source)
         for key in sorted((mine.keys() | theirs.keys()) - _FREE - set(_ROPE)):
             name = f"{inside}{key}"
@@ -72,19 +72,19 @@ class Comparison:
             taken = _default(configs[0], key, code)
             if taken is UNKNOWN:
                 if want is not None:
-                    self._lacks(name, want, "and it is not known what a model takes without it")
+                    self._lacks(name, want, "and its default is unknown")
             elif not _same(taken, want):
-                self._lacks(name, want, f"and without it a model takes {_text(taken)}")
+                self._lacks(name, want, f"and its default is {_text(taken)}")
         elif want is _ABSENT:
             taken = _default(configs[1], key, code)
             if taken is UNKNOWN:
                 if have is not None:
                     self.unchecked.append(
-                        f"{MODEL} says {name} = {_text(have)}, the source's does not name it, and what a "
-                        "model takes without it is not known"
+                        f"{CONFIG} says {name} = {_text(have)}, the source's does not have it, and its "
+                        "default is unknown"
                     )
             elif not _same(taken, have):
-                self._differs(name, have, taken, "the source's does not name it: ")
+                self._differs(name, have, taken, "the source's does not have it: ")
         else:
             self._values(name, have, want)
 
@@ -96,7 +96,10 @@ class Comparison:
         if have is _ABSENT or have == want or _DTYPES.get(str(have)) in self._dtypes:
             return
         self._differs(
-            name, have, None if want is _ABSENT else want, "few or no weights of the checkpoint have it: "
+            name,
+            have,
+            None if want is _ABSENT else want,
+            "few or no weights of the checkpoint have this dtype: ",
         )
 
     def _rope(self, ours: Config, source: Config, code: Path | None, inside: str) -> None:
@@ -105,26 +108,26 @@ class Comparison:
             return
         if _by_layer_type(have) != _by_layer_type(want):
             self.unchecked.append(
-                f"{MODEL} and the source's spell the rotary embedding differently, one of them by layer type"
+                f"{CONFIG} and the source's describe rotary embeddings differently, one of them by layer type"
             )
             return
         conflict = have.pop("conflict", None)
         want.pop("conflict", None)
         if conflict is not None:
             message = "rope_theta and rope_parameters do not agree with each other"
-            self.findings.append(Finding("mismatched", f"{inside}{message}", file=MODEL))
+            self.findings.append(Finding("mismatched", f"{inside}{message}", file=CONFIG))
         for key in sorted(have.keys() | want.keys()):
             if not _same(have.get(key), want.get(key)):
                 self._differs(f"{inside}{key}", have.get(key), want.get(key), "rotary embedding: ")
 
     def _differs(self, name: str, have: Any, want: Any, why: str = "") -> None:
         message = f"{name}: {why}it is {_text(have)}, the source's {_text(want)}"
-        found = Finding("mismatched", message, file=MODEL, expected=_text(want), found=_text(have))
-        self.findings.append(found)
+        finding = Finding("mismatched", message, file=CONFIG, expected=_text(want), found=_text(have))
+        self.findings.append(finding)
 
     def _lacks(self, name: str, want: Any, why: str) -> None:
-        message = f"{name}: the source says {_text(want)}, this does not name it, {why}"
-        self.findings.append(Finding("missing", message, file=MODEL, expected=_text(want)))
+        message = f"{name}: the source has {_text(want)}, the checkpoint does not have it, {why}"
+        self.findings.append(Finding("missing", message, file=CONFIG, expected=_text(want)))
 
 
 def _default(config: Config, key: str, code: Path | None) -> Any:
@@ -142,29 +145,29 @@ def _one_spelling(config: Config) -> dict[str, Any]:
 def _rotary(config: Config, code: Path | None) -> dict[str, Any]:
     """The rotary settings in either spelling; `conflict` if both are present and differ."""
     scaling, new = config.get("rope_scaling"), config.get("rope_parameters")
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     theta = config.get("rope_theta", default(config, "rope_theta", code))
     if theta is not UNKNOWN and theta is not None:
-        found["rope_theta"] = theta
+        settings["rope_theta"] = theta
     if config.get("partial_rotary_factor") is not None:
-        found["partial_rotary_factor"] = config["partial_rotary_factor"]
+        settings["partial_rotary_factor"] = config["partial_rotary_factor"]
     if "rope_scaling" not in config and not isinstance(new, dict):
         scaling = default(config, "rope_scaling", code)
     if isinstance(scaling, dict):
-        found |= scaling
+        settings |= scaling
     elif scaling is not None and scaling is not UNKNOWN:
-        found["rope_scaling"] = scaling
+        settings["rope_scaling"] = scaling
     if isinstance(new, dict):
         if "rope_theta" in config and not _same(new.get("rope_theta", theta), theta):
-            found["conflict"] = True
-        found |= new
+            settings["conflict"] = True
+        settings |= new
     elif new is not None:
-        found["rope_parameters"] = new
-    old = found.pop("type", None)
-    kind = found.setdefault("rope_type", old or "default")
+        settings["rope_parameters"] = new
+    old = settings.pop("type", None)
+    kind = settings.setdefault("rope_type", old or "default")
     if old is not None and old != kind:
-        found["conflict"] = True
-    return found
+        settings["conflict"] = True
+    return settings
 
 
 def _by_layer_type(rotary: dict[str, Any]) -> bool:
@@ -184,7 +187,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def _text(value: Any) -> str:
     if value is _ABSENT:
-        return "not named"
+        return "not set"
     text = json.dumps(value, sort_keys=True, default=str)
     return text if len(text) <= 120 else f"{text[:117]}…"
 

@@ -1,4 +1,4 @@
-"""From claims to verdicts, computed from a plan and documents at the moment of asking."""
+"""From claims to verdicts, computed from a plan and documents on every run."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from proofcard.evidence import Evidence as Document
 
 _WRONG: dict[str, Verdict] = {
     "plan": "contradicted", "document": "contradicted", "engine": "contradicted",
-    "card": "inconsistent in itself", "measurement": "measured otherwise",
+    "card": "internally inconsistent", "measurement": "contradicted by measurement",
 }  # fmt: skip
 """The verdict when a check's formula is false."""
 
@@ -40,11 +40,11 @@ def audited(claims: Claims, basis: Basis) -> list[AuditedClaim]:
         Usage: when a formula of the claims file cannot be evaluated; the claim is named.
     """
     card = {name: claim.numbers for _, name, claim in claims.each()}
-    found = []
+    results = []
     for section, name, claim in claims.each():
         names = {"numbers": claim.numbers, "card": card}
-        found.append(_audited(section, name, claim, names, claims.names, basis))
-    return found
+        results.append(_audited(section, name, claim, names, claims.names, basis))
+    return results
 
 
 def _audited(
@@ -68,7 +68,7 @@ def overall(shown: Iterable[Shown]) -> Verdict:
 def _checked(check: Check, names: dict[str, Any], formulas: dict[str, str], basis: Basis) -> Shown:
     values = _names(check, names, basis)
     if check.holds is None:
-        return _needs(check, "nothing here can tell")
+        return _needs(check, "this cannot be checked here")
     if values is None:
         return _needs(check, f"there is no {check.of} document here")
     try:

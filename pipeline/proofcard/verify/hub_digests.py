@@ -1,7 +1,7 @@
-"""Level `integrity` of a repository of the hub that nobody sealed: its files are those of the commit.
+"""Level `integrity` of an unsealed hub repository: its files are those of the commit.
 
-Digests are the hub's own: SHA-256 for what lies in LFS, git's blob id for the rest. Whether the commit is the
-right one is for its publisher to say.
+Digests are the hub's own: SHA-256 for what lies in LFS, git's blob id for the rest. Whether it is the right
+commit, only its publisher can say.
 """
 
 from proofcard.checkpoint.streamed import Streamed
@@ -9,10 +9,10 @@ from proofcard.verify.report import Level
 
 
 def check(stream: Streamed) -> Level:
-    """Bring whatever of the weights nobody has read, and count what was held to the hub's digests.
+    """Download the weights that no level has read, and count what was checked against the hub's digests.
 
     Raises:
-        Lost: when a file does not come, or not as it was promised.
+        Lost: when a file cannot be downloaded, or does not have the announced digest.
     """
     level = Level("integrity")
     shards = stream.shards()
@@ -22,8 +22,10 @@ def check(stream: Streamed) -> Level:
         files=len(checked), tensors=tensors, bytes=sum(stream.files[file].size for file in checked)
     )
     commit = stream.repository.commit[:12]
-    level.notes.append(f"it was never sealed: its files are those of commit {commit}, by the hub's digests")
+    level.notes.append(
+        f"it was never sealed: its files are those of commit {commit}, checked against the hub's digests"
+    )
     if left := sorted(stream.files.keys() - set(checked)):
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-        level.notes.append(f"nothing here reads {left[0]}{more}: not fetched")
+        level.notes.append(f"not fetched, since no level needs it: {left[0]}{more}")
     return level
