@@ -290,7 +290,7 @@ def test_without_a_terminal_it_shows_and_sends_nothing(
 ) -> None:
     with pytest.raises(Usage, match="nothing was sent: give yes=true where nobody can be asked"):
         publish("yes=false")
-    said = capfd.readouterr().err
+    said = capfd.readouterr().out
     for text in (
         SHARD,
         "manifest.json",
