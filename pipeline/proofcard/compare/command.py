@@ -30,9 +30,14 @@ def run(overrides: list[str]) -> int:
         target = place(config.report, config.a, f"against.{_name(config.b)}", NUMBERS, config.work_dir)
         comparison = compared(config.a, config.b, config.source)
     sections = report.sections(comparison)
+    title = " with ".join(
+        f"{each.recipe or 'checkpoint'}-{each.key[:8]}" if each.key else each.name
+        for each in comparison.sides()
+    )
     with tracking.opened(
-        store_of(config.a, config.tracking, config.work_dir), "compare", config.work_dir
-    ) as tracker:
+        store_of(config.a, config.tracking, config.work_dir), "compare", config.work_dir,
+        name=f"compare {title}",
+    ) as tracker:  # fmt: skip
         tracker.tags(
             {f"{side}.key": str(each.key) for side, each in zip("ab", comparison.sides(), strict=True)}
         )
