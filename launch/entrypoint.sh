@@ -25,6 +25,6 @@ yes) echo "$missing" >&2 && exit 2 ;;
 maybe) echo "$missing, unless none is meant (hardware=cpu, serving=transformers_cpu)" >&2 ;;
 esac
 case ${1:-} in
-run | plan | fetch | quantize | verify | reproduce | evaluate | compare | analyse | serve | benchmark | tasks | agentic | repeat | audit | card | publish) set -- proofcard "$@" ;;
+run | plan | fetch | quantize | verify | reproduce | evaluate | compare | analyse | serve | benchmark | tasks | agentic | repeat | audit | card | sign | publish) set -- proofcard "$@" ;;
 esac
 exec "$@"

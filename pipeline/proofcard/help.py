@@ -66,6 +66,7 @@ consistent), weights (every packed byte follows from the source). No GPU needed.
 Asked for by name: samples (samples=DIR; rows are drawn again from
 datasets.NAME=FILE) and calibration (source=DIR samples=DIR; layers=[0,17] is a
 spot check; texts=FILE judges the scales of unknown samples).
+Who signed it, and what was stated with it: public_key=FILE (level signature).
 Exit status: 0 every requested level holds, 1 something differs, 2 it could not
 be checked.
 """
