@@ -47,7 +47,8 @@ def sign(config: SignConfig) -> Signing:
     with tempfile.TemporaryDirectory(prefix="proofcard-sign-") as scratch:
         made = Path(scratch)
         signer.sign_files(folder, ignored, made / names.MODEL)
-        stated = statement.stated(bundle.read(made / names.MODEL, made))
+        model = bundle.read(made / names.MODEL, made)
+        stated = statement.stated(model)
         signed = statement.signed_files(stated).digests
         _check_sealed(folder, sealed, signed)
         _write_statements(config, sealed, signed, report, signer, made)
@@ -60,7 +61,7 @@ def sign(config: SignConfig) -> Signing:
     return Signing(
         key=sealed.key,
         recipe=sealed.recipe,
-        signer=signer.document,
+        signer=signer.document.model_copy(update={"public_key": signer.document.public_key or model.hint}),
         model=next(iter(stated.subjects.values())),
         files_signed=len(signed),
         bytes_signed=sum((folder / name).stat().st_size for name in signed),
