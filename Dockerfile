@@ -1,7 +1,7 @@
 # An image for each environment that uv.lock resolves for itself: quantize, serve (SGLang), vllm, bench, and
 # tracking (the MLflow server of compose.yaml). `make image TARGET=quantize`; more in docs/containers.md.
 #
-# A base needs glibc and libstdc++, nothing else: a Python that it lacks is brought by uv, which knows its digest.
+# A base needs glibc and libstdc++, nothing else: if it has no Python, uv downloads one by digest.
 ARG BASE_IMAGE=docker.io/nvidia/cuda:13.0.2-base-ubuntu24.04@sha256:2ab6381d970b211fb93853796dc6707eb8a72575a375c422b17cf4d8b2641701
 # SGLang and vLLM compile kernels while they run: their base has the compilers.
 ARG COMPILER_IMAGE=docker.io/nvidia/cuda:13.0.2-devel-ubuntu24.04@sha256:5dc1bca23d05bd37b011be68ec470c03b403a5da07ec3a86e41af9470e9d0cc6
@@ -56,10 +56,10 @@ ENTRYPOINT ["/usr/local/bin/entrypoint"]
 FROM plain AS quantize
 RUN --mount=type=bind,from=installer,target=/installer --mount=type=bind,from=lock,target=/lock \
     --mount=type=cache,target=/root/.cache/uv --mount=type=tmpfs,target=/tmp --mount=type=secret,id=ca \
-    /installer/install.sh packages --extra quantize --extra tracking --extra serve-cpu
+    /installer/install.sh packages --extra quantize --extra tracking --extra serve-cpu --extra sign
 RUN --mount=type=bind,from=installer,target=/installer --mount=type=bind,from=project,target=/project \
     --mount=type=cache,target=/root/.cache/uv --mount=type=tmpfs,target=/tmp --mount=type=secret,id=ca \
-    /installer/install.sh project --extra quantize --extra tracking --extra serve-cpu && \
+    /installer/install.sh project --extra quantize --extra tracking --extra serve-cpu --extra sign && \
     /installer/install.sh toolchains
 ARG REVISION=unknown
 ARG LOCK_SHA256=unknown

@@ -1,6 +1,7 @@
-# `make help` lists what one can do. Every target sets up what it needs, uv included.
+# `make help` lists what one can do: `##` marks a target for users, `#:` one for maintainers. Every target sets
+# up what it needs, uv included.
 UV := ./scripts/uv
-SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --extra tracking --extra serve-cpu --extra agentic --extra tracking-server --group dev
+SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --extra tracking --extra serve-cpu --extra agentic --extra sign --extra tracking-server --group dev
 RUN := $(UV) run --no-sync
 NIX := nix --extra-experimental-features 'nix-command flakes'
 
@@ -8,43 +9,46 @@ NIX := nix --extra-experimental-features 'nix-command flakes'
 .PHONY: help setup setup-serve setup-vllm setup-bench demo demo-tasks demo-checkpoint test lint ui bench rehearsal
 .PHONY: nix-check image image-check server-check secrets same-bytes lock clean
 
+# The targets whose comment begins with $(1), which must be two characters.
+targets = grep -hE '^[a-z -]+:.*$(1) ' $(MAKEFILE_LIST) | sed -E 's/^setup-.*$(1) /  setup-X\t/; s/^([a-z-]+):.*$(1) /  \1\t/' | expand -t 19
+
 help: ## this list
-	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^setup-.*## /setup-X\t/; s/:.*## /\t/' | expand -t 17
+	@echo 'To use proofcard:'; $(call targets,##)
+	@echo; echo 'To maintain it:'; $(call targets,#:)
 
 setup: ## the locked environment in .venv
 	@$(SYNC)
 
-setup-serve setup-vllm setup-bench: setup-%: ## X: serve (SGLang), vllm, bench (the load generator), each in .venv-X of its own
+setup-serve setup-vllm setup-bench: setup-%: ## X: serve (SGLang), vllm, bench (the load generator), each in its own .venv-X
 	@UV_PROJECT_ENVIRONMENT=.venv-$* $(UV) sync --quiet --frozen --compile-bytecode --extra $* --extra tracking
 
-demo: demo-checkpoint setup-bench ## the demo recipe for real: quantized, proved, served, measured, beside its source
-	@$(RUN) proofcard benchmark checkpoint=runs/checkpoints/demo serving=transformers_cpu
-	@$(RUN) proofcard evaluate checkpoint=runs/checkpoints/demo source=demo/model
+demo: setup setup-bench ## the demo from its recipe to its card: quantized, proved, served, measured, evaluated (SKIP=benchmark,…)
+	@$(RUN) proofcard run recipe=demo $(if $(SKIP),'skip=[$(SKIP)]')
 
 demo-tasks: demo-checkpoint setup-bench ## the demo's 300 questions, asked of source and checkpoint
 	@$(RUN) proofcard tasks reference.checkpoint=demo/model candidate.checkpoint=runs/checkpoints/demo serving=transformers_cpu policy=demo
 
-demo-checkpoint: setup ## the first half of it: quantized, then every byte proved
+demo-checkpoint: setup ## its checkpoint alone: quantized, then every byte proved
 	@$(RUN) proofcard quantize recipe=demo
 	@$(RUN) proofcard verify checkpoint=runs/checkpoints/demo source=demo/model
 
-test: setup ## every test, in two processes
+test: setup #: every test, in two processes
 	@$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-lint: setup ## ruff, types, and what pre-commit checks
+lint: setup #: ruff, types, and what pre-commit checks
 	@$(RUN) pre-commit run --all-files
 
-ui: setup ## the MLflow pages of the runs made here, on loopback
-	@$(RUN) mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///runs/mlflow.db
+ui: setup ## the MLflow pages of the runs made here, on loopback, beside published numbers
+	@$(RUN) python mlflow/ui.py
 
-bench: setup ## packing and both engines beside ModelOpt's
+bench: setup #: packing and both engines beside ModelOpt's
 	@$(RUN) python benchmarks/packing.py
 	@$(RUN) python benchmarks/engines.py
 
-rehearsal: setup ## two layers of MiniMax-M2.7's real width, quantized and verified here (18 GB of disk)
+rehearsal: setup #: two layers of MiniMax-M2.7's real width, quantized and verified here (18 GB of disk)
 	@$(RUN) python benchmarks/rehearsal.py
 
-nix-check: ## the flake against the nixpkgs that it pins: environments, patches, tests, the demo (needs Nix 2.18 and its network)
+nix-check: #: the flake against the nixpkgs that it pins: environments, patches, tests, the demo (needs Nix 2.18 and its network)
 	@command -v nix >/dev/null || { echo "make nix-check: no nix here: docs/nix.md" >&2; exit 1; }
 	@$(NIX) flake check --print-build-logs
 	@$(NIX) run .#quantize -- recipe=demo
@@ -54,19 +58,19 @@ TARGET ?= quantize
 image: ## TARGET=quantize|serve|vllm|bench|tracking: the image, the same bytes for the same commit
 	@./scripts/image $(TARGET) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
 
-image-check: setup ## images built twice and compared, the demo in one against `uv run` (podman, 25 GB of /var/tmp)
+image-check: setup #: images built twice and compared, the demo in one against `uv run` (podman, 25 GB of /var/tmp)
 	@PROOFCARD_IMAGES=$(or $(IMAGES),some) $(RUN) pytest tests/containers
 
-server-check: setup ## the MLflow server of compose.yaml as processes, killed under two clients (PostgreSQL)
+server-check: setup #: the MLflow server of compose.yaml as processes, killed under two clients (PostgreSQL)
 	@$(RUN) pytest tests/tracking_server
 
 secrets: ## the passwords of compose.yaml, made once
 	@./mlflow/new-secrets.sh
 
-same-bytes: demo-checkpoint ## the demo by uv, Nix and container, and their digests into the README (OFFLINE=1: no nixpkgs, no registry)
+same-bytes: demo-checkpoint #: the demo by uv, Nix and container, and their digests into the README (OFFLINE=1: no nixpkgs, no registry)
 	@PYTHONPATH=tests $(RUN) python scripts/same_bytes.py $(if $(OFFLINE),offline)
 
-lock: ## refresh uv.lock and every file that names a version; UPGRADE=PACKAGE or all for newer ones
+lock: #: refresh uv.lock and every file that names a version; UPGRADE=PACKAGE or all for newer ones
 	@python3 scripts/pins.py refresh $(UPGRADE)
 
 clean: ## remove what was made here: runs, caches (keeps .venv)

@@ -1,9 +1,10 @@
-"""python benchmarks/layer.py [--device cpu] [--layers 2] [--batch 4] [--tokens 4096] [--steps 4]
+"""python benchmarks/layer.py [--device cpu] [--layers 2] [--batch 4] [--tokens 4096] [--steps 40]
 
 Real-size MiniMax-M2.7 layers (hidden 3072, 256 experts of 1536, FP8, random weights) through
-engine=layerwise: seconds for each part of a layer, the forced pass beside the bare product rate of the
-machine, peak memory, and the projected hours of the whole recipe. Then engine=modelopt on the same layers
-and batches, its time for a step, and whether both wrote the same bytes. `--modelopt no` leaves it out;
+engine=layerwise: seconds of the first steps and of steady ones, each a routed and a forced pass, beside the
+time of the forced pass's products at the machine's bare rate; peak memory; the projected hours of the whole
+recipe. On a GPU the steps are steady after about ten. Then engine=modelopt on the same layers and batches,
+its time for a step, and whether both wrote the same bytes. `--modelopt no` leaves it out;
 `--experts` takes fewer; `--dir` says where the weights go (3.8 GB a layer). On a CPU take few tokens:
 --device cpu --layers 1 --batch 1 --tokens 64 --steps 1.
 """
@@ -55,6 +56,26 @@ class Clock:
 
         setattr(owner, method, timed)
 
+    def steps(self, calibration: type, stepper: type) -> None:
+        """Note when each step of a layer begins, and the end of the last; no step waits for the device."""
+        begins: list[float] = []
+        calibrate, step = calibration.run, stepper.run  # type: ignore[attr-defined]
+
+        def timed_layer(*values: object) -> object:
+            begins.clear()
+            done = calibrate(*values)
+            times = [*begins[1:], time.perf_counter()]  # the first has two tokens: the probe
+            self.seconds["first"].append(times[1] - times[0])
+            half = len(times) // 2
+            self.seconds["steady"].append((times[-1] - times[half]) / (len(times) - 1 - half))
+            return done
+
+        def timed_step(*values: object, **named: object) -> object:
+            begins.append(time.perf_counter())
+            return step(*values, **named)
+
+        calibration.run, stepper.run = timed_layer, timed_step  # type: ignore[attr-defined]
+
     def best(self, name: str) -> float:
         """The least seconds of a call, the first left out when there are others: it warms up."""
         found = self.seconds[name]
@@ -101,7 +122,7 @@ def real_size(said: argparse.Namespace, folder: Path) -> "QuantizeConfig":
 
 
 def main() -> None:
-    parser = arguments(__doc__, {"layers": 2, "experts": 256, "batch": 4, "tokens": 4096, "steps": 4})
+    parser = arguments(__doc__, {"layers": 2, "experts": 256, "batch": 4, "tokens": 4096, "steps": 40})
     parser.add_argument("--modelopt", choices=("yes", "no"), default="yes")
     said = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=said.dir) as folder:
@@ -114,7 +135,7 @@ def measure(said: argparse.Namespace, folder: Path) -> None:
     from proofcard.ranks import Ranks
 
     config = real_size(said, folder)
-    from proofcard.quantize.layerwise.experts import Forced
+    from proofcard.quantize.layerwise.calibrate import LayerCalibration
     from proofcard.quantize.layerwise.run import Run
     from proofcard.quantize.layerwise.stepper import Stepper
 
@@ -124,23 +145,14 @@ def measure(said: argparse.Namespace, folder: Path) -> None:
     ones = np.ones(shape, np.int64)
     batches = [Batch(random.integers(0, 1024, shape), ones) for _ in range(said.steps)]
     clock = Clock()
-    for owner, method in (
-        (Stepper, "run"),
-        (Stepper, "read"),
-        (Forced, "run"),
-        (Run, "_write"),
-        (Run, "_complete"),
-    ):
+    for owner, method in ((Stepper, "read"), (Run, "_write"), (Run, "_complete")):
         clock.around(owner, method, f"{owner.__name__}.{method}", waits=method != "read")
+    clock.steps(LayerCalibration, Stepper)
     ours, state = folder / "ours", folder / "state"
     ours.mkdir()
     state.mkdir()
     with clock.part("all"):
         Run(config, source, batches, said.device, ours, state, Ranks()).layers(lambda *_: None)
-    runs = clock.seconds["Stepper.run"]
-    del runs[
-        :: said.steps + 1
-    ]  # of each layer the first has two tokens, to see how its linears hang together
     report(said, clock)
     if said.modelopt == "yes":
         beside(said, clock, config, source, batches, folder)
@@ -151,15 +163,17 @@ def report(said: argparse.Namespace, clock: Clock) -> None:
 
     rate = product_rate(said.device)
     tokens = said.batch * said.tokens
-    forced, routed = clock.best("Forced.run"), clock.best("Stepper.run")
     flop = 2 * tokens * said.experts * 2 * HIDDEN * EXPERT
+    first, steady, floor = clock.best("first"), clock.best("steady"), flop / rate
     fixed = {name: clock.best(name) for name in ("Stepper.read", "Run._write", "Run._complete")}
     shape = f"{said.experts} experts, {said.batch} x {said.tokens} tokens"
     print(f"{said.layers} layers, {shape}, {said.steps} steps")
     print(f"product rate       {rate / 1e12:8.1f} TFLOP/s (BF16)")
-    reached = f"{flop / forced / 1e12:.1f} TFLOP/s, {flop / forced / rate:.0%} of it"
-    print(f"forced pass        {forced:8.4f} s a step, {reached}")
-    print(f"routed pass        {routed:8.4f} s a step, attention included")
+    print(f"first step         {first:8.4f} s")
+    print(
+        f"steady steps       {steady:8.4f} s, routed and forced pass together: the second half of a layer's"
+    )
+    print(f"floor              {floor:8.4f} s for the forced products alone; the gap {steady - floor:.4f} s")
     for name, label in (
         ("Stepper.read", "read, dequantize"),
         ("Run._write", "pack, write"),
@@ -172,7 +186,7 @@ def report(said: argparse.Namespace, clock: Clock) -> None:
     alone = fixed["Run._write"] + fixed["Run._complete"]
     print(f"whole recipe, if every step and layer were like these ({LAYERS} layers of {STEPS} steps):")
     for gpus in (1, 2, 8):
-        hours = LAYERS * (STEPS / gpus * (forced + routed) + alone) / 3600
+        hours = LAYERS * (first + STEPS / gpus * steady + alone) / 3600
         print(f"  {gpus} x this        {hours:8.2f} h")
 
 
@@ -192,7 +206,7 @@ def beside(
     seconds: list[float] = []
     model = modelopt.calibrate(model, batches, config, lambda _samples, _tokens, took: seconds.append(took))  # type: ignore[arg-type]
     theirs = min(seconds[1:] or seconds) / said.layers
-    mine = clock.best("Forced.run") + clock.best("Stepper.run")
+    mine = clock.best("steady")
     print(
         f"engine=modelopt    {theirs:8.4f} s a step and layer, weights in BF16; "
         f"ours {mine:.4f} s: {theirs / mine:.1f} times"

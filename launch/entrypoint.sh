@@ -1,6 +1,6 @@
 #!/bin/sh
 # The images' entry point: a command of proofcard and its arguments, or any other program of the image.
-# What an NVIDIA container lacks without --gpus is found by its first CUDA call, hours in; so it is said here.
+# What an NVIDIA container lacks without --gpus would only show at the first CUDA call, hours in, so it is checked here.
 set -eu
 if [ ! -w /tmp ]; then export TMPDIR=/cache; fi  # a read-only root without a tmpfs
 if [ -n "${MLFLOW_TRACKING_PASSWORD_FILE:-}" ]; then
@@ -11,7 +11,7 @@ fi
 needs_gpu=false
 for word in "$@"; do
     case $word in
-    quantize | serve | benchmark) needs_gpu=maybe ;;
+    run | quantize | serve | benchmark) needs_gpu=maybe ;;
     -h | --help | hardware=cpu | hardware.device=cpu | serving=transformers_cpu | endpoint=*) needs_gpu=no && break ;;
     hardware=cuda | hardware.device=cuda) needs_gpu=yes ;;
     esac
@@ -25,6 +25,6 @@ yes) echo "$missing" >&2 && exit 2 ;;
 maybe) echo "$missing, unless none is meant (hardware=cpu, serving=transformers_cpu)" >&2 ;;
 esac
 case ${1:-} in
-plan | fetch | quantize | verify | reproduce | evaluate | compare | analyse | serve | benchmark | tasks | agentic | repeat | audit | card) set -- proofcard "$@" ;;
+run | plan | fetch | quantize | verify | reproduce | evaluate | compare | analyse | serve | benchmark | tasks | agentic | repeat | audit | card | sign | publish) set -- proofcard "$@" ;;
 esac
 exec "$@"

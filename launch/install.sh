@@ -6,7 +6,7 @@
 #   install.sh toolchains                    the patch series of ModelOpt
 #
 # The same inputs give the same files: byte code carries no time (a program that starts here leaves none behind, and
-# what is there is compiled anew), the program's wheel is made from files of one date, and uv's note of when it
+# existing byte code is compiled again), the program's wheel is made from files of one date, and uv's note of when it
 # built that wheel goes. A certificate of your own for reaching the registry comes as the secret `ca`; a uv cache that is
 # mounted at /mnt takes the registry's place.
 set -eu

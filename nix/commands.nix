@@ -26,13 +26,22 @@ let
       evaluate.description = "What quantization cost, beside the source, and where";
       fetch.description = "Download the model and the samples of a recipe";
       plan.description = "What a recipe will do and cost, before a GPU is paid for";
+      publish.description = "Upload a proved checkpoint with its card, and read it back";
       quantize.description = "Make a sealed NVFP4 checkpoint from a recipe";
       repeat.description = "Is the answer to one greedy request always the same?";
       reproduce.description = "Rebuild a checkpoint from its manifest and compare digests";
+      run = {
+        description = "Everything, from a recipe to a signed card";
+        beside = [
+          "serve"
+          "bench"
+        ];
+      };
       serve = {
         description = "Serve a checkpoint with SGLang";
         beside = [ "serve" ];
       };
+      sign.description = "Sign a checkpoint, what it was made from and what was proved";
       tasks = {
         description = "Is it as good as its source? lm-eval tasks compared";
         beside = [
@@ -74,7 +83,7 @@ let
         "unset PYTHONPATH PYTHONHOME # nothing of the host's Python"
         "export PROOFCARD_FLAKE_DERIVATION=${derivation}"
         "export PROOFCARD_FLAKE_INPUTS=${lib.escapeShellArg (builtins.toJSON locked)}"
-        "export PYTHONDONTWRITEBYTECODE=1 # the store is nobody's to write in"
+        "export PYTHONDONTWRITEBYTECODE=1 # the store is read-only"
       ]
       ++ map (other: "export PROOFCARD_ENV_${lib.toUpper other}=${environments.${other}}") beside
       ++ lib.optionals (beside != [ ]) [

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # To be sourced: lets programs of the store find the host's NVIDIA driver, and no other library of the host.
 # NixOS keeps the driver in /run/opengl-driver; other distributions among everything else, so a folder of links
-# to the driver's libraries alone goes on the search path. Without a driver nothing is set.
+# to only the driver's libraries is added to the search path. Without a driver nothing is set.
 
 proofcard_driver() {
     for folder in ${PROOFCARD_DRIVER:-/run/opengl-driver/lib /usr/local/nvidia/lib64 /usr/lib/x86_64-linux-gnu /usr/lib64 /usr/lib/wsl/lib /usr/lib}; do

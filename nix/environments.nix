@@ -34,7 +34,7 @@ let
     else
       lib.toInt (lib.head minor);
 
-  # What the project's wheel is built from: a change of anything else makes no environment anew.
+  # What the project's wheel is built from: a change of anything else does not rebuild an environment.
   source = lib.fileset.toSource {
     inherit root;
     fileset = lib.fileset.unions [
@@ -78,6 +78,7 @@ in
   quantize = environment "quantize" [
     "quantize"
     "serve-cpu"
+    "sign"
     "tracking"
   ];
   serve = environment "serve" [ "serve" ];
@@ -86,6 +87,7 @@ in
   develop = environment "develop" [
     "quantize"
     "serve-cpu"
+    "sign"
     "tracking"
     "dev"
   ];

@@ -1,5 +1,5 @@
 # Wheels find their siblings' libraries, and the driver where NixOS has it. uv2nix has each wheel's shared objects
-# patched already; what it cannot know stands in libraries.toml.
+# patched already; what it cannot know is in libraries.toml.
 { lib, pkgs }:
 final: previous:
 let
@@ -19,17 +19,17 @@ let
   connected =
     name:
     let
-      said = libraries.wheels.${name} or { };
+      listed = libraries.wheels.${name} or { };
       siblings = map (sibling: final.${sibling}) (
-        lib.filter (sibling: previous ? ${sibling}) (said.siblings or [ ])
+        lib.filter (sibling: previous ? ${sibling}) (listed.siblings or [ ])
       );
     in
     previous.${name}.overrideAttrs (old: {
       buildInputs =
         (old.buildInputs or [ ])
         ++ [ (lib.getLib pkgs.stdenv.cc.cc) ]
-        ++ lib.optional (said.python or false) pkgs.python312;
-      autoPatchelfIgnoreMissingDeps = libraries.driver ++ (said.optional or [ ]);
+        ++ lib.optional (listed.python or false) pkgs.python312;
+      autoPatchelfIgnoreMissingDeps = libraries.driver ++ (listed.optional or [ ]);
       preFixup = (old.preFixup or "") + ''
         appendRunpaths='$ORIGIN'" ${driver}"
         for sibling in ${lib.concatStringsSep " " siblings}; do

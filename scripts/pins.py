@@ -4,7 +4,7 @@
     python3 scripts/pins.py refresh           # what `make lock` runs
     python3 scripts/pins.py refresh torch     # as well: newer versions of the packages named, or of `all`
 
-`refresh` locks anew, carries what changed into every file that names it, asks the registries for the images'
+`refresh` updates the lock and every file that names its versions, asks the registries for the images'
 digests (with skopeo) and for the flake's inputs (with nix), and says what all that invalidates.
 It needs nothing but Python's own library, so it runs before any environment is there.
 """
@@ -63,8 +63,8 @@ def exact() -> set[str]:
 
 def texts() -> Iterator[Path]:
     """Files in which people write versions: all that git knows but data and the test of this."""
-    said = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True, check=True)
-    for name in said.stdout.split():
+    done = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True, check=True)
+    for name in done.stdout.split():
         path = ROOT / name
         written = path.suffix in (".md", ".py", ".yaml", ".toml", ".nix", ".sh", "") and path.is_file()
         if written and not name.startswith(_UNREAD):
@@ -72,7 +72,7 @@ def texts() -> Iterator[Path]:
 
 
 def mentions() -> Iterator[Mention]:
-    """Every version that stands right after its package's name, a blank, `==`, `-` or `:` between."""
+    """Every version right after its package's name, with a space, `==`, `-` or `:` between."""
     names = direct() | {"uv", *SPELLED}
     pattern = re.compile(
         rf"(?<![\w-])(?P<name>{'|'.join(sorted(map(re.escape, names), key=len, reverse=True))})"
@@ -134,7 +134,7 @@ def stale_goldens() -> list[str]:
 
 
 def refresh(upgraded: list[str]) -> None:
-    """Lock anew and carry the result everywhere; print what changed and what that invalidates."""
+    """Update the lock and every file that follows from it; print what changed and what that invalidates."""
     before = locked()
     for name in sorted(exact() & set(upgraded)):
         print(f"{name} is pinned in pyproject.toml: write the new version there, then `make lock`")
@@ -181,12 +181,12 @@ def _refresh_images() -> None:
         return
     for path, name, digest in list(images()):
         asked = ["skopeo", "inspect", "--format", "{{.Digest}}", f"docker://{name}"]
-        said = subprocess.run(asked, capture_output=True, text=True, check=False)
-        if said.returncode:
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        if done.returncode:
             print(f"{name}: the registry does not answer, its digest stays as it is")
-        elif said.stdout.strip() != digest:
-            path.write_text(path.read_text().replace(digest, said.stdout.strip()))
-            print(f"{path.name}: {name} is now {said.stdout.strip()}")
+        elif done.stdout.strip() != digest:
+            path.write_text(path.read_text().replace(digest, done.stdout.strip()))
+            print(f"{path.name}: {name} is now {done.stdout.strip()}")
 
 
 def _refresh_flake() -> None:
@@ -196,12 +196,12 @@ def _refresh_flake() -> None:
         print("flake.lock: nix is not installed, it stays as it is")
         return
     words = ["nix", "--extra-experimental-features", "nix-command flakes", "flake", "update"]
-    said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    if said.returncode:
-        reason = re.search("^error: .*", said.stderr, re.MULTILINE)
-        print(f"flake.lock: stays as it is, nix says: {reason[0] if reason else said.stderr.strip()}")
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = re.search("^error: .*", done.stderr, re.MULTILINE)
+        print(f"flake.lock: unchanged, nix reports: {reason[0] if reason else done.stderr.strip()}")
     else:
-        print("flake.lock: refreshed; tests/nix/test_lock.py has to be told of new pins")
+        print("flake.lock: refreshed; add new pins to tests/nix/test_lock.py")
 
 
 if __name__ == "__main__":

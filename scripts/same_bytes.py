@@ -7,7 +7,7 @@ Offline, Nix runs through the stand-ins that the tests have for the flake's inpu
 a Debian base made by mmdebstrap, from the wheels in uv's cache; the table says so.
 
 A digest is the sha256 over every file's sha256 but the manifest's, whose `platform` names the Python.
-The table stands between two marks of README.md; a way that is not there is said to be so, never guessed.
+The table is between two marks of README.md; a missing tool is reported, never guessed.
 """
 
 import shutil
@@ -40,10 +40,10 @@ def by_stand_ins(folder: Path) -> Path:
     from nix.flakes import Flake  # of tests/, as is the workshop below
 
     flake = Flake(folder)
-    said = flake.nix("run", output="quantize", after=("--", *_TOLD, "output_dir=checkpoint"), cwd=folder)
-    print(said.stderr, said.stdout, sep="", file=sys.stderr)
-    if said.returncode:
-        raise SystemExit("same-bytes: `nix run .#quantize` through the stand-ins failed: its words are above")
+    done = flake.nix("run", output="quantize", after=("--", *_TOLD, "output_dir=checkpoint"), cwd=folder)
+    print(done.stderr, done.stdout, sep="", file=sys.stderr)
+    if done.returncode:
+        raise SystemExit("same-bytes: `nix run .#quantize` through the stand-ins failed, see above")
     flake.forget("packages.x86_64-linux.quantize-env")
     return folder / "checkpoint"
 

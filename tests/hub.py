@@ -2,7 +2,8 @@
 
 Held to huggingface_hub 0.36.2 and datasets 4.8.5, from what they send and read: `HfApi.model_info` and
 `dataset_info` (files_metadata), `list_repo_tree`, `get_paths_info`, `list_repo_refs`, `hf_hub_download`,
-`parse_safetensors_file_metadata`, `HfFileSystem`. Point a client at it with `HF_ENDPOINT`.
+`parse_safetensors_file_metadata`, `HfFileSystem`. What is written goes through tests/hub_uploads.py. Point a
+client at it with `HF_ENDPOINT`.
 
     with Hub() as hub:
         commit = hub.add("org/model", {"config.json": b"{}"})
@@ -21,6 +22,8 @@ from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import hub_uploads
+
 LFS = (".safetensors", ".parquet", ".bin", ".arrow")  # what a repository's .gitattributes puts into LFS
 
 
@@ -35,12 +38,21 @@ class Asked(NamedTuple):
 
 @dataclass
 class Repository:
-    """Its files at every commit, the newest last. With a `token`, nobody else is let in."""
+    """Its files at every commit, the newest last. With a `token`, nobody else is let in.
+
+    A `private` one is let in to whoever may write (`Uploads.token`).
+    """
 
     kind: str
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     token: str | None = None
     gated: bool = False
+    private: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def files_of(self, revision: str) -> dict[str, bytes]:
+        """The files of a branch, tag or commit. Raises KeyError."""
+        return self.commits[self.main if revision == "main" else self.tags.get(revision, revision)]
 
     @property
     def main(self) -> str:
@@ -59,6 +71,7 @@ class Hub:
         self.wrong: set[str] = set()
         self.held: dict[str, threading.Event] = {}
         self.moved: dict[str, str] = {}  # former names of models
+        self.uploads = hub_uploads.Uploads()
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -83,6 +96,7 @@ class Hub:
             files = {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
         commit = hashlib.sha1(repr(sorted((n, _sha256(b)) for n, b in files.items())).encode()).hexdigest()
         repository = self.repositories.setdefault((kind, name), Repository(kind, **access))
+        repository.commits.pop(commit, None)  # the same files again: the newest is the last
         repository.commits[commit] = files
         return commit
 
@@ -120,10 +134,22 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
+    def do_PUT(self) -> None:
+        self._answer()
+
+    def do_DELETE(self) -> None:
+        self._answer()
+
+    def take_body(self) -> None:
+        """Read the request's content."""
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
     def _answer(self) -> None:
-        self._body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         said = [self.headers.get(name, "") for name in ("Range", "Authorization")]
         self.hub.requests.append(Asked(self.command, self.path, *said))
+        if hub_uploads.answer(self):
+            return
+        self.take_body()
         if self.hub.refusals:
             status, headers = self.hub.refusals.popleft()
             return self._send(status, b"{}", headers)
@@ -140,16 +166,23 @@ class _Handler(BaseHTTPRequestHandler):
         repository = self.hub.repositories.get((kind, name))
         if repository is None:
             return self._fault(404, "RepoNotFound", "Repository not found")
+        writes = self.headers.get("Authorization") == f"Bearer {self.hub.uploads.token}"
+        if repository.private and not writes:
+            return self._fault(401, "RepoNotFound", "Repository not found")
         if repository.token and self.headers.get("Authorization") != f"Bearer {repository.token}":
             if repository.gated and self.headers.get("Authorization"):
                 return self._fault(403, "GatedRepo", "You have to accept the licence")
             return self._fault(401, "GatedRepo" if repository.gated else "", "Invalid username or password.")
         what, rest = (steps[2] if len(steps) > 2 else "revision"), steps[3:]
         if what == "refs":
+            tags = [
+                {"name": name, "ref": f"refs/tags/{name}", "targetCommit": commit}
+                for name, commit in repository.tags.items()
+            ]
             main = {"name": "main", "ref": "refs/heads/main", "targetCommit": repository.main}
-            return self._json({"branches": [main], "tags": [], "converts": []})
+            return self._json({"branches": [main], "tags": tags, "converts": []})
         revision = rest[0] if rest else "main"
-        commit = repository.main if revision == "main" else revision
+        commit = repository.main if revision == "main" else repository.tags.get(revision, revision)
         files = repository.commits.get(commit)
         if files is None:
             return self._fault(404, "RevisionNotFound", f"Invalid rev id: {revision}")
@@ -159,12 +192,18 @@ class _Handler(BaseHTTPRequestHandler):
         if what == "tree":
             return self._tree("/".join(rest[1:]), files, query.get("recursive", [""])[0].lower() == "true")
         if what == "paths-info":
-            asked = parse_qs(self._body.decode()).get("paths", [])
+            asked = parse_qs(self.body.decode()).get("paths", [])
             whole = _tree(files)
             return self._json([whole[path.strip("/")] for path in asked if path.strip("/") in whole])
         siblings = [self._sibling(name, files, "blobs" in query) for name in sorted(files)]
         name = "/".join(steps[:2])
-        shared = {"id": name, "sha": commit, "private": False, "gated": repository.gated, "disabled": False}
+        shared = {
+            "id": name,
+            "sha": commit,
+            "private": repository.private,
+            "gated": repository.gated,
+            "disabled": False,
+        }
         return self._json(shared | {"siblings": siblings, "tags": [], "downloads": 0, "likes": 0})
 
     def _sibling(self, name: str, files: dict[str, bytes], blobs: bool) -> dict[str, Any]:

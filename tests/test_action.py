@@ -45,4 +45,4 @@ def test_no_input_is_a_command(tmp_path: Path, checkpoint: str) -> None:
     status, outputs, said = step(tmp_path, checkpoint=checkpoint)
     assert (status, outputs["result"]) == (2, "not checked"), said
     assert not (tmp_path / "evil").exists()
-    assert "is not a folder" in said
+    assert "does not exist" in said

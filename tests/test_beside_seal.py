@@ -3,7 +3,7 @@
 import pytest
 from running import ROOT
 
-from proofcard.beside_seal import may_lie_beside
+from proofcard.beside_seal import in_short, may_lie_beside
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,10 @@ def test_the_specification_names_every_rule() -> None:
     inside = [f"{folder}/{name}" for folder, names in beside_seal._FOLDERS.items() for name in names]
     rules = [*beside_seal._FILES, *inside]
     assert all(f"`{rule}`" in text for rule in [*rules, *(f"{tree}/**" for tree in beside_seal._TREES)])
+
+
+def test_many_of_them_are_one_word_each() -> None:
+    names = [".cache/huggingface/download/a.lock", ".cache/huggingface/.gitignore", "README.md", "model.sig"]
+    assert in_short(names) == ["README.md", "model.sig", ".cache/huggingface (2 files)"]
+    assert in_short([".proofcard/card.json", "README.md"]) == [".proofcard/card.json", "README.md"]
+    assert in_short([".proofcard/a.json", ".proofcard/b.svg"]) == [".proofcard (2 files)"]

@@ -102,7 +102,7 @@ def test_help_imports_nothing_heavy(command: str) -> None:
     ("command", "arguments", "sentence"),
     [
         ("quantize", ["kv_cache=fp9"], "quantize: kv_cache=fp9 does not exist: did you mean 'fp8'?"),
-        ("quantize", ["model.path=/nowhere"], "quantize: /nowhere is not a checkpoint folder"),
+        ("quantize", ["model.path=/nowhere"], "quantize: model.path=/nowhere does not exist"),
         ("quantize", ["recipe=minimax_m2_7_nvfp4"], "quantize: model.revision is not set"),
         ("verify", [], "verify: checkpoint is needed: give checkpoint="),
         ("verify", ["checkpont=x"], "verify: unknown key 'checkpont': did you mean 'checkpoint'?"),
@@ -119,7 +119,8 @@ def test_a_bad_request_starts_nothing(
 
 
 def test_the_default_recipe_says_what_it_is_and_names_the_real_one(tmp_path: Path) -> None:
-    said = call("quantize", "model.path=/nowhere", cwd=tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    said = call("quantize", f"model.path={tmp_path}", cwd=tmp_path)
     first = said.stderr.splitlines()[0]
     assert first.startswith("recipe=demo:")
     assert "recipe=minimax_m2_7_nvfp4" in first

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from running import ROOT
+from sign import making
 
 GOLDEN = ROOT / "tests" / "golden" / "manifest-1"
 
@@ -40,7 +41,8 @@ def test_it_verifies_every_level(proofcard: Path, tmp_path: Path) -> None:
     (tmp_path / "pipeline").mkdir()  # a folder of the user's
     words = (f"checkpoint={GOLDEN / 'checkpoint'}", f"source={GOLDEN / 'source'}", "report=report.json")
     verified = run(proofcard, "verify", *words, cwd=tmp_path)
-    assert (verified.returncode, verified.stdout.splitlines()[-1]) == (0, "verified"), verified.stderr
+    assert verified.returncode == 0, verified.stderr
+    assert verified.stdout.splitlines()[-1].startswith("verified (")
     site = next(proofcard.parent.parent.glob("lib/python3*/site-packages"))
     assert json.loads((tmp_path / "report.json").read_text())["kernels"] == "numpy"
     assert not (site / "numba").exists()
@@ -49,11 +51,26 @@ def test_it_verifies_every_level(proofcard: Path, tmp_path: Path) -> None:
     assert not (site / "torch").exists() and not (site / "mlflow").exists()
 
 
+def test_a_stranger_checks_a_signature_with_the_public_key_alone(proofcard: Path, tmp_path: Path) -> None:
+    making.signed(tmp_path)
+    (tmp_path / "stranger").mkdir()
+    words = (f"checkpoint={tmp_path / 'checkpoint'}", f"public_key={tmp_path / 'key.pem.pub'}")
+    verified = run(proofcard, "verify", *words, "report=report.json", cwd=tmp_path / "stranger")
+    assert (verified.returncode, verified.stdout.splitlines()[-1]) == (0, "verified"), verified.stderr
+    assert "3 statements" in verified.stdout
+    (tmp_path / "checkpoint/added.py").touch()
+    assert run(proofcard, "verify", *words, "report=report.json", cwd=tmp_path / "stranger").returncode == 1
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (("quantize",), "quantize: this command needs torch, which is not installed: pip install"),
         (("plan", "recipe=demo"), "plan: this command needs torch, which is not installed"),
+        (
+            ("sign", f"checkpoint={GOLDEN / 'checkpoint'}", "key=y"),
+            "sign: this command needs model_signing, which is not installed",
+        ),
         (("serve", "checkpoint=x"), "serve: this command needs regex, which is not installed"),
         (
             ("compare", f"a={GOLDEN / 'checkpoint'}", f"b={GOLDEN / 'checkpoint'}", "report=out"),

@@ -1,6 +1,11 @@
 """Model cards you can prove: reproducible, verifiable NVFP4 checkpoints."""
 
-__all__ = ["__version__"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from proofcard.verify.api import verify as verify
+
+__all__ = ["__version__", "verify"]
 
 
 def __getattr__(name: str) -> str:

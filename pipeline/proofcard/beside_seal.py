@@ -25,3 +25,14 @@ def may_lie_beside(name: str) -> bool:
     if folder in _FOLDERS:
         return any(fnmatchcase(file, pattern) for pattern in _FOLDERS[folder])
     return any(name.startswith(f"{tree}/") for tree in _TREES)
+
+
+def in_short(names: list[str]) -> list[str]:
+    """Such files for a sentence: the files of one folder, or of a download's cache, by their number."""
+    inside: dict[str, list[str]] = {}
+    for name in names:
+        tree = next((tree for tree in _TREES if name.startswith(f"{tree}/")), name.rpartition("/")[0])
+        inside.setdefault(tree, []).append(name)
+    alone = sorted(name for tree, found in inside.items() if not tree or len(found) == 1 for name in found)
+    several = [f"{tree} ({len(found)} files)" for tree, found in inside.items() if tree and len(found) > 1]
+    return [*alone, *sorted(several)]

@@ -12,10 +12,13 @@ _MODULES = {
     "evaluate": "proofcard.evaluate.command",
     "fetch": "proofcard.fetch.command",
     "plan": "proofcard.plan.command",
+    "publish": "proofcard.publish.command",
     "quantize": "proofcard.quantize.command",
     "repeat": "proofcard.repeat.command",
     "reproduce": "proofcard.reproduce.command",
+    "run": "proofcard.run.command",
     "serve": "proofcard.serve.command",
+    "sign": "proofcard.sign.command",
     "tasks": "proofcard.tasks.command",
     "verify": "proofcard.verify.command",
 }
@@ -39,12 +42,16 @@ def main() -> None:
 
         print(overview(), end="")
     elif command in ("-V", "--version"):
-        from proofcard import __version__
-
-        print(f"proofcard {__version__}")
+        _version()
     else:
         print(f"proofcard: {_unknown(command)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _version() -> None:
+    from proofcard import __version__
+
+    print(f"proofcard {__version__}")
 
 
 def _unknown(word: str) -> str:
@@ -72,9 +79,22 @@ def _run(command: str, overrides: list[str]) -> None:
 
         print(TEXTS[command], end="")
         return
+    if any(word in ("-V", "--version") for word in overrides):
+        _version()
+        return
     as_json = _JSON in overrides
-    overrides = [word for word in overrides if word != _JSON]
-    sys.argv[1:] = overrides  # Hydra and the tracked run read them there
+    overrides, configured = _configured([word for word in overrides if word != _JSON])
     from proofcard.command import run
 
-    run(command, _module(command, overrides), overrides, _FAILED.get(command, 1), as_json)
+    run(command, _module(command, overrides), overrides, _FAILED.get(command, 1), as_json, configured)
+
+
+def _configured(words: list[str]) -> tuple[list[str], str | None]:
+    """The words without Hydra's `--cfg job`, and what stood behind `--cfg`."""
+    for place, word in enumerate(words):
+        flag, equals, what = word.partition("=")
+        if flag in ("--cfg", "-c"):
+            if equals:
+                return words[:place] + words[place + 1 :], what
+            return words[:place] + words[place + 2 :], "".join(words[place + 1 : place + 2])
+    return words, None

@@ -4,6 +4,7 @@ Exit status 2: nothing was started. 1: it failed (`verify`: 2, since its 1 means
 """
 
 import contextlib
+import gc
 import getpass
 import io
 import os
@@ -13,11 +14,13 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 from proofcard.children import secure_this_process
+from proofcard.command_line import understood
 from proofcard.disk import check_writable
 from proofcard.errors import Stop, Usage, before_work, explained, is_full, one_line
 from proofcard.extras import NEEDS, require
@@ -31,10 +34,18 @@ _DEBUG = "PROOFCARD_DEBUG"  # if set, an unexpected error's traceback is also pr
 _NARROWEST, _WIDEST = 40, 1000  # columns
 
 
-def run(command: str, module: str, words: list[str], failed: int = 1, as_json: bool = False) -> NoReturn:
+def run(
+    command: str,
+    module: str,
+    words: list[str],
+    failed: int = 1,
+    as_json: bool = False,
+    configured: str | None = None,
+) -> NoReturn:
     """Call `run` of `module` with the words, and end the process with the exit status that follows.
 
-    `as_json` reserves standard output for the command's document.
+    `as_json` reserves standard output for the command's document. `configured` is what --cfg asks for
+    instead of a run.
     """
     if as_json:
         ask_for_json()
@@ -46,10 +57,9 @@ def run(command: str, module: str, words: list[str], failed: int = 1, as_json: b
     try:
         with before_work():
             _surroundings()
-        if command in NEEDS:
-            require("this command", NEEDS[command])
-        work: Callable[[list[str]], int] = import_module(module).run
-        status = work(words)
+        words = understood(command, words, inputs=configured is None)
+        sys.argv[1:] = words  # Hydra and the tracked run read them there
+        status = _work(command, module, configured)(words)
         sys.stdout.flush()  # write errors must be known before the exit status
     except Stop as stop:
         if isinstance(stop, Usage) and not started().leads:
@@ -65,7 +75,20 @@ def run(command: str, module: str, words: list[str], failed: int = 1, as_json: b
         _say(f"{command}: {indented(redact(_failure(command, error, words)))}")
     with contextlib.suppress(OSError):  # it has been said, where it is what failed
         sys.stdout.flush()
+    gc.freeze()  # or the interpreter looks through all that torch has imported, for 2 s, before it ends
     sys.exit(status)
+
+
+def _work(command: str, module: str, configured: str | None) -> Callable[[list[str]], int]:
+    """What is run with the words, after checking that its dependencies are there."""
+    if configured is not None:
+        from proofcard.config.printing import show
+
+        return partial(show, command, configured)
+    if command in NEEDS:
+        require("this command", NEEDS[command])
+    work: Callable[[list[str]], int] = import_module(module).run
+    return work
 
 
 def _failure(command: str, error: Exception, words: list[str]) -> str:

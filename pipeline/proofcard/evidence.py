@@ -25,20 +25,21 @@ class Kind:
     """Documents of one schema, whatever its version. `key` leads to the checkpoint's key, `name` to a name.
 
     Documents of a kind that differ in name are kept beside each other; of one name the newest counts.
-    `folder` is where below `work_dir` they are written; null where they lie beside the checkpoint.
+    `folder` is where below `work_dir` they are written; in `reports` is what usually lies beside the
+    checkpoint.
     """
 
     kind: str
     schema: str
     key: tuple[str, ...] | None
     name: tuple[str, ...] | None
-    folder: str | None
+    folder: str
 
 
 KINDS = (
-    Kind("verification", "proofcard/verification", ("manifest", "key"), None, None),
-    Kind("analysis", "proofcard/analysis", ("checkpoint", "key"), None, None),
-    Kind("evaluation", "proofcard/evaluation", ("checkpoint", "key"), None, None),
+    Kind("verification", "proofcard/verification", ("manifest", "key"), None, "reports"),
+    Kind("analysis", "proofcard/analysis", ("checkpoint", "key"), None, "reports"),
+    Kind("evaluation", "proofcard/evaluation", ("checkpoint", "key"), None, "reports"),
     Kind("reproduction", "proofcard/reproduction", ("recorded_key",), None, "reproductions"),
     Kind("serving", "proofcard/serving", ("key",), ("profile", "name"), "serve"),
     Kind("benchmark", "proofcard/benchmark", ("server", "key"), ("name",), "benchmarks"),
@@ -132,17 +133,18 @@ def contains(whole: Any, part: Any) -> bool:
 
 
 def _candidates(checkpoint: Path, work_dir: Path) -> Iterator[Path]:
-    """JSON files beside the checkpoint that begin with its name, and those of the folders of `KINDS`."""
-    names = {checkpoint.absolute().name, checkpoint.resolve().name}
-    beside = [
-        each
-        for folder in {checkpoint.absolute().parent, checkpoint.resolve().parent}
-        for name in names
-        for each in _listed(folder, f"{name}.*")
-    ]
-    folders = [work_dir / kind.folder for kind in KINDS if kind.folder is not None]
+    """JSON files beside the checkpoint that begin with a name of its, and those of the folders of `KINDS`.
+
+    A link beside the checkpoint that leads to it is another name of it.
+    """
+    folders = {checkpoint.absolute().parent, checkpoint.resolve().parent}
+    links = [each for folder in folders for each in _listed(folder, "*") if each.is_symlink()]
+    same = [link for link in links if link.resolve() == checkpoint.resolve()]
+    names = {each.name for each in (checkpoint.absolute(), checkpoint.resolve(), *same)}
+    beside = [each for folder in folders for name in names for each in _listed(folder, f"{name}.*")]
+    written = [work_dir / kind.folder for kind in KINDS]
     count = 0
-    for top in [*beside, *folders]:
+    for top in [*beside, *written]:
         for path in [top] if top.suffix == ".json" else [*_listed(top, "*.json"), *_listed(top, "*/*.json")]:
             if path.is_file() and count < _MOST:
                 count += 1

@@ -9,6 +9,7 @@ _MODULES = {
     "agentic": ("inspect_ai",),
     "serve-cpu": ("transformers", "torch", "fastapi", "uvicorn", "openai"),
     "tracking": ("mlflow", "matplotlib"),
+    "sign": ("model_signing", "cyclonedx", "OpenSSL"),
     "servers": ("httpcore", "regex", "landlockpy", "pyseccomp", "scipy"),
 }
 """Modules by extra of pyproject.toml, or by `servers`, which several extras include."""
@@ -26,7 +27,9 @@ NEEDS = {
     "quantize": "quantize",
     "repeat": "servers",
     "reproduce": "quantize",
+    "run": "quantize",
     "serve": "servers",
+    "sign": "sign",
     "tasks": "servers",
 }
 """What a command always needs in addition to the dependencies of `verify`."""

@@ -1,4 +1,4 @@
-"""The usage of `audit` and `card`, for help.py."""
+"""The usage of `audit`, `card` and `sign`, for help.py."""
 
 AUDIT = """\
 usage: proofcard audit recipe=NAME [claims=NAME|FILE.yaml] [checkpoint=DIR]
@@ -9,14 +9,14 @@ usage: proofcard audit recipe=NAME [claims=NAME|FILE.yaml] [checkpoint=DIR]
   proofcard audit recipe=nvidia_m2_7
       another card
   proofcard audit recipe=demo checkpoint=runs/checkpoints/demo
-      one's own claims, with the documents there are of a checkpoint
+      your own claims, with the documents of a checkpoint
 
 Claims files are in conf/claims. Each claim is checked by the recipe's plan,
 by the card's own numbers, by documents and measurements of a checkpoint, or by
 what is checked before an engine starts. Verdicts: holds, contradicted,
-inconsistent in itself, measured otherwise, not checked (and the command and
-hardware that can tell). plan=FILE takes a plan made before; otherwise the
-recipe is planned, minutes for a large model. The JSON is written to
+internally inconsistent, contradicted by measurement, not checked (with the
+command and hardware that it needs). plan=FILE uses an existing plan; otherwise
+the recipe is planned, minutes for a large model. The JSON is written to
 <work_dir>/audits, or to FILE.
 Exit status: 0 audited, whatever the verdicts; 1 failed; 2 the request is wrong.
 """
@@ -38,4 +38,26 @@ proven, measured or derived, and linked to its document and run. A section
 without data names the command that fills it.
 Exit status: 0 written, or the card agrees; 1 it disagrees, and where; 2 there
 is nothing to write a card from.
+"""
+
+SIGN = """\
+usage: proofcard sign checkpoint=DIR key=FILE [key=value ...] [--json]
+
+  proofcard sign checkpoint=runs/checkpoints/demo key=runs/keys/demo.pem \\
+      create_key=true
+      makes the key first, if it does not exist, and runs/keys/demo.pem.pub
+  proofcard sign checkpoint=/data/mine key=mine.pem certificate=mine.crt \\
+      certificate_chain=[issuer.crt]
+      for those who trust the issuer
+  proofcard sign checkpoint=/data/mine sigstore=true
+      without a key, by one's identity; needs the network
+
+Written beside the sealed files, through OpenSSF model-signing: model.sig over
+every sealed file; what it was made from (SLSA provenance); what verify proved
+(SLSA verification summary); a bill of materials (CycloneDX). A key's password
+is read from PROOFCARD_KEY_PASSWORD or password_file=FILE.
+Checked by: proofcard verify levels=[signature] public_key=FILE, which needs the
+base package alone; model_signing verify checks model.sig too.
+Exit status: 0 signed; 1 a file is not as it was sealed, or the signer does not
+answer; 2 nothing was started.
 """

@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 
 from proofcard.errors import Stop, is_full, one_line
 from proofcard.progress import console
+from proofcard.reachable import in_brief
 
 _RETRIES = 4  # in a row without a new byte, after 1, 2, 4 and 8 seconds, or as the hub requests
 _LONGEST_WAIT = 300.0  # seconds; the hub counts requests over five minutes
@@ -172,9 +173,7 @@ def _explained(wanted: Wanted, error: Exception) -> str | None:
         return f"the hub is unavailable ({status}) for {name}: try again later; {RESUMES}"
     if not _may_pass(error):
         return None
-    return (
-        f"the connection to the hub failed for {name} ({one_line(error)[:160]}): check the network; {RESUMES}"
-    )
+    return f"the connection to the hub failed for {name} ({in_brief(error)}): check the network; {RESUMES}"
 
 
 def _is_no_dataset(wanted: Wanted, error: Exception) -> bool:

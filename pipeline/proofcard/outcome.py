@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from proofcard import screen
+from proofcard import portable, screen
 from proofcard.disk import write_whole
 from proofcard.documents.base import Document
 from proofcard.progress import shown
@@ -27,6 +27,7 @@ def deliver(document: Document, path: Path, show: Show, tracker: Tracker, artifa
     Raises:
         OSError: when the file cannot be written; an existing one is kept.
     """
+    document = portable.document(document)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, document.text())
     tracker.file(path, artifacts)
@@ -50,7 +51,7 @@ def deliver_folder(
     Raises:
         OSError: when it cannot be written.
     """
-    drawn = figures or {}
+    document, drawn = portable.document(document), figures or {}
     with writing(folder) as fresh:
         for title, draw in drawn.items():
             draw().savefig(fresh / f"{title}.png")

@@ -33,11 +33,12 @@ _this_thread = threading.local()
 @contextmanager
 def silent() -> Iterator[None]:
     """A context in which this thread's bars are not shown: another one's is."""
+    before = getattr(_this_thread, "silent", False)
     _this_thread.silent = True
     try:
         yield
     finally:
-        _this_thread.silent = False
+        _this_thread.silent = before
 
 
 class Bar:
@@ -140,8 +141,8 @@ class Layers:
 
 def peak_memory() -> str:
     """The peak memory of this process so far, and of its GPU."""
-    said = f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"
+    said = f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9:.1f} GB"
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        said += f", GPU {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+        said += f", GPU {torch.cuda.max_memory_allocated() / 1e9:.1f} GB"
     return said

@@ -7,18 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from proofcard.disk import check_writable, in_folder
 from proofcard.documents.base import Difference
 from proofcard.errors import Stop
 from proofcard.files import is_inside
+from proofcard.grid import Grid
+from proofcard.hub_cache import name_in_cache
 from proofcard.locks import alone
 from proofcard.progress import shown
 from proofcard.screen import in_markdown, on_one_line
+
+FOLDER = "reports"
+"""Below `work_dir`: reports about checkpoints beside which none may lie."""
 
 
 @dataclass
@@ -37,17 +40,12 @@ def show(found: list[Section], console: Console) -> None:
         console.print()
         console.print(Text(on_one_line(section.title), style="bold"))
         console.print(Text(on_one_line(section.said)))
-        table = Table(box=SIMPLE, pad_edge=False)
-        for place, heading in enumerate(section.header):
-            table.add_column(
-                Text(on_one_line(heading)),
-                justify="right" if place else "left",
-                overflow="fold",
-                no_wrap=not place,
-            )
-        for row in section.rows:
-            table.add_row(*(Text(on_one_line(cell)) for cell in row))
-        console.print(table)
+        if section.rows:
+            table = Grid(*section.header)
+            for row in section.rows:
+                table.add_row(*row)
+            console.print()
+            console.print(table)
 
 
 def markdown(found: list[Section]) -> list[str]:
@@ -80,8 +78,25 @@ def differing(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
     ]
 
 
-def place(asked: Path | None, checkpoint: Path, suffix: str, numbers: str) -> Path:
-    """The folder of a report: next to the checkpoint, never inside, replacing nothing but an earlier report.
+def beside(checkpoint: Path, suffix: str, work_dir: Path) -> Path:
+    """Where a report about a checkpoint goes: `<checkpoint>.<suffix>`, next to it, by its given name.
+
+    For a folder inside the hub client's cache it is below `work_dir`, in a folder that is made here: the
+    cache stays as it is.
+    """
+    checkpoint = checkpoint.resolve() if checkpoint.name in ("", "..") else checkpoint.absolute()
+    cached = name_in_cache(checkpoint)
+    if cached is None:
+        return checkpoint.with_name(f"{checkpoint.name or 'checkpoint'}.{suffix}")
+    folder = work_dir.absolute() / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{cached}.{suffix}"
+
+
+def place(
+    asked: Path | None, checkpoint: Path, suffix: str, numbers: str, work_dir: Path = Path("runs")
+) -> Path:
+    """The folder of a report: `beside` the checkpoint, never inside; it replaces only an earlier report.
 
     `numbers` is the file that identifies an earlier one.
 
@@ -89,7 +104,7 @@ def place(asked: Path | None, checkpoint: Path, suffix: str, numbers: str) -> Pa
         Stop: when something else exists there, or its parent folder does not exist.
     """
     checkpoint = checkpoint.absolute()
-    target = (asked or checkpoint.with_name(f"{checkpoint.name}.{suffix}")).absolute()
+    target = (asked or beside(checkpoint, suffix, work_dir)).absolute()
     if is_inside(target, checkpoint):
         raise Stop(f"report={target} would be inside the checkpoint; choose another place")
     if target.exists() and not (target / numbers).exists() and (not target.is_dir() or any(target.iterdir())):

@@ -15,6 +15,7 @@ from proofcard.escaping import on_one_line, printable
 from proofcard.redact import redact
 
 _LONGEST = 300  # characters of foreign text within one of our sentences
+_BLANKS = re.compile(r"[ \t]+$", re.MULTILINE)
 _MARKDOWN = re.compile(r"([\\`\[\]|])")
 
 
@@ -66,6 +67,11 @@ class Screen(Console):
         if "file" not in options:
             options.setdefault("stderr", _json_asked)
         super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def _render_buffer(self, buffer: Any) -> str:
+        """Text without the blanks that rich pads lines with; a terminal may need them for colours."""
+        text = super()._render_buffer(buffer)
+        return text if self.is_terminal else _BLANKS.sub("", text)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """The one place where rich receives strings: arguments, cells, headings, titles."""

@@ -14,10 +14,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 
+from proofcard import tracking_view
 from proofcard.config.schema import Tracking
 from proofcard.errors import Usage, before_work, one_line
 from proofcard.locks import alone
 from proofcard.progress import console, shown
+from proofcard.reachable import in_brief, why_unreachable
 from proofcard.redact import redact
 
 _RUN = "MLFLOW_RUN_ID"
@@ -34,12 +36,12 @@ _OURS = {
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it logs tracebacks; what is lost is reported by the tracker
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for documents; we print a link
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "5",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
 }
 """Defaults for variables that the environment does not set."""
 _PATIENT = "7"  # retries: four minutes, in which a server that is started anew is back
-_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the pages for runs, not for prompts
 _TRIES, _PAUSE = 10, 1.0  # while somebody else's program makes or opens the same SQLite file
 
 
@@ -100,9 +102,11 @@ def lock_of(tracking: Tracking) -> AbstractContextManager[None]:
 
 
 def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
+    assert tracking.uri is not None
+    if why := why_unreachable(tracking.uri):
+        raise _unreachable(tracking, why)
     import mlflow
 
-    assert tracking.uri is not None
     server = _is_server(tracking)
     file = file_of(tracking)
     artifacts = None if server else (work_dir / "mlartifacts").resolve().as_uri()
@@ -123,10 +127,18 @@ def _connect(tracking: Tracking, work_dir: Path) -> ModuleType:
     return mlflow
 
 
+def _unreachable(tracking: Tracking, why: str) -> Usage:
+    """The error for a server at whose address nothing listens."""
+    return Usage(
+        f"MLflow at {redact(str(tracking.uri))} cannot be reached ({why}): start it, correct tracking.uri, "
+        "or turn tracking off with tracking=off"
+    )
+
+
 def no_answer(tracking: Tracking, error: Exception) -> Usage:
     """The error for a store that cannot be opened, with what to do."""
     file = file_of(tracking)
-    reason = redact(one_line(error))[:400]
+    reason = redact(in_brief(error))
     advice = f"if {shown(file)} is damaged, move it away" if file is not None else "start it"
     return Usage(
         f"MLflow at {redact(str(tracking.uri))} does not respond ({reason}): {advice}, correct "
@@ -154,7 +166,7 @@ def _patiently(mlflow: ModuleType, experiment: str, artifacts: str | None, tries
         try:
             if mlflow.get_experiment_by_name(experiment) is None:
                 _create(mlflow, experiment, artifacts)
-            mlflow.set_experiment(experiment)
+            tracking_view.ensure(mlflow.MlflowClient(), mlflow.set_experiment(experiment))
             return
         except Exception as error:
             passing = re.search("locked|already exists|duplicate column|no such table", str(error))
@@ -165,7 +177,7 @@ def _patiently(mlflow: ModuleType, experiment: str, artifacts: str | None, tries
 
 def _create(mlflow: ModuleType, experiment: str, artifacts: str | None) -> None:
     try:
-        mlflow.create_experiment(experiment, artifact_location=artifacts, tags=_KIND)
+        mlflow.create_experiment(experiment, artifact_location=artifacts, tags=tracking_view.tags())
     except mlflow.MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":  # as when another run was quicker
             raise

@@ -21,7 +21,7 @@ from agentic.scripted import (
     writes,
 )
 from chat_server import serving
-from running import command
+from running import ROOT, command
 
 from proofcard.agentic import report
 from proofcard.agentic.command import execute
@@ -71,8 +71,9 @@ def _tracked(cwd: Path, found: AgenticReport) -> None:
     (experiment,) = (each for each in client.search_experiments() if each.name == "proofcard")
     (run,) = client.search_runs([experiment.experiment_id])
     numbers = report.numbers(found)
-    assert {name: run.data.metrics[name] for name in numbers} == pytest.approx(numbers)
-    assert {"score", "score_low", "score_high", "passed/router"} <= set(run.data.metrics)
+    table = json.loads(Path(client.download_artifacts(run.info.run_id, "agentic/numbers.json")).read_text())
+    assert dict(table["data"]) == pytest.approx(numbers)
+    assert run.data.metrics["agentic_score"] == numbers["score"]
 
 
 def test_a_missing_file_fails_its_task_and_those_that_need_it(tmp_path: Path) -> None:
@@ -236,8 +237,8 @@ def test_no_file_of_the_working_folder_changes_how_it_is_asked(
         (["endpoint=http://127.0.0.1:1/v1"], "names no model"),
         (["endpoint=http://127.0.0.1:1/v1", "serving=vllm"], "serving goes with a checkpoint"),
         (["endpoint=ftp://x/v1"], "should be an address such as"),
-        (["checkpoint=."], "give serving=PROFILE"),
-        (["checkpoint=.", "serving=transformers_cpu"], "checkpoint=. is not a checkpoint folder"),
+        ([f"checkpoint={ROOT}/demo/model"], "give serving=PROFILE"),
+        (["checkpoint=.", "serving=transformers_cpu"], "checkpoint=. is a folder without a model"),
         (["agentic=nothing"], "agentic=nothing does not exist"),
         (["endpoint=http://127.0.0.1:1/v1", "agentic.runs=0"], "agentic.runs=0: it must be"),
     ],

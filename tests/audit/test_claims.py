@@ -1,11 +1,13 @@
 """Claims files: the ones that come with the program, and what a file by anybody is refused for."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from proofcard.audit import claims
 from proofcard.errors import Usage
+from proofcard.serve.findings import NAMES
 
 GOOD = """
 card: somebody/model
@@ -38,6 +40,17 @@ def test_the_files_that_come_with_the_program_are_whole(name: str) -> None:
             assert check.command is None or "proofcard" in check.command
 
 
+@pytest.mark.parametrize("name", claims.names())
+def test_claims_ask_only_for_findings_that_exist(name: str) -> None:
+    found, _ = claims.read(claims.chosen(name, ""))
+    checks = [check for _, _, claim in found.each() for check in claim.checks if check.by == "engine"]
+    formulas = [text for check in checks for text in (check.holds or "", check.evidence)]
+    used = {each for text in formulas for each in re.findall(r"findings\.(\w+)|findings, '(\w+)'", text)}
+    assert {attribute or argument for attribute, argument in used} <= set(NAMES)
+    assert not any("says(findings" in text for text in formulas)  # a sentence may be reworded
+    assert used or not checks
+
+
 def test_the_published_card_has_its_claims_and_a_recipe_finds_its_file() -> None:
     found, _ = claims.read(claims.chosen(None, "minimax_m2_7_nvfp4_as_run"))
     assert found.card == "NinjaBoffin/MiniMax-M2.7-NVFP4"
@@ -46,7 +59,7 @@ def test_the_published_card_has_its_claims_and_a_recipe_finds_its_file() -> None
         "plan", "card", "measurement", "engine",
     }  # fmt: skip
     assert claims.chosen(None, "nvidia_m2_7").stem == "nvidia_m2_7"
-    with pytest.raises(Usage, match="no claims file names recipe=local: give claims=NAME, one of demo, "):
+    with pytest.raises(Usage, match="no claims file names recipe=local: set claims=NAME, one of demo, "):
         claims.chosen(None, "local")
 
 
@@ -94,7 +107,7 @@ def test_an_alias_that_grows_is_refused_and_a_plain_one_is_not(tmp_path: Path) -
 
 
 def test_a_file_that_is_not_there_or_too_large_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Usage, match=r"does not exist: give claims=NAME, one of demo, "):
+    with pytest.raises(Usage, match=r"does not exist: set claims=NAME, one of demo, "):
         claims.read(tmp_path / "none.yaml")
     with pytest.raises(Usage, match=r"claims\.yaml"):
         claims.read(written(tmp_path, "#" * (1 << 19)))

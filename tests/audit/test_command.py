@@ -45,7 +45,7 @@ def test_the_published_card_is_audited_printed_and_written(
     ("words", "sentence"),
     [
         (["recipe=modelopt_default"], "no claims file names recipe=modelopt_default"),
-        (["recipe=demo", "claims=nothing"], r"conf/claims/nothing\.yaml does not exist: give claims=NAME"),
+        (["recipe=demo", "claims=nothing"], r"conf/claims/nothing\.yaml does not exist: set claims=NAME"),
         (["recipe=demo", "plan=none.json"], "does not exist: make it with proofcard plan recipe=demo"),
         (["recipe=demo", "checkpoint=/nowhere"], "/nowhere is not a folder"),
         (["recipe=demoo"], "recipe=demoo does not exist: did you mean 'demo'"),

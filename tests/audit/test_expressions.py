@@ -11,6 +11,7 @@ NAMES = {
         }
     },
     "numbers": {"gigabytes": 131, "types": ["U8", "F32"]},
+    "findings": {"requests_queue": "requests wait", "gpu_missing": None},
 }  # fmt: skip
 
 
@@ -33,6 +34,8 @@ NAMES = {
         ("near(90, 88.4, 0.02)", True),
         ("count([None, 1, None], None)", 2),
         ("says(['SGLang runs triton'], 'triton')", True),
+        ("sentence(findings, 'requests_queue')", "requests wait"),
+        ("sentence(findings, 'gpu_missing')", "nothing is reported"),
         ("-numbers.gigabytes", -131),
         ("False and nothing.at.all", False),
     ],

@@ -81,7 +81,7 @@ def documents(checkpoint: Path) -> dict[str, dict[str, Any]]:
             "result": "verified",
             "manifest": {"key": key, "sha256": file_sha256(checkpoint / "manifest.json")},
             "levels": {
-                name: {"result": "holds", "counts": {"tensors": 36}, "not_asked": None, "notes": []}
+                name: {"result": "holds", "counts": {"tensors": 36}, "not_requested": None, "notes": []}
                 for name in ("integrity", "structure", "weights")
             },
         },
@@ -149,7 +149,7 @@ def documents(checkpoint: Path) -> dict[str, dict[str, Any]]:
             **{name: {"recorded": 36, "equal": 36} for name in ("files", "tensors", "calibrated")},
         },
         "runs/audits/local.json": {
-            "schema": "proofcard/audit/1",
+            "schema": "proofcard/audit/2",
             "claims_file": "own",
             "claims_sha256": digest,
             "card": "somebody/model",
@@ -163,7 +163,7 @@ def documents(checkpoint: Path) -> dict[str, dict[str, Any]]:
                 claim(
                     "fast",
                     "not checked",
-                    {"sentence": "nothing here can tell", "command": "proofcard benchmark"},
+                    {"sentence": "this cannot be checked here", "command": "proofcard benchmark"},
                 ),
             ],
         },

@@ -52,7 +52,7 @@ def test_nothing_is_asserted_of_what_has_no_document(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     assert card() == 0
     text = (tmp_path / "checkpoint/README.md").read_text()
-    for title in ("Throughput", "Fidelity beside the source", "Tasks", "Agentic build", "Known answers",
+    for title in ("Throughput", "Fidelity to the source", "Tasks", "Agentic build", "Known answers",
                   "Verification", "Reproduction", "Claims"):  # fmt: skip
         body = text.split(f"## {title}\n")[1].split("\n## ")[0]
         assert "*Not measured.*" in body
@@ -175,7 +175,7 @@ def test_a_document_that_is_not_whole_is_one_sentence(place: Path) -> None:
                 card()
             except Stop as stop:
                 refused += 1
-                assert "not whole" in str(stop)
+                assert "incomplete" in str(stop)
                 assert "\n" not in str(stop)
         making.write(place, {name: values})
     assert refused > 4
@@ -190,4 +190,28 @@ def test_what_is_not_a_checkpoint_is_refused(place: Path) -> None:
         with pytest.raises(Usage, match=sentence):
             run([*words, *OFF])
     with pytest.raises(Stop, match="has no card: write one with proofcard card checkpoint="):
+        card("check=true")
+
+
+@pytest.mark.parametrize(
+    ("change", "agrees"),
+    [
+        ({"weights": "not requested"}, True),
+        ({"weights": "differs"}, False),
+        ({"structure": "not checked"}, False),
+    ],
+)
+def test_a_reader_s_own_verification_may_ask_for_less(
+    place: Path, change: dict[str, str], agrees: bool
+) -> None:
+    card()
+    path = place / "checkpoint.verification.json"
+    values = making.loaded(path)
+    for level, result in change.items():
+        values["levels"][level]["result"] = result
+    making.write(place, {path.name: values})
+    if agrees:
+        assert card("check=true") == 0
+        return
+    with pytest.raises(Stop, match="the card is older than the documents"):
         card("check=true")

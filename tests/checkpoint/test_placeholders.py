@@ -52,7 +52,7 @@ def placeholder(folder: Path, content: bytes, sender: Any, lfs: bool = True) -> 
     blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
     promised = HubFile(len(content), hashlib.sha256(content).hexdigest() if lfs else None, blob)
     made = Placeholder("x.safetensors", folder / "x.safetensors", folder / "record", promised)
-    made.stand(sender)
+    made.create(sender)
     return made
 
 

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from proofcard.checkpoint import remote_code
 from proofcard.checkpoint.source import Source
@@ -275,3 +277,16 @@ def test_a_relative_import_of_what_is_not_there_is_one_sentence(tmp_path: Path) 
 
     with pytest.raises(Stop, match=r"cannot build a model from its remote code or config\.json: .*nowhere"):
         bare(source, wanted)
+
+
+def test_one_override_pins_all_of_it_and_can_be_pasted(model: Path) -> None:
+    digest = put(model, "sub/tools.py")
+    with pytest.raises(Usage) as stop:
+        remote_code.for_model(model, {})
+    *listed, last = str(stop.value).splitlines()
+    assert any(line.startswith(f'  sub/tools.py: "{digest}"  # ') for line in listed)
+    (word,) = shlex.split(last.partition(": ")[2])
+    made = OverridesParser.create().parse_override(word)
+    assert made.key_or_group == "model.remote_code"
+    assert made.value() == PINS | {"sub/tools.py": digest}
+    remote_code.for_model(model, dict(made.value()))

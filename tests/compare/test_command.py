@@ -127,7 +127,7 @@ def test_a_manifest_of_another_form_is_refused(demo: Path, tmp_path: Path) -> No
 
 def test_what_is_no_checkpoint_is_said_before_anything_is_written(demo: Path, tmp_path: Path) -> None:
     said = command("compare", f"a={demo}", f"b={tmp_path / 'none'}", "report=report", cwd=tmp_path)
-    assert said.returncode == 2 and "is not a folder: use a checkpoint" in said.stderr
+    assert said.returncode == 2 and "none does not exist" in said.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -146,6 +146,18 @@ def test_the_card_s_table_is_in_its_recipe() -> None:
         ),
         ("demo", "'demo' is not an override: write key=value"),
         ("model=local", "model.path is needed: give model.path="),
+        (
+            "kv_cache=fp8,none",
+            "kv_cache=fp8,none has several values, which need -m: proofcard quantize -m kv",
+        ),
+        (
+            "seed=1,2",
+            "seed=1,2 has several values, which need -m: proofcard quantize -m seed=1,2; if it is one",
+        ),
+        (
+            "calibration.datasets.foo.path=x",
+            "unknown key 'calibration.datasets.foo.path': calibration.datasets",
+        ),
     ],
 )
 def test_a_mistake_names_the_nearest_right_thing(override: str, sentence: str) -> None:

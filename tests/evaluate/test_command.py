@@ -116,7 +116,7 @@ def test_wrong_pairs_end_in_one_sentence(pair: Pair, tmp_path: Path) -> None:
     for said, sentence in (
         (command("evaluate", *words, cwd=pair.folder), "was calibrated with text, this recipe has"),
         (pair.said(text, source=other), "was not made from"),
-        (pair.said(text, checkpoint=tokens), "tokenizer.json: model is not the source's"),
+        (pair.said(text, checkpoint=tokens), "tokenizer.json: model differs from the source's"),
         (pair.said(text, checkpoint=lacking), f"{gone}.weight is missing"),
         (pair.said(checkpoint=unsealed), "give evaluation.text=FILE.jsonl"),
         (pair.said(checkpoint=pair.source), "one folder"),

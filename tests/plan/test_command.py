@@ -23,7 +23,7 @@ def plan(cwd: Path, *words: str) -> tuple[dict[str, Any], str]:
 @pytest.mark.timeout(1800)  # minutes of one core; a machine full of other work may take its time
 def test_minimax_m2_7_is_counted_as_published(tmp_path: Path) -> None:
     """The one test that takes its time: 96,165 real quantizers, on the meta device."""
-    said, shown = plan(tmp_path, "recipe=minimax_m2_7_nvfp4", "kv_cache=fp8", "tracking=off")
+    said, shown = plan(tmp_path, "recipe=minimax_m2_7_nvfp4", "kv_cache=fp8", "tracking=off", "details=true")
     assert said["quantizers"]["inserted"] == said["quantizers"]["by_formula"] == 96_165
     assert said["quantizers"]["enabled"] == 62 * (256 * 3 * 2 + 2)
     assert said["export"]["tensors"] == 191_211
@@ -53,6 +53,8 @@ def test_minimax_m2_7_is_counted_as_published(tmp_path: Path) -> None:
 def test_the_demo_is_printed_written_and_tracked(tmp_path: Path) -> None:
     said, shown = plan(tmp_path, "recipe=demo")
     assert said["export"]["tensors"] == 615
+    assert len(shown.splitlines()) <= 18
+    assert "4.9 MB in 1 file, 615 tensors" in shown
     assert "report: plan.json" in shown
     import mlflow
 
@@ -61,7 +63,7 @@ def test_the_demo_is_printed_written_and_tracked(tmp_path: Path) -> None:
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["export_tensors"] == 615
+    assert run.data.metrics == pytest.approx({"size_gb": said["export"]["bytes"] / 1e9})
     assert run.data.params["kv_cache.format"] == "fp8"
     assert "plan/plan.json" in [file.path for file in client.list_artifacts(run.info.run_id, "plan")]
 

@@ -36,7 +36,7 @@ def test_a_sweep_makes_every_configuration(alone: dict[str, bytes], tmp_path: Pa
         ["proofcard", "quantize", "-m", "model.path=/nowhere,/there", *SMALL], tmp_path
     )
     assert (status, said.count("(made)")) == (2, 0)
-    assert "quantize: /nowhere is not a checkpoint folder" in errors
+    assert "quantize: model.path=/nowhere does not exist" in errors
     assert "quantize: the job model.path=/nowhere" in errors.rstrip().splitlines()[-1]
 
 

@@ -9,7 +9,7 @@ from several import DATASETS
 
 @pytest.fixture(scope="session")
 def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The working folder; the checkpoint is in `runs/checkpoints/demo`."""
+    """The working folder; the checkpoint is in `runs/checkpoints`."""
     cwd = tmp_path_factory.mktemp("reproduce")
     words = [f"calibration.datasets.{name}.samples=2" for name in (*DATASETS, "llama_nemotron")]
     made = command("quantize", *words, "hardware.device=cpu", "hardware.threads=1", cwd=cwd)

@@ -23,7 +23,7 @@ def asked(tmp_path: Path, *words: str) -> ReproduceConfig:
 
 @pytest.fixture
 def folder(small_demo: Path) -> Path:
-    return (small_demo / "runs" / "checkpoints" / "demo").resolve()
+    return next((small_demo / "runs" / "checkpoints").glob("demo-*"))
 
 
 def checked(folder: Path, tmp_path: Path, *changes: Any, words: tuple[str, ...] = ()) -> Any:
@@ -92,7 +92,7 @@ def test_an_edited_field_under_a_new_seal_is_found(
         (put("seeds", "torch", value="1"), r"seeds\.torch: Input should be"),
         (
             put("config", "engine", "name", value="magic"),
-            r"config is not one that this version can run: engine",
+            r"this version cannot run the manifest's config: engine",
         ),
         (put("config", "model", value="x"), "has no model"),
         (put("inputs", value={}), "does not name its inputs as specified: source"),
@@ -102,7 +102,7 @@ def test_an_edited_field_under_a_new_seal_is_found(
         (put("config", "calibration", "order", value=[1]), "in which order its datasets were drawn"),
         (put("config", "calibration", "datasets", value={}), "in which order its datasets were drawn"),
         (put("config", "calibration", "datasets", value=1), "names no datasets"),
-        (put("config", "further", value=1), "this version can run: further"),
+        (put("config", "further", value=1), "manifest's config: further"),
         (put("config", "toolchain", "series", value="as_published"), "as_published"),
     ],
 )
@@ -129,7 +129,7 @@ def test_settings_that_are_gone_are_taken_where_they_said_what_is_still_done(
 def test_code_that_a_manifest_pins_runs_only_where_a_person_allows_it(folder: Path, tmp_path: Path) -> None:
     pins = put("config", "model", "remote_code", value={"modeling.py": "e" * 64})
     source = f"source={ROOT}/demo/model"
-    with pytest.raises(Usage, match=r"wants modeling.py of the model to be run .*remote_code=\[e"):
+    with pytest.raises(Usage, match=r"needs to run modeling.py of the model .*remote_code=\[e"):
         checked(folder, tmp_path, *OTHER_CODE, pins, words=(source,))
     allowed = checked(folder, tmp_path, *OTHER_CODE, pins, words=(source, f"remote_code=[{'e' * 64}]"))
     assert allowed.model.remote_code == {"modeling.py": "e" * 64}
@@ -188,7 +188,7 @@ def test_the_recorded_samples_are_taken_by_key_and_others_refused(
 
 
 def test_a_copy_of_a_dataset_that_is_not_recorded_is_a_mistake(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(Usage, match=r"datasets\.texts is not of the manifest: it has "):
+    with pytest.raises(Usage, match=r"datasets\.texts is not in the manifest, which has "):
         configured(
             Recorded(recorded.values(manifest.read(folder))),
             asked(tmp_path, f"checkpoint={folder}", "datasets.texts=x"),
@@ -215,7 +215,7 @@ def test_a_report_belongs_outside_the_rebuilt_checkpoint(folder: Path, tmp_path:
         _report_path(placed, config)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "x").touch()
-    with pytest.raises(Usage, match="needs a folder of its own"):
+    with pytest.raises(Usage, match="choose a new or empty folder"):
         _placed(placed, record, config)
 
 

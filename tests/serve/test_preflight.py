@@ -234,9 +234,15 @@ def test_a_setting_that_is_no_number_is_named(tmp_path: Path, key: str, value: A
 
 
 def test_refusals_stop_and_warnings_do_not(capsys: pytest.CaptureFixture[str]) -> None:
-    assert report([warning("slow")]) == ["slow"]
+    assert report([warning("requests_queue", "slow")]) == ["slow"]
     with pytest.raises(Usage, match=r"^first$"):
-        report([warning("slow"), refusal("first"), refusal("second")])
+        report(
+            [
+                warning("requests_queue", "slow"),
+                refusal("gpus_too_few", "first"),
+                refusal("driver_too_old", "second"),
+            ]
+        )
     assert "refused: second" in capsys.readouterr().err
 
 

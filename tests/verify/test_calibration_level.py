@@ -72,7 +72,7 @@ def test_activations_that_are_not_intact_or_of_something_else_are_not_begun_from
     changed(kept, kept / manifest.NAME, put("inputs", "checkpoint", value="0" * 64))
     status, said = verify(tiny_llama, f"activations={kept}")
     assert status == 2
-    assert "is not of this checkpoint, its source and its samples" in said
+    assert "does not belong to this checkpoint, its source and its samples" in said
 
 
 def stepped(folder: Path, steps: int) -> None:
@@ -105,11 +105,11 @@ def test_a_scale_is_exact_on_its_platform_and_within_the_bound_on_another(
     assert level.result == result, (level.findings, level.unchecked)
     if result == "holds":
         assert level.notes[0] == f"1 scales differ by at most {steps} ULP, the farthest {SCALE}"
-        assert level.notes[1].startswith("another numeric platform than recorded (machine)")
+        assert level.notes[1].startswith("the numeric platform differs from the recorded one (machine)")
         return
     [finding] = level.findings
     assert finding.tensor == SCALE
-    assert finding.message.startswith(f"it is {steps} ULP from what calibration gives")
+    assert finding.message.startswith(f"it is {steps} ULP from the recalibrated value")
     assert finding.expected is not None
     assert finding.expected.startswith("amax ")
 
@@ -131,10 +131,10 @@ def test_unknown_samples_are_placed_by_percentile_and_called_plausible(
     (folder / manifest.NAME).unlink()
     status, said = verify(tiny_llama, folder=folder)
     assert status == 2
-    assert "it was never sealed, so nobody knows its samples: texts=FILE" in said
+    assert "it was never sealed, so its samples are unknown: texts=FILE" in said
     status, said = verify(tiny_llama, f"texts={texts}", folder=folder)
     assert status == 2
-    assert "not proven, the samples are unknown: plausible by percentile against 24 given texts" in said
+    assert "not proven, samples unknown: plausible by percentile against 24 given texts" in said
     assert "15 of 15 scales placed" in said
 
 

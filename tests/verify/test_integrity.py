@@ -157,7 +157,8 @@ def test_another_length_is_said(checkpoint: Path) -> None:
     with (checkpoint / "modeling.py").open("a") as file:
         file.write("#")
     assert (
-        Verified(checkpoint, levels=ONLY).first("integrity")["message"] == "it has 16 bytes, sealed were 15"
+        Verified(checkpoint, levels=ONLY).first("integrity")["message"]
+        == "it has 16 bytes, but 15 were sealed"
     )
 
 
@@ -193,7 +194,7 @@ def test_an_unsealed_checkpoint(checkpoint: Path, source: Path) -> None:
     assert "never sealed" in every.level("integrity")["unchecked"]["listed"][0]
     assert every.level("weights")["result"] == "holds"
     without = Verified(checkpoint, source, ("structure", "weights"))
-    assert (without.status, without.level("integrity")["result"]) == (0, "not asked")
+    assert (without.status, without.level("integrity")["result"]) == (0, "not requested")
 
 
 def outputs(change: Any) -> Any:

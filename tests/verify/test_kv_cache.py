@@ -8,7 +8,7 @@ from proofcard.checkpoint.tensors import Tensor
 from proofcard.documents import Manifest
 from proofcard.verify.inventory import Inventory
 from proofcard.verify.kv_cache import check
-from proofcard.verify.quantconfig import Said
+from proofcard.verify.quantconfig import Declaration
 from proofcard.verify.report import Level
 
 ATTENTION = "model.layers.{}.self_attn"
@@ -34,7 +34,7 @@ def sealed(kv_cache: str) -> Manifest:
 
 def judged(tensors: dict[str, Tensor], cache: str | None, recipe: Manifest | None = None) -> Level:
     level = Level("structure")
-    check(Inventory(tensors), Said(config={"num_hidden_layers": 2}, cache=cache), recipe, level)
+    check(Inventory(tensors), Declaration(config={"num_hidden_layers": 2}, cache=cache), recipe, level)
     return level
 
 

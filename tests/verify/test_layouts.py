@@ -87,7 +87,7 @@ def test_what_no_rule_explains_is_not_verified(
         assert found.level(level)["result"] == "not checked"
         assert found.level(level)["differences"]["total"] == 0  # what is not known is no damage
         said = found.level(level)["unchecked"]["listed"]
-        assert all("no rule here explains" in line or "not one linear" in line for line in said), said
+        assert all("not supported" in line or "no linear is quantized" in line for line in said), said
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -272,7 +272,7 @@ def test_checkpoints_of_other_makers(tmp_path: Path, number: int, with_source: b
     if with_source and copied.name.endswith(SEARCHED):
         given = Verified(copied, source, LEVELS, scales="given")
         assert given.status == 0
-        assert given.screen.rstrip().endswith("verified, scales as given")
+        assert "\nverified, scales as given" in given.screen
         assert all(said["differ"] <= said["blocks"] for said in given.level("weights")["scales"])
 
 

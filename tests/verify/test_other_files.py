@@ -30,7 +30,7 @@ def judged(ours: Path, theirs: Path | None, config: dict[str, object] = AUTO) ->
 
 def test_the_source_s_own_files_hold(pair: tuple[Path, Path]) -> None:
     assert judged(*pair).result == "holds"
-    assert "that needs source=DIR" in judged(pair[0], None).notes[0]
+    assert "this needs source=DIR" in judged(pair[0], None).notes[0]
 
 
 @pytest.mark.parametrize("name", ["model.gguf", "pytorch_model.bin", "x.so", "adapter_config.json"])
@@ -51,7 +51,7 @@ def test_code_is_the_source_s_and_all_of_it(pair: tuple[Path, Path]) -> None:
 
 def test_code_of_another_repository_is_named(pair: tuple[Path, Path]) -> None:
     level = judged(*pair, config={"auto_map": {"AutoModel": "other/repository--modeling.Model"}})
-    assert "code that is not beside it" in level.findings[0].message
+    assert "code that is not in the checkpoint" in level.findings[0].message
 
 
 def test_generation_settings_are_the_source_s_but_for_what_an_export_adds(pair: tuple[Path, Path]) -> None:

@@ -37,7 +37,7 @@ def test_it_fits_the_screen(checkpoint: Path, source: Path, width: int) -> None:
 
 
 def test_the_last_line_is_the_verdict(checkpoint: Path, source: Path) -> None:
-    assert Verified(checkpoint, source).screen.splitlines()[-1] == "verified"
+    assert Verified(checkpoint, source).screen.splitlines()[-1].startswith("verified (")
     assert Verified(checkpoint).screen.splitlines()[-1] == "verified"
     assert Verified(checkpoint, levels=("weights",)).screen.splitlines()[-1] == "not checked"
 
@@ -45,7 +45,7 @@ def test_the_last_line_is_the_verdict(checkpoint: Path, source: Path) -> None:
 def test_weights_without_a_source_say_what_they_need(checkpoint: Path) -> None:
     found = Verified(checkpoint, levels=("weights",))
     assert (found.status, found.level("weights")["unchecked"]["listed"]) == (2, ["it needs source=DIR"])
-    assert Verified(checkpoint).level("weights")["not_asked"] == "needs source=DIR"
+    assert Verified(checkpoint).level("weights")["not_requested"] == "needs source=DIR"
 
 
 def test_the_report_is_the_same_wherever_and_whenever(checkpoint: Path, source: Path, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_the_report_is_the_same_wherever_and_whenever(checkpoint: Path, source: 
         Verified(checkpoint, source), Verified(elsewhere, origin), Verified(checkpoint, source, width=200),
     )  # fmt: skip
     assert first.path.read_bytes() == second.path.read_bytes() == third.path.read_bytes()
-    assert first.report["schema"] == "proofcard/verification/2"
+    assert first.report["schema"] == "proofcard/verification/3"
     assert str(tmp_path).encode() not in first.path.read_bytes()
 
 
@@ -128,7 +128,7 @@ def test_a_mistake_of_ours_is_not_called_a_difference(
     def broken(*_: Any) -> int:
         raise AssertionError("ours")
 
-    monkeypatch.setattr(command, "verify", broken)
+    monkeypatch.setattr(command, "delivered", broken)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -154,7 +154,7 @@ def test_neither_torch_nor_modelopt_is_imported(checkpoint: Path, source: Path) 
         env=os.environ | {"COLUMNS": "80"},
     )  # fmt: skip
     assert said.returncode == 0, said.stdout + said.stderr
-    assert said.stdout.splitlines()[-1] == "verified"
+    assert said.stdout.splitlines()[-1].startswith("verified (")
     assert "weights: " in said.stderr  # progress, as lines
 
 

@@ -47,7 +47,7 @@ def test_the_set_alone_follows_from_its_texts(tiny_llama: Path) -> None:
     level = check(tiny_llama, stored(tiny_llama), sealed=True)
     assert (level.result, level.counts["samples"]) == ("holds", 8)
     assert level.counts["token ids"] > 8
-    assert "datasets are not at hand" in level.notes[0]
+    assert "datasets were not given" in level.notes[0]
 
 
 def test_with_the_dataset_every_row_is_drawn_again(tiny_llama: Path, texts: Path) -> None:
@@ -122,18 +122,18 @@ def test_a_set_without_texts_proves_what_was_not_cut(tiny_llama: Path, copy: Pat
     assert level.result == "not checked"
     cut = manifest.read(copy).statistics["truncated"]
     assert 0 < cut < 8
-    assert level.unchecked[0].startswith(f"{cut} samples were cut off")
+    assert level.unchecked[0].startswith(f"{cut} samples were truncated")
 
 
 def test_another_set_than_the_checkpoint_s(tiny_llama: Path, copy: Path) -> None:
     changed(copy, copy / manifest.NAME, put("key", value="0" * 64))
     level = check(tiny_llama, copy, sealed=True)
-    assert level.findings[0].message == "it is not the sample set that the checkpoint's manifest names"
+    assert level.findings[0].message == "the checkpoint's manifest names another sample set"
 
 
 def test_another_tokenizer_is_not_judged_by(tiny_llama: Path, copy: Path) -> None:
     changed(copy, copy / manifest.NAME, put("inputs", "tokenizer", value={}))
-    assert "the tokenizer at hand is not the one" in check(tiny_llama, copy).unchecked[0]
+    assert "the tokenizer is not the one" in check(tiny_llama, copy).unchecked[0]
 
 
 def test_what_the_level_needs_is_said_before_any_work(

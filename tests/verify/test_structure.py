@@ -143,7 +143,7 @@ def test_an_underflowed_block_may_have_scale_zero(tmp_path: Path) -> None:
     altered(checkpoint, byte(f"{W2}.weight", packed.shape[1], 0x76))
     found = Verified(checkpoint, None, ONLY).first("structure")
     assert found["tensor"] == f"{W2}.weight_scale"
-    assert "its codes are not all ±6" in found["message"]
+    assert "but its codes are not all ±6" in found["message"]
 
 
 def both(change: Callable[[list[str]], Any]) -> Callable[[Path], None]:
@@ -175,13 +175,13 @@ CONFIGURED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "other algorithm": (quant(quant_algo="FP8"), "quant_algo: "),
     "other group size": (quant(group_size=32), "group_size"),
     "cache said to be unquantized": (quant(kv_cache_quant_algo=None), "the KV cache is not quantized"),
-    "too few layers": (config(num_hidden_layers=1), "config.json says 1 layers"),
-    "too many layers": (config(num_hidden_layers=3), "config.json says 3 layers"),
-    "too many experts": (config(num_local_experts=4), "has 4 experts, 3 lacks it"),
+    "too few layers": (config(num_hidden_layers=1), "config.json declares 1 layers"),
+    "too many layers": (config(num_hidden_layers=3), "config.json declares 3 layers"),
+    "too many experts": (config(num_local_experts=4), "has 4 experts, but expert 3 does not have it"),
     "no config": (lambda f: (f / "config.json").unlink(), "every checkpoint has one"),
     "config is no JSON": (lambda f: (f / "config.json").write_text("{"), "it is not JSON"),
     "config is a list": (lambda f: (f / "config.json").write_text("[]"), "it is not a JSON object"),
-    "patterns are no list": (quant(exclude_modules="lm_head"), "no list of names"),
+    "patterns are no list": (quant(exclude_modules="lm_head"), "not a list of names"),
     "index names another file": (
         lambda f: edit_json(f / INDEX, lambda c: c["weight_map"].update({f"{W1}.weight": SHARDS[0]})),
         f"says {SHARDS[0]}; it is in {SHARDS[1]}",

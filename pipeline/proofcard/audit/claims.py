@@ -1,4 +1,4 @@
-"""A claims file: what a published card claims, in our words, and how each claim is checked. docs/card.md."""
+"""A claims file: what a published card claims, in our words, and how to check it. See docs/card.md."""
 
 import hashlib
 from collections.abc import Iterator
@@ -39,8 +39,8 @@ class Check(Part):
     is checked before the profile `serving`, with other `flags`, starts on a hardware profile or `gpus`;
     `refusals` are those that stop it; `kv_scales` false leaves the checkpoint's KV scales out.
 
-    `holds` is the formula, `evidence` the sentence to show, with formulas in braces. Without `holds`, only
-    `command`, on `hardware`, can tell; both are also what is shown where a document is missing.
+    `holds` is the formula, `evidence` the sentence to show, with formulas in braces. Without `holds`, the
+    claim needs `command` on `hardware`; both are also shown if a document is missing.
     """
 
     by: Literal["plan", "card", "document", "measurement", "engine"]
@@ -117,7 +117,7 @@ def read(path: Path) -> tuple[Claims, str]:
         content = read_bytes(path, path.parent, _LARGEST)
         return Claims.model_validate(_parsed(content)), hashlib.sha256(content).hexdigest()
     except FileNotFoundError:
-        raise Usage(f"{path} does not exist: give claims=NAME, {_known()}") from None
+        raise Usage(f"{path} does not exist: set claims=NAME, {_known()}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step)[:80] for step in first["loc"])
@@ -170,16 +170,16 @@ def _known() -> str:
     return f"one of {', '.join(names())}"
 
 
-def chosen(asked: str | None, recipe: str) -> Path:
-    """The claims file that was asked for by name or path; without one, the one that names the recipe.
+def chosen(requested: str | None, recipe: str) -> Path:
+    """The claims file by name or path; by default the one that names the recipe.
 
     Raises:
         Usage: when there is none.
     """
-    if asked is not None:
-        return Path(asked) if asked.endswith(".yaml") else bundled(FOLDER) / f"{asked}.yaml"
+    if requested is not None:
+        return Path(requested) if requested.endswith(".yaml") else bundled(FOLDER) / f"{requested}.yaml"
     for name in names():
         path = bundled(FOLDER) / f"{name}.yaml"
         if recipe in read(path)[0].recipes:
             return path
-    raise Usage(f"no claims file names recipe={recipe}: give claims=NAME, {_known()}, or claims=FILE.yaml")
+    raise Usage(f"no claims file names recipe={recipe}: set claims=NAME, {_known()}, or claims=FILE.yaml")

@@ -1,4 +1,4 @@
-"""What `serve` would find before a start, for a checkpoint of which there is only the plan."""
+"""What `serve` would report before a start, for a checkpoint of which only the plan exists."""
 
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from proofcard.gpus import Gpu, Machine
 from proofcard.plan.serving_memory import Profile
 from proofcard.serve import preflight
 from proofcard.serve.asked import Facts, text_settings
+from proofcard.serve.findings import NAMES
 
 _WIDTH = {"F32": 4, "BF16": 2}
 _WHOLE = ("input_scale", "weight_scale_2", "KV cache", "norms")  # roles of one dimension: on every GPU
@@ -22,19 +23,20 @@ _NAMES = {"KV cache scales": "layer.k_scale", "KV cache biases": "layer.k_bias"}
 
 
 def findings(check: Check, plan: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """`findings`, every sentence of the check before a start, and `refusals`, those that stop it.
+    """What the check before a start reports: `findings` and `refusals`.
 
-    `settings` is the model's config.json.
+    `findings` has the sentence of each finding by its name, None for what is not reported; `refusals` are the
+    sentences that prevent a start. `settings` is the model's config.json.
 
     Raises:
         Usage: when the profile or the hardware does not exist.
     """
     serving = _profile(str(check.serving))
     changed = serving.model_copy(update={"flags": serving.flags | check.flags})
-    found = preflight.check(changed, _facts(plan, settings, check.kv_scales), _machine(check))
+    reported = preflight.check(changed, _facts(plan, settings, check.kv_scales), _machine(check))
     return {
-        "findings": [finding.sentence for finding in found],
-        "refusals": [finding.sentence for finding in found if finding.refuses],
+        "findings": dict.fromkeys(NAMES) | {finding.name: finding.sentence for finding in reversed(reported)},
+        "refusals": [finding.sentence for finding in reported if finding.refuses],
     }
 
 

@@ -41,14 +41,14 @@ class FormulaError(Stop):
 
 
 class Absent(FormulaError):
-    """A formula that refers to what is not there."""
+    """A formula that refers to a value that does not exist."""
 
 
 def evaluate(formula: str, names: Mapping[str, Any]) -> Any:
     """The value of a formula. `names` are what it may refer to: JSON values.
 
     Raises:
-        FormulaError: when it is not in the language above, or refers to what is not there.
+        FormulaError: when it is not in the language above, or refers to a missing value.
     """
     if len(formula) > _LONGEST:
         raise FormulaError(f"a formula has {len(formula)} characters; the limit is {_LONGEST}")
@@ -122,7 +122,7 @@ def _part(whole: Any, name: Any) -> Any:
     if isinstance(whole, list) and type(name) is int and -len(whole) <= name < len(whole):
         return whole[name]
     known = ", ".join(map(str, list(whole)[:12])) if isinstance(whole, Mapping) else type(whole).__name__
-    raise Absent(f"there is no {name!r} in {known or 'what is empty'}")
+    raise Absent(f"there is no {name!r} in {known or 'an empty value'}")
 
 
 def _number(node: ast.expr, names: Mapping[str, Any]) -> int | float:
@@ -163,14 +163,14 @@ def _values(items: Mapping[str, Any]) -> list[Any]:
     return list(items.values())
 
 
-def _says(sentences: Iterable[str], part: str) -> bool:
-    """Whether one of the sentences contains `part`."""
-    return any(part in sentence for sentence in sentences)
+def _says(texts: Iterable[str], part: str) -> bool:
+    """Whether one of the texts contains `part`."""
+    return any(part in text for text in texts)
 
 
-def _sentence(sentences: Iterable[str], part: str) -> str:
-    """The first of the sentences that contains `part`, or that there is none."""
-    return next((sentence for sentence in sentences if part in sentence), "nothing is reported")
+def _sentence(findings: Mapping[str, Any], name: str) -> Any:
+    """The sentence of the finding with that name, or that it is not reported."""
+    return _part(findings, name) or "nothing is reported"
 
 
 def _joined(items: Iterable[Any]) -> str:

@@ -1,14 +1,14 @@
 """An audit for people: claim, evidence, verdict; and what the claims that were not checked need."""
 
-from rich.box import SIMPLE
-from rich.table import Table
 from rich.text import Text
 
 from proofcard.documents.audit import VERDICTS, Audit, AuditedClaim, Evidence, Verdict
+from proofcard.grid import Grid
 from proofcard.screen import Screen
+from proofcard.units import counted as counted_
 
 _STYLES: dict[Verdict, str] = {
-    "contradicted": "red", "inconsistent in itself": "red", "measured otherwise": "red",
+    "contradicted": "red", "internally inconsistent": "red", "contradicted by measurement": "red",
     "not checked": "yellow", "holds": "green",
 }  # fmt: skip
 
@@ -22,14 +22,12 @@ def show(audit: Audit, out: Screen) -> None:
     for section in sections(audit):
         out.print()
         out.print(Text(section, style="bold"))
-        table = Table(box=SIMPLE, pad_edge=False, expand=True)
-        table.add_column("claim", ratio=4, overflow="fold")
-        table.add_column("evidence", ratio=5, overflow="fold")
-        table.add_column("verdict", width=13, overflow="fold")
+        table = Grid("claim", "evidence", "verdict", left=(0, 1, 2))
         for claim in audit.claims:
             if claim.section == section:
                 table.add_row(claim.claim, evidence(claim), _verdict(claim, listed))
         out.print(table)
+    out.print()
     for number, (command, hardware) in enumerate(listed, 1):
         out.print(f"[{number}] needs {command}" + (f", on {hardware}" if hardware else ""), soft_wrap=True)
     out.print()
@@ -44,13 +42,13 @@ def sections(audit: Audit) -> list[str]:
 
 def needs(audit: Audit) -> list[Need]:
     """What the claims that were not checked need, each once."""
-    found = [
+    unmet = [
         need(one)
         for claim in audit.claims
         for one in claim.evidence
         if claim.verdict == one.verdict == "not checked"
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(unmet))
 
 
 def need(one: Evidence) -> Need:
@@ -76,7 +74,7 @@ def counted(audit: Audit) -> str:
     """How many claims have which verdict."""
     given = [f"{audit.counts[name]} {_plural(name, audit.counts[name])}" for name in reversed(VERDICTS)
              if audit.counts.get(name)]  # fmt: skip
-    return f"{len(audit.claims)} claims: {', '.join(given)}."
+    return f"{counted_(len(audit.claims), 'claim')}: {', '.join(given)}."
 
 
 def _plural(verdict: Verdict, count: int) -> str:

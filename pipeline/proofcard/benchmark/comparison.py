@@ -12,6 +12,7 @@ from proofcard.benchmark import results
 from proofcard.benchmark.command import execute
 from proofcard.config import compose
 from proofcard.config.benchmarking import BenchmarkConfig
+from proofcard.config.spelling import spelled
 from proofcard.documents.benchmark import Configurations, Rate, Row
 from proofcard.errors import Stop, Usage, one_line
 from proofcard.progress import console, shown
@@ -48,6 +49,7 @@ def run(overrides: list[str]) -> int:
 
 def _jobs(overrides: list[str]) -> list[list[str]]:
     words = [word for word in overrides if word not in ("-m", "--multirun")]
+    words = spelled(BenchmarkConfig, words, sweeps=True)
     try:
         parsed = OverridesParser.create().parse_overrides(words)
         return [list(job) for job in BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]]
@@ -124,7 +126,8 @@ def _track(config: BenchmarkConfig, folder: Path, rows: list[Row]) -> None:
     ) as tracker:
         for number, row in enumerate(rows, 1):
             for rate in row.rates:
-                tracker.metrics({f"configuration_{number}/tokens_per_s": rate.tokens_per_s}, step=rate.users)
+                name = f"by_users/tokens_per_s_of_{number}"
+                tracker.metrics({name: rate.tokens_per_s}, step=rate.users)
             tracker.tags({f"configuration_{number}": row.configuration})
         for name in (results.NUMBERS, results.PAGE):
             tracker.file(folder / name, "comparison")

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from proofcard import documents
+from proofcard import documents, portable
 from proofcard.bundle import bundled
 from proofcard.config.benchmarking import Published
 from proofcard.documents.base import Document
@@ -67,7 +67,7 @@ def write(folder: Path, name: str, text: str) -> None:
 
 def leave(folder: Path, name: str, document: Document, page: str, tracker: Tracker, artifacts: str) -> None:
     """Write the document as the file `name`, and its Markdown page; track both under `artifacts`."""
-    write(folder, name, document.text())
+    write(folder, name, portable.document(document).text())
     write(folder, PAGE, page)
     for each in (name, PAGE):
         tracker.file(folder / each, artifacts)
@@ -75,7 +75,7 @@ def leave(folder: Path, name: str, document: Document, page: str, tracker: Track
 
 def save(folder: Path, results: Document) -> None:
     """Save the numbers measured so far."""
-    write(folder, NUMBERS, results.text())
+    write(folder, NUMBERS, portable.document(results).text())
 
 
 def read(folder: Path) -> Results:

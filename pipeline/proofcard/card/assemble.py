@@ -18,7 +18,7 @@ def assembled(facts: Facts) -> Card:
     """The whole card.
 
     Raises:
-        Stop: when a document lacks what its schema has.
+        Stop: when a document is incomplete.
     """
     default = compose(QuantizeConfig, "config", [f"recipe={_DEFAULT}"])
     middle: list[Callable[[Facts], Section]] = [
@@ -65,7 +65,7 @@ def summary(facts: Facts) -> Section:
     if results := facts.levels():
         one = facts.one("verification")
         assert one is not None
-        text = ", ".join(f"{name} {each}" for name, each in results.items() if each != "not asked")
+        text = ", ".join(f"{name} {each}" for name, each in results.items() if each != "not requested")
         values.append(value("Verified", text, "proven", file_name(one), "levels"))
     if (one := facts.one("analysis")) is not None:
         text = percent(one.values["bytes"]["share"])
@@ -75,7 +75,7 @@ def summary(facts: Facts) -> Section:
     if (one := facts.one("evaluation")) is not None:
         last = next(each for each in one.values["streams"] if each["name"] == one.values["last"])
         text = measured.estimate(last["all"]["numbers"]["kl_mean"])
-        values.append(value("Mean KL beside the source, nats", text, "measured", file_name(one), "streams"))
+        values.append(value("Mean KL from the source, nats", text, "measured", file_name(one), "streams"))
     for one in facts.all_of("benchmark"):
         rates = [
             (each["tokens_per_s"]["mean"], each["users"])
@@ -91,7 +91,7 @@ def summary(facts: Facts) -> Section:
         text = f"{counts['holds']} of {len(one.values['claims'])} hold"
         values.append(value(f"Claims of {one.name}", text, "derived", file_name(one), "counts"))
     base = facts.inputs.base_model or facts.config["model"]["name"]
-    text = f"{base} in NVFP4, made by recipe={sealed.recipe}. Every number leads to its document."
+    text = f"{base} in NVFP4, made by recipe={sealed.recipe}. Every number links to its document."
     return Section(title="At a glance", intro=text, lines=values)
 
 
@@ -99,7 +99,7 @@ def metadata(facts: Facts) -> dict[str, Any]:
     """What the hub reads at the top of the card; a field without a value is left out."""
     given = facts.inputs
     sets = sorted({str(each["repository"]) for each in facts.config["calibration"]["datasets"].values()})
-    found: dict[str, str | list[str] | None] = {
+    fields: dict[str, str | list[str] | None] = {
         "license": given.license,
         "license_name": given.license_name,
         "license_link": given.license_link,
@@ -112,6 +112,6 @@ def metadata(facts: Facts) -> dict[str, Any]:
     }
     return {
         name: [*map(on_one_line, each)] if isinstance(each, list) else on_one_line(each)
-        for name, each in found.items()
+        for name, each in fields.items()
         if each
     }

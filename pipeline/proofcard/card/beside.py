@@ -1,4 +1,4 @@
-"""The card's files beside the sealed ones: as they should be, written, or held to the documents."""
+"""The card's files beside the sealed ones: composed, written, or compared with the documents."""
 
 import json
 import time
@@ -20,10 +20,13 @@ from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop
 from proofcard.evidence import Evidence, about, in_order, opened
 from proofcard.files import plain, read_bytes
+from proofcard.hub_cache import name_in_cache
+from proofcard.pasted import command
 
 CARD = f"{FOLDER}/card.json"
 EVALUATIONS = f"{FOLDER}/every_eval_ever.json"
 HUB_RESULTS = ".eval_results"
+_DECIDED = ("holds", "differs", "not checked")  # results of a level that was asked for
 _LARGEST = 64 << 20  # bytes of a file beside
 
 
@@ -55,11 +58,15 @@ def files(facts: Facts, written: str) -> Files:
 
 
 def write(checkpoint: Path, made: Files) -> None:
-    """Write the files, README.md last; what a former card left in its folder and this one has not goes.
+    """Write the files, README.md last; files of an earlier card that this one does not have are removed.
 
     Raises:
         Stop: when a folder for them is a link: nothing is written through it.
     """
+    if name_in_cache(checkpoint) is not None:
+        raise Stop(
+            f"{checkpoint} is in the hub's cache, which a card would damage: copy the folder elsewhere"
+        )
     for folder in (FOLDER, HUB_RESULTS):
         if (checkpoint / folder).is_symlink():
             raise Stop(
@@ -89,14 +96,14 @@ def stored(checkpoint: Path, sealed: Manifest) -> tuple[Card, list[Evidence], st
         card = read_document(Card, checkpoint / CARD, checkpoint)
     except FileNotFoundError:
         raise Stop(
-            f"{checkpoint} has no card: write one with proofcard card checkpoint={checkpoint}"
+            f"{checkpoint} has no card: write one with {command('card', checkpoint=checkpoint)}"
         ) from None
     if card.key != sealed.key:
         raise Stop(
-            f"{checkpoint / CARD} is of the checkpoint {card.key[:12]}, not of {sealed.key[:12]}: write it "
-            "again"
+            f"{checkpoint / CARD} belongs to the checkpoint {card.key[:12]}, not to {sealed.key[:12]}: "
+            "write it again"
         )
-    found = []
+    documents = []
     for name in _ours(checkpoint):
         if not name.endswith(".json") or name in (CARD, EVALUATIONS):
             continue
@@ -106,16 +113,16 @@ def stored(checkpoint: Path, sealed: Manifest) -> tuple[Card, list[Evidence], st
                 f"{checkpoint / name} is not a document about this checkpoint: remove it, or write the card "
                 "again"
             )
-        found.append(one)
+        documents.append(one)
     written = "0"
     if (checkpoint / EVALUATIONS).exists():
         log = json_files.read(checkpoint / EVALUATIONS, checkpoint)
         written = str(log.get("retrieved_timestamp"))
-    return card, in_order(found), written
+    return card, in_order(documents), written
 
 
 def disagreement(checkpoint: Path, made: Files) -> str | None:
-    """The first place in which a file of the card is not what the documents give, in a sentence."""
+    """The first place in which a file of the card differs from what the documents give, in a sentence."""
     for name, text in made.texts.items():
         try:
             content = read_bytes(checkpoint / name, checkpoint, _LARGEST)
@@ -128,13 +135,25 @@ def disagreement(checkpoint: Path, made: Files) -> str | None:
 
 
 def changed(documents: list[Evidence], newer: list[Evidence]) -> str | None:
-    """The first document that is otherwise here than the card's copy of it."""
-    copies = {file_name(one): one.sha256 for one in documents}
+    """The first document that differs from the card's copy of it."""
+    copies = {file_name(one): one for one in documents}
     for one in newer:
         name = file_name(one)
-        if copies.get(name, one.sha256) != one.sha256:
+        copy = copies.get(name, one)
+        if copy.sha256 != one.sha256 and not _both_hold(copy, one):
             return f"{one.path} is no longer what the card quotes as {FOLDER}/{name}"
     return None
+
+
+def _both_hold(copy: Evidence, one: Evidence) -> bool:
+    """Whether two verifications of one manifest agree: a reader's own may have asked for fewer levels."""
+    if one.kind != "verification" or one.values.get("manifest") != copy.values.get("manifest"):
+        return False
+    results = [
+        {level["result"] for level in each.values["levels"].values() if level["result"] in _DECIDED}
+        for each in (copy, one)
+    ]
+    return all(found == {"holds"} for found in results)
 
 
 def _first(name: str, content: bytes, text: str) -> str:
@@ -144,7 +163,7 @@ def _first(name: str, content: bytes, text: str) -> str:
         text = here[number - 1] if number <= len(here) else ""
         if text != line:
             return f"{name}, line {number}, reads {_part(text, line)}; the documents give {_part(line, text)}"
-    return f"{name} goes on after its last line"
+    return f"{name} has text after its last line"
 
 
 def _part(line: str, other: str) -> str:
@@ -159,5 +178,5 @@ def _part(line: str, other: str) -> str:
 def _ours(checkpoint: Path) -> list[str]:
     """The files of a card's own folder, by their names from the checkpoint."""
     folder = checkpoint / FOLDER
-    found = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
-    return sorted(f"{FOLDER}/{name}" for name in found if may_lie_beside(f"{FOLDER}/{name}"))
+    names = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    return sorted(f"{FOLDER}/{name}" for name in names if may_lie_beside(f"{FOLDER}/{name}"))

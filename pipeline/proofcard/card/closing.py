@@ -1,4 +1,4 @@
-"""What is proven, what is claimed and limited, whose it is, where numbers come from, and how to check."""
+"""The last sections: verification, reproduction, claims, limitations, license, sources, how to check."""
 
 from proofcard.audit import show
 from proofcard.card.facts import MANIFEST, Facts, file_name, table, value
@@ -9,7 +9,7 @@ from proofcard.screen import on_one_line
 
 
 def verification(facts: Facts) -> Section:
-    """The levels of `verify`, and whether they were looked at on this very manifest."""
+    """The levels of `verify`, if it checked this manifest."""
     title = "Verification"
     one = facts.one("verification")
     if one is None or not facts.levels():
@@ -17,28 +17,28 @@ def verification(facts: Facts) -> Section:
     file = file_name(one)
     rows = [
         [name, level["result"], ", ".join(f"{count:,} {what}" for what, count in level["counts"].items()),
-         "; ".join([*([level["not_asked"]] if level["not_asked"] else []), *level["notes"]])]
+         "; ".join([*([level["not_requested"]] if level["not_requested"] else []), *level["notes"]])]
         for name, level in one.values["levels"].items()
     ]  # fmt: skip
-    found = table(["Level", "Result", "What was checked", "Notes"], rows, "proven", file, "levels")
+    levels = table(["Level", "Result", "What was checked", "Notes"], rows, "proven", file, "levels")
     values = [value("Result", one.values["result"], "proven", file, "result")]
     text = (
         "integrity: every file and tensor is what was sealed. structure: complete and consistent. weights: "
         "every packed byte follows from the source."
     )
-    return Section(title=title, intro=text, lines=values, tables=[found])
+    return Section(title=title, intro=text, lines=values, tables=[levels])
 
 
 def reproduction(facts: Facts) -> Section:
-    """Whether somebody made it again."""
+    """Whether it was rebuilt."""
     title = "Reproduction"
     one = facts.one("reproduction")
     if one is None:
         return Section(title=title, intro="", command="proofcard reproduce checkpoint=DIR")
-    found, file = one.values, file_name(one)
-    values = [value("Outcome", found["outcome"], "proven", file, "outcome")]
+    result, file = one.values, file_name(one)
+    values = [value("Outcome", result["outcome"], "proven", file, "outcome")]
     for key in ("files", "tensors", "calibrated"):
-        counts = found[key]
+        counts = result[key]
         text = f"{counts['equal']:,} of {counts['recorded']:,} equal"
         values.append(value(key.capitalize(), text, "proven", file, key))
     intro = "Rebuilt from the manifest and compared digest by digest."
@@ -74,7 +74,7 @@ def claims(facts: Facts) -> Section:
 
 
 def limitations(facts: Facts, unmeasured: list[str]) -> Section:
-    """What speaks against it, from the documents; `unmeasured` are the sections without data."""
+    """Limitations that follow from the documents; `unmeasured` are the sections without data."""
     rows: list[tuple[str, str, str]] = []
     if facts.sealed.outputs.tensors:
         rows.append(
@@ -86,20 +86,18 @@ def limitations(facts: Facts, unmeasured: list[str]) -> Section:
         )
     kv = facts.config["kv_cache"]["format"]
     if kv == "fp8_affine":
-        rows.append(
-            ("KV biases are loaded by no engine; K may be clipped", MANIFEST, "config.kv_cache.format")
-        )
+        rows.append(("No engine loads the KV biases; K may be clipped", MANIFEST, "config.kv_cache.format"))
     if not facts.config["calibration"]["attention_mask"]:
         rows.append(("Padding took part in calibration", MANIFEST, "config.calibration.attention_mask"))
     if not facts.config["calibration"]["chat_template"]:
         rows.append(
-            ("Calibration texts went through no chat template", MANIFEST, "config.calibration.chat_template")
+            ("Calibration texts did not use the chat template", MANIFEST, "config.calibration.chat_template")
         )
     cold = facts.sealed.statistics.get("experts_cold")
     if isinstance(cold, int) and cold:
         rows.append(
             (
-                f"{cold:,} experts of a layer were sent no token by the router",
+                f"{cold:,} experts (per layer) received no token from the router",
                 MANIFEST,
                 "statistics.experts_cold",
             )
@@ -128,7 +126,7 @@ def limitations(facts: Facts, unmeasured: list[str]) -> Section:
 
 
 def rights(facts: Facts) -> Section:
-    """The licence of the source, how to cite, whose work this rests on."""
+    """The license of the source, how to cite, and what this builds on."""
     given = facts.inputs
     values = []
     licence = given.license_name or given.license
@@ -146,8 +144,8 @@ def rights(facts: Facts) -> Section:
         values.append(value("Number format and calibration", text, "derived", MANIFEST, "toolchain.patches"))
     sets = sorted({str(each["repository"]) for each in facts.config["calibration"]["datasets"].values()})
     values.append(value("Datasets", sets, "derived", MANIFEST, "config.calibration.datasets"))
-    text = "A quantized copy has the licence of its source." if licence else (
-        "The licence is the source's; it was not named when this card was written (license=…, or source=DIR)."
+    text = "A quantized copy has the license of its source." if licence else (
+        "The license is the source's; it was not given when this card was written (license=…, or source=DIR)."
     )  # fmt: skip
     key = facts.sealed.key
     code = [
@@ -163,13 +161,13 @@ def sources(facts: Facts) -> Section:
     for one in facts.quoted():
         run = "–" if one.run is None else one.run.link or f"{one.run.name} ({one.run.id})"
         rows.append([one.name, one.schema_, one.sha256, run])
-    found = table(["Document", "Schema", "sha256", "Run"], rows, "derived", MANIFEST, "key")
+    documents = table(["Document", "Schema", "sha256", "Run"], rows, "derived", MANIFEST, "key")
     text = (
-        "Copies lie in .proofcard beside this card, and every number above names its place in one of them. "
-        "proven: shown byte by byte. measured: by a run. derived: from the manifest, the configuration or a "
-        "plan. not measured: by nobody yet."
+        "Copies are in .proofcard beside this card, and every number above refers to its place in one of "
+        "them. proven: shown byte by byte. measured: by a run. derived: from the manifest, the "
+        "configuration or a plan. not measured: no run yet."
     )
-    return Section(title="Where the numbers come from", intro=text, tables=[found])
+    return Section(title="Where the numbers come from", intro=text, tables=[documents])
 
 
 def check(facts: Facts) -> Section:

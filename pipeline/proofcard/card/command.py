@@ -1,4 +1,4 @@
-"""`card`: the model card of a checkpoint, written from its documents, or held to them.
+"""`card`: writes the model card of a checkpoint from its documents, or checks it against them.
 
 uv run proofcard card checkpoint=runs/checkpoints/demo               # README.md and README.html beside it
 uv run proofcard card checkpoint=runs/checkpoints/demo check=true    # do they follow from the documents?
@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from proofcard import outcome, tracking
-from proofcard.card import beside, facts, runs
+from proofcard.card import beside, checking, facts, runs
 from proofcard.config import compose
 from proofcard.config.card import CardConfig
 from proofcard.disk import check_writable
@@ -18,7 +18,7 @@ from proofcard.errors import Stop, before_work
 from proofcard.evidence import Evidence, checkpoint_of, gathered
 from proofcard.files import read_bytes
 from proofcard.screen import Screen
-from proofcard.tracking import Subject, is_off
+from proofcard.tracking import is_off
 
 _SOURCE_CARD = 1 << 20  # bytes of the source's README.md
 
@@ -27,7 +27,7 @@ def run(overrides: list[str]) -> int:
     """Write the card, or check it. Returns 0.
 
     Raises:
-        Usage: when there is no such checkpoint.
+        Usage: when the checkpoint does not exist.
         Stop: when the card and the documents disagree, or a document is not whole.
     """
     config = compose(CardConfig, "card", overrides)
@@ -39,13 +39,13 @@ def run(overrides: list[str]) -> int:
             given = _inputs(config, sealed)
     if config.check:
         return _check(config, sealed, documents)
-    found = (
+    tracked = (
         {} if is_off(config.tracking) else runs.found(config.tracking, config.work_dir, sealed.key, documents)
     )
-    given = given.model_copy(update={"runs": found})
+    given = given.model_copy(update={"runs": tracked})
     made = beside.files(facts.read(config.checkpoint, sealed, documents, given), beside.now())
     beside.write(config.checkpoint, made)
-    subject = Subject(sealed.key, sealed.recipe)
+    subject = tracking.of_sealed(sealed)
     with tracking.opened(config.tracking, "card", config.work_dir, subject=subject) as tracker:
         for name in ("README.md", "README.html", beside.CARD):
             tracker.file(config.checkpoint / name, "card")
@@ -55,13 +55,8 @@ def run(overrides: list[str]) -> int:
 
 
 def _check(config: CardConfig, sealed: Manifest, newer: list[Evidence]) -> int:
-    card, documents, written = beside.stored(config.checkpoint, sealed)
-    made = beside.files(facts.read(config.checkpoint, sealed, documents, card.inputs), written)
-    again = f"write it again with proofcard card checkpoint={config.checkpoint}, if the documents are right"
-    if (wrong := beside.disagreement(config.checkpoint, made)) is not None:
-        raise Stop(f"the card disagrees with its documents: {wrong}; {again}")
-    if (wrong := beside.changed(documents, newer)) is not None:
-        raise Stop(f"the card is older than the documents: {wrong}; {again}")
+    made, documents = checking.check(config.checkpoint, sealed, newer)
+    card = made.card
     numbers = sum(len(each.lines) + sum(len(table.rows) for table in each.tables) for each in card.sections)
     line = (
         f"{numbers} lines of {len(made.texts)} files follow from {len(documents)} documents to the character"
@@ -105,7 +100,7 @@ def _licence(source: Path) -> dict[str, str | None]:
         return {}
     except (ValueError, UnicodeDecodeError) as error:
         raise Stop(
-            f"{source / 'README.md'} has metadata that cannot be read ({error}): give license=…"
+            f"{source / 'README.md'} has metadata that cannot be read ({error}): set license=…"
         ) from None
     named = {name: data.get(name) for name in ("license", "license_name", "license_link")}
     return {name: str(each) for name, each in named.items() if each is not None}

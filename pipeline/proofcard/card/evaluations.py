@@ -33,12 +33,12 @@ _SHARES = ("same_top",)
 
 def hub_files(facts: Facts) -> dict[str, str]:
     """Texts of `.eval_results/*.yaml` by file name, one for each task that the hub knows."""
-    found = {}
+    texts = {}
     for one in facts.all_of("tasks"):
         for name, task in one.values["tasks"].items():
             if name in HUB_TASKS:
-                found[f"{name}.yaml"] = yaml.safe_dump(_hub_entries(name, task, one), sort_keys=False)
-    return found
+                texts[f"{name}.yaml"] = yaml.safe_dump(_hub_entries(name, task, one), sort_keys=False)
+    return texts
 
 
 def _hub_entries(name: str, task: dict[str, Any], one: Evidence) -> list[dict[str, Any]]:
@@ -99,20 +99,20 @@ def _divergences(one: Evidence) -> list[dict[str, Any]]:
         "source_type": "other",
         "additional_details": _details({"sha256": texts["sha256"], **texts["datasets"]}),
     }
-    found = []
+    results = []
     for stream in one.values["streams"]:
         for name, (title, unit, lower) in _METRICS.items():
             estimate = stream["all"]["numbers"].get(name)
             if estimate is not None:
                 config = _metric(title, name, unit, lower, 1.0 if name in _SHARES else "Infinity")
-                found.append(
+                results.append(
                     _result(f"{title}, {stream['name']}", source, config, estimate, texts["documents"])
                 )
-    return found
+    return results
 
 
 def _tasks(one: Evidence) -> list[dict[str, Any]]:
-    found = []
+    results = []
     for name, task in one.values["tasks"].items():
         source: dict[str, Any] = {"dataset_name": name, "source_type": "other"}
         if name in HUB_TASKS:
@@ -121,8 +121,8 @@ def _tasks(one: Evidence) -> list[dict[str, Any]]:
         config = _metric(str(task["metric"]), name, "proportion", False, 1.0)
         result = _result(name, source, config, task["candidate"], task["questions"] * task["repeats"])
         result["generation_config"] = _sampling(one, task["max_tokens"])
-        found.append(result)
-    return found
+        results.append(result)
+    return results
 
 
 def _builds(one: Evidence) -> list[dict[str, Any]]:
@@ -158,9 +158,11 @@ def _result(
 
 
 def _sampling(one: Evidence, max_tokens: int) -> dict[str, Any]:
-    asked = one.values["sampling"]
-    known = {name: asked[name] for name in ("temperature", "top_p", "top_k") if asked.get(name) is not None}
-    further = {name: each for name, each in asked.items() if name not in known and name != "max_tokens"}
+    requested = one.values["sampling"]
+    known = {
+        name: requested[name] for name in ("temperature", "top_p", "top_k") if requested.get(name) is not None
+    }
+    further = {name: each for name, each in requested.items() if name not in known and name != "max_tokens"}
     return {
         "generation_args": known | {"max_tokens": max_tokens},
         "additional_details": _details(further),

@@ -1,4 +1,4 @@
-"""What a card is made from: the sealed checkpoint, the documents about it, how far each is shown."""
+"""What a card is made from: the sealed checkpoint, the documents about it, and what each proves."""
 
 import hashlib
 import re
@@ -18,6 +18,7 @@ from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, one_line
 from proofcard.evidence import Evidence
 from proofcard.files import read_bytes
+from proofcard.pasted import command
 
 FOLDER = ".proofcard"
 """Beside the sealed files: copies of the documents that a card quotes, the card as values, its charts."""
@@ -57,7 +58,7 @@ class Facts:
         return next(iter(self.all_of(kind)), None)
 
     def levels(self) -> dict[str, str]:
-        """The results of `verify` by level, if it looked at this very manifest."""
+        """The results of `verify` by level, if it checked this manifest."""
         one = self.one("verification")
         if one is None or one.values["manifest"].get("sha256") != self.sha256:
             return {}
@@ -85,7 +86,7 @@ class Facts:
 
 @contextmanager
 def whole(what: str) -> Iterator[None]:
-    """A context in which a document that lacks something is one sentence; `what` is being written from it.
+    """A context in which an incomplete document is reported in one sentence; `what` is being written from it.
 
     Raises:
         Stop: naming what could not be written.
@@ -99,7 +100,7 @@ def whole(what: str) -> Iterator[None]:
     else:
         return
     raise Stop(
-        f"{what} cannot be written, a document is not whole ({reason}): make it again with the command that "
+        f"{what} cannot be written, a document is incomplete ({reason}): make it again with the command that "
         "left it"
     )
 
@@ -113,10 +114,10 @@ def file_name(one: Evidence) -> str:
 
 
 def read(checkpoint: Path, sealed: Manifest, documents: list[Evidence], inputs: Inputs) -> Facts:
-    """Everything about a checkpoint, every sealed settings file held to its digest.
+    """Everything about a checkpoint; every sealed settings file is checked against its digest.
 
     Raises:
-        Stop: when a sealed file is not what was sealed.
+        Stop: when a sealed file was altered.
     """
     content = read_bytes(checkpoint / MANIFEST, checkpoint, json_files.TABLE)
     return Facts(
@@ -137,10 +138,10 @@ def _sealed_json(checkpoint: Path, sealed: Manifest, name: str) -> dict[str, Any
     content = read_bytes(checkpoint / name, checkpoint, json_files.SETTINGS)
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise Stop(
-            f"{checkpoint / name} is not what was sealed: see proofcard verify checkpoint={checkpoint}"
+            f"{checkpoint / name} is not what was sealed: see {command('verify', checkpoint=checkpoint)}"
         )
-    found = json_files.parse(content, name, infinite=True)
-    return found if isinstance(found, dict) else {}
+    values = json_files.parse(content, name, infinite=True)
+    return values if isinstance(values, dict) else {}
 
 
 def _named_once(documents: list[Evidence]) -> list[Evidence]:

@@ -10,9 +10,9 @@ from proofcard.documents.card import Chart, Section
 
 _SETTINGS = {
     "hidden_size": "Hidden size", "num_hidden_layers": "Layers", "num_attention_heads": "Attention heads",
-    "num_key_value_heads": "KV heads", "head_dim": "Head dimension", "num_local_experts": "Experts a layer",
-    "num_experts": "Experts a layer", "n_routed_experts": "Experts a layer",
-    "num_experts_per_tok": "Experts a token", "intermediate_size": "Intermediate size",
+    "num_key_value_heads": "KV heads", "head_dim": "Head dimension", "num_local_experts": "Experts per layer",
+    "num_experts": "Experts per layer", "n_routed_experts": "Experts per layer",
+    "num_experts_per_tok": "Experts per token", "intermediate_size": "Intermediate size",
     "moe_intermediate_size": "Expert intermediate size", "max_position_embeddings": "Context length",
     "vocab_size": "Vocabulary",
 }  # fmt: skip
@@ -66,12 +66,12 @@ def quantized(facts: Facts) -> Section:
         values.append(value("Linears in NVFP4", linears, facts.proven("weights"), file_name(one), pointer))
     if facts.quantization:
         name = "hf_quant_config.json"
-        for key, what in (("quant_algo", "Format"), ("group_size", "Weights a block scale"),
+        for key, what in (("quant_algo", "Format"), ("group_size", "Weights per block scale"),
                           ("kv_cache_quant_algo", "KV cache")):  # fmt: skip
             values.append(value(what, facts.quantization.get(key), "derived", name, f"quantization.{key}"))
     text = (
         "NVFP4 stores a weight in 4 bits (E2M1), with an E4M3 scale for each block of 16 and a float32 scale "
-        "for each tensor. U8 tensors hold two weights an element. What is not listed as U8 was not quantized."
+        "for each tensor. U8 tensors hold two weights per element; all others are not quantized."
     )
     return Section(title="What is quantized", intro=text, lines=values, tables=[counts])
 
@@ -112,8 +112,8 @@ def choices(facts: Facts, default: QuantizeConfig) -> Section:
     ]
     header = ["Choice", "ModelOpt's default", "This checkpoint", ""]
     text = "ModelOpt's defaults are those of recipe=modelopt_default."
-    found = table(header, rows, facts.remade(), MANIFEST, "config")
-    return Section(title="Choices beside the usual defaults", intro=text, tables=[found])
+    compared = table(header, rows, facts.remade(), MANIFEST, "config")
+    return Section(title="Choices and the usual defaults", intro=text, tables=[compared])
 
 
 def _chosen(config: dict[str, Any]) -> dict[str, Any]:
@@ -143,9 +143,9 @@ def data(facts: Facts) -> Section:
             values.append(
                 value(f"{key} used", facts.sealed.statistics[key], "measured", MANIFEST, f"statistics.{key}")
             )
-    found = table(header, rows, mark, MANIFEST, "config.calibration.datasets")
+    datasets = table(header, rows, mark, MANIFEST, "config.calibration.datasets")
     text = "The sample set is sealed under its own key; positions count padding."
-    return Section(title="Calibration data", intro=text, lines=values, tables=[found])
+    return Section(title="Calibration data", intro=text, lines=values, tables=[datasets])
 
 
 def coverage(facts: Facts) -> Section:
@@ -154,18 +154,18 @@ def coverage(facts: Facts) -> Section:
     one = facts.one("analysis")
     if one is None:
         return Section(title=title, intro="", command="proofcard analyse checkpoint=DIR")
-    found, file = one.values, file_name(one)
+    analysis, file = one.values, file_name(one)
     values = [
         value(
             "Bytes of tensors that calibration decides",
-            found["bytes"]["bytes"],
+            analysis["bytes"]["bytes"],
             "measured",
             file,
             "bytes.bytes",
         ),
-        value("Bytes of tensors in all", found["bytes"]["total"], "measured", file, "bytes.total"),
+        value("Bytes of tensors in all", analysis["bytes"]["total"], "measured", file, "bytes.total"),
     ]
-    spread = found["coverage"]
+    spread = analysis["coverage"]
     if spread is not None:
         for key, name in (
             ("experts", "Experts"), ("smallest", "Positions of the coldest expert"),
@@ -188,12 +188,13 @@ def coverage(facts: Facts) -> Section:
         ]
     else:
         tables = []
-    marks: list[dict[str, Any]] = next(iter(found["convergence"].values()), [])
+    marks: list[dict[str, Any]] = next(iter(analysis["convergence"].values()), [])
     chart = Chart(
         title="Share of amaxes within 1% of their last value", name="convergence",
         x=[float(mark["samples"]) for mark in marks], x_title="samples", y_title="share",
         series={
-            name: [each["within_1_percent"] for each in group] for name, group in found["convergence"].items()
+            name: [each["within_1_percent"] for each in group]
+            for name, group in analysis["convergence"].items()
         },
         document=file,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from proofcard.reports import percent
 
 
 def performance(facts: Facts) -> Section:
-    """What a start of an engine reported: time to be ready, and what runs beside what was asked."""
+    """What a start of an engine reported: time until ready, requested and effective settings."""
     title = "Serving, as it ran"
     sessions = facts.all_of("serving")
     if not sessions:
@@ -20,28 +20,28 @@ def performance(facts: Facts) -> Section:
         )
     values, tables = [], []
     for one in sessions:
-        found, file, profile = one.values, file_name(one), one.name
-        engine = " ".join(filter(None, [found["engine"], found["engine_version"]]))
+        session, file, profile = one.values, file_name(one), one.name
+        engine = " ".join(filter(None, [session["engine"], session["engine_version"]]))
         values += [
             value(f"{profile}: engine", engine, "measured", file, "engine"),
             value(
                 f"{profile}: seconds until the first answer",
-                float(found["ready_s"]),
+                float(session["ready_s"]),
                 "measured",
                 file,
                 "ready_s",
             ),
         ]
-        rows = [[each["name"], each["asked"], each["effective"]] for each in found["settings"]]
+        rows = [[each["name"], each["asked"], each["effective"]] for each in session["settings"]]
         if rows:
             tables.append(
-                table(["Setting", "Asked", "In effect"], rows, "measured", file, "settings", profile)
+                table(["Setting", "Requested", "In effect"], rows, "measured", file, "settings", profile)
             )
     return Section(title=title, intro="", lines=values, tables=tables)
 
 
 def throughput(facts: Facts) -> Section:
-    """Tokens per second by users, with what speaks against each figure, and published figures beside."""
+    """Tokens per second by users, with doubts about each figure and published figures for comparison."""
     title = "Throughput"
     results = facts.all_of("benchmark")
     if not results:
@@ -53,19 +53,19 @@ def throughput(facts: Facts) -> Section:
         tables += _levels(one)
         charts.append(_curve(one))
     text = (
-        "Mean over the starts of the server, and least to most. Published figures are beside where the "
-        "benchmark names them; ! marks a row that contradicts itself or that something speaks against."
+        "Mean over the starts of the server, and least to most. Published figures are shown where the "
+        "benchmark names them; ! marks a row that contradicts itself or is in doubt."
     )
     return Section(title=title, intro=text, tables=tables, charts=charts)
 
 
 def _levels(one: Evidence) -> list[Table]:
-    found, file = one.values, file_name(one)
-    series = [(each, impossible(each)) for each in published(tuple(found["load"].get("beside", ())))]
-    header = ["Users", "Tokens/s", "Range", "Tokens/s a user", "First token, ms (p50)", "Failed",
+    results, file = one.values, file_name(one)
+    series = [(each, impossible(each)) for each in published(tuple(results["load"].get("beside", ())))]
+    header = ["Users", "Tokens/s", "Range", "Tokens/s per user", "First token, ms (p50)", "Failed",
               *(each.name for each, _ in series)]  # fmt: skip
     rows, doubts = [], []
-    for level in found["levels"]:
+    for level in results["levels"]:
         users, whole = level["users"], level.get("tokens_per_s")
         rows.append([
             f"{users}{'!' if level['doubts'] else ''}", _mean(level, "tokens_per_s"),
@@ -75,12 +75,12 @@ def _levels(one: Evidence) -> list[Table]:
         ])  # fmt: skip
         doubts += [[users, doubt] for doubt in level["doubts"]]
     doubts += [[f"{each.name}, {users}", why] for each, wrong in series for users, why in wrong.items()]
-    load = found["load"]
-    told = (
-        f"{found['server']['told']}: {len(found['starts'])} starts, {load['input_tokens']} tokens in, "
+    load = results["load"]
+    caption = (
+        f"{results['server']['told']}: {len(results['starts'])} starts, {load['input_tokens']} tokens in, "
         f"{load['output_tokens']} out"
     )
-    made = [table(header, rows, "measured", file, "levels", told)]
+    made = [table(header, rows, "measured", file, "levels", caption)]
     if doubts:
         made.append(table(["Users", "Doubt"], doubts, "measured", file, "levels.doubts"))
     return made
@@ -92,9 +92,9 @@ def _mean(level: dict[str, Any], name: str) -> str:
 
 
 def _curve(one: Evidence) -> Chart:
-    levels, told = one.values["levels"], one.values["server"]["told"]
+    levels, name = one.values["levels"], one.values["server"]["told"]
     rates = [level["tokens_per_s"]["mean"] if level.get("tokens_per_s") else None for level in levels]
-    series: dict[str, list[float | None]] = {str(told): rates}
+    series: dict[str, list[float | None]] = {str(name): rates}
     for each in published(tuple(one.values["load"].get("beside", ()))):
         series[each.name] = [each.aggregate.get(level["users"]) for level in levels]
     return Chart(
@@ -106,27 +106,28 @@ def _curve(one: Evidence) -> Chart:
 
 
 def fidelity(facts: Facts) -> Section:
-    """What the checkpoint lost beside its source, and where, from `evaluate`."""
-    title = "Fidelity beside the source"
+    """What the checkpoint lost against its source, and where, from `evaluate`."""
+    title = "Fidelity to the source"
     one = facts.one("evaluation")
     if one is None:
         return Section(title=title, intro="", command="proofcard evaluate checkpoint=DIR source=DIR")
-    found, file = one.values, file_name(one)
-    texts = found["texts"]
+    evaluation, file = one.values, file_name(one)
+    texts = evaluation["texts"]
     columns = {"kl_mean": "KL, mean", "kl_p99": "KL, p99", "perplexity_ratio": "Perplexity ratio",
                "same_top": "Same top token"}  # fmt: skip
     rows = [
         [stream["name"], *(estimate(stream["all"]["numbers"].get(key)) for key in columns)]
-        for stream in found["streams"]
+        for stream in evaluation["streams"]
     ]
     streams = table(["Run", *columns.values()], rows, "measured", file, "streams", "Next-token distributions")
-    rows = [[each["cost"], estimate(each["kl_mean"])] for each in found["costs"]]
+    rows = [[each["cost"], estimate(each["kl_mean"])] for each in evaluation["costs"]]
     costs = table(["Part", "Adds to the mean KL"], rows, "measured", file, "costs", "What costs how much")
-    names = list(found["layers"][0]["error"]) if found["layers"] else []
+    names = list(evaluation["layers"][0]["error"]) if evaluation["layers"] else []
     chart = Chart(
         title="Relative error of the output, by layer", name="layers",
-        x=[float(layer["layer"]) for layer in found["layers"]], x_title="layer", y_title="relative error",
-        series={name: [layer["error"][name]["value"] for layer in found["layers"]] for name in names},
+        x=[float(layer["layer"]) for layer in evaluation["layers"]], x_title="layer",
+        y_title="relative error",
+        series={name: [layer["error"][name]["value"] for layer in evaluation["layers"]] for name in names},
         document=file,
     )  # fmt: skip
     text = (
@@ -134,7 +135,7 @@ def fidelity(facts: Facts) -> Section:
         "in nats, 95% intervals over texts."
     )
     return Section(
-        title=title, intro=text, tables=[streams, *([costs] if found["costs"] else [])], charts=[chart]
+        title=title, intro=text, tables=[streams, *([costs] if evaluation["costs"] else [])], charts=[chart]
     )
 
 
@@ -156,16 +157,18 @@ def tasks(facts: Facts) -> Section:
         return Section(title=title, intro="", command=text)
     tables, values = [], []
     for one in results:
-        found, file = one.values, file_name(one)
+        report, file = one.values, file_name(one)
         header = ["Task", "Questions", "Reference", "Checkpoint", "Difference", "Detectable", "Verdict"]
         rows = [
             [name, each["questions"], _range(each["reference"]), _range(each["candidate"]),
              _range(each["difference"]), percent(each["detectable"]), each["verdict"]]
-            for name, each in found["tasks"].items()
+            for name, each in report["tasks"].items()
         ]  # fmt: skip
-        rows += [[name, "–", "–", "–", "–", "–", f"not run: {why}"] for name, why in found["not_run"].items()]
-        tables.append(table(header, rows, "measured", file, "tasks", found["name"]))
-        values.append(value(f"{found['name']}: verdict", found["verdict"], "measured", file, "verdict"))
+        rows += [
+            [name, "–", "–", "–", "–", "–", f"not run: {why}"] for name, why in report["not_run"].items()
+        ]
+        tables.append(table(header, rows, "measured", file, "tasks", report["name"]))
+        values.append(value(f"{report['name']}: verdict", report["verdict"], "measured", file, "verdict"))
     return Section(title=title, intro="Shares of 1 with their intervals.", lines=values, tables=tables)
 
 
@@ -181,22 +184,24 @@ def agentic(facts: Facts) -> Section:
         return Section(title=title, intro="", command="proofcard agentic checkpoint=DIR serving=PROFILE")
     values: list[Value] = []
     for one in results:
-        found, file = one.values, file_name(one)
+        report, file = one.values, file_name(one)
         values.append(
             value(
-                f"{found['name']}: share of tasks passed", _range(found["score"]), "measured", file, "score"
+                f"{report['name']}: share of tasks passed", _range(report["score"]), "measured", file, "score"
             )
         )
-        for place, run in enumerate(found["runs"]):
+        for place, run in enumerate(report["runs"]):
             files = run["files"]
             text = f"{run['passed']} of {len(run['tasks'])} tasks; {len(files)} files"
             text += f", {sum(files.values()):,} lines"
-            values.append(value(f"{found['name']}, run {place + 1}", text, "measured", file, f"runs.{place}"))
+            values.append(
+                value(f"{report['name']}, run {place + 1}", text, "measured", file, f"runs.{place}")
+            )
     return Section(title=title, intro="Checks run in a sandbox, outside the model's reach.", lines=values)
 
 
 def known_answers(facts: Facts) -> Section:
-    """Questions whose answers are known."""
+    """Questions with known answers."""
     title = "Known answers"
     sessions = facts.all_of("serving")
     if not sessions:

@@ -22,13 +22,13 @@ def hardware(facts: Facts) -> Section:
         for each in one.values["serving"]
         if not str(each["profile"]).startswith("here:")
     ]  # fmt: skip
-    header = ["GPUs", "NVFP4", "Weights a GPU", "Fits", "KV tokens, BF16", "KV tokens, FP8"]
-    found = table(header, rows, "derived", file_name(one), "serving")
+    header = ["GPUs", "NVFP4", "Weights per GPU", "Fits", "KV tokens, BF16", "KV tokens, FP8"]
+    fits = table(header, rows, "derived", file_name(one), "serving")
     text = (
         "Computed, with 0.90 of the memory for weights and KV cache: upper bounds. W4A16: weights in 4 bits, "
         "products in BF16, on GPUs without FP4."
     )
-    return Section(title=title, intro=text, tables=[found])
+    return Section(title=title, intro=text, tables=[fits])
 
 
 def profiles(facts: Facts) -> Section:
@@ -47,11 +47,11 @@ def profiles(facts: Facts) -> Section:
             ]
         )
         code.append(f"proofcard serve checkpoint=DIR serving={name}")
-    found = table(
+    available = table(
         ["Profile", "Engine", "For", "Run with this checkpoint"], rows, "derived", PROGRAM, "conf/serving"
     )
     text = "A profile is one way to start an engine; before a start its flags, GPUs and memory are checked."
-    return Section(title="How to run it", intro=text, tables=[found], code=code)
+    return Section(title="How to run it", intro=text, tables=[available], code=code)
 
 
 def sampling(facts: Facts) -> Section:
@@ -71,7 +71,7 @@ def sampling(facts: Facts) -> Section:
 
 
 def backends(facts: Facts) -> Section:
-    """Several backends side by side: a sweep of its own."""
+    """Several backends side by side, from a sweep."""
     results = facts.all_of("benchmark")
     rows = [
         [one.name, (one.values["serving"] or {}).get("name"), flag, setting]
@@ -83,7 +83,7 @@ def backends(facts: Facts) -> Section:
         swept = "serving.flags.attention-backend=triton,flashinfer"
         text = f"proofcard benchmark -m checkpoint=DIR serving=PROFILE {swept}"
         return Section(title="Backends", intro="", command=text)
-    found = table(
+    swept_flags = table(
         ["Benchmark", "Profile", "Flag", "Value"], rows, "measured", file_name(results[0]), "serving.flags"
     )
-    return Section(title="Backends", intro="The benchmarks above differ in these.", tables=[found])
+    return Section(title="Backends", intro="The benchmarks above differ in these.", tables=[swept_flags])

@@ -11,6 +11,7 @@ from proofcard.config.schema import Tracking
 from proofcard.documents.card import Run
 from proofcard.evidence import Evidence
 from proofcard.progress import console
+from proofcard.tracking_links import is_server, run_page
 from proofcard.tracking_store import connected
 
 _MOST = 200  # runs that are looked through
@@ -42,7 +43,7 @@ def found(tracking: Tracking, work_dir: Path, key: str, documents: list[Evidence
                     made.setdefault(file_name(one), Run(id=run.info.run_id, name=name, link=link))
     if lacking := [file_name(one) for one in documents if file_name(one) not in made]:
         console.print(
-            f"no tracked run holds {', '.join(lacking)}: the card links them to no run", soft_wrap=True
+            f"no tracked run holds {', '.join(lacking)}: the card does not link them to a run", soft_wrap=True
         )
     return made
 
@@ -64,5 +65,4 @@ def _artifacts(
 
 def _link(tracking: Tracking, experiment: str, run: str) -> str | None:
     """The run's page, where the store is a server."""
-    uri = str(tracking.uri)
-    return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run}" if uri.startswith("http") else None
+    return run_page(tracking, experiment, run) if is_server(tracking) else None

@@ -1,6 +1,6 @@
 """The tensors that calibration decides, and how far two values of one are apart.
 
-A scale stands for an amax: the largest magnitude that a quantizer saw, a BF16 number in a BF16 model. The
+A scale encodes an amax: the largest magnitude that a quantizer saw, a BF16 number in a BF16 model. The
 distance of two scales is therefore counted in steps of BF16 (ULP) between their amaxes: 0 for the same bits,
 1 for neighbours. Elements of a BF16 bias are compared the same way.
 
@@ -63,7 +63,7 @@ def recovered(name: str, sha256: str) -> bytes | None:
 
 
 def amax(name: str, value: bytes) -> float | None:
-    """The amax that a scale stands for; None for what is not a scale."""
+    """The amax that a scale encodes; None for other tensors."""
     which = kind(name)
     if which not in _BOUNDS or len(value) != 4:
         return None
@@ -72,7 +72,7 @@ def amax(name: str, value: bytes) -> float | None:
 
 @cache
 def _scales_by_digest(bound: float) -> dict[str, bytes]:
-    """Every scale that stands for a positive finite BF16 number, by its sha256."""
+    """Every scale that encodes a positive finite BF16 number, by its sha256."""
     bits = np.arange(1, 0x7F80, dtype=np.uint32) << 16
     with np.errstate(under="ignore"):
         scales = bits.view(np.float32) / np.float32(bound)

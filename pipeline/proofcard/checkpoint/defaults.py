@@ -48,15 +48,15 @@ def written(folder: Path, kind: Any) -> dict[str, Any]:
 
     Only defaults written as constants count.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for path in sorted(folder.glob("configuration*.py")):
         try:
             size, changed = path.stat().st_size, path.stat().st_mtime_ns
         except OSError:
             continue
         if path.is_file() and size <= _MOST_CODE:
-            found |= _classes(path, size, changed).get(kind, {}) if isinstance(kind, str) else {}
-    return found
+            values |= _classes(path, size, changed).get(kind, {}) if isinstance(kind, str) else {}
+    return values
 
 
 def _knows(config: Config, key: str, code: Path | None) -> bool:
@@ -101,7 +101,7 @@ def _model_type(node: ast.stmt) -> str | None:
 
 def _of(node: ast.stmt) -> dict[str, Any]:
     assert isinstance(node, ast.ClassDef)
-    found: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
     for line in node.body:
         if isinstance(line, ast.FunctionDef) and line.name == "__init__":
             named = line.args.args[len(line.args.args) - len(line.args.defaults) :]
@@ -113,7 +113,7 @@ def _of(node: ast.stmt) -> dict[str, Any]:
             ]
             for argument, value in pairs:
                 try:
-                    found[argument.arg] = ast.literal_eval(value)
+                    defaults[argument.arg] = ast.literal_eval(value)
                 except ValueError:
                     continue
-    return found
+    return defaults

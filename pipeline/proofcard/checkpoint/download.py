@@ -29,14 +29,19 @@ OnFile = Callable[[str, int], None]
 """Called with the name and size in bytes of each file that has been downloaded and checked."""
 
 
+def folder_of(repository: Repository, sources: Path) -> Path:
+    """Where a repository's files are kept below `sources`."""
+    return sources / f"{repository.name.replace('/', '--')}@{repository.commit[:12]}"
+
+
 class Download:
     """Downloads a repository's files to `folder`, where a file appears only after its digest was checked."""
 
     def __init__(self, repository: Repository, sources: Path) -> None:
         """List the commit's files on the hub, unless they are on record. Raises Stop when the hub fails."""
         quiet()
-        name = f"{repository.name.replace('/', '--')}@{repository.commit[:12]}"
-        self.repository, self.folder = repository, sources / name
+        self.repository, self.folder = repository, folder_of(repository, sources)
+        name = self.folder.name
         self._record, self._incoming = sources / f".{name}.json", sources / f".{name}.incoming"
         self._lock = sources / f".{name}.lock"
         record = self._recorded()
@@ -70,9 +75,11 @@ class Download:
         shards = [file for file in self.promised if file.endswith(".safetensors")]
         if not shards:
             raise Stop(f"{self.repository} has no .safetensors file, so it cannot be a source")
-        found = {file: self._tensors_of(file) for file in shards}
-        self._order = sorted(self.missing & found.keys(), key=lambda file: (_first_layer(found[file]), file))
-        return united(found.values())
+        by_shard = {file: self._tensors_of(file) for file in shards}
+        self._order = sorted(
+            self.missing & by_shard.keys(), key=lambda file: (_first_layer(by_shard[file]), file)
+        )
+        return united(by_shard.values())
 
     def fetch(self, selected: Callable[[str], bool], on_file: OnFile = lambda file, size: None) -> None:
         """Download the selected missing files. Raises as `Repository.fetch`, and Stop when space is short."""

@@ -1,7 +1,7 @@
-"""A file of the hub that stands at its full length before its bytes are here, and after they have gone.
+"""A file of the hub at its full length, before its bytes are downloaded and after they are dropped.
 
-It begins as the header and a hole; the bytes come into their places, and go when nobody needs them, but for
-the header and the small tensors. Beside it, in another folder, a record says how far it has come.
+It begins as a header and a hole; bytes are written at their offsets and dropped when no level needs them,
+except for the header and small tensors. A record in another folder counts the bytes that have arrived.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from proofcard.errors import Stop
 from proofcard.files import plain
 
 SMALL = 4096  # bytes of a tensor that stays: scales of whole tensors, biases of a cache, counters
-_FIRST = 100_000  # bytes asked for at once: the headers of most shards
+_FIRST = 100_000  # bytes requested at once: the headers of most shards
 _PIECE = 1 << 22
 _NOTED = 64 << 20  # bytes after which the record is brought up to date
 
@@ -62,11 +62,11 @@ class Placeholder:
             self.tensors[at] if at >= 0 and place < self.tensors[at].start + self.tensors[at].size else None
         )
 
-    def stand(self, repository: Repository) -> None:
-        """Give it its length and its header, or take up what a former run has left.
+    def create(self, repository: Repository) -> None:
+        """Create it with its length and header, or continue from an earlier run.
 
         Raises:
-            Stop: when the hub does not give the header, or it is none.
+            Stop: when the hub does not send a valid header.
             OSError: when the disk is full.
         """
         known = self._recorded()
@@ -84,7 +84,7 @@ class Placeholder:
             try:
                 self.tensors = sorted(read_header(self.path).values(), key=lambda tensor: tensor.start)
             except TensorFileError:
-                self.tensors = []  # whoever reads this folder finds the same, and says so
+                self.tensors = []  # readers of this folder report it
         self.came, self.inside = known["came"], known["inside"]
         # After a power cut bytes may be missing that the record counts: what is here is digested again.
         self.sha256 = None if self.came else known["sha256"]
@@ -113,13 +113,13 @@ class Placeholder:
             self._empty([(0, header)])
             raise Stop(
                 f"{repository}: {plain(self.name)} came with {wrong}, not what the hub promised: "
-                "the same command asks for it again"
+                "the same command downloads it again"
             )
         self.sha256, self.inside = sink.whole.hexdigest(), sink.inside
         self.note()
 
     def drop(self) -> None:
-        """Give the room back that its bytes take, all but the header's and the small tensors'."""
+        """Free the disk space of its bytes, except for the header and the small tensors."""
         kept = [(0, self._head())]
         with self.path.open("rb") as file:
             for tensor in self.tensors:
@@ -142,16 +142,16 @@ class Placeholder:
 
     def note(self) -> None:
         """Write down how far it has come."""
-        said = {"came": self.came, "sha256": self.sha256, "inside": self.inside}
-        write_whole(self.record, json.dumps(said))
+        record = {"came": self.came, "sha256": self.sha256, "inside": self.inside}
+        write_whole(self.record, json.dumps(record))
 
     def _recorded(self) -> dict[str, Any] | None:
         try:
-            said = json.loads(self.record.read_text(encoding="utf-8"))
-            whole = 0 <= said["came"] <= self.promised.size and isinstance(said["inside"], dict)
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+            whole = 0 <= record["came"] <= self.promised.size and isinstance(record["inside"], dict)
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return said if whole and "sha256" in said else None
+        return record if whole and "sha256" in record else None
 
     def _head(self) -> bytes:
         end = min((tensor.start for tensor in self.tensors), default=0)
@@ -215,7 +215,7 @@ class _Sink:
 
     def seek(self, place: int) -> int:
         if place:
-            raise OSError("a download begins at 0 or goes on where it is")
+            raise OSError("a download begins at 0 or resumes where it is")
         self._begin()
         return 0
 
@@ -227,8 +227,8 @@ class _Sink:
         promised = self._of.promised
         if self._place != self.size:
             return f"{self._place:,} bytes instead of {self.size:,}"
-        found = self.whole.hexdigest() if promised.sha256 else self.blob.hexdigest()
-        return None if found == (promised.sha256 or promised.blob) else f"digest {found}"
+        digest = self.whole.hexdigest() if promised.sha256 else self.blob.hexdigest()
+        return None if digest == (promised.sha256 or promised.blob) else f"digest {digest}"
 
     def _digest(self, data: bytes) -> None:
         self.whole.update(data)

@@ -8,6 +8,8 @@ loaders get private copies of the checked bytes, never the checkpoint's own fold
 
 import hashlib
 import os
+import re
+import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,14 +60,14 @@ class Code:
         `__pycache__` is skipped, here and in every private copy: installers and Python itself fill it, and
         nothing is ever loaded from it.
         """
-        found = {}
+        importable = {}
         for below, folders, names in os.walk(self.folder):
             folders[:] = sorted(name for name in folders if name != "__pycache__")
             for name in sorted(names):
                 if name.lower().endswith(_IMPORTABLE):
                     path = Path(below) / name
-                    found[path.relative_to(self.folder).as_posix()] = _bytes(path, _LARGEST_CODE)
-        return found
+                    importable[path.relative_to(self.folder).as_posix()] = _bytes(path, _LARGEST_CODE)
+        return importable
 
     def of_model(self) -> bool:
         """Whether config.json refers to code that builds the model."""
@@ -86,26 +88,37 @@ class Code:
         Raises:
             Usage: for a file whose sha256 is not pinned, or a missing one that is pinned or referred to.
         """
-        found = {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
         beside = {
             name for name in pins if "/" not in name
         }  # only top-level files are downloaded from the hub
-        for name in sorted(found.keys() | beside):
-            if found.get(name) != pins.get(name):
-                lines = "".join(f'\n  {file}: "{digest}"' for file, digest in sorted(found.items()))
-                seen, pin = found.get(name, "absent"), pins.get(name, "(nothing)")
+        for name in sorted(digests.keys() | beside):
+            if digests.get(name) != pins.get(name):
+                lines = "".join(
+                    f'\n  {file}: "{digest}"  # {self.files[file].count(10) + 1} lines'
+                    for file, digest in sorted(digests.items())
+                )
+                seen, pin = digests.get(name, "absent"), pins.get(name, "(nothing)")
                 first = "read it, then" if name.lower().endswith((".py", ".pyw")) else "remove it, or"
                 raise Usage(
                     f"{self.folder / name} would be run, but its sha256 is {seen}, not the pinned {pin}: "
-                    f"{first} pin it under {setting}:{lines}"
+                    f"{first} pin it under {setting}:{lines}{_pasted(setting, digests)}"
                 )
         for named in self.named:
-            if named.module not in found:
+            if named.module not in digests:
                 raise Usage(
                     f"{self.folder / named.settings}: {named.key} refers to {named.module}, which is "
                     "missing: copy it to the same folder, read it, and pin it"
                 )
         return self.files
+
+
+def _pasted(setting: str, digests: Mapping[str, str]) -> str:
+    """One override that pins every file, to be pasted; nothing where a name cannot be part of one."""
+    if not digests or any(re.fullmatch(r"[A-Za-z_][\w./-]*", name) is None for name in digests):
+        return ""
+    pins = ", ".join(f'{name}: "{digest}"' for name, digest in sorted(digests.items()))
+    return f"\n  or, once all of it is read: {shlex.quote(f'{setting}={{{pins}}}')}"
 
 
 def read(folder: Path) -> Code:
@@ -124,9 +137,9 @@ def read(folder: Path) -> Code:
     return Code(folder, settings, tuple(named))
 
 
-def known_pins(found: Code) -> dict[str, str]:
+def known_pins(code: Code) -> dict[str, str]:
     """The pins in `conf/model` of the model that shares most of these files; empty if none does."""
-    digests = {(name, hashlib.sha256(content).hexdigest()) for name, content in found.files.items()}
+    digests = {(name, hashlib.sha256(content).hexdigest()) for name, content in code.files.items()}
     options = (OmegaConf.load(path) for path in sorted(bundled("conf/model").glob("*.yaml")))
     known = [dict(OmegaConf.select(option, "remote_code") or {}) for option in options]
     nearest = max(known, key=lambda pins: len(digests & pins.items()))
@@ -139,10 +152,10 @@ def for_model(folder: Path, pins: Mapping[str, str]) -> tuple[Path, bool]:
     Raises:
         Usage: when the code is not or cannot be pinned under `model.remote_code`.
     """
-    found = read(folder)
-    own_code = found.of_model()
-    files = found.pinned(pins, "model.remote_code") if own_code else {}
-    config = {"config.json": found.settings["config.json"]}
+    code = read(folder)
+    own_code = code.of_model()
+    files = code.pinned(pins, "model.remote_code") if own_code else {}
+    config = {"config.json": code.settings["config.json"]}
     return private_copy(config | files, folder.resolve().name), own_code
 
 
@@ -183,7 +196,7 @@ def write(files: Mapping[str, bytes], folder: Path) -> None:
 
 
 def for_engine(
-    found: Code, allowed: Mapping[str, bytes], weights: Path, folder: Path, config: bytes | None = None
+    code: Code, allowed: Mapping[str, bytes], weights: Path, folder: Path, config: bytes | None = None
 ) -> None:
     """Fill `folder` with what an engine gets: the checkpoint, and of its code only what is `allowed`.
 
@@ -191,17 +204,17 @@ def for_engine(
     symlinks, safetensors files to those in the folder `weights`. `config` replaces config.json. Pickles are
     skipped.
     """
-    settings = {name: content for name, content in found.settings.items() if name.lower() not in _ELSEWHERE}
+    settings = {name: content for name, content in code.settings.items() if name.lower() not in _ELSEWHERE}
     if config is not None:
         settings["config.json"] = config
     write(settings | dict(allowed), folder)
     shards = (".safetensors", ".index.json")
     weight_files = [path for path in weights.iterdir() if path.name.endswith(shards) and path.is_file()]
-    data = [path for path in found.folder.iterdir() if not path.name.endswith(shards)]
+    data = [path for path in code.folder.iterdir() if not path.name.endswith(shards)]
     for path in [*weight_files, *filter(_is_data, data)]:
         (folder / path.name).symlink_to(path.resolve())
     write(
-        {f"{TEMPLATES}/{path.name}": _bytes(path, _LARGEST_CODE) for path in templates(found.folder)}, folder
+        {f"{TEMPLATES}/{path.name}": _bytes(path, _LARGEST_CODE) for path in templates(code.folder)}, folder
     )
 
 

@@ -23,9 +23,9 @@ class HubFile(NamedTuple):
         """The sha256 of a file that is what was promised; None for any other."""
         if not path.is_file() or path.stat().st_size != self.size:
             return None
-        found = sha256_file(path)
-        right = found == self.sha256 if self.sha256 else _blob_id(path) == self.blob
-        return found if right else None
+        digest = sha256_file(path)
+        right = digest == self.sha256 if self.sha256 else _blob_id(path) == self.blob
+        return digest if right else None
 
 
 class Sink(Protocol):
@@ -57,7 +57,7 @@ class _Part:
 
     def write(self, data: bytes) -> int:
         if len(self.content) + len(data) > self.size:
-            raise Stop("the hub sends no parts of files: download it, and give the folder")
+            raise Stop("the hub does not send parts of files: download it, and pass the folder")
         self.content += data
         return len(data)
 
@@ -100,7 +100,7 @@ class Repository:
             )
         if info.id != self.name:  # the hub leads from a former name to the new one
             raise Stop(
-                f"{self.name} has moved to {plain(info.id)}: look at what it is now, and give that name in "
+                f"{self.name} has moved to {plain(info.id)}: look at what it is now, and use that name in "
                 f"{self.wanted.repository_key}"
             )
         return {
@@ -139,7 +139,7 @@ class Repository:
         return bytes(part.content)
 
     def stream(self, file: str, sink: "Sink") -> None:
-        """A file's bytes into `sink`, from where it is to the end, asked for again where they break off.
+        """A file's bytes into `sink`, from its position to the end, resuming after interruptions.
 
         Raises:
             Stop: when the hub refuses or cannot be reached.
@@ -156,7 +156,7 @@ class Repository:
             with_retries(attempt, sink.tell)
 
     def _get(self, file: str, sink: "Sink", headers: dict[str, str]) -> None:
-        """The client's own download, which goes on by itself after some faults. It writes 10 MiB a time."""
+        """The client's own download, which resumes after some errors. It writes 10 MiB a time."""
         from huggingface_hub import hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers
@@ -201,11 +201,11 @@ class Repository:
             path = Path(with_retries(attempt, here))
         digest = promised.digest_if_right(path)
         if digest is None:
-            found = sha256_file(path) if promised.sha256 else _blob_id(path)
+            digest = sha256_file(path) if promised.sha256 else _blob_id(path)
             size = path.stat().st_size
             path.unlink()
             raise Stop(
-                f"{self}: {file} came with digest {found} ({size} bytes), the hub promised "
+                f"{self}: {file} came with digest {digest} ({size} bytes), the hub promised "
                 f"{promised.sha256 or promised.blob} ({promised.size} bytes): it was deleted; {RESUMES}"
             )
         return path, digest
@@ -215,14 +215,14 @@ def pinned(name: str, revision: str | None) -> Repository:
     """The repository at its commit.
 
     Raises:
-        Usage: when the revision is no commit, naming the one that main is at if the hub tells it.
+        Usage: when the revision is not a commit, naming main's commit if the hub returns it.
     """
     if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
         return Repository(name, revision)
-    reason = f"model.revision={revision} is no commit" if revision else "model.revision is not set"
+    reason = f"model.revision={revision} is not a commit" if revision else "model.revision is not set"
     main = Repository(name, "main").wanted.main()
     raise Usage(
-        f"{reason}: a branch can move, so give the 40 hex digits of a commit of {name}{main}, "
+        f"{reason}: a branch can move, so use the 40 hex digits of a commit of {name}{main}, "
         "or model.path=… for a local copy"
     )
 
@@ -239,8 +239,7 @@ def at_address(text: str, where: str) -> Repository:
     """The repository that `where`=hf://OWNER/NAME@COMMIT names.
 
     Raises:
-        Usage: when it is written otherwise, or names no commit; then with the one that main is at, if the hub
-            tells it.
+        Usage: when it is malformed or names no commit; then with main's commit, if the hub returns it.
     """
     parts = _ADDRESS.fullmatch(text)
     if parts is None:
@@ -258,7 +257,7 @@ def at_address(text: str, where: str) -> Repository:
 
 
 def quiet() -> None:
-    """Keep the client's bars and warnings off the terminal: what matters of them is said by us."""
+    """Keep the client's progress bars and warnings off the terminal; our own messages replace them."""
     from huggingface_hub.utils import disable_progress_bars, logging
 
     disable_progress_bars()

@@ -4,7 +4,7 @@
 headers. Whoever reads a tensor waits for its shard. Levels say beforehand which shards each of their steps
 reads; a shard comes in that order, ahead of them as far as there is room, and goes when no step is left that
 reads it.
-Every byte comes once. A tensor that is read again afterwards is asked for by range, held to its digest.
+Every byte is downloaded once. A tensor that is read again later is requested by range and checked by digest.
 
     with Streamed(repository, work, {"weights"}) as model:
         model.expect("weights", [{"model-00001.safetensors"}, …])
@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 
 from proofcard.checkpoint import reading
 from proofcard.checkpoint.placeholders import SMALL, Placeholder
+from proofcard.checkpoint.remote_folder import check_room, fetch_small, listing, placeholders
 from proofcard.checkpoint.repository import Repository, quiet
-from proofcard.checkpoint.standing import check_room, fetch_small, listing, placeholders
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.errors import Stop, one_line
 from proofcard.files import holes, plain
 
 _AHEAD = 2  # times the largest shard: what may be on the disk, the one that is read and the next
-_AGAIN = 256 << 20  # bytes of a tensor that is asked for by range when its shard has gone
+_AGAIN = 256 << 20  # bytes of a tensor that is requested by range when its shard was dropped
 _REMEMBERED = 256 << 20  # bytes of such tensors that are kept
 
 
@@ -120,7 +120,7 @@ class Streamed:
         if file not in self._shards:
             return reading.from_disk(self.folder / file, None, start, size, name)
         shard = self._shards[file]
-        tensor = shard.tensor_at(start)  # by place: a level may call it otherwise
+        tensor = shard.tensor_at(start)  # by place: a level may use another name
         small = tensor is not None and tensor.size <= SMALL
         gone = shard.passed and not shard.here and not self._keeps
         if gone and tensor is not None and SMALL < tensor.size <= _AGAIN:
@@ -149,7 +149,7 @@ class Streamed:
         return self._error is not None
 
     def give_up(self) -> None:
-        """Let nobody wait any longer; the file that is coming goes on in the next run."""
+        """Wake all waiting readers; an unfinished download resumes in the next run."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -5,14 +5,16 @@ from pathlib import Path
 
 from proofcard import manifest, outcome, tracking
 from proofcard.checkpoint.source import Source
-from proofcard.compare import calibration, closeness, content, report, tensors
+from proofcard.compare import calibration, closeness, content, of_runs, report, tensors
 from proofcard.config import CompareConfig, compose
 from proofcard.config.compose import flatten
 from proofcard.documents.comparison import Comparison, FileDifference, Side, TensorGroup
 from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, before_work
 from proofcard.files import check_handed
+from proofcard.hub_cache import name_in_cache
 from proofcard.reports import differing, place, show
+from proofcard.tracking_home import store_of
 
 NUMBERS = "comparison.json"
 
@@ -23,12 +25,21 @@ def run(overrides: list[str]) -> int:
     Raises:
         Usage: when there is nothing to compare or the report has nowhere to stand; nothing was done then.
     """
+    if names := [word for word in overrides if "=" not in word]:
+        return of_runs.run(names, [word for word in overrides if word not in names])
     config = compose(CompareConfig, "compare", overrides)
     with before_work():
-        target = place(config.report, config.a, f"against.{config.b.absolute().name}", NUMBERS)
+        target = place(config.report, config.a, f"against.{_name(config.b)}", NUMBERS, config.work_dir)
         comparison = compared(config.a, config.b, config.source)
     sections = report.sections(comparison)
-    with tracking.opened(config.tracking, "compare", config.work_dir) as tracker:
+    title = " with ".join(
+        f"{each.recipe or 'checkpoint'}-{each.key[:8]}" if each.key else each.name
+        for each in comparison.sides()
+    )
+    with tracking.opened(
+        store_of(config.a, config.tracking, config.work_dir), "compare", config.work_dir,
+        name=f"compare {title}",
+    ) as tracker:  # fmt: skip
         tracker.tags(
             {f"{side}.key": str(each.key) for side, each in zip("ab", comparison.sides(), strict=True)}
         )
@@ -37,6 +48,11 @@ def run(overrides: list[str]) -> int:
             page=report.page(comparison, sections),
         )  # fmt: skip
     return 0
+
+
+def _name(folder: Path) -> str:
+    """What a checkpoint is called in the name of a report."""
+    return name_in_cache(folder) or folder.absolute().name
 
 
 def compared(a: Path, b: Path, source: Path | None = None) -> Comparison:

@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from proofcard.bundle import bundled
 from proofcard.config.schema import Part, Tracking
 from proofcard.config.serving import Serving, Truth
 
@@ -43,6 +44,11 @@ class Benchmark(Part):
         return users * max(self.waves, -(-self.fewest_requests // users))
 
 
+def _profiles() -> list[str]:
+    """The names of the serving profiles."""
+    return sorted(path.stem for path in bundled("conf/serving").glob("*.yaml"))
+
+
 class BenchmarkConfig(Part):
     """The configuration of `benchmark`: a running server, or a checkpoint and how to serve it."""
 
@@ -60,7 +66,13 @@ class BenchmarkConfig(Part):
 
     @model_validator(mode="after")
     def _one_server(self) -> Self:
-        if self.endpoint is None and (self.checkpoint is None or self.serving is None):
+        if self.endpoint is None and self.checkpoint is not None and self.serving is None:
+            raise ValueError(
+                f"a checkpoint has to be served: give serving=PROFILE, one of {', '.join(_profiles())}"
+            )
+        if self.endpoint is None and self.checkpoint is None and self.serving is not None:
+            raise ValueError("serving goes with a checkpoint: give checkpoint=DIR, or leave it out")
+        if self.endpoint is None and self.checkpoint is None:
             raise ValueError(
                 "nothing to measure: set endpoint=http://HOST:PORT/v1, or checkpoint=DIR serving=PROFILE"
             )

@@ -1,4 +1,4 @@
-"""What `agentic` leaves behind."""
+"""The report of `agentic`."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""A published card, claim by claim, and what each claim comes to."""
+"""A published card, claim by claim, and the verdict on each claim."""
 
 from typing import Literal
 
@@ -6,10 +6,12 @@ from pydantic import Field, NonNegativeInt
 
 from proofcard.documents.base import Document, Sha256
 
-Verdict = Literal["holds", "contradicted", "inconsistent in itself", "measured otherwise", "not checked"]
+Verdict = Literal[
+    "holds", "contradicted", "internally inconsistent", "contradicted by measurement", "not checked"
+]
 
 VERDICTS: tuple[Verdict, ...] = (
-    "contradicted", "inconsistent in itself", "measured otherwise", "not checked", "holds",
+    "contradicted", "internally inconsistent", "contradicted by measurement", "not checked", "holds",
 )  # fmt: skip
 """From the one that decides over all others to the one that needs all checks."""
 
@@ -46,9 +48,9 @@ class Source(Document):
 
 
 class Audit(Document):
-    """Every claim of a card, checked against a recipe's plan and what documents there are of `key`."""
+    """Every claim of a card, checked against a recipe's plan and the available documents of `key`."""
 
-    schema_: Literal["proofcard/audit/1"] = Field(default="proofcard/audit/1", alias="schema")
+    schema_: Literal["proofcard/audit/2"] = Field(default="proofcard/audit/2", alias="schema")
     claims_file: str
     claims_sha256: Sha256
     card: str

@@ -1,4 +1,4 @@
-"""A model card as values: every number with where it comes from and how far it is shown."""
+"""A model card as values: every number with its origin and how it was established."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from proofcard.documents.base import Document, Json, Sha256
 
 Mark = Literal["proven", "measured", "derived", "not measured"]
 """proven: `verify` or `reproduce` showed it, byte by byte. measured: by a run. derived: it follows from the
-sealed manifest, the configuration or a plan. not measured: nobody has looked yet."""
+sealed manifest, the configuration or a plan. not measured: not checked yet."""
 
 
 class Run(Document):

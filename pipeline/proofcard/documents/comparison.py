@@ -88,10 +88,10 @@ class Pair(Document):
 
 
 class Closeness(Document):
-    """What two checkpoints hold after dequantization, whoever made them.
+    """Two checkpoints after dequantization, whichever tool made them.
 
     `closer` counts the linears in which a, b, or neither has the smaller error. `folded` are the sides whose
-    weights hold factors of other tensors (AWQ, SVDQuant): their error says nothing of them.
+    weights hold factors of other tensors (AWQ, SVDQuant): their error is meaningless.
     """
 
     closer: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] | None

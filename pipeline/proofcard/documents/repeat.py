@@ -1,4 +1,4 @@
-"""What `repeat` leaves behind."""
+"""The report of `repeat`."""
 
 from typing import Literal
 
@@ -42,7 +42,7 @@ class Variant(Document):
 
 
 class RepeatReport(Document):
-    """`repeat.json`: what was asked, and how many different answers came."""
+    """`repeat.json`: the request, and how many different answers came back."""
 
     schema_: Literal["proofcard/repeat/1"] = Field(default="proofcard/repeat/1", alias="schema")
     name: str

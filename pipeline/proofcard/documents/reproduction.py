@@ -1,4 +1,4 @@
-"""What became of rebuilding a checkpoint from its manifest. docs/reproduce.md explains every field."""
+"""The result of rebuilding a checkpoint from its manifest. docs/reproduce.md explains every field."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ Effect = Literal["any byte", "calibration", "samples", "nothing by itself"]
 
 
 class Difference(Document):
-    """What is not as the manifest records it, before the work. `may_change` says what it may affect."""
+    """What differs from the manifest before the work. `may_change` says what it may affect."""
 
     what: str
     recorded: Json
@@ -54,7 +54,7 @@ class Samples(Document):
 
 
 class Reproduction(Document):
-    """The outcome, and all it rests on."""
+    """The outcome and its evidence."""
 
     schema_: Literal["proofcard/reproduction/1"] = Field(default="proofcard/reproduction/1", alias="schema")
     outcome: Outcome

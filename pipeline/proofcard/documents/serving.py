@@ -37,7 +37,11 @@ class KnownAnswers(Document):
 
 
 class ServingSession(Document):
-    """One start of an engine. `command` can be pasted into a shell, secrets redacted; `url` ends in /v1."""
+    """One start of an engine; `url` ends in /v1.
+
+    `command` has secrets redacted and no folder of the machine: the checkpoint is DIR, the folder of this
+    start (its log, the code that the engine may run) START.
+    """
 
     schema_: Literal["proofcard/serving/1"] = Field(default="proofcard/serving/1", alias="schema")
     checkpoint: str

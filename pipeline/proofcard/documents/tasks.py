@@ -1,4 +1,4 @@
-"""What `tasks` hands to the harness, gets back from it, and leaves behind."""
+"""What `tasks` passes to the harness, gets back, and writes."""
 
 from typing import Annotated, Literal
 

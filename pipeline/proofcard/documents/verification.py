@@ -6,11 +6,11 @@ from pydantic import Field, NonNegativeInt
 
 from proofcard.documents.base import Document, Sha256
 
-SCHEMA = "proofcard/verification/2"
+SCHEMA = "proofcard/verification/3"
 
 Kind = Literal["missing", "extra", "mismatched"]
 Result = Literal["verified", "verified, scales as given", "differs", "not checked"]
-LevelResult = Literal["holds", "differs", "not checked", "not asked"]
+LevelResult = Literal["holds", "differs", "not checked", "not requested"]
 Address = Annotated[str, Field(pattern=r"^hf://[^/@]+/[^/@]+@[0-9a-f]{40}$")]
 
 
@@ -82,7 +82,7 @@ class LevelOutcome(Document):
     """
 
     result: LevelResult
-    not_asked: str | None
+    not_requested: str | None
     counts: dict[str, NonNegativeInt]
     differences: Differences
     notes: list[str]
@@ -92,7 +92,7 @@ class LevelOutcome(Document):
 
 
 class Maker(Document):
-    """Which program made it, as far as its bytes and files tell (`identify=true`), and what its files say."""
+    """Which program made it, inferred from its bytes (`identify=true`), and what its files say."""
 
     program: str | None
     evidence: list[str]
@@ -103,10 +103,10 @@ class Verification(Document):
     """The outcome. The same checkpoint, source and kernels give the same bytes: no time, host or local path.
 
     `checkpoint` and `source` are addresses on the hub, null for local folders. `kernels` are the loops that
-    packed the source's weights again, null where none ran; both give the same bytes.
+    repacked the source's weights, null if none ran; both give the same bytes.
     """
 
-    schema_: Literal["proofcard/verification/2"] = Field(default="proofcard/verification/2", alias="schema")
+    schema_: Literal["proofcard/verification/3"] = Field(default="proofcard/verification/3", alias="schema")
     result: Result
     checkpoint: Address | None = None
     source: Address | None = None

@@ -8,7 +8,7 @@ from proofcard.errors import Usage
 from proofcard.evaluate.weights import Checkpoint
 from proofcard.files import listed, plain
 from proofcard.quantize import fit
-from proofcard.verify import settings, tokenizers
+from proofcard.verify import config_comparison, tokenizers
 from proofcard.verify.report import Level
 
 
@@ -20,7 +20,7 @@ def check(checkpoint: Checkpoint, source: Source) -> None:
     """
     said = f"{checkpoint.path} was not made from {source.path}: "
     dtypes = {tensor.dtype for tensor in checkpoint.files.values()}
-    compared = settings.Comparison(checkpoint.config, _plain(source), source.path, dtypes)
+    compared = config_comparison.Comparison(checkpoint.config, _plain(source), source.path, dtypes)
     if compared.findings:
         raise Usage(f"{said}config.json: {compared.findings[0].message}")
     level = Level("tokenizer")

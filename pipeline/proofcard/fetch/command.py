@@ -8,8 +8,6 @@ that the recipe draws from them are, as the sealed sample set that `quantize` wo
 
 from pathlib import Path
 
-from rich.table import Table
-
 from proofcard import manifest, outcome, stage, tracking
 from proofcard.calibration import sample_set as samples_stage
 from proofcard.checkpoint.download import Download
@@ -18,8 +16,10 @@ from proofcard.config import QuantizeConfig, compose
 from proofcard.documents.fetched import Fetched, FetchedFile, FetchedModel, FetchedSamples
 from proofcard.documents.manifest import Manifest
 from proofcard.errors import Usage
+from proofcard.grid import Grid
 from proofcard.progress import Bar, shown
 from proofcard.screen import Screen
+from proofcard.units import counted, size
 
 
 def run(overrides: list[str]) -> int:
@@ -32,7 +32,9 @@ def run(overrides: list[str]) -> int:
     config = compose(QuantizeConfig, "config", overrides)
     takes_samples = _takes_samples(config)
     delivery = _delivery(config, takes_samples)
-    with tracking.opened(config.tracking, "fetch", config.work_dir) as tracker:
+    with tracking.opened(
+        config.tracking, "fetch", config.work_dir, name=f"fetch {config.recipe.name}"
+    ) as tracker:
         tracker.tags({"recipe": config.recipe.name})
         fetched, folders = _brought(config, delivery, takes_samples)
         if fetched.samples is not None:
@@ -131,18 +133,16 @@ def _samples(sealed: Manifest) -> FetchedSamples:
 def _show(fetched: Fetched, folders: tuple[Path | None, Path | None], out: Screen) -> None:
     model, samples = folders
     if fetched.model is not None and model is not None:
-        table = Table(box=None, pad_edge=False)
-        table.add_column("file", overflow="fold")
-        table.add_column("bytes", justify="right")
-        table.add_column("sha256", min_width=12)
-        table.add_column("digest")
+        table = Grid("file", "bytes", "sha256", "digest", left=(0, 2, 3))
         for name, file in fetched.model.files.items():
             state = "right, fetched now" if file.fetched else "right, was here"
             table.add_row(name, f"{file.size:,}", file.sha256[:12], state)
         out.print(table)
         out.print()
         total = sum(file.size for file in fetched.model.files.values())
-        out.print(f"{total / 1e9:.3f} GB in {len(fetched.model.files)} files: {shown(model)}")
+        out.print(
+            f"{size(total)} in {counted(len(fetched.model.files), 'file')}: {shown(model)}", soft_wrap=True
+        )
     if fetched.samples is not None and samples is not None:
-        counts = f"{fetched.samples.samples} samples, {fetched.samples.tokens} tokens"
+        counts = f"{counted(fetched.samples.samples, 'sample')}, {counted(fetched.samples.tokens, 'token')}"
         out.print(f"{counts}: {shown(samples)}", soft_wrap=True)

@@ -6,19 +6,18 @@
 Every problem with a request is reported before the first sample is drawn.
 """
 
-import os
-from pathlib import Path
 from typing import Any
 
-from proofcard import joining, outcome, tracking
+from proofcard import joining, outcome, tracking, tracking_headlines
 from proofcard.config import QuantizeConfig, compose
 from proofcard.documents.manifest import Manifest
+from proofcard.pasted import command
 from proofcard.progress import console, shown
-from proofcard.quantize import planning, stages
+from proofcard.quantize import naming, planning, stages
 from proofcard.quantize.checkpoint_stage import Plan
 from proofcard.ranks import Ranks
-from proofcard.redact import redact
 from proofcard.screen import Screen, on_one_line
+from proofcard.units import counted, size
 
 _REAL = "minimax_m2_7_nvfp4"
 
@@ -52,27 +51,22 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
         subject=tracking.Subject(plan.key, recipe.name),
     )  # fmt: skip
     with run as tracker:
+        tracker.configuration(config.identity())
         checkpoint = stages.made(config, plan, tracker, team)
+        if checkpoint is not None:
+            tracker.checkpoint(checkpoint, made=True)
+            tracker.headlines(tracking_headlines.of_manifest(checkpoint))
+        link = tracker.link()
     if team.leads:
         assert checkpoint is not None
-        _name_latest(config, plan)
-        lines = _summary(config, plan, checkpoint, tracked=tracker.lost is None)
-        outcome.present(checkpoint, lambda out: _show(lines, out))
+        named = naming.name_latest(config, plan.final)
+        lines = _summary(config, plan, checkpoint, link if tracker.lost is None else None)
+        outcome.present(checkpoint, lambda out: _show(lines | {"name": named}, out))
     team.wait()  # the first rank to end would have some launchers end the others
     return 0
 
 
-def _name_latest(config: QuantizeConfig, plan: Plan) -> None:
-    """Point `<work_dir>/checkpoints/<recipe>` to the checkpoint just made or reused."""
-    latest = plan.final.parent / config.recipe.name
-    if config.output_dir is None and not (latest.is_symlink() and latest.readlink() == Path(plan.final.name)):
-        fresh = plan.final.parent / f".{plan.key}.{os.getpid()}.link"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(plan.final.name)
-        fresh.replace(latest)
-
-
-def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, tracked: bool) -> dict[str, str]:
+def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, link: str | None) -> dict[str, str]:
     """What was made, and what to do with it; lines without text are omitted."""
     files, said = sealed.outputs.files, sealed.statistics
     assert config.model.path is not None
@@ -80,14 +74,14 @@ def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, tracked: bool
     lines = {
         "checkpoint": f"{final} ({'reused' if plan.checkpoint else 'made'})",
         "key": sealed.key,
-        "size": f"{sum(file.size for file in files.values()) / 1e6:.1f} MB in {len(files)} files",
+        "size": f"{size(sum(file.size for file in files.values()))} in {counted(len(files), 'file')}",
         "tensors": f"{said['tensors']}, {said['quantizers']} quantizers calibrated",
-        "samples": f"{said['samples']}, {said['tokens']} tokens: {shown(plan.samples_dir)}",
+        "samples": f"{said['samples']}, {said['tokens']:,} tokens: {shown(plan.samples_dir)}",
         "coverage": _coverage(said),
-        "prove it": f"proofcard verify checkpoint={final} source={source}",
+        "prove it": command("verify", checkpoint=final, source=source),
     }
-    if config.tracking.uri is not None and tracked:
-        lines["see the run"] = f"mlflow ui --backend-store-uri {redact(config.tracking.uri)}"
+    if link is not None:
+        lines["see the run"] = link
     return lines
 
 

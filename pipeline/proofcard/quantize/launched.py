@@ -17,6 +17,7 @@ from submitit.core.utils import FailedJobError, UncompletedJobError
 from proofcard import children, screen
 from proofcard.bundle import bundled
 from proofcard.config import QuantizeConfig, checked, compose
+from proofcard.config.spelling import spelled
 from proofcard.errors import Stop, Usage, one_line
 from proofcard.joining import started
 
@@ -34,6 +35,8 @@ def run(arguments: list[str]) -> int:
         )
     if screen.json_is_asked():
         raise Usage("--json is for one configuration: leave out -m and hydra/launcher, or --json")
+    arguments = spelled(QuantizeConfig, arguments, sweeps=True)
+    sys.argv[1:] = arguments  # Hydra reads them there
     asked = get_args_parser().parse_args(arguments)
     try:
         parsed = OverridesParser.create().parse_overrides(asked.overrides)
@@ -50,7 +53,7 @@ def run(arguments: list[str]) -> int:
     except (FailedJobError, UncompletedJobError) as error:
         said = " ".join(str(error).splitlines()[:2])
         raise Stop(
-            f"{said}: look at its log, and mend the cause: the same command goes on after the last complete "
+            f"{said}: look at its log, and mend the cause: the same command resumes after the last complete "
             "layer"
         ) from None
     return 0

@@ -12,10 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.table import Table
-
-from proofcard import joining, manifest, tracking
+from proofcard import joining, manifest, portable, tracking
 from proofcard.calibration.sample_files import TEXTS
 from proofcard.checkpoint.tensors import Tensor, read_folder
 from proofcard.config import QuantizeConfig, ReproduceConfig, compose
@@ -27,17 +24,19 @@ from proofcard.documents.reproduction import Difference, Reproduction, Samples
 from proofcard.errors import Stop, Usage, before_work
 from proofcard.files import plain
 from proofcard.fingerprint import choose_device, environment, lock_digest, numeric_platform
+from proofcard.grid import Grid
 from proofcard.outcome import present
 from proofcard.progress import console, shown
 from proofcard.quantize import planning, stages
 from proofcard.quantize.checkpoint_stage import Plan
 from proofcard.ranks import Ranks
-from proofcard.reproduce import outcome, recorded, surroundings
+from proofcard.reproduce import environment_differences, recorded, result
 from proofcard.reproduce.configuring import configured
 from proofcard.reproduce.cost import duration
+from proofcard.reproduce.environment_differences import Here
 from proofcard.reproduce.recorded import Recorded
-from proofcard.reproduce.surroundings import Here
 from proofcard.screen import Screen
+from proofcard.units import counted
 
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,63}", re.ASCII)
 _SHOWN = 12  # differences of the environment on the screen; the document has all
@@ -50,13 +49,13 @@ def run(overrides: list[str]) -> int:
         Usage: before any work, when the manifest, an input or the request is wrong.
         Stop: when the work itself fails.
     """
-    asked = compose(ReproduceConfig, "reproduce", [_as_text(word) for word in overrides])
+    request = compose(ReproduceConfig, "reproduce", [_as_text(word) for word in overrides])
     with before_work():
-        record = recorded.read(asked)
-        config = _placed(configured(record, asked), record, asked)
+        record = recorded.read(request)
+        config = _placed(configured(record, request), record, request)
         recorded.check_keys(record, config)
     with joining.joined(config.hardware.device) as team:
-        return _rebuild(record, config, asked, team)
+        return _rebuild(record, config, request, team)
 
 
 def _as_text(word: str) -> str:
@@ -64,29 +63,31 @@ def _as_text(word: str) -> str:
     return f"run='{word[4:]}'" if word.startswith("run=") and word[4:].isalnum() else word
 
 
-def _placed(config: QuantizeConfig, record: Recorded, asked: ReproduceConfig) -> QuantizeConfig:
-    """The configuration with a folder of its own for the result: what is sealed elsewhere is not rebuilt."""
+def _placed(config: QuantizeConfig, record: Recorded, request: ReproduceConfig) -> QuantizeConfig:
+    """The configuration with a separate output folder, since a sealed result elsewhere would be reused."""
     name = config.recipe.name
     if not _NAME.fullmatch(name):
         raise Usage(f"the manifest's recipe is called {plain(name, 80)!r}, which cannot be a file's name")
-    folder = asked.output_dir
+    folder = request.output_dir
     if folder is None:
-        folder = asked.work_dir / "reproductions" / f"{name}-{record.body['key'][:12]}"
+        folder = request.work_dir / "reproductions" / f"{name}-{record.body['key'][:12]}"
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Usage(f"output_dir={folder} holds something already: what is rebuilt needs a folder of its own")
+        raise Usage(
+            f"output_dir={folder} is not empty: choose a new or empty folder for the rebuilt checkpoint"
+        )
     return config.model_copy(update={"output_dir": folder})
 
 
-def _rebuild(record: Recorded, config: QuantizeConfig, asked: ReproduceConfig, team: Ranks) -> int:
-    report = _report_path(config, asked)
+def _rebuild(record: Recorded, config: QuantizeConfig, request: ReproduceConfig, team: Ranks) -> int:
+    report = _report_path(config, request)
     if team.leads:
         console.print(f"rebuilding {record.recipe}, key {record.body['key']}", soft_wrap=True)
     config, plan = planning.agreed(config, team)
-    found, here = _compared(record, config, plan)
+    changes, here = _compared(record, config, plan)
     if team.leads:
-        _show_surroundings(record, found, here)
+        _show_environment(record, changes, here)
         _show_plan(record, config, plan)
-    if asked.strict and any(one.may_change != "nothing by itself" for one in found):
+    if request.strict and any(one.may_change != "nothing by itself" for one in changes):
         raise Usage("strict=true: the environment is not the recorded one (see above); nothing was started")
     subject = tracking.Subject(record.body["key"], record.recipe)
     run = tracking.opened(config.tracking, "reproduce", config.work_dir, subject=subject, leads=team.leads)
@@ -96,24 +97,24 @@ def _rebuild(record: Recorded, config: QuantizeConfig, asked: ReproduceConfig, t
             made = stages.made(config, plan, tracker, team)
         status = 0
         if made is not None:
-            document = _document(record, made, found, config, plan, asked)
+            document = _document(record, made, changes, config, plan, request)
             report.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(report, document.text())
+            write_whole(report, portable.document(document).text())
             _track(tracker, document, report)
             last = _WORDS[document.outcome].format(document)
             present(document, partial(_show, document, plan, report), last)
-            status = outcome.STATUS[document.outcome]
+            status = result.STATUS[document.outcome]
     team.wait()
     return status
 
 
-def _report_path(config: QuantizeConfig, asked: ReproduceConfig) -> Path:
+def _report_path(config: QuantizeConfig, request: ReproduceConfig) -> Path:
     """Where the document goes: never into the rebuilt checkpoint, which it would make another one."""
     final = config.output_dir
     assert final is not None
-    report = asked.report or final.with_name(f"{final.name}.reproduction.json")
+    report = request.report or final.with_name(f"{final.name}.reproduction.json")
     if final.resolve() in report.resolve().parents or report.is_dir():
-        raise Usage(f"report={report} cannot be written there: choose a file outside the rebuilt checkpoint")
+        raise Usage(f"report={report} cannot be written: choose a file outside the rebuilt checkpoint")
     with before_work():
         check_writable(report.parent)
     return report
@@ -139,34 +140,34 @@ def _compared(record: Recorded, config: QuantizeConfig, plan: Plan) -> tuple[lis
         platform=numeric_platform(choose_device(config.hardware.device)),
         samples=plan.samples_from,
     )
-    return surroundings.differences(record.body, here), here
+    return environment_differences.differences(record.body, here), here
 
 
 def _origin(config: QuantizeConfig) -> str:
     model = config.model
     if model.repository is None:
-        return "give the folder that has it with source=DIR"
+        return "set source=DIR to the folder that has it"
     return (
-        f"it is {model.repository} at commit {model.revision}: fetch that, or give its folder with source=DIR"
+        f"it is {model.repository} at commit {model.revision}: download that, or set source=DIR to its folder"
     )
 
 
-def _show_surroundings(record: Recorded, found: list[Difference], here: Here) -> None:
-    if not found:
+def _show_environment(record: Recorded, changes: list[Difference], here: Here) -> None:
+    if not changes:
         console.print("environment: as recorded: toolchain, packages, code, lock and numeric platform")
         return
-    console.print(f"environment: {len(found)} differences from the recorded one")
-    table = Table(box=SIMPLE, pad_edge=False)
-    for heading in ("what", "recorded", "here", "may change"):
-        table.add_column(heading, overflow="fold")
-    for one in found[:_SHOWN]:
-        values = (surroundings.identity(value)[:24] for value in (one.recorded, one.here))
+    console.print(f"environment: {counted(len(changes), 'difference')} from the recorded one")
+    table = Grid("what", "recorded", "here", "may change", left=(0, 1, 2, 3))
+    for one in changes[:_SHOWN]:
+        values = (environment_differences.identity(value)[:24] for value in (one.recorded, one.here))
         table.add_row(plain(one.what, 60), *map(plain, values), one.may_change)
+    console.print()
     console.print(table)
-    if len(found) > _SHOWN:
-        console.print(f"and {len(found) - _SHOWN} more, in the report")
-    for line in surroundings.advice(record, found, here):
-        console.print(f"to get the recorded one: {line}", soft_wrap=True)
+    console.print()
+    if len(changes) > _SHOWN:
+        console.print(f"and {len(changes) - _SHOWN} more, in the report")
+    for line in environment_differences.advice(record, changes, here):
+        console.print(f"to restore it: {line}", soft_wrap=True)
 
 
 def _show_plan(record: Recorded, config: QuantizeConfig, plan: Plan) -> None:
@@ -183,29 +184,29 @@ def _show_plan(record: Recorded, config: QuantizeConfig, plan: Plan) -> None:
 def _document(
     record: Recorded,
     made: Manifest,
-    found: list[Difference],
+    changes: list[Difference],
     config: QuantizeConfig,
     plan: Plan,
-    asked: ReproduceConfig,
+    request: ReproduceConfig,
 ) -> Reproduction:
     stored = _tensors(record.folder)
     rebuilt = _tensors(plan.final)
 
-    def read(tensors: dict[str, Tensor], name: str, said: dict[str, Any]) -> bytes | None:
+    def read(tensors: dict[str, Tensor], name: str, entry: dict[str, Any]) -> bytes | None:
         tensor = tensors.get(name)
-        if tensor is None or tensor.size > _LARGEST or tensor.sha256() != said["sha256"]:
+        if tensor is None or tensor.size > _LARGEST or tensor.sha256() != entry["sha256"]:
             return None
         return tensor.raw().tobytes()
 
-    return outcome.judged(
+    return result.judged(
         record.recipe,
         record.body,
         recorded.values(made),
-        found,
+        changes,
         _samples(record, plan, drawn=config.calibration.frozen is None),
-        read=lambda name, said: read(stored, name, said),
-        read_made=lambda name, said: read(rebuilt, name, said),
-        bound=config.ulp_bound if asked.ulp_bound is None else asked.ulp_bound,
+        read=lambda name, entry: read(stored, name, entry),
+        read_made=lambda name, entry: read(rebuilt, name, entry),
+        bound=config.ulp_bound if request.ulp_bound is None else request.ulp_bound,
     )
 
 
@@ -239,7 +240,8 @@ def _track(tracker: tracking.Tracker, document: Reproduction, report: Path) -> N
     }
     if document.largest_ulp is not None:
         numbers["calibrated.largest_ulp"] = document.largest_ulp
-    tracker.metrics({name: float(value) for name, value in numbers.items()})
+    tracker.metrics({"tensors_reproduced": document.tensors.equal / max(1, document.tensors.recorded)})
+    tracker.numbers({name: float(value) for name, value in numbers.items()}, "reproduction/numbers.json")
     tracker.file(report, "reproduction")
 
 

@@ -19,7 +19,7 @@ _PACKAGE = "pipeline/proofcard"
 def with_code(digest: str, engine: str) -> str | None:
     """The last commit whose modules that decide `engine`'s bytes have this digest, by today's list of them.
 
-    None where there is no history, or the list was another one then.
+    None if there is no history, or the list has changed since.
     """
     for commit in _touching(_PACKAGE):
         with tempfile.TemporaryDirectory() as folder:
@@ -34,7 +34,7 @@ def with_code(digest: str, engine: str) -> str | None:
 
 
 def with_lock(sha256: str) -> str | None:
-    """The last commit whose `uv.lock` has this sha256; None where there is no history."""
+    """The last commit whose `uv.lock` has this sha256; None if there is no history."""
     newest = "HEAD"
     for commit in _touching("uv.lock"):
         if hashlib.sha256(_git("show", f"{commit}:uv.lock")).hexdigest() == sha256:
@@ -55,7 +55,7 @@ def _write_files(archive: bytes, folder: Path) -> None:
 
 
 def _touching(path: str) -> list[str]:
-    """Commits that changed a path, the newest first; none where this is no checkout of its own."""
+    """Commits that changed a path, the newest first; none outside a checkout of this repository."""
     root = bundled("uv.lock").parent
     if shutil.which("git") is None or _git("rev-parse", "--show-toplevel").decode().strip() != str(
         root.resolve()

@@ -1,4 +1,4 @@
-"""How long rebuilding takes, before it begins: as long as the recorded run took, or the products alone."""
+"""Estimates how long a rebuild takes: the recorded run's time, and the time of the matrix products here."""
 
 import time
 from math import prod
@@ -21,11 +21,16 @@ def duration(config: QuantizeConfig, source: Source, recorded: float | None) -> 
 
 def _flop(config: QuantizeConfig, source: Source) -> float:
     """Two for each weight of a product and position, every sample at its full length; attention left out."""
-    said = source.config
+    config_json = source.config
     experts = next(
-        (int(said[k]) for k in ("num_local_experts", "num_experts", "n_routed_experts") if said.get(k)), 0
+        (
+            int(config_json[k])
+            for k in ("num_local_experts", "num_experts", "n_routed_experts")
+            if config_json.get(k)
+        ),
+        0,
     )
-    chosen = int(said.get("num_experts_per_tok") or 1)
+    chosen = int(config_json.get("num_experts_per_tok") or 1)
     inside = others = 0
     for name in source.weights():
         size = prod(source.tensors[name].shape)

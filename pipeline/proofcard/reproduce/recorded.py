@@ -1,6 +1,6 @@
-"""What is to be rebuilt: a manifest from a sealed checkpoint, from a file, or from an MLflow run.
+"""Reads what to rebuild: a manifest from a sealed checkpoint, from a file, or from an MLflow run.
 
-A manifest is untrusted: its seal is a digest that anybody can make anew. What can be held against itself is:
+A manifest is untrusted: its seal is a digest that anybody can recompute. Its consistency can be checked:
 the seal, the typed fields, and the keys, which follow from the other fields.
 """
 
@@ -28,7 +28,7 @@ _COMMIT_NAME = re.compile("[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Recorded:
-    """A manifest that holds together. `folder` has the checkpoint's bytes where they are at hand.
+    """A consistent manifest. `folder` holds the checkpoint's bytes, if they are available.
 
     `commit` is the program's own and `seconds` how long the work took, where an MLflow run says so.
     """
@@ -47,10 +47,10 @@ class Recorded:
 
 
 def read(config: ReproduceConfig) -> Recorded:
-    """The manifest that is asked for.
+    """The requested manifest.
 
     Raises:
-        Stop: when there is none, it is not what was sealed, or it is not one of a checkpoint.
+        Stop: when there is none, it was altered, or it is not a checkpoint's.
     """
     if config.checkpoint is not None:
         if not config.checkpoint.is_dir():
@@ -85,7 +85,9 @@ def values(sealed: Manifest) -> dict[str, Any]:
 def _of_checkpoint(sealed: Manifest, shown: str) -> dict[str, Any]:
     """The values of a manifest that is one of a checkpoint."""
     if sealed.stage != _STAGE:
-        raise Usage(f"{shown} is the manifest of stage {plain(sealed.stage, 40)!r}: give one of a checkpoint")
+        raise Usage(
+            f"{shown} is the manifest of stage {plain(sealed.stage, 40)!r}: pass that of a checkpoint"
+        )
     try:
         _Inputs.model_validate(sealed.inputs)
     except ValidationError as error:
@@ -159,7 +161,7 @@ def _downloaded(client: Any, run_id: str, folder: Path) -> Path | None:
         return Path(client.download_artifacts(run_id, manifest.NAME, str(target)))
     except Exception as error:
         raise Stop(
-            f"MLflow does not give the manifest of run {run_id}: {redact(one_line(error))[:200]}"
+            f"MLflow did not return the manifest of run {run_id}: {redact(one_line(error))[:200]}"
         ) from None
 
 
@@ -172,10 +174,10 @@ def _seconds(run: Any) -> float | None:
 
 
 def check_keys(recorded: Recorded, config: QuantizeConfig) -> None:
-    """Hold the keys against the fields that they follow from: an edited and sealed field is found.
+    """Check that the keys follow from the other fields, which detects an edited and resealed field.
 
-    The rule that forms a key is part of the code. Where the recorded code is not this one, nothing is held
-    against anything: `surroundings` lists the other code. `config` is the recorded one.
+    The rule that forms a key is part of the code. If the recorded code differs from this one, no key is
+    checked: `environment_differences` lists the difference. `config` is the recorded one.
 
     Raises:
         Usage: when a key does not follow, naming it.

@@ -75,22 +75,30 @@ def _sentence(engine: str, result: dict[str, Any]) -> Finding:
     meant = f": did you mean {replacement}?" if replacement else ""
     match result["kind"]:
         case "unknown":
-            return refusal(f"{engine} has no {flag}{meant or ': leave it out'}")
+            return refusal("flag_unknown", f"{engine} has no {flag}{meant or ': leave it out'}")
         case "ambiguous":
-            return refusal(f"{flag} is ambiguous in {engine}, it matches {text}: write one of them in full")
+            return refusal(
+                "flag_ambiguous",
+                f"{flag} is ambiguous in {engine}, it matches {text}: write one of them in full",
+            )
         case "invalid":
             return refusal(
+                "flag_invalid",
                 f"{engine} does not accept {flag}: "
-                + (text.split(" (choose")[0] + meant if replacement else text)
+                + (text.split(" (choose")[0] + meant if replacement else text),
             )
         case "short":
-            return warning(f"{engine} reads {flag} as an abbreviation of {replacement}: write {replacement}")
+            return warning(
+                "flag_abbreviated",
+                f"{engine} reads {flag} as an abbreviation of {replacement}: write {replacement}",
+            )
         case "deprecated":
             return warning(
-                f"{flag} is deprecated in {engine}" + (f": write {replacement}" if replacement else "")
+                "flag_deprecated",
+                f"{flag} is deprecated in {engine}" + (f": write {replacement}" if replacement else ""),
             )
         case _:
-            return warning(f"nothing in {engine} reads the variable {flag}: leave it out")
+            return warning("variable_unread", f"nothing in {engine} reads the variable {flag}: leave it out")
 
 
 def _remembered(serving: Serving, python: Path, folder: Path) -> Path | None:

@@ -43,8 +43,9 @@ def check(serving: Serving, model: Facts, here: Machine) -> list[Finding]:
     if not here.gpus:
         return [
             refusal(
+                "gpu_missing",
                 f"no NVIDIA GPU is visible, and {wanted.engine} needs one: use a machine with a GPU, or "
-                "use serving=transformers_cpu"
+                "use serving=transformers_cpu",
             )
         ]
     weakest = min(here.gpus, key=lambda gpu: (gpu.capability, gpu.memory_mib - gpu.used_mib))
@@ -65,8 +66,9 @@ def check(serving: Serving, model: Facts, here: Machine) -> list[Finding]:
 def _driver(wanted: Asked, here: Machine) -> Iterator[Finding]:
     if here.driver is not None and int(here.driver.split(".")[0]) < DRIVER:
         yield refusal(
+            "driver_too_old",
             f"driver {here.driver} does not support CUDA {CUDA}, for which {wanted.engine} is built: update "
-            f"it to {DRIVER} or newer"
+            f"it to {DRIVER} or newer",
         )
 
 
@@ -74,8 +76,9 @@ def _number_of_gpus(wanted: Asked, here: Machine) -> Iterator[Finding]:
     number = len(here.gpus)
     if number < wanted.tp:
         yield refusal(
+            "gpus_too_few",
             f"{wanted.profile} splits the model over {wanted.tp} GPUs, but {number} are visible: set "
-            f"{wanted.override(wanted.spelling(asked.TP))}={number}, or CUDA_VISIBLE_DEVICES"
+            f"{wanted.override(wanted.spelling(asked.TP))}={number}, or CUDA_VISIBLE_DEVICES",
         )
 
 
@@ -83,29 +86,34 @@ def _architecture(wanted: Asked, gpu: Gpu) -> Iterator[Finding]:
     how, option = runs(gpu.capability), wanted.spelling(asked.MOE)
     if how == "no":
         yield refusal(
+            "fp4_unsupported",
             f"{gpu.name} (SM{gpu.capability}) cannot run NVFP4: native FP4 needs SM100 or SM120, "
-            "W4A16 with Marlin SM80; use other GPUs, or serving=transformers_cpu"
+            "W4A16 with Marlin SM80; use other GPUs, or serving=transformers_cpu",
         )
     elif how == "W4A16":
         if wanted.moe not in _NO_FP4[wanted.engine]:
             yield refusal(
+                "fp4_backend_unsupported",
                 f"{gpu.name} (SM{gpu.capability}) has no native FP4, which {option}={wanted.moe} needs: "
                 + ("use serving=sglang_hopper, or " if wanted.engine == "sglang" else "")
-                + f"set {wanted.override(option)}=marlin"
+                + f"set {wanted.override(option)}=marlin",
             )
         yield warning(
+            "fp4_emulated",
             f"{gpu.name} (SM{gpu.capability}) has no native FP4: weights are unpacked to BF16 "
-            "(W4A16), activations are not quantized, and answers differ from Blackwell's"
+            "(W4A16), activations are not quantized, and answers differ from Blackwell's",
         )
     elif wanted.moe == "marlin":
         yield warning(
+            "fp4_unused",
             f"{option}=marlin computes in BF16 although {gpu.name} supports FP4: set "
-            f"{wanted.override(option)}=flashinfer_cutlass"
+            f"{wanted.override(option)}=flashinfer_cutlass",
         )
     elif gpu.capability >= 120 and wanted.moe.startswith("flashinfer_trtllm"):
         yield refusal(
+            "moe_backend_unsupported",
             f"{option}={wanted.moe} needs SM100, but {gpu.name} is SM{gpu.capability}: set "
-            f"{wanted.override(option)}=flashinfer_cutlass"
+            f"{wanted.override(option)}=flashinfer_cutlass",
         )
 
 
@@ -115,29 +123,34 @@ def _attention(wanted: Asked, gpu: Gpu) -> Iterator[Finding]:
     attention = wanted.override("attention-backend")
     if wanted.attention == "fa3" and wanted.kv == "fp8_e5m2":
         yield warning(
+            "attention_backend_replaced",
             "SGLang uses triton instead of attention-backend=fa3 when the KV cache is fp8_e5m2: set "
-            f"{attention}=triton, or use kv-cache-dtype=fp8_e4m3"
+            f"{attention}=triton, or use kv-cache-dtype=fp8_e4m3",
         )
     elif wanted.attention == "fa3" and not 80 <= gpu.capability < 100:
         yield refusal(
+            "attention_backend_unsupported",
             f"attention-backend=fa3 needs SM80 to SM90, but {gpu.name} is SM{gpu.capability}: set "
-            f"{attention}=triton"
+            f"{attention}=triton",
         )
     elif wanted.attention == "trtllm_mha" and gpu.capability // 10 != 10:
         yield refusal(
+            "attention_backend_unsupported",
             f"attention-backend=trtllm_mha needs SM100, but {gpu.name} is SM{gpu.capability}: set "
-            f"{attention}=triton"
+            f"{attention}=triton",
         )
     if wanted.flag("enable-deterministic-inference"):
         yield warning(
+            "determinism_not_guaranteed",
             "enable-deterministic-inference covers attention, sampling and reductions, but is not "
             "guaranteed for NVFP4 experts: send the same request twice, in different batches, before you "
-            "rely on it"
+            "rely on it",
         )
         if wanted.attention == "flashinfer" or (wanted.attention is None and gpu.capability >= 100):
             yield warning(
+                "prefix_cache_disabled",
                 "enable-deterministic-inference with attention-backend=flashinfer disables the prefix cache: "
-                f"set {attention}=triton"
+                f"set {attention}=triton",
             )
 
 
@@ -146,7 +159,8 @@ def _fusion(wanted: Asked, gpu: Gpu) -> Iterator[Finding]:
     name = next((name for name in names if wanted.flag(name)), None)
     if wanted.engine == "sglang" and name is not None and gpu.capability // 10 not in (9, 10):
         yield warning(
-            f"{name} has no effect on {gpu.name} (SM{gpu.capability}), only on SM90 and SM100: remove it"
+            "fusion_has_no_effect",
+            f"{name} has no effect on {gpu.name} (SM{gpu.capability}), only on SM90 and SM100: remove it",
         )
 
 
@@ -154,25 +168,29 @@ def _kv_cache(wanted: Asked, model: Facts) -> Iterator[Finding]:
     if wanted.engine == "vllm":
         if wanted.kv == "fp8_e5m2" and model.nvfp4:
             yield refusal(
+                "kv_dtype_refused",
                 "vLLM refuses kv-cache-dtype=fp8_e5m2 with a ModelOpt checkpoint: set "
-                "serving.flags.kv-cache-dtype=fp8"
+                "serving.flags.kv-cache-dtype=fp8",
             )
         if model.holds(".k_bias", ".v_bias"):
             yield refusal(
+                "kv_bias_unsupported",
                 "vLLM cannot load the k_bias and v_bias of an affine KV cache: quantize with kv_cache=fp8, "
-                "or use serving=sglang_recommended"
+                "or use serving=sglang_recommended",
             )
     if not _in_fp8(wanted, model):
         return
     if not model.holds(".k_scale"):
         yield warning(
+            "kv_scale_missing",
             f"kv-cache-dtype={wanted.kv}, but the checkpoint has no k_scale: {wanted.engine} uses 1.0, "
-            "without calibrating at run time; quantize with kv_cache=fp8, or keep the KV cache in bf16"
+            "without calibrating at run time; quantize with kv_cache=fp8, or keep the KV cache in bf16",
         )
     elif model.holds(".k_bias") and wanted.engine == "sglang":
         yield warning(
+            "kv_bias_dropped",
             "SGLang drops the k_bias of an affine KV cache, and its k_scale was measured without that bias: "
-            "large K values may be clipped; quantize with kv_cache=fp8, or keep the KV cache in bf16"
+            "large K values may be clipped; quantize with kv_cache=fp8, or keep the KV cache in bf16",
         )
 
 
@@ -181,25 +199,35 @@ def _split(wanted: Asked, model: Facts) -> Iterator[Finding]:
     option = wanted.override(wanted.spelling(asked.TP))
     if model.heads % tp:
         yield refusal(
-            f"{model.heads} attention heads cannot be split over {tp} GPUs: set {option} to a divisor"
+            "heads_indivisible",
+            f"{model.heads} attention heads cannot be split over {tp} GPUs: set {option} to a divisor",
         )
     elif model.kv_heads % tp and tp % model.kv_heads:
         yield refusal(
+            "kv_heads_indivisible",
             f"{model.kv_heads} KV heads can be neither split evenly over {tp} GPUs nor replicated evenly: "
-            f"set {option} to a divisor or a multiple"
+            f"set {option} to a divisor or a multiple",
         )
     if not model.experts:
         return
     if tp % ep:
-        yield refusal(f"ep-size {ep} does not match {tp} GPUs: set ep-size to 1 or {tp}")
+        yield refusal(
+            "ep_size_unsupported", f"ep-size {ep} does not match {tp} GPUs: set ep-size to 1 or {tp}"
+        )
     elif model.experts % ep:
-        yield refusal(f"{model.experts} experts cannot be split into {ep} groups: set ep-size to a divisor")
+        yield refusal(
+            "experts_indivisible",
+            f"{model.experts} experts cannot be split into {ep} groups: set ep-size to a divisor",
+        )
     elif wanted.moe == "flashinfer_cutlass" and wanted.engine == "sglang" and ep not in (1, tp):
-        yield refusal(f"moe-runner-backend=flashinfer_cutlass needs ep-size 1 or {tp}, not {ep}")
+        yield refusal(
+            "ep_size_unsupported", f"moe-runner-backend=flashinfer_cutlass needs ep-size 1 or {tp}, not {ep}"
+        )
     elif model.expert_width % (16 * (tp // ep)) and model.nvfp4:
         yield refusal(
+            "expert_width_indivisible",
             f"experts of width {model.expert_width} cannot be split over {tp // ep} GPUs in blocks of 16: "
-            f"set {option} to a smaller number, or raise ep-size"
+            f"set {option} to a smaller number, or raise ep-size",
         )
 
 
@@ -207,8 +235,9 @@ def _in_use(here: Machine) -> Iterator[Finding]:
     for gpu in here.gpus:
         if gpu.used_mib > _IDLE_MIB:
             yield warning(
+                "gpu_in_use",
                 f"other processes use {_gib(gpu.used_mib << 20)} of {gpu.name}'s memory: stop them "
-                "(nvidia-smi lists them), or the KV cache will be smaller"
+                "(nvidia-smi lists them), or the KV cache will be smaller",
             )
 
 
@@ -220,8 +249,9 @@ def _memory(wanted: Asked, model: Facts, gpu: Gpu) -> Iterator[Finding]:
     if room <= 0:
         where = "one GPU" if wanted.tp == 1 else f"each of {wanted.tp} GPUs"
         yield refusal(
+            "weights_too_large",
             f"the weights need {_gib(weights)} on {where}, but {gpu.name} has "
-            f"{_gib(gpu.memory_mib * 2**20)}, of which {name} allows {fraction:.0%}: use larger or more GPUs"
+            f"{_gib(gpu.memory_mib * 2**20)}, of which {name} allows {fraction:.0%}: use larger or more GPUs",
         )
         return
     tokens = room // kv_bytes(model.config, wanted.tp, 1 if _in_fp8(wanted, model) else 2)
@@ -229,15 +259,20 @@ def _memory(wanted: Asked, model: Facts, gpu: Gpu) -> Iterator[Finding]:
     context = int(wanted.number(asked.CONTEXT, model.context))
     if context > model.context:
         yield refusal(
+            "context_too_long",
             f"{option}={context} exceeds the model's maximum of {model.context} tokens: set "
-            f"{wanted.override(option)}={model.context} or less"
+            f"{wanted.override(option)}={model.context} or less",
         )
     elif tokens < context:
         sentence = (
             f"with {_gib(weights)} of weights, {gpu.name} has room for about {tokens:,} tokens of KV cache, "
             f"less than one context of {context:,}: set {wanted.override(option)}={tokens} or less"
         )
-        yield refusal(sentence) if wanted.engine == "vllm" else warning(sentence)
+        yield (
+            refusal("kv_cache_too_small", sentence)
+            if wanted.engine == "vllm"
+            else warning("kv_cache_too_small", sentence)
+        )
 
 
 def _requests(wanted: Asked) -> Iterator[Finding]:
@@ -245,8 +280,9 @@ def _requests(wanted: Asked) -> Iterator[Finding]:
     if cap < _ENOUGH:
         name = wanted.spelling(asked.CAP)
         yield warning(
+            "requests_queue",
             f"{name}={cap}: more requests wait in the queue, so throughput stops growing there; to measure "
-            f"more at once, raise {wanted.override(name)}"
+            f"more at once, raise {wanted.override(name)}",
         )
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 
+from proofcard import portable
 from proofcard.config.serving import Truth
 from proofcard.documents.serving import KnownAnswers, ServingSession
 from proofcard.progress import console
@@ -17,6 +18,7 @@ from proofcard.serve.endpoint import Endpoint
 from proofcard.serve.engine import Prepared, started
 from proofcard.serve.logs import whole
 from proofcard.tracking import Tracker, subject_of
+from proofcard.tracking_headlines import of_known_answers
 
 NAME = "session.json"
 
@@ -30,7 +32,7 @@ def opened(prepared: Prepared, tracker: Tracker, log: str = "engine") -> Iterato
     """
     try:
         with started(prepared) as endpoint:
-            tracker.metrics({"serve/ready_seconds": endpoint.ready_s})
+            tracker.metrics({"ready_s": endpoint.ready_s})
             yield endpoint
     finally:
         path = prepared.endpoint.log
@@ -58,7 +60,7 @@ def introduced(prepared: Prepared, endpoint: Endpoint, questions: Truth, tracker
     if settings:
         effective.track(settings, tracker)
     subject = subject_of(prepared.checkpoint)
-    return ServingSession(
+    session = ServingSession(
         checkpoint=prepared.checkpoint.absolute().name,
         key=subject.key if subject is not None else None,
         profile=prepared.serving.model_dump(mode="json", exclude={"api_key_file"}),
@@ -72,12 +74,34 @@ def introduced(prepared: Prepared, endpoint: Endpoint, questions: Truth, tracker
         settings=settings,
         known_answers=examined(endpoint, questions, tracker),
     )
+    return portable.document(session, _names(prepared))
+
+
+def _names(prepared: Prepared) -> dict[Path, str]:
+    """What a session calls the folders of its command: it is published with the model card."""
+    start = prepared.endpoint.log.parent
+    private = start / "model" / prepared.checkpoint.resolve().name
+    folders = dict.fromkeys((private, prepared.checkpoint, prepared.checkpoint.resolve()), "DIR")
+    return {Path(prepared.launch.argv[0]): "python", start: "START"} | folders
 
 
 def examined(endpoint: Endpoint, questions: Truth, tracker: Tracker) -> KnownAnswers:
     """Run the known-answer check and track its result."""
     known = truth.examine(endpoint, questions)
-    tracker.metrics({"truth/passed": float(known.passed), "truth/asked": float(len(known.verdicts))})
+    tracker.headlines(of_known_answers(known))
+    tracker.table(
+        [
+            {
+                "question": each.name,
+                "prompt": each.prompt,
+                "answer": each.answer,
+                "right": each.right,
+                "why": each.why,
+            }
+            for each in known.verdicts
+        ],
+        "serve/known_answers.json",
+    )
     tracker.tags({"truth": f"{known.name}: {'sound' if known.sound else 'not sound'}"})
     return known
 

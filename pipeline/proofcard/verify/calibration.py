@@ -32,16 +32,16 @@ from proofcard.verify.report import Finding, Level
 _STAGE = "activations"
 
 
-def check(source: Source, asked: VerifyConfig, record: Recorded) -> Level:
-    """Recompute the scales of the asked layers, and compare them with those of the recorded checkpoint.
+def check(source: Source, request: VerifyConfig, record: Recorded) -> Level:
+    """Recompute the scales of the requested layers, and compare them with those of the recorded checkpoint.
 
     Raises:
-        Stop: when something that it takes is missing, or the model cannot be run.
+        Stop: when an input is missing, or the model cannot be run.
     """
     level = Level("calibration")
     folder, sealed = record.folder, record.body
     assert folder is not None
-    words = _as_asked(folder, asked)
+    words = _as_reproduction(folder, request)
     if sample_set(record, words) is None:
         key = plain(sealed["inputs"]["samples"].get("key", ""), 64)
         level.unchecked.append(f"it needs the sample set of key {key}: samples=DIR")
@@ -51,11 +51,11 @@ def check(source: Source, asked: VerifyConfig, record: Recorded) -> Level:
     if (other := _another_source(source, sealed)) is not None:
         level.unchecked.append(f"the source is not the recorded one: {plain(other)} differs")
         return level
-    begin = _activations(level, asked.activations, sealed)
-    found, platform = _recomputed(level, config, source, asked, begin, sealed)
+    begin = _activations(level, request.activations, sealed)
+    recomputed, platform = _recomputed(level, config, source, request, begin, sealed)
     same = platform == sealed["platform"]
-    bound = config.ulp_bound if asked.ulp_bound is None else asked.ulp_bound
-    _compare(level, found, read_folder(folder), None if same else bound)
+    bound = config.ulp_bound if request.ulp_bound is None else request.ulp_bound
+    _compare(level, recomputed, read_folder(folder), None if same else bound)
     if not same:
         names = [
             n
@@ -63,19 +63,20 @@ def check(source: Source, asked: VerifyConfig, record: Recorded) -> Level:
             if platform.get(n) != sealed["platform"].get(n)
         ]
         level.notes.append(
-            f"another numeric platform than recorded ({', '.join(names)}): {bound} ULP allowed"
+            f"the numeric platform differs from the recorded one ({', '.join(names)}): {bound} ULP allowed"
         )
     return level
 
 
-def _as_asked(folder: Path, asked: VerifyConfig) -> ReproduceConfig:
-    """The same request in the words of `reproduce`, which finds source and samples by a manifest."""
-    assert not isinstance(asked.source, HubAddress)  # refused before
+def _as_reproduction(folder: Path, request: VerifyConfig) -> ReproduceConfig:
+    """The same request as a configuration of `reproduce`, which locates source and samples by a manifest."""
+    assert not isinstance(request.source, HubAddress)  # refused before
     return ReproduceConfig(
-        checkpoint=folder, manifest=None, run=None, source=asked.source, datasets={}, samples=asked.samples,
-        remote_code=asked.remote_code, device=None, threads=None, activation_memory_gib=16, ulp_bound=None,
+        checkpoint=folder, manifest=None, run=None, source=request.source, datasets={},
+        samples=request.samples, remote_code=request.remote_code, device=None, threads=None,
+        activation_memory_gib=16, ulp_bound=None,
         strict=False, output_dir=None, report=None, tracking=Tracking(uri=None, experiment="proofcard"),
-        work_dir=asked.work_dir,
+        work_dir=request.work_dir,
     )  # fmt: skip
 
 
@@ -97,11 +98,11 @@ def _activations(level: Level, folder: Path | None, sealed: dict[str, Any]) -> d
         return {}
     body = manifest.read(folder).values()
     if body["stage"] != _STAGE or body["inputs"] != _origin(sealed):
-        raise Stop(f"activations={folder} is not of this checkpoint, its source and its samples")
+        raise Stop(f"activations={folder} does not belong to this checkpoint, its source and its samples")
     begin = {}
-    for name, said in body["outputs"]["files"].items():
+    for name, entry in body["outputs"]["files"].items():
         layer = layer_of(name)
-        if layer is None or not is_sealed(folder / name, folder, said["size"], said["sha256"]):
+        if layer is None or not is_sealed(folder / name, folder, entry["size"], entry["sha256"]):
             raise Stop(f"activations={folder}: {plain(name)} is not what was sealed")
         begin[layer] = folder / name
     level.notes.append(
@@ -111,7 +112,7 @@ def _activations(level: Level, folder: Path | None, sealed: dict[str, Any]) -> d
 
 
 def _origin(sealed: dict[str, Any]) -> dict[str, Any]:
-    """What hidden states are of."""
+    """The checkpoint, source and samples that hidden states belong to."""
     inputs = sealed["inputs"]
     return {
         "checkpoint": sealed["key"],
@@ -124,12 +125,12 @@ def _recomputed(
     level: Level,
     config: QuantizeConfig,
     source: Source,
-    asked: VerifyConfig,
+    request: VerifyConfig,
     begin: dict[int, Path],
     sealed: dict[str, Any],
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Every scale of the asked layers by name, and the numeric platform that computed them."""
-    activate(materialise(config.toolchain.series, asked.work_dir / "toolchains"))
+    """Every scale of the requested layers by name, and the numeric platform that computed them."""
+    activate(materialise(config.toolchain.series, request.work_dir / "toolchains"))
     from proofcard.calibration.batches import batches, read_samples
     from proofcard.quantize.layerwise.recalibrate import Recalibration
     from proofcard.quantize.preparing import pad_id
@@ -139,16 +140,16 @@ def _recomputed(
     frozen = config.calibration.frozen
     assert frozen is not None
     groups = list(batches(read_samples(frozen), config.calibration, pad_id(config, source)))
-    asked.work_dir.mkdir(parents=True, exist_ok=True)
+    request.work_dir.mkdir(parents=True, exist_ok=True)
     scales: dict[str, bytes] = {}
     chatter = redirect_stdout(io.StringIO())  # of ModelOpt
-    with chatter, tempfile.TemporaryDirectory(prefix=".calibration-", dir=asked.work_dir) as state:
+    with chatter, tempfile.TemporaryDirectory(prefix=".calibration-", dir=request.work_dir) as state:
         again = Recalibration(config, source, groups, device, Path(state))
-        wanted = set(range(again.layers) if asked.layers is None else asked.layers)
+        wanted = set(range(again.layers) if request.layers is None else request.layers)
         last = max(wanted, default=-1) + 1
         with (
             Bar("recalibrating", last, "layers") as bar,
-            _keeping(asked.keep_activations, config, sealed) as keep,
+            _keeping(request.keep_activations, config, sealed) as keep,
         ):
             for layer in again.scales(wanted, begin, keep, lambda index: bar.advance(index + 1 - bar.done)):
                 scales |= layer.values
@@ -157,7 +158,7 @@ def _recomputed(
 
 
 class _keeping:
-    """A folder that takes hidden states and is sealed when all are there; None where none is asked for."""
+    """A folder for hidden states, sealed once all are written; None if they are not kept."""
 
     def __init__(self, final: Path | None, config: QuantizeConfig, sealed: dict[str, Any]) -> None:
         self._final, self._config, self._sealed = final, config, sealed
@@ -190,34 +191,38 @@ class _keeping:
         self._building.__exit__(kind, error, trace)
 
 
-def _compare(level: Level, found: dict[str, bytes], stored: dict[str, Tensor], bound: int | None) -> None:
-    """Hold every recomputed scale to the stored one. `bound` in ULP; None: exact."""
+def _compare(
+    level: Level, recomputed: dict[str, bytes], stored: dict[str, Tensor], bound: int | None
+) -> None:
+    """Compare every recomputed scale with the stored one. `bound` in ULP; None: exact."""
     apart: list[tuple[int, str]] = []
-    for name, value in found.items():
+    for name, value in recomputed.items():
         tensor = stored.get(name)
         if tensor is None:
             level.add(
-                Finding("missing", "calibration gives it, and the checkpoint does not have it", tensor=name)
+                Finding(
+                    "missing", "calibration produces it, but the checkpoint does not have it", tensor=name
+                )
             )
             continue
         level.counts["scales"] += 1
-        held = tensor.raw().tobytes()
-        ulp = calibrated.distance(name, value, held)
+        stored_bytes = tensor.raw().tobytes()
+        ulp = calibrated.distance(name, value, stored_bytes)
         if ulp is not None and 0 < ulp <= (bound or 0):
             apart.append((ulp, name))
         elif ulp != 0:
             far = (
                 "its value cannot be compared"
                 if ulp is None
-                else f"it is {ulp} ULP from what calibration gives"
+                else f"it is {ulp} ULP from the recalibrated value"
             )
             allowed = "exact on the recorded numeric platform" if bound is None else f"{bound} ULP allowed"
-            amaxes = [calibrated.amax(name, side) for side in (value, held)]
-            said = [None if amax is None else f"amax {amax:.6g}" for amax in amaxes]
+            amaxes = [calibrated.amax(name, side) for side in (value, stored_bytes)]
+            shown = [None if amax is None else f"amax {amax:.6g}" for amax in amaxes]
             level.add(
                 Finding(
                     "mismatched", f"{far}, {allowed}", file=tensor.path.name, tensor=name, offset=0,
-                    expected=said[0], found=said[1],
+                    expected=shown[0], found=shown[1],
                 )
             )  # fmt: skip
     if apart:

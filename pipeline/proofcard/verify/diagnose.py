@@ -117,14 +117,15 @@ def linear(
 
 
 def _hypotheses(case: _Case, expected: np.ndarray) -> Iterator[str]:
-    """Causes that give the stored rows, the most telling first."""
+    """Causes that give the stored rows, the most specific first."""
     values, scales_of = case.values(case.module), case.scales_of(case.module)
     same_scale_2 = case.scale_2 == case.shared
     if not same_scale_2 and case.fits(values, case.scale_2, scales_of=scales_of):
         own = nvfp4.weight_scale_2(amax(case.source, case.module))
-        found, wanted = (float(scale * np.float32(2688)) for scale in (case.scale_2, case.shared))
-        another = f"weight_scale_2 is of amax {found:.6g}, not {wanted:.6g}; all else follows from it"
-        yield NOT_SHARED if own == case.scale_2 else another
+        stored_amax, shared_amax = (float(scale * np.float32(2688)) for scale in (case.scale_2, case.shared))
+        amaxes = f"amax {stored_amax:.6g}, not {shared_amax:.6g}"
+        other = f"weight_scale_2 is of {amaxes}; everything else follows from it"
+        yield NOT_SHARED if own == case.scale_2 else other
     if (case.scale == 0x7F).any() and case.fits(values, case.scale_2, saturate=False, scales_of=scales_of):
         yield NOT_SATURATING
     if operands(case.source, case.module)[1] is not None:
@@ -150,8 +151,8 @@ def _siblings(case: _Case) -> list[str]:
     layer, _, rest = case.module.partition(".experts.")
     leaf, own = case.module.rpartition(".")[2], weights[f"{case.module}.weight"]
     same = (name.removesuffix(".weight") for name in weights if rest and name.startswith(f"{layer}.experts."))
-    found = {name for name in same if name.rpartition(".")[2] == leaf} | set(case.group) - {case.module}
-    others = {n: weights[f"{n}.weight"] for n in found if n != case.module and f"{n}.weight" in weights}
+    candidates = {name for name in same if name.rpartition(".")[2] == leaf} | set(case.group) - {case.module}
+    others = {n: weights[f"{n}.weight"] for n in candidates if n != case.module and f"{n}.weight" in weights}
     alike = (n for n, tensor in others.items() if (tensor.shape, tensor.dtype) == (own.shape, own.dtype))
     return sorted(alike, key=natural)
 
@@ -160,8 +161,8 @@ def plain(
     source: Source, origin: str, tensor: Tensor, sealed: Manifest | None, float32: bool = False
 ) -> str | None:
     """Of a tensor that is not quantized; `origin` is its name in the source."""
-    found, (wanted, dtype) = tensor.bits(), recompute.plain(source, origin, float32, tensor.dtype)
-    if found.shape != wanted.shape:
+    stored, (wanted, dtype) = tensor.bits(), recompute.plain(source, origin, float32, tensor.dtype)
+    if stored.shape != wanted.shape:
         return _other_file(source, origin, sealed)
     share = 1.0
     if tensor.dtype == dtype:
@@ -171,11 +172,11 @@ def plain(
             return cause
     if source.tensors[origin].dtype == "F8_E4M3":
         full = source.unrounded(origin)
-        if float32 and tensor.dtype == "BF16" and np.array_equal(found, source.bits(origin)):
+        if float32 and tensor.dtype == "BF16" and np.array_equal(stored, source.bits(origin)):
             return PLAIN_BF16
-        if tensor.dtype == "F32" and np.array_equal(found, full):
+        if tensor.dtype == "F32" and np.array_equal(stored, full):
             return PLAIN_FP32
-        if tensor.dtype == "BF16" and np.array_equal(found, (full.view(np.uint32) >> 16).astype(np.uint16)):
+        if tensor.dtype == "BF16" and np.array_equal(stored, (full.view(np.uint32) >> 16).astype(np.uint16)):
             return TRUNCATED
     return _other_file(source, origin, sealed) or (OTHER_SOURCE if share > _MOST else None)
 
@@ -197,8 +198,8 @@ def _other_file(source: Source, name: str, sealed: Manifest | None) -> str | Non
     path = source.tensors[name].path
     try:
         known = sealed.inputs["source"]["files"] if sealed is not None else {}
-        said = known.get(path.name)
-        other = bool(known) and (said is None or said["sha256"] != _digest(path))
+        entry = known.get(path.name)
+        other = bool(known) and (entry is None or entry["sha256"] != _digest(path))
     except (KeyError, TypeError, AttributeError):
         return None
     return (
@@ -212,8 +213,8 @@ def _digest(path: Path) -> str:
     if (place := comes_in(path, path.parent)) is not None:
         folder, name = place
         return folder.digests(name)[0]
-    said = path.stat()
-    return _digest_of(path, said.st_size, said.st_mtime_ns)
+    status = path.stat()
+    return _digest_of(path, status.st_size, status.st_mtime_ns)
 
 
 @cache

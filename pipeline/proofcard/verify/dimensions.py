@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from proofcard.checkpoint.configuration import CONFIG
 from proofcard.checkpoint.defaults import UNKNOWN, default
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.ties import INPUT
 from proofcard.verify.inventory import of_config
 from proofcard.verify.regularity import EXPERTS
 from proofcard.verify.report import Finding
-from proofcard.verify.settings import MODEL
 
 Config = Mapping[str, Any]
 _NUMBERS = {
@@ -32,7 +32,7 @@ def check(config: Config, tensors: Mapping[str, Tensor]) -> Iterator[Finding]:
     for key in _NUMBERS & own.keys():
         if own[key] is not None and (isinstance(own[key], (bool, str, dict)) or own[key] == []):
             yield Finding(
-                "mismatched", f"{key} is {json.dumps(own[key])[:80]}, which is not a number", file=MODEL
+                "mismatched", f"{key} is {json.dumps(own[key])[:80]}, which is not a number", file=CONFIG
             )
     shapes: dict[str, set[tuple[int, int]]] = {}
     for name, tensor in tensors.items():
@@ -50,18 +50,18 @@ def check(config: Config, tensors: Mapping[str, Tensor]) -> Iterator[Finding]:
         yield from _fits("hidden_size", hidden, {shape[1] for shape in shapes.get("embedding", set())})
     head = own.get("head_dim") or default(own, "head_dim")
     if isinstance(head, int) and heads is not None and "kv_lora_rank" not in own:
-        found = {rows for rows, _ in shapes.get("q_proj", set())}
-        if 2 * heads * head not in found:  # some queries carry a gate
-            yield from _fits("num_attention_heads · head_dim", heads * head, found)
+        sizes = {rows for rows, _ in shapes.get("q_proj", set())}
+        if 2 * heads * head not in sizes:  # some queries carry a gate
+            yield from _fits("num_attention_heads · head_dim", heads * head, sizes)
         kv = own.get("num_key_value_heads") or default(own, "num_key_value_heads")
         if isinstance(kv, int) and kv is not UNKNOWN:
-            found = {rows for rows, _ in shapes.get("k_proj", set())}
-            yield from _fits("num_key_value_heads · head_dim", kv * head, found)
+            sizes = {rows for rows, _ in shapes.get("k_proj", set())}
+            yield from _fits("num_key_value_heads · head_dim", kv * head, sizes)
     widths = {key: own[key] for key in _WIDTHS if isinstance(own.get(key), int)}
     for kind in ("down_proj", "expert"):
-        found = {columns for _, columns in shapes.get(kind, set())}
-        if found and widths and not found & set(widths.values()):
-            yield _finding(" or ".join(widths), sorted(set(widths.values())), found)
+        sizes = {columns for _, columns in shapes.get(kind, set())}
+        if sizes and widths and not sizes & set(widths.values()):
+            yield _finding(" or ".join(widths), sorted(set(widths.values())), sizes)
     experts = of_config(own, EXPERTS)
     if experts is not None:
         yield from _fits(EXPERTS[0], experts, {rows for rows, _ in shapes.get("router", set())})
@@ -77,12 +77,12 @@ def _kind(name: str) -> str:
     return "router" if leaf in ("gate", "router") else leaf
 
 
-def _fits(key: str, size: int, found: set[int]) -> Iterator[Finding]:
-    if found and size not in found:
-        yield _finding(key, [size], found)
+def _fits(key: str, size: int, sizes: set[int]) -> Iterator[Finding]:
+    if sizes and size not in sizes:
+        yield _finding(key, [size], sizes)
 
 
-def _finding(key: str, sizes: list[int], found: set[int]) -> Finding:
-    shown = ", ".join(map(str, sorted(found)[:4]))
+def _finding(key: str, sizes: list[int], stored: set[int]) -> Finding:
+    shown = ", ".join(map(str, sorted(stored)[:4]))
     message = f"{key} is {', '.join(map(str, sizes))}, but the tensors have {shown}"
-    return Finding("mismatched", message, file=MODEL, expected=shown, found=", ".join(map(str, sizes)))
+    return Finding("mismatched", message, file=CONFIG, expected=shown, found=", ".join(map(str, sizes)))

@@ -18,7 +18,7 @@ _KINDS = ("missing", "extra", "mismatched")
 def as_junit(outcome: Verification) -> str:
     """One suite; a level that holds is one test that passes, one that differs a failing test for each group.
 
-    What could not be checked is an error, a level that was not asked for is skipped.
+    What could not be checked is an error; a level that was not requested is skipped.
     """
     suite = Xml.Element("testsuite", name="proofcard verify")
     for name, level in outcome.levels.items():
@@ -41,8 +41,8 @@ def _cases(suite: Xml.Element, name: str, level: LevelOutcome) -> None:
     def case(what: str) -> Xml.Element:
         return Xml.SubElement(suite, "testcase", classname=f"proofcard.verify.{name}", name=what)
 
-    if level.result == "not asked":
-        Xml.SubElement(case(name), "skipped", message=level.not_asked or "")
+    if level.result == "not requested":
+        Xml.SubElement(case(name), "skipped", message=level.not_requested or "")
     if level.result == "holds":
         case(name)
     for group in level.differences.groups:
@@ -99,16 +99,16 @@ def as_sarif(outcome: Verification) -> str:
 
 def _result(rule: str, difference: Difference, places: dict[str, int]) -> dict[str, Any]:
     location: dict[str, Any] = {"artifactLocation": {"uri": _uri(difference.file or "config.json")}}
-    found: dict[str, Any] = {"physicalLocation": location}
+    place: dict[str, Any] = {"physicalLocation": location}
     if difference.tensor is not None:
-        found["logicalLocations"] = [{"fullyQualifiedName": difference.tensor, "kind": "resource"}]
+        place["logicalLocations"] = [{"fullyQualifiedName": difference.tensor, "kind": "resource"}]
     words = f"{rule}\0{difference.file}\0{difference.tensor}"
     return {
         "ruleId": rule,
         "ruleIndex": places[rule],
         "level": "error",
         "message": {"text": f"{_where(difference)}: {_sentence(difference)}"},
-        "locations": [found],
+        "locations": [place],
         "partialFingerprints": {"place/v1": hashlib.sha256(words.encode()).hexdigest()},
         "properties": difference.model_dump(mode="json", exclude={"message", "kind"}, exclude_none=True),
     }

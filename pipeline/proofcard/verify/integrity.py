@@ -1,4 +1,4 @@
-"""Level `integrity`: what stands in the folder is what was sealed; nothing is missing, nothing is extra.
+"""Level `integrity`: the folder holds what was sealed; nothing is missing, nothing is extra.
 
 Every file is read once; its digest and those of its tensors are taken from the same bytes.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from proofcard import manifest
-from proofcard.beside_seal import may_lie_beside
+from proofcard.beside_seal import in_short, may_lie_beside
 from proofcard.checkpoint.reading import give_up
 from proofcard.checkpoint.shards import weight_files
 from proofcard.checkpoint.tensors import Tensor, digests, read_header
@@ -23,17 +23,17 @@ from proofcard.verify.inventory import natural
 from proofcard.verify.report import Finding, Level
 
 _LISTED = 8  # files beside the seal that are named
-_MIB = 1 << 20
+_MB = 10**6
 
 Files = dict[str, FileEntry]
 Tensors = dict[str, TensorEntry]
 
 
 class Seal:
-    """The manifest of a folder, or why there is none to go by."""
+    """The manifest of a folder, or why it cannot be used."""
 
     def __init__(self, folder: Path) -> None:
-        """Read and judge `manifest.json`; raises nothing."""
+        """Read and check `manifest.json`; raises nothing."""
         self.body: Manifest | None = None
         self.finding: Finding | None = None
         self.unchecked: str | None = None
@@ -42,7 +42,7 @@ class Seal:
             self.body = manifest.read(folder)
             self.sha256 = sha256_file(folder / manifest.NAME, folder)
         except manifest.NeverSealed:
-            self.unchecked = f"it was never sealed: there is no {manifest.NAME}"
+            self.unchecked = f"it was never sealed: it has no {manifest.NAME}"
         except Unreadable as error:
             self.unchecked = f"{manifest.NAME}: {one_line(error, checkpoint=folder)}"
         except Stop as error:
@@ -52,40 +52,41 @@ class Seal:
         self.finding = Finding("mismatched", why, file=manifest.NAME)
 
     def identity(self) -> dict[str, Any] | None:
-        """What the report says of it."""
+        """How the report identifies it."""
         return None if self.body is None else {"key": self.body.key, "sha256": self.sha256}
 
 
 def check(folder: Path, seal: Seal, threads: int) -> Level:
-    """Hold every file and tensor of `folder` to the manifest."""
+    """Compare every file and tensor of `folder` with the manifest."""
     level = Level("integrity")
     if seal.body is None:
         level.unchecked += [seal.unchecked] if seal.unchecked else []
         level.add(*([seal.finding] if seal.finding else []))
         return level
     sealed, tensors = seal.body.outputs.files, seal.body.outputs.tensors
-    standing = {name: folder / name for name in _standing(folder)}
-    beside = sorted(name for name in standing.keys() - sealed.keys() if _beside(name, folder))
+    present = {name: folder / name for name in _present(folder)}
+    beside = sorted(name for name in present.keys() - sealed.keys() if _beside(name, folder))
     if beside:
-        more = f" and {len(beside) - _LISTED} more" if len(beside) > _LISTED else ""
-        level.notes.append(f"beside the sealed files, not part of them: {', '.join(beside[:_LISTED])}{more}")
+        named = in_short(beside)
+        more = f" and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
+        level.notes.append(f"beside the sealed files, not part of them: {', '.join(named[:_LISTED])}{more}")
     for name in beside:
-        del standing[name]
-    found = [*_names(sealed, standing)]
+        del present[name]
+    findings = [*_names(sealed, present)]
     sizes: dict[str, int] = {}
-    for name in sorted(sealed.keys() & standing.keys()):
+    for name in sorted(sealed.keys() & present.keys()):
         try:
-            sizes[name] = located(standing[name], folder).stat().st_size
+            sizes[name] = located(present[name], folder).stat().st_size
         except Refused as error:
-            found.append(Finding("missing", one_line(error, checkpoint=folder), file=name))
+            findings.append(Finding("missing", one_line(error, checkpoint=folder), file=name))
         except (Unreadable, OSError) as error:
             level.unchecked.append(f"{name}: {one_line(error, checkpoint=folder)}")
     expected: dict[str, Tensors] = {name: {} for name in sealed}
-    for name, said in tensors.items():
-        expected[said.file][name] = said
+    for name, entry in tensors.items():
+        expected[entry.file][name] = entry
 
     counted = _counted(folder)
-    with Bar("integrity", -(-sum(sizes.values()) // _MIB), "MiB") as bar:
+    with Bar("integrity", -(-sum(sizes.values()) // _MB), "MB") as bar:
         progress = _Progress(bar)
 
         def compare(name: str) -> list[Finding] | str:
@@ -102,7 +103,7 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
                 if isinstance(outcome, str):
                     level.unchecked.append(outcome)
                 else:
-                    found += outcome
+                    findings += outcome
         except KeyboardInterrupt:
             give_up()
             raise
@@ -110,13 +111,13 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
             progress.stopped = True  # an interrupt must not wait for the rest of a shard
             pool.shutdown(cancel_futures=True)
         progress.finish()
-    level.add(*sorted(found, key=lambda f: (natural(f.file or ""), natural(f.tensor or ""))))
+    level.add(*sorted(findings, key=lambda f: (natural(f.file or ""), natural(f.tensor or ""))))
     level.counts.update(files=len(sizes), tensors=len(tensors), bytes=sum(sizes.values()))
     return level
 
 
 def _counted(folder: Path) -> set[str]:
-    """Names of the safetensors files whose tensors a manifest lists: all of them, if that cannot be told."""
+    """Safetensors files whose tensors a manifest lists: all of them, if the index cannot be read."""
     try:
         return {path.name for path in weight_files(folder)}
     except Stop:
@@ -134,16 +135,16 @@ def _beside(name: str, folder: Path) -> bool:
     return True
 
 
-def _names(sealed: Files, standing: dict[str, Path]) -> Iterator[Finding]:
-    for name in sorted(sealed.keys() - standing.keys()):
-        yield Finding("missing", "it was sealed and is not there", file=name)
-    for name in sorted(standing.keys() - sealed.keys()):
-        what = "link" if standing[name].is_symlink() else "folder" if name.endswith("/") else "file"
+def _names(sealed: Files, present: dict[str, Path]) -> Iterator[Finding]:
+    for name in sorted(sealed.keys() - present.keys()):
+        yield Finding("missing", "it was sealed but is missing", file=name)
+    for name in sorted(present.keys() - sealed.keys()):
+        what = "link" if present[name].is_symlink() else "folder" if name.endswith("/") else "file"
         yield Finding("extra", f"a {what} that was not sealed", file=name)
 
 
-def _standing(folder: Path) -> Iterator[str]:
-    """Relative names of what stands there: files, links, and, with a final slash, folders that hold none.
+def _present(folder: Path) -> Iterator[str]:
+    """Relative names of what is there: files, links, and, with a final slash, empty folders.
 
     A link under a sealed name is followed inside the folder and to the blobs of the Hugging Face cache: what
     counts is the bytes that a server would read.
@@ -168,7 +169,7 @@ def _compare(
 ) -> Iterator[Finding]:
     """Differences of one file: by tensor where its header counts and allows it, else of the file.
 
-    Of a file of another size only tensors of the sealed size are read: a hole of terabytes costs nothing.
+    If a file's size differs, only tensors of the sealed size are read: a hole of terabytes costs nothing.
     """
     path = folder / name
     size = located(path, folder).stat().st_size
@@ -194,12 +195,12 @@ def _compare(
     if same or by_tensor:
         return
     if size != sealed.size:
-        message = f"it has {size} bytes, sealed were {sealed.size}"
+        message = f"it has {size} bytes, but {sealed.size} were sealed"
     elif tensors:
         end = min(tensor.start for tensor in tensors.values())
         message = f"bytes 0 to {end - 1}, its header, differ; every tensor in it is what was sealed"
     else:
-        message = f"its content differs: sha256 {digest}, sealed was {sealed.sha256}"
+        message = f"its content differs: sha256 {digest}, but {sealed.sha256} was sealed"
     yield Finding("mismatched", message, file=name, expected=sealed.sha256, found=digest or None)
 
 
@@ -208,29 +209,29 @@ def _digests_of_alike(tensors: dict[str, Tensor], sealed: Tensors) -> dict[str, 
     return {name: tensor.sha256() for name, tensor in tensors.items() if _alike(tensor, sealed.get(name))}
 
 
-def _alike(tensor: Tensor, said: TensorEntry | None) -> bool:
-    return said is not None and [tensor.dtype, list(tensor.shape)] == [said.dtype, said.shape]
+def _alike(tensor: Tensor, entry: TensorEntry | None) -> bool:
+    return entry is not None and [tensor.dtype, list(tensor.shape)] == [entry.dtype, entry.shape]
 
 
 def _compare_tensors(
     file: str, tensors: dict[str, Tensor], digests: dict[str, str], sealed: Tensors
 ) -> Iterator[Finding]:
     for name in sorted(sealed.keys() - tensors.keys()):
-        yield Finding("missing", f"it was sealed in {file} and is not there", file=file, tensor=name)
+        yield Finding("missing", f"it was sealed in {file} but is missing", file=file, tensor=name)
     for name in sorted(tensors.keys() - sealed.keys()):
-        yield Finding("extra", f"{file} holds it, and it was not sealed there", file=file, tensor=name)
+        yield Finding("extra", f"it is in {file}, but was not sealed there", file=file, tensor=name)
     for name in sorted(sealed.keys() & tensors.keys()):
-        tensor, said = tensors[name], sealed[name]
-        if not _alike(tensor, said):
-            expected, found = f"{said.dtype} {said.shape}", f"{tensor.dtype} {list(tensor.shape)}"
-            message = f"it is {found}, sealed was {expected}"
-        elif digests[name] != said.sha256:
-            expected, found = said.sha256, digests[name]
+        tensor, entry = tensors[name], sealed[name]
+        if not _alike(tensor, entry):
+            expected, actual = f"{entry.dtype} {entry.shape}", f"{tensor.dtype} {list(tensor.shape)}"
+            message = f"it is {actual}, but {expected} was sealed"
+        elif digests[name] != entry.sha256:
+            expected, actual = entry.sha256, digests[name]
             last = tensor.start + tensor.size - 1
             message = f"it differs, somewhere in bytes {tensor.start} to {last} of {file}"
         else:
             continue
-        yield Finding("mismatched", message, file=file, tensor=name, expected=expected, found=found)
+        yield Finding("mismatched", message, file=file, tensor=name, expected=expected, found=actual)
 
 
 class _Progress:
@@ -246,11 +247,11 @@ class _Progress:
             raise InterruptedError("given up")
         with self._lock:
             self._bytes += count
-            self._show(self._bytes // _MIB)
+            self._show(self._bytes // _MB)
 
     def finish(self) -> None:
         """The last, incomplete MiB."""
-        self._show(-(-self._bytes // _MIB))
+        self._show(-(-self._bytes // _MB))
 
     def _show(self, mib: int) -> None:
         if mib > self._shown:

@@ -1,6 +1,6 @@
 """The names of a quantized checkpoint: which tensors make a quantized linear, and which are missing.
 
-No model is known here by name. What should be there follows from the source's names when it is at hand, and
+No model is known here by name. What should be there follows from the source's names when it is given, and
 otherwise from config.json's counts and from what other layers and experts have (`regularity`).
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from proofcard.checkpoint.dialects.layouts import is_fp8
+from proofcard.checkpoint.dialects.layouts import is_fp8, is_packed
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.ties import Ties
 from proofcard.verify.report import Finding
@@ -69,20 +69,20 @@ class Inventory:
         self.model = self.tensors.keys() - scales - set(self.cache)
 
     def _packed(self, name: str) -> bool:
-        return self.tensors[name].dtype == "U8" and len(self.tensors[name].shape) == 2
+        return is_packed(self.tensors[name])
 
     def modules(self) -> set[str]:
         """Every module that has a tensor, and every module around it."""
-        found: set[str] = set()
+        modules: set[str] = set()
         for name in self.model:
             stem = name.rpartition(".")[0]
-            while stem and stem not in found:
-                found.add(stem)
+            while stem and stem not in modules:
+                modules.add(stem)
                 stem = stem.rpartition(".")[0]
-        return found
+        return modules
 
     def linears(self) -> list[str]:
-        """Modules with an unquantized matrix that is no embedding, and stacks of experts' matrices."""
+        """Modules with an unquantized matrix that is not an embedding, and stacks of experts' matrices."""
         matrices = [
             name.removesuffix(".weight")
             for name in self.model
@@ -113,7 +113,7 @@ def against_source(inventory: Inventory, source: Iterable[str], ties: Ties) -> I
     wanted = set(source)
     for name in sorted(wanted - inventory.model, key=natural):
         if ties.partner(name, inventory.model) is None:
-            yield Finding("missing", "a weight of the source that is not in the checkpoint", tensor=name)
+            yield Finding("missing", "the source has this weight, but the checkpoint does not", tensor=name)
     for name in sorted(inventory.model - wanted, key=natural):
         if ties.partner(name, wanted) is None:
             yield Finding("extra", "a tensor that the source does not have", tensor=name)

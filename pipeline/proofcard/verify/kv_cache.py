@@ -2,58 +2,58 @@
 
 from proofcard.documents.manifest import Manifest
 from proofcard.verify.inventory import Inventory, natural, of_config
-from proofcard.verify.quantconfig import Said
+from proofcard.verify.quantconfig import Declaration
 from proofcard.verify.regularity import LAYERS
 from proofcard.verify.report import Finding, Level
 
-UNSCALED = "the KV cache is {} and no scale of it is stored: engines take 1.0 (as fp8_cast means it)"
+UNSCALED = "the KV cache is {} and no scale for it is stored: engines use 1.0 (as fp8_cast intends)"
 _ATTENTION = ("attn", "attention", "qkv", "kv_", "mixer")
 BIASED = "{} biases of the KV cache are stored: no known engine reads them"
 
 
-def check(inventory: Inventory, said: Said, sealed: Manifest | None, level: Level) -> None:
-    """Check that every layer has scales for k and v if the configuration declares them, and none otherwise.
+def check(inventory: Inventory, declared: Declaration, sealed: Manifest | None, level: Level) -> None:
+    """Check that every layer has scales for k and v if the configuration declares them, else that none has.
 
     No scale at all means `fp8_cast`. Layers beyond the counted ones and other towers need none. Our own
     recipes record in the manifest whether there are biases.
     """
-    level.group(_superfluous(inventory, said, _format(sealed)))
+    level.group(_superfluous(inventory, declared, _format(sealed)))
     biases = sum(name.endswith("_bias") for name in inventory.cache)
     if biases and not level.kinds:
         level.notes.append(BIASED.format(biases))
-    if said.cache is None:
+    if declared.cache is None:
         if _format(sealed) not in (None, "none"):
             why = (
                 f"the recipe quantized the KV cache ({_format(sealed)}), which the configuration does not say"
             )
-            level.add(Finding("missing", why, file=said.file))
+            level.add(Finding("missing", why, file=declared.file))
         return
     scales = {name for name in inventory.cache if name.endswith("_scale")}
     if not scales:
         if _format(sealed) in (None, "fp8_cast"):
-            level.notes.append(UNSCALED.format(said.cache))
+            level.notes.append(UNSCALED.format(declared.cache))
         else:
             why = f"the recipe calibrated the KV cache ({_format(sealed)}), and no layer has a scale for it"
-            level.add(Finding("missing", why, file=said.file))
+            level.add(Finding("missing", why, file=declared.file))
         return
     level.group(
-        Finding("missing", f"the configuration says that the KV cache is {said.cache}", tensor=name)
-        for name in sorted(_wanted(inventory, said, scales) - scales, key=natural)
+        Finding("missing", f"the configuration says that the KV cache is {declared.cache}", tensor=name)
+        for name in sorted(_wanted(inventory, declared, scales) - scales, key=natural)
     )
 
 
-def _superfluous(inventory: Inventory, said: Said, recipe: str | None) -> list[Finding]:
+def _superfluous(inventory: Inventory, declared: Declaration, recipe: str | None) -> list[Finding]:
     modules = inventory.modules()
-    found = []
+    findings = []
     for name in inventory.cache:
         stem, _, leaf = name.rpartition(".")
         shape = inventory.tensors[name].shape
-        if said.cache is None:
+        if declared.cache is None:
             why = "the configuration says that the KV cache is not quantized"
         elif not _belongs(stem, leaf[0], modules):
-            why = "a scale or bias of the KV cache beside no module that has keys or values"
+            why = "a scale or bias of the KV cache, but not of a module that has keys or values"
         elif leaf.endswith("_scale") and shape not in ((), (1,)):
-            found.append(
+            findings.append(
                 Finding("mismatched", f"its shape is {list(shape)}; a scale is one number", tensor=name)
             )
             continue
@@ -61,8 +61,8 @@ def _superfluous(inventory: Inventory, said: Said, recipe: str | None) -> list[F
             why = f"the recipe's KV cache is {recipe}, which has no biases"
         else:
             continue
-        found.append(Finding("extra", why, tensor=name))
-    return found
+        findings.append(Finding("extra", why, tensor=name))
+    return findings
 
 
 def _belongs(stem: str, kind: str, modules: set[str]) -> bool:
@@ -75,9 +75,9 @@ def _belongs(stem: str, kind: str, modules: set[str]) -> bool:
     return not projects and attends and (stem in modules or outer in modules)
 
 
-def _wanted(inventory: Inventory, said: Said, scales: set[str]) -> set[str]:
+def _wanted(inventory: Inventory, declared: Declaration, scales: set[str]) -> set[str]:
     """Names of the scales of every k_proj and v_proj in the counted layers of a decoder that has any."""
-    count = of_config(said.config, LAYERS)
+    count = of_config(declared.config, LAYERS)
     towers = {_tower(name)[0] for name in scales}
     wanted = set()
     for module in inventory.modules():

@@ -7,6 +7,7 @@ name, belongs to a layout that no rule here covers.
 
 import re
 
+from proofcard.checkpoint.dialects.layouts import is_packed
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.verify.inventory import SCALES, Inventory, kind
@@ -27,7 +28,7 @@ _QUANTIZED = re.compile(
 def unexplained(inventory: Inventory, source: Source | None, smoothed: bool = False) -> list[str]:
     """One sentence for each kind of tensor that no rule explains; empty when there is none.
 
-    `smoothed`: factors of inputs may stand beside quantized weights.
+    `smoothed`: quantized weights may have `pre_quant_scale` factors.
     """
     kinds: dict[str, list[Tensor]] = {}
     for name in inventory.tensors:
@@ -37,14 +38,14 @@ def unexplained(inventory: Inventory, source: Source | None, smoothed: bool = Fa
         if name in inventory.cache or _explained(name, inventory) or _source_has(tensor, source):
             continue
         kinds.setdefault(kind(tensor.name), []).append(tensor)
-    return [_sentence(sorted(found, key=lambda tensor: tensor.name)) for found in kinds.values()]
+    return [_sentence(sorted(tensors, key=lambda tensor: tensor.name)) for tensors in kinds.values()]
 
 
 def quantized_nothing(inventory: Inventory) -> str | None:
-    """Why nothing can be said of NVFP4 here."""
+    """Why there is no NVFP4 to check."""
     if inventory.quantized or inventory.fp8:
         return None
-    return "not one linear of it is quantized: no module has packed weights with their scales"
+    return "no linear is quantized: no module has packed weights with their scales"
 
 
 def fused_experts(inventory: Inventory, source: Source) -> str | None:
@@ -60,7 +61,7 @@ def fused_experts(inventory: Inventory, source: Source) -> str | None:
             shape = list(source.tensors[name].shape)
             return (
                 f"the source keeps the experts of a layer in one tensor ({name} {shape}), the checkpoint one "
-                "by one: this version does not match them; give a source that has them one by one"
+                "by one: this version does not match them; use a source that stores them one by one"
             )
     return None
 
@@ -73,16 +74,12 @@ def _explained(name: str, inventory: Inventory) -> bool:
     if leaf in SCALES:
         weight = inventory.tensors.get(f"{stem}.weight")
         # Without its weight, or beside a plain one, it is damage, and the structure names it.
-        return weight is None or _packed(weight) or (weight.dtype in FLOATS and len(weight.shape) == 2)
-    if leaf == "weight" and _packed(tensor):
+        return weight is None or is_packed(weight) or (weight.dtype in FLOATS and len(weight.shape) == 2)
+    if leaf == "weight" and is_packed(tensor):
         return True
     if tensor.dtype in FLOATS or tensor.dtype in _BUFFERS:
         return _QUANTIZED.fullmatch(leaf) is None
     return False
-
-
-def _packed(tensor: Tensor) -> bool:
-    return tensor.dtype == "U8" and len(tensor.shape) == 2
 
 
 def _source_has(tensor: Tensor, source: Source | None) -> bool:
@@ -93,11 +90,11 @@ def _source_has(tensor: Tensor, source: Source | None) -> bool:
     return (source.dtype(tensor.name), own.shape) == (tensor.dtype, tensor.shape)
 
 
-def _sentence(found: list[Tensor]) -> str:
-    first = found[0]
-    more = f" and {len(found) - 1} like it" if len(found) > 1 else ""
+def _sentence(tensors: list[Tensor]) -> str:
+    first = tensors[0]
+    more = f" and {len(tensors) - 1} like it" if len(tensors) > 1 else ""
     what = _layout(first)
-    return f"{first.name} ({first.dtype} {list(first.shape)}){more}: {what}, which no rule here explains"
+    return f"{first.name} ({first.dtype} {list(first.shape)}){more}: {what}, a layout that is not supported"
 
 
 def _layout(tensor: Tensor) -> str:
@@ -111,7 +108,7 @@ def _layout(tensor: Tensor) -> str:
     if tensor.dtype.startswith("F8"):
         return "FP8 weights"
     if tensor.dtype in FLOATS:
-        return "part of another quantization"
+        return "part of another quantization format"
     return "integer codes or packed weights of another layout"
 
 

@@ -1,4 +1,4 @@
-"""The linears of level `structure` as steps: what is found of each, and its share in what all are held to."""
+"""The linears of level `structure` as steps: findings of each, and what checks across linears need."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,29 +11,30 @@ from proofcard.checkpoint.dialects.view import View
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.nvfp4 import BLOCK
 from proofcard.progress import Bar
-from proofcard.verify import linears, quantconfig
+from proofcard.verify import linears
 from proofcard.verify.inventory import SCALES, Inventory
 from proofcard.verify.plausible import FULL, BlockScales
+from proofcard.verify.quantconfig import Declaration
 from proofcard.verify.report import Finding
 from proofcard.verify.steps import Passing, Whole
 
 
 @dataclass
-class Found:
-    """Of one linear. `largest` is the largest code of its block scales, where all of them are sane."""
+class LinearOutcome:
+    """The result of one linear. `largest` is the largest code of its block scales, if all are valid."""
 
     findings: list[Finding]
     largest: int | None = None
 
     def add(self, module: str, codes: np.ndarray) -> None:
-        """As `BlockScales.add`, which is told later."""
+        """Keep the largest code for `BlockScales.add`."""
         self.largest = int(codes.max())
 
 
 def every(
     inventory: Inventory,
     view: View,
-    said: quantconfig.Said,
+    declared: Declaration,
     blocks: dict[str, int],
     unscaled: bool,
     passing: Passing,
@@ -43,30 +44,32 @@ def every(
     `unscaled`: not one of them has an input scale.
     """
     tensors = inventory.tensors
-    largest = BlockScales(FULL / 6 if said.algorithm == "W4A8_NVFP4_FP8" else FULL)
+    largest = BlockScales(FULL / 6 if declared.algorithm == "W4A8_NVFP4_FP8" else FULL)
     eight = set(inventory.fp8)
     modules = [*inventory.quantized, *inventory.fp8]
 
-    def look(module: str) -> Found:
-        scheme, found = said.scheme(module), Found([])
+    def look(module: str) -> LinearOutcome:
+        scheme, outcome = declared.scheme(module), LinearOutcome([])
         if module in eight:
-            found.findings += linears.fp8_linear(module, tensors, scheme)
-            return found
+            outcome.findings += linears.fp8_linear(module, tensors, scheme)
+            return outcome
         inputs = "none" if unscaled else scheme.inputs if scheme is not None else "scale"
         layout = view.layouts.get(module, MODELOPT)
-        found.findings += linears.linear(module, tensors, found, blocks.get(module, BLOCK), inputs, layout)
-        return found
+        outcome.findings += linears.linear(
+            module, tensors, outcome, blocks.get(module, BLOCK), inputs, layout
+        )
+        return outcome
 
     def reads(module: str) -> Iterator[Tensor]:
         names = (f"{module}.{leaf}" for leaf in ("weight", *SCALES))
         return (tensors[name] for name in names if name in tensors)
 
-    steps = passing.steps("structure", modules, reads, str, Whole(Found))
-    outcomes: dict[str, Found] = {}
+    steps = passing.steps("structure", modules, reads, str, Whole(LinearOutcome))
+    outcomes: dict[str, LinearOutcome] = {}
     with Bar("structure", len(modules), "quantized linears") as bar:
         for module in steps.ordered:
-            outcomes[module] = found = steps.run(module, partial(look, module))
-            if found.largest is not None:
-                largest.add(module, np.array([found.largest], np.uint8))
+            outcomes[module] = outcome = steps.run(module, partial(look, module))
+            if outcome.largest is not None:
+                largest.add(module, np.array([outcome.largest], np.uint8))
             bar.advance()
     return [finding for module in modules for finding in outcomes[module].findings], largest

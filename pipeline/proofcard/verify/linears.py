@@ -16,7 +16,7 @@ _E4M3_NAN = 0x7F
 
 
 class Scales(Protocol):
-    """What is told of the block scales of each linear that are all sane."""
+    """Receives the block scales of each linear whose block scales are all valid."""
 
     def add(self, module: str, codes: np.ndarray) -> None:
         """Codes of one linear, all of them finite and not negative."""
@@ -33,11 +33,11 @@ def linear(
     if inputs != "scale" and names["input_scale"] not in tensors:
         del names["input_scale"]
     elif inputs == "none":
-        message = "an input scale of a linear whose inputs the configuration leaves as they are"
+        message = "an input scale, but the configuration does not quantize the inputs of this linear"
         yield Finding("extra", message, tensor=names["input_scale"])
     absent = [name for name in names.values() if name not in tensors]
     for name in absent:
-        yield Finding("missing", "a quantized linear has it", tensor=name)
+        yield Finding("missing", "a quantized linear needs it", tensor=name)
     weight = tensors.get(names["weight"])
     rows, half = weight.shape if weight is not None and len(weight.shape) == 2 else (0, 0)
     if weight is not None and (weight.dtype != "U8" or not rows or 2 * half % block):
@@ -79,7 +79,7 @@ def fp8_linear(module: str, tensors: dict[str, Tensor], scheme: Scheme | None) -
     if inputs is None:
         if scheme is not None and scheme.inputs == "scale":
             yield Finding(
-                "missing", "a linear in FP8 with calibrated inputs has it", tensor=f"{module}.input_scale"
+                "missing", "an FP8 linear with calibrated inputs needs it", tensor=f"{module}.input_scale"
             )
     elif inputs.shape not in ((), (1,)):
         yield Finding(
@@ -106,7 +106,13 @@ def _block_scales(scale: Tensor, weight: Tensor, block: int, zeros: bool) -> Ite
     if count := int(wrong.sum()):
         at = int(np.argmax(wrong))
         code = int(codes[at])
-        what = "NaN" if code & 0x7F == _E4M3_NAN else "negative" if code else "zero, its codes are not all ±6"
+        what = (
+            "NaN"
+            if code & 0x7F == _E4M3_NAN
+            else "negative"
+            if code
+            else "zero, but its codes are not all ±6"
+        )
         rows = f"{count} of {codes.size} block scales are not finite and positive"
         yield Finding(
             "mismatched", f"byte {at} is 0x{code:02x} ({what}); {rows}", tensor=scale.name, offset=at,
@@ -117,7 +123,7 @@ def _block_scales(scale: Tensor, weight: Tensor, block: int, zeros: bool) -> Ite
 def finite(tensor: Tensor, positive: bool) -> Iterator[Finding]:
     """Every value of a scale or bias is finite, and above zero where it has to be; plausible besides."""
     if tensor.dtype not in ("F32", "BF16"):
-        yield Finding("mismatched", f"it is {tensor.dtype}, F32 or BF16 was expected", tensor=tensor.name)
+        yield Finding("mismatched", f"it is {tensor.dtype}, not F32 or BF16", tensor=tensor.name)
         return
     values = plausible.floats(tensor, tensor.raw())
     good = np.isfinite(values) & (values > 0) if positive else np.isfinite(values)

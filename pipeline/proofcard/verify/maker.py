@@ -23,15 +23,15 @@ from proofcard.checkpoint.dialects.layouts import COMPRESSED, renamed
 from proofcard.checkpoint.dialects.view import View
 from proofcard.errors import Stop
 from proofcard.nvfp4 import e4m3_to_f32
+from proofcard.verify.config_comparison import text
 from proofcard.verify.report import Level
-from proofcard.verify.settings import text
-from proofcard.verify.shards import read_tensors
+from proofcard.verify.weight_files import read_tensors
 
 _LOOKED_AT = 24  # quantized linears whose traits are looked at
 
 
 def named(folder: Path, weights: Level | None) -> dict[str, Any]:
-    """`program`, as the bytes tell it, or null; `evidence` and `labels`, a sentence each.
+    """`program`, inferred from the bytes, or null; `evidence` and `labels`, one sentence each.
 
     `weights`: that level, if it was checked.
 
@@ -63,18 +63,18 @@ def _makers(made_by: dict[str, int]) -> Iterator[str]:
 def _traits(view: View) -> tuple[list[str], str | None]:
     modules = [module for module in view.layouts if _whole(view, module)]
     if not modules:
-        return ["no linear in NVFP4 was found"], None
+        return ["there are no linears in NVFP4"], None
     chosen = modules[:: max(1, len(modules) // _LOOKED_AT)][:_LOOKED_AT]
     if any(view.layouts[module] is COMPRESSED for module in chosen):
         return _compressed(view, [module for module in chosen if view.layouts[module] is COMPRESSED])
     scales = [view.tensors[f"{module}.weight_scale"].raw() for module in chosen]
     codes = [view.tensors[f"{module}.weight"].raw() for module in chosen]
     if any((scale == 0).any() for scale in scales):
-        return ["a block scale is zero, as ModelOpt leaves it up to 0.44"], "ModelOpt up to 0.44"
+        return ["a block scale is zero, as ModelOpt writes it up to 0.44"], "ModelOpt up to 0.44"
     largest = max(float(e4m3_to_f32(scale.max(keepdims=True))[0]) for scale in scales if scale.size)
     if 224 < largest <= 384:
-        said = f"no block scale is above {largest:g}: 256 or 384 is four over six, 448 the plain rule"
-        return [said], "ModelOpt 0.46 and later (four over six)"
+        sentence = f"no block scale is above {largest:g}: four over six gives 256 or 384, the max rule 448"
+        return [sentence], "ModelOpt 0.46 and later (four over six)"
     zeros = any(((code & 0x0F) == 8).any() for code in codes)
     return [
         f"ModelOpt's names, the largest block scale is {largest:g}, "
@@ -83,8 +83,8 @@ def _traits(view: View) -> tuple[list[str], str | None]:
 
 
 def _whole(view: View, module: str) -> bool:
-    found = [view.tensors.get(f"{module}.{leaf}") for leaf in ("weight", "weight_scale", "weight_scale_2")]
-    kinds = [tensor.dtype if tensor is not None else None for tensor in found]
+    tensors = [view.tensors.get(f"{module}.{leaf}") for leaf in ("weight", "weight_scale", "weight_scale_2")]
+    kinds = [tensor.dtype if tensor is not None else None for tensor in tensors]
     return kinds == ["U8", "F8_E4M3", "F32"]
 
 
@@ -95,31 +95,31 @@ def _compressed(view: View, modules: list[str]) -> tuple[list[str], str | None]:
     rounded = all(not (bits & 0xFFFF).any() for bits in shared)
     codes = (view.tensors[f"{module}.weight"].raw() for module in modules)
     zeros = any(((code & 0x0F) == 8).any() or ((code >> 4) == 8).any() for code in codes)
-    said = [
+    evidence = [
         f"compressed-tensors' names, global scales that BF16 {'has' if rounded else 'does not have'}, "
         f"{'negative zeros' if zeros else 'no negative zero'} among the codes"
     ]
     if rounded != zeros:
-        return said, None
-    return said, "llm-compressor" if rounded else "auto-round"
+        return evidence, None
+    return evidence, "llm-compressor" if rounded else "auto-round"
 
 
 def _labels(folder: Path) -> Iterator[str]:
-    """What files say of who wrote them."""
+    """What the files say about their maker."""
     for name, keys in (
         ("config.json", ("quant_method", "producer", "provider", "version", "autoround_version")),
         ("hf_quant_config.json", ("producer",)),
     ):
         try:
-            said = json_files.read(folder / name, folder, infinite=True, shown="it")
+            values = json_files.read(folder / name, folder, infinite=True, shown="it")
         except (FileNotFoundError, Stop):
             continue
-        inner = said.get("quantization_config") if name == "config.json" else said
+        inner = values.get("quantization_config") if name == "config.json" else values
         inner = inner if isinstance(inner, dict) else {}
         for key in keys:
             if inner.get(key) is not None:
                 yield f"{name}: {key} {text(inner[key])}"
-        if name == "config.json" and said.get("transformers_version") is not None:
-            yield f"{name}: transformers {text(said['transformers_version'])}"
+        if name == "config.json" and values.get("transformers_version") is not None:
+            yield f"{name}: transformers {text(values['transformers_version'])}"
     if (folder / "recipe.yaml").is_file():
         yield "recipe.yaml, as llm-compressor writes it"

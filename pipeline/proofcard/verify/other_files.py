@@ -1,4 +1,4 @@
-"""What stands beside the weights, but tokenizers: generation settings, code, weights in other formats.
+"""Files beside the weights, except tokenizers: generation settings, code, weights in other formats.
 
 | file | may differ from the source's |
 |---|---|
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from proofcard.verify import tokenizers
+from proofcard.verify.config_comparison import differing_keys, text
 from proofcard.verify.report import Finding, Level
-from proofcard.verify.settings import differing_keys, text
 from proofcard.verify.tokenizers import object_of, same_bytes
 
 FOREIGN = (
@@ -31,7 +31,7 @@ _IDS = {"bos_token_id", "eos_token_id", "pad_token_id"}
 
 
 def check(folder: Path, source: Path | None, config: dict[str, Any], sealed: bool, level: Level) -> None:
-    """Add to `level` what differs from the source's files, or what nobody looked at."""
+    """Add to `level` what differs from the source's files, or what was not checked."""
     files = _names(folder)
     level.add(*_foreign(files))
     for name in sorted(files & set(_OTHER_QUANTIZERS)):
@@ -43,7 +43,7 @@ def check(folder: Path, source: Path | None, config: dict[str, Any], sealed: boo
     if source is None:
         if not sealed:
             level.notes.append(
-                "config.json, tokenizer, templates, generation settings and code were not compared: that "
+                "config.json, tokenizer, templates, generation settings and code were not compared: this "
                 "needs source=DIR"
             )
         return
@@ -55,20 +55,20 @@ def check(folder: Path, source: Path | None, config: dict[str, Any], sealed: boo
 
 def _names(folder: Path) -> set[str]:
     """Files of a folder that an engine may read, by relative name; hidden folders hold caches."""
-    found = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
-    return {path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts[:-1])}
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    return {path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts[:-1])}
 
 
 def _foreign(files: set[str]) -> Iterator[Finding]:
     for name in sorted(files):
         at_top, low = "/" not in name, name.lower()
         if at_top and low.endswith(FOREIGN):
-            why = "weights in another format: an engine may load them, and nothing here checks them"
+            why = "weights in another format: an engine may load them, but they are not checked"
             yield Finding("extra", why, file=name)
         elif low in _INSTEAD:
-            yield Finding("extra", "engines load other weights, or more, where it stands", file=name)
+            yield Finding("extra", "with this file engines load other or additional weights", file=name)
         elif low.endswith(COMPILED):
-            yield Finding("extra", "compiled code: it may run, and nobody can read it", file=name)
+            yield Finding("extra", "compiled code: it may run, but cannot be reviewed", file=name)
 
 
 def _readable(folder: Path, files: set[str]) -> Iterator[Finding]:
@@ -87,13 +87,13 @@ def _named_code(config: dict[str, Any], files: set[str]) -> Iterator[Finding]:
     if not isinstance(auto_map, dict):
         yield Finding("mismatched", f"auto_map is {text(auto_map)}", file="config.json")
         return
-    for key, said in sorted(auto_map.items()):
-        for name in said if isinstance(said, list) else [said]:
+    for key, named in sorted(auto_map.items()):
+        for name in named if isinstance(named, list) else [named]:
             if name is None:
                 continue
             module, _, _ = name.rpartition(".") if isinstance(name, str) else ("", "", "")
             if not isinstance(name, str) or "--" in name or "/" in name or not module.isidentifier():
-                message = f"auto_map names {text(name)} for {key}: code that is not beside it"
+                message = f"auto_map names {text(name)} for {key}: code that is not in the checkpoint"
                 yield Finding("mismatched", message, file="config.json")
             elif f"{module}.py" not in files:
                 yield Finding("missing", f"config.json's auto_map names it for {key}", file=f"{module}.py")
@@ -102,19 +102,23 @@ def _named_code(config: dict[str, Any], files: set[str]) -> Iterator[Finding]:
 def _code(
     folder: Path, source: Path, files: set[str], theirs: set[str], runs: bool, level: Level
 ) -> Iterator[Finding]:
-    """`runs`: config.json names code. Where it does not, a file that the source lacks is only said."""
+    """`runs`: config.json names code. If not, a file that the source does not have is only a note."""
     ours, own = ({name for name in names if name.endswith(".py")} for names in (files, theirs))
     for name in sorted(ours | own):
         if name not in own:
             if runs or name.startswith("custom_generate/"):
                 yield Finding("extra", "code that the source does not have", file=name)
             else:
-                level.notes.append(f"{name} is code that the source does not have; config.json names none")
+                level.notes.append(
+                    f"{name} is code that the source does not have; config.json does not refer to it"
+                )
         elif name not in ours:
             if runs and "/" not in name:
-                yield Finding("missing", "code of the source, and config.json names code", file=name)
+                yield Finding(
+                    "missing", "the source has this code, and config.json refers to code", file=name
+                )
         elif not same_bytes(folder / name, source / name):
-            yield Finding("mismatched", "it is not the source's code", file=name)
+            yield Finding("mismatched", "it differs from the source's code", file=name)
 
 
 def _generation(folder: Path, source: Path, config: dict[str, Any], level: Level) -> Iterator[Finding]:
@@ -135,7 +139,7 @@ def _generation(folder: Path, source: Path, config: dict[str, Any], level: Level
         if theirs is None and key in _IDS and have is None:
             continue
         if key == "do_sample" and have is True and want is None:
-            level.notes.append("generation_config.json says do_sample, which the source does not name")
+            level.notes.append("generation_config.json sets do_sample, which the source does not")
             continue
         message = f"{key} is {text(have)}, the source's {text(want)}"
         yield Finding(

@@ -1,6 +1,6 @@
 """Names of modules as configurations give them: exactly, by a class, or by a regular expression.
 
-A regular expression from a stranger can take for ever. Only plain ones are matched (characters, classes,
+A regular expression from an untrusted file can run forever. Only plain ones are matched (characters, classes,
 groups, alternatives, repetitions that hold no other), and only where their worst case over all names is
 affordable.
 """
@@ -74,7 +74,7 @@ class _TooMuch(Exception):
 
 
 def _repeats(parsed: object, inside: bool = False) -> int:
-    """The unbounded repetitions of a parsed expression. Raises _TooMuch for what may take for ever."""
+    """The unbounded repetitions of a parsed expression. Raises _TooMuch for what may run forever."""
     count = 0
     for kind, value in parsed:  # type: ignore[attr-defined]
         if kind in (kinds.MAX_REPEAT, kinds.MIN_REPEAT):

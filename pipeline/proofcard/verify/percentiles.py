@@ -1,7 +1,7 @@
-"""Level `calibration` where nobody knows the samples: are the scales plausible for a given text?
+"""Level `calibration` with unknown samples: are the scales plausible for given texts?
 
-Nothing is proven this way. The source model reads the given texts, and for every calibrated input the amax
-that its scale stands for is placed among the largest magnitudes of each text: at the 100th percentile it
+This proves nothing. The source model reads the given texts, and for every calibrated input the amax
+behind its scale is placed among the largest magnitudes of each text: at the 100th percentile it
 covers every text, at the 40th it would clip six of ten. Only what no calibration gives is a difference.
 """
 
@@ -44,22 +44,22 @@ def check(folder: Path, source: Source, texts: Path) -> Level:
     level = Level("calibration")
     amaxes = _stored(read_folder(folder))
     if not amaxes:
-        level.unchecked.append("the checkpoint has no calibrated scale: there is nothing to be plausible")
+        level.unchecked.append("the checkpoint has no calibrated scales to check")
         return level
     samples = _tokens(texts, source, folder)
     level.counts["texts"] = len(samples)
     seen = _observed(source, sorted(amaxes), samples)
     places = {}
     for name, amax in sorted(amaxes.items()):
-        found = seen.get(name)
-        if found is None or np.count_nonzero(found) < _FEWEST:
+        magnitudes = seen.get(name)
+        if magnitudes is None or np.count_nonzero(magnitudes) < _FEWEST:
             continue
-        reached = found[found > 0]
+        reached = magnitudes[magnitudes > 0]
         places[name] = float((reached <= amax).mean() * 100)
         if (fault := _fault(amax, reached)) is not None:
             level.add(Finding("mismatched", fault, tensor=name, found=f"amax {amax:.6g}"))
     level.counts["scales placed"] = len(places)
-    level.unchecked.append(_said(places, len(amaxes), len(samples)))
+    level.unchecked.append(_summary(places, len(amaxes), len(samples)))
     return level
 
 
@@ -78,21 +78,21 @@ def _fault(amax: float, reached: np.ndarray) -> str | None:
     return None
 
 
-def _said(places: dict[str, float], scales: int, texts: int) -> str:
+def _summary(places: dict[str, float], scales: int, texts: int) -> str:
     if not places:
-        return f"not proven, the samples are unknown: no scale was reached by {_FEWEST} of the {texts} texts"
+        return f"not proven, samples unknown: no scale was reached by {_FEWEST} of the {texts} texts"
     values = np.array(list(places.values()))
     lowest = min(places, key=lambda name: (places[name], name))
     return (
-        f"not proven, the samples are unknown: plausible by percentile against {texts} given texts: "
+        f"not proven, samples unknown: plausible by percentile against {texts} given texts: "
         f"{len(places)} of {scales} scales placed, the median at the {np.median(values):.0f}th percentile, "
         f"the lowest, {plain(lowest)}, at the {places[lowest]:.0f}th"
     )
 
 
 def _stored(tensors: dict[str, Tensor]) -> dict[str, float]:
-    """The amax that each calibrated scale stands for, by the scale's name, for every maker's spelling."""
-    found = {}
+    """The amax behind each calibrated scale, by the scale's name, for every maker's naming."""
+    amaxes = {}
     for name, tensor in tensors.items():
         leaf = name.rpartition(".")[2]
         if leaf not in ("input_scale", "input_global_scale", "k_scale", "v_scale") or tensor.size != 4:
@@ -103,10 +103,10 @@ def _stored(tensors: dict[str, Tensor]) -> dict[str, float]:
         if not np.isfinite(value) or value <= 0:
             raise Stop(f"{plain(name)} is {value}: see levels=[structure]")
         if leaf == "input_global_scale":
-            found[name] = _INPUT / value
+            amaxes[name] = _INPUT / value
         else:
-            found[name] = value * (_INPUT if leaf == "input_scale" else _CACHE)
-    return found
+            amaxes[name] = value * (_INPUT if leaf == "input_scale" else _CACHE)
+    return amaxes
 
 
 def _tokens(path: Path, source: Source, folder: Path) -> list[np.ndarray]:
@@ -115,16 +115,16 @@ def _tokens(path: Path, source: Source, folder: Path) -> list[np.ndarray]:
         words = tokenizer.opened(source.path, {})
     except Usage:
         words = tokenizer.opened(folder, {})
-    found = []
+    samples = []
     for text in _texts(path):
         ids = words(text)["input_ids"][:TOKENS]
         if len(ids) > 1:
-            found.append(np.array([ids], np.int64))
-        if len(found) == TEXTS:
+            samples.append(np.array([ids], np.int64))
+        if len(samples) == TEXTS:
             break
-    if len(found) < _FEWEST:
-        raise Stop(f"texts={path} holds {len(found)} texts, at least {_FEWEST} are needed")
-    return found
+    if len(samples) < _FEWEST:
+        raise Stop(f"texts={path} holds {len(samples)} texts, at least {_FEWEST} are needed")
+    return samples
 
 
 def _texts(path: Path) -> Iterator[str]:

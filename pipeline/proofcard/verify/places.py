@@ -17,6 +17,7 @@ from proofcard.errors import Usage
 from proofcard.files import is_inside
 from proofcard.locks import alone
 from proofcard.progress import shown, silent
+from proofcard.reports import beside
 from proofcard.verify.report import Level
 from proofcard.verify.steps import Passing
 
@@ -34,7 +35,7 @@ class Places:
     passing: Passing = field(default_factory=Passing)
 
     def identities(self) -> dict[str, str]:
-        """What is known of both sides without their folders' names: addresses on the hub."""
+        """Addresses on the hub of the sides that come from there: no local folder's name."""
         return {side: f"hf://{s.repository.name}@{s.repository.commit}" for side, s in self.streams.items()}
 
     def leave(self, level: str) -> None:
@@ -47,8 +48,8 @@ class Places:
 def opened(config: VerifyConfig, levels: tuple[str, ...]) -> Iterator[Places]:
     """A context in which both sides can be read by the levels.
 
-    What comes from the hub lies below `work_dir` for as long: it is removed when the verification has come to
-    an end, stays where it was cut short, and stays as a source of `quantize` would with `keep=true`.
+    What comes from the hub lies below `work_dir` for as long: it is removed when the verification has
+    finished, stays if it was interrupted, and stays as a source of `quantize` would with `keep=true`.
 
     Raises:
         Usage: when a local folder is not there, or an address names no commit.
@@ -100,7 +101,7 @@ def _remove_empty(*folders: Path) -> None:
 
 
 def side_by_side(checks: Mapping[str, Callable[[], Level]], places: Places) -> dict[str, Level]:
-    """Levels that read the same shards while they are here; integrity last, for what nobody has read."""
+    """Run levels that read the same shards together; integrity last, for files that no level has read."""
     done: dict[str, Level] = {}
     for name in {"structure", "weights"} - checks.keys():
         places.leave(name)
@@ -138,17 +139,17 @@ def report_paths(config: VerifyConfig) -> tuple[Path, Path | None, Path | None]:
         usual, inside = Path.cwd() / f"{_folder_name(repository)}.verification.json", None
     else:
         folder = _absolute(config.checkpoint)
-        usual = folder.with_name(f"{folder.name or 'checkpoint'}.verification.json")
+        usual = beside(folder, "verification.json", config.work_dir)
         inside = folder
-    asked = {"report": config.report or usual, "junit": config.junit, "sarif": config.sarif}
-    targets = {key: None if path is None else _absolute(path) for key, path in asked.items()}
+    requested = {"report": config.report or usual, "junit": config.junit, "sarif": config.sarif}
+    targets = {key: None if path is None else _absolute(path) for key, path in requested.items()}
     for key, target in targets.items():
         if target is None:
             continue
         if inside is not None and is_inside(target, inside):
-            raise Usage(f"{key}={target} would stand inside the checkpoint; choose another place")
+            raise Usage(f"{key}={target} would be inside the checkpoint; choose another path")
         if target.is_dir() or not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
-            raise Usage(f"the report cannot be written to {target}; choose another place with {key}=FILE")
+            raise Usage(f"the report cannot be written to {target}; choose another path with {key}=FILE")
     report, junit, sarif = targets.values()
     assert report is not None
     return report, junit, sarif
@@ -182,7 +183,7 @@ def _identity(config: VerifyConfig, remote: dict[str, Repository]) -> str:
 
 
 def own_digest() -> str:
-    """Digest of this package's own code: another version judges otherwise."""
+    """Digest of this package's own code: another version may reach another result."""
     package = Path(__file__).resolve().parents[1]
     files = sorted(package.rglob("*.py"))
     return sha256_json([(path.relative_to(package).as_posix(), path.read_text("utf-8")) for path in files])

@@ -1,6 +1,6 @@
 """Scales that no calibration gives: bounds by rule, since their values follow from no file.
 
-| scale | it stands for | at least | at most | because |
+| scale | amax | at least | at most | because |
 |---|---|---|---|---|
 | input_scale | amax = 2688 · scale | 2⁻²⁴ | 2²⁴ | FP16's least step; no known activations pass 2²⁰ |
 | weight_scale_2 | amax = 2688 · scale | 2⁻²⁴ | 2¹⁶ | FP16's range, which published weights keep to |
@@ -39,7 +39,7 @@ FULL = 448.0
 _BIAS = 2.0  # of the amax
 _NEARLY_ALL = 0.75
 _SEARCHED = 4 / 7  # of 448: a search keeps 4 codes of 7 for the largest weight, or more
-_ENOUGH = 4  # groups of one kind, to tell what all of them do
+_ENOUGH = 4  # groups of one kind from which a pattern counts
 
 
 def floats(tensor: Tensor, raw: np.ndarray) -> np.ndarray:
@@ -59,9 +59,9 @@ def scale(tensor: Tensor, values: np.ndarray) -> Iterator[Finding]:
         amax = factor / values.astype(np.float64) if leaf in _DIVISORS else values.astype(np.float64) * factor
     wrong = np.isfinite(amax) & (amax > 0) & ((amax < least) | (amax > most))
     if wrong.any():
-        value, stands = values[int(np.argmax(wrong))], amax[int(np.argmax(wrong))]
+        value, implied = values[int(np.argmax(wrong))], amax[int(np.argmax(wrong))]
         message = (
-            f"it is {value}, of amax {stands:.3g}: no calibration gives less than {least:.3g} or "
+            f"it is {value}, of amax {implied:.3g}: calibration never gives less than {least:.3g} or "
             f"more than {most:.3g}"
         )
         yield Finding("mismatched", message, tensor=tensor.name, found=str(value))
@@ -81,7 +81,7 @@ def biases(inventory: Inventory) -> Iterator[Finding]:
         amax = float(np.max(floats(beside, beside.raw()))) * 448
         largest = float(np.max(np.abs(floats(bias, bias.raw()))))
         if np.isfinite([amax, largest]).all() and largest > _BIAS * amax:
-            message = f"it reaches {largest:.6g}, and its scale covers {amax:.6g} on both sides of it"
+            message = f"it reaches {largest:.6g}, but its scale covers only ±{amax:.6g} around it"
             yield Finding("mismatched", message, tensor=name, found=f"{largest:.6g}")
 
 
@@ -104,14 +104,16 @@ class BlockScales:
             known = [self._largest[module] for module in group if module in self._largest]
             if len(known) == len(group) and max(known) > 0:
                 kinds[kind(group[0])].append((group[0], max(known)))
-        for found in kinds.values():
-            full = sum(largest == self._full for _, largest in found)
-            strict = len(found) >= _ENOUGH and full >= _NEARLY_ALL * len(found)
+        for members in kinds.values():
+            full = sum(largest == self._full for _, largest in members)
+            strict = len(members) >= _ENOUGH and full >= _NEARLY_ALL * len(members)
             least = LEAST_BLOCK_SCALE * self._full / FULL
-            for module, largest in found:
+            for module, largest in members:
                 if largest < (self._full * _SEARCHED if strict else least):
                     rule = (
-                        f"{full} of {len(found)} like it reach 448" if strict else f"{least:.3g} is the least"
+                        f"{full} of {len(members)} similar ones reach 448"
+                        if strict
+                        else f"{least:.3g} is the least"
                     )
                     message = (
                         f"its largest block scale is {largest:g} ({rule}): weight_scale_2 is too large for it"

@@ -49,7 +49,7 @@ def check(inventory: Inventory, config: Mapping[str, Any], level: Level) -> None
         counted = {n: names for n, names in layers[container].items() if count is None or n < count}
         if beyond := len(layers[container]) - len(counted):
             level.notes.append(
-                f"{beyond} layers beyond the counted ones: only a source tells if they are whole"
+                f"{beyond} layers beyond the counted ones: only a source shows whether they are complete"
             )
         kinds = _kinds(config, count) if container == main else {}
         by_kind: dict[Any, dict[int, set[str]]] = defaultdict(dict)
@@ -76,7 +76,7 @@ def _place(name: str) -> tuple[str, int, str, int | None] | None:
 
 
 def _layers(container: str, seen: set[int], count: int | None, spare: int) -> Iterator[Finding]:
-    known = f"config.json says {count} layers" if count is not None else "later layers are there"
+    known = f"config.json declares {count} layers" if count is not None else "later layers are there"
     end = max(seen) + 1 if count is None else min(count, max(seen) + 1)
     absent = len(range(end)) - sum(layer < end for layer in seen)
     if absent > len(seen):
@@ -135,12 +135,12 @@ class _Fellows:
             for layer, have in sorted(sets.items()):
                 fuller = [other for other in often if have < other and often[other] >= often[have]]
                 leaner = [other for other in often if have > other and often[other] > often[have]]
-                lacks = sorted(max(fuller, key=len) - have) if fuller else []
+                lacking = sorted(max(fuller, key=len) - have) if fuller else []
                 excess = sorted(have - max(leaner, key=len)) if leaner else []
-                if self._shares_kv(layer, lacks or excess, level, unsure):
+                if self._shares_kv(layer, lacking or excess, level, unsure):
                     continue
                 for chosen, kind, why in (
-                    (lacks, "missing", "other layers have it"),
+                    (lacking, "missing", "other layers have it"),
                     (excess, "extra", "other layers do not have it"),
                 ):
                     for name in chosen:
@@ -150,7 +150,7 @@ class _Fellows:
                 level.unchecked.append(
                     f"layers {', '.join(map(str, sorted(unsure)[:8]))} of {self._container} differ from "
                     "others in having k_proj and v_proj: they share another layer's keys and values, or are "
-                    "incomplete; source=DIR tells"
+                    "incomplete; source=DIR shows which"
                 )
 
     def _weightless(self) -> Iterator[Finding]:
@@ -207,13 +207,17 @@ def _experts(
     largest: Counter[str] = Counter()
     for (container, _, _), seen in experts.items():
         largest[container] = max(largest[container], *(number + 1 for number in seen))
-    said = of_config(config, EXPERTS)
+    declared = of_config(config, EXPERTS)
     for (container, layer, rest), seen in sorted(experts.items()):
-        count = said if said is not None and container == main else largest[container]
+        count = declared if declared is not None and container == main else largest[container]
         listed = set(range(min(count, max(len(seen), 0) + _BEYOND)))
         for expert in sorted(listed ^ seen):
             name = f"{container}.{layer}.{rest.replace('#', str(expert), 1)}"
             if expert not in seen:
-                yield Finding("missing", f"layer {layer} has {count} experts, {expert} lacks it", tensor=name)
+                yield Finding(
+                    "missing",
+                    f"layer {layer} has {count} experts, but expert {expert} does not have it",
+                    tensor=name,
+                )
             elif expert >= count:
-                yield Finding("extra", f"layer {layer} has {count} experts, this is one more", tensor=name)
+                yield Finding("extra", f"layer {layer} has {count} experts, this one is extra", tensor=name)

@@ -1,6 +1,6 @@
 """What a verification says: differences, results by level, the table on the screen, and the document.
 
-The document tells no time, host or path, so the same checkpoint and source give the same bytes.
+The document contains no time, host or local path, so the same checkpoint and source give the same bytes.
 """
 
 import re
@@ -9,10 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from proofcard.documents.verification import (
@@ -29,6 +27,7 @@ from proofcard.documents.verification import (
     Unchecked,
     Verification,
 )
+from proofcard.grid import Grid
 from proofcard.screen import on_one_line
 
 ALONE = 3  # differences of one kind that are still listed each by itself
@@ -66,10 +65,10 @@ class Finding:
 
 @dataclass
 class Level:
-    """One level's outcome. `unchecked` says why part of it could not be checked; `notes` go on the screen."""
+    """One level's outcome. `unchecked`: why parts could not be checked; `notes` are shown."""
 
     name: str
-    not_asked: str | None = None
+    not_requested: str | None = None
     findings: list[Finding] = field(default_factory=list)
     kinds: Counter[Kind] = field(default_factory=Counter)
     groups: Counter[tuple[Kind, str]] = field(default_factory=Counter)  # by kind and place
@@ -80,46 +79,47 @@ class Level:
     scales: list[dict[str, Any]] = field(default_factory=list)  # of searched linears, against the max rule
     made_by: dict[str, int] = field(default_factory=dict)  # linears by the rule that they follow
     given: bool = False  # whether it holds only for scales taken as they are stored
+    calibrated: int = 0  # scales that cannot follow from the source
     seconds: float = 0.0
 
-    def add(self, *found: Finding) -> None:
+    def add(self, *findings: Finding) -> None:
         """Count differences, and keep the first `LISTED` of them."""
-        for finding in found:
+        for finding in findings:
             self.kinds[finding.kind] += 1
             self.groups[finding.kind, finding.place()] += 1
             if len(self.findings) < LISTED:
                 self.findings.append(finding)
 
-    def group(self, found: Iterable[Finding]) -> None:
+    def group(self, findings: Iterable[Finding]) -> None:
         """Count differences as `add` does, and list many of one kind as one, with how many there are.
 
         Of one kind are those whose names and messages differ in numbers alone.
         """
         alike: dict[tuple[str | None, ...], list[Finding]] = {}
-        for finding in found:
+        for finding in findings:
             words = (finding.kind, finding.message, finding.file, finding.tensor)
             alike.setdefault(tuple(word and re.sub(r"\d+", "#", word) for word in words), []).append(finding)
-        for findings in alike.values():
-            if len(findings) <= ALONE:
-                self.add(*findings)
+        for members in alike.values():
+            if len(members) <= ALONE:
+                self.add(*members)
                 continue
-            more = f"and {len(findings) - 1} more like it, the last {findings[-1].where()}"
-            self.add(replace(findings[0], message=f"{findings[0].message} ({more})"))
-            self.kinds[findings[0].kind] += len(findings) - 1
-            self.groups.update((finding.kind, finding.place()) for finding in findings[1:])
+            more = f"and {len(members) - 1} similar ones, the last {members[-1].where()}"
+            self.add(replace(members[0], message=f"{members[0].message} ({more})"))
+            self.kinds[members[0].kind] += len(members) - 1
+            self.groups.update((finding.kind, finding.place()) for finding in members[1:])
 
     @property
     def result(self) -> LevelResult:
-        """`holds`, `differs`, `not checked` or `not asked`; a difference outweighs what was not checked."""
-        if self.not_asked is not None:
-            return "not asked"
+        """`holds`, `differs`, `not checked` or `not requested`; a difference outweighs the rest."""
+        if self.not_requested is not None:
+            return "not requested"
         if self.kinds:
             return "differs"
         return "not checked" if self.unchecked else "holds"
 
 
 def overall(levels: list[Level]) -> Result:
-    """`verified`, `verified, scales as given`, `differs` or `not checked` over the levels asked for."""
+    """`verified`, `verified, scales as given`, `differs` or `not checked` over the requested levels."""
     results = {level.result for level in levels}
     if "differs" in results:
         return "differs"
@@ -152,7 +152,7 @@ def _outcome(level: Level) -> LevelOutcome:
     groups = sorted(level.groups.items(), key=lambda group: (-group[1], group[0]))
     return LevelOutcome(
         result=level.result,
-        not_asked=level.not_asked,
+        not_requested=level.not_requested,
         counts=dict(level.counts),
         differences=Differences(
             total=level.kinds.total(),
@@ -169,7 +169,8 @@ def _outcome(level: Level) -> LevelOutcome:
         rules=level.made_by,
         scales=[SearchedScales.model_validate(each) for each in level.scales],
         unchecked=Unchecked(
-            total=len(level.unchecked), listed=[on_one_line(said) for said in level.unchecked[:LISTED]]
+            total=len(level.unchecked),
+            listed=[on_one_line(sentence) for sentence in level.unchecked[:LISTED]],
         ),
     )
 
@@ -184,12 +185,12 @@ def _difference(finding: Finding, homes: dict[str, str]) -> Difference:
 
 def show(levels: list[Level], console: Console) -> None:
     """The table, and under it the first difference of each level that differs."""
-    table = Table(box=SIMPLE, pad_edge=False)
-    for heading in ("level", "result", "what was checked"):
-        table.add_column(heading, overflow="fold", no_wrap=heading != "what was checked")
+    table = Grid("level", "result", "what was checked", left=(0, 1, 2))
     for level in levels:
         table.add_row(level.name, level.result, _checked(level))
-    console.print(table, markup=False)
+    console.print()
+    console.print(table)
+    console.print()
     for level in levels:
         if level.findings:
             _show_first(level, console)
@@ -198,15 +199,31 @@ def show(levels: list[Level], console: Console) -> None:
             _say(console, f"{level.name}: not checked: {level.unchecked[0]}{more}")
 
 
+def conclusion(outcome: Verification, levels: list[Level]) -> str:
+    """The last line: the result, and what no requested level could prove."""
+    scales = sum(level.calibrated for level in levels)
+    calibration = outcome.levels.get("calibration")
+    if (
+        outcome.result not in ("verified", GIVEN)
+        or not scales
+        or (calibration and calibration.result == "holds")
+    ):
+        return outcome.result
+    return (
+        f"{outcome.result} ({scales:,} calibration scales cannot follow from the source; "
+        "levels=[calibration] recomputes them)"
+    )
+
+
 def _checked(level: Level) -> str:
-    if level.not_asked is not None:
-        return level.not_asked
+    if level.not_requested is not None:
+        return level.not_requested
     if not level.counts:
         return "nothing"
-    said = [f"{count} {what}" for what, count in level.counts.items() if what != "bytes"]
+    parts = [f"{count} {what}" for what, count in level.counts.items() if what != "bytes"]
     if "bytes" in level.counts:
-        said.append(f"{level.counts['bytes'] / 1e6:.1f} MB")
-    return "; ".join([", ".join([*said, f"{level.seconds:.1f} s"]), *level.notes])
+        parts.append(f"{level.counts['bytes'] / 1e6:.1f} MB")
+    return "; ".join([", ".join([*parts, f"{level.seconds:.1f} s"]), *level.notes])
 
 
 def _show_first(level: Level, console: Console) -> None:
@@ -222,11 +239,11 @@ def _show_first(level: Level, console: Console) -> None:
         _say(console, "cause unknown: none of the known ones gives these bytes", indent=4)
     if len(level.groups) > 1:
         most = level.groups.most_common(_SHOWN)
-        said = ", ".join(f"{count} {kind} in {where}" for (kind, where), count in most)
+        places = ", ".join(f"{count} {kind} in {where}" for (kind, where), count in most)
         more = (
             f", and in {len(level.groups) - len(most)} more places" if len(level.groups) > len(most) else ""
         )
-        _say(console, f"where: {said}{more}", indent=2)
+        _say(console, f"where: {places}{more}", indent=2)
 
 
 def _say(console: Console, text: str, indent: int = 0) -> None:

@@ -1,7 +1,7 @@
 """Level `samples`: does a frozen sample set follow from its texts, and from its datasets, row by row?
 
 The set alone proves less: its own digests, and that every token id is what the tokenizer makes of the stored
-text. With a dataset at hand its rows are drawn again, by the recorded seed, and compared one by one.
+text. If a dataset is given, its rows are drawn again, by the recorded seed, and compared one by one.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ def check(
     files = tokenizer.described(tokenizer.read_by(words_from))
     if body["inputs"].get("tokenizer") != files:
         level.unchecked.append(
-            "the tokenizer at hand is not the one that the set names: token ids were not checked"
+            "the tokenizer is not the one that the sample set names: token ids were not checked"
         )
         return level
     words = tokenizer.opened(words_from, {}, files)  # nothing in a set allows code to be run
@@ -73,7 +73,7 @@ def _belongs(level: Level, body: dict[str, Any], sealed: dict[str, Any]) -> None
         level.add(
             Finding(
                 "mismatched",
-                "it is not the sample set that the checkpoint's manifest names",
+                "the checkpoint's manifest names another sample set",
                 expected=str(named.get("key"))[:64],
                 found=body["key"],
             )
@@ -81,9 +81,9 @@ def _belongs(level: Level, body: dict[str, Any], sealed: dict[str, Any]) -> None
 
 
 def _named(values: dict[str, Any], name: str) -> dict[str, Any]:
-    """The object of that name in a manifest, empty where there is none."""
-    found = values.get(name)
-    return found if isinstance(found, dict) else {}
+    """The object of that name in a manifest, empty if there is none."""
+    value = values.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def _calibration(body: dict[str, Any], datasets: dict[str, Path]) -> Calibration:
@@ -92,17 +92,19 @@ def _calibration(body: dict[str, Any], datasets: dict[str, Path]) -> Calibration
     Raises:
         Stop: when they are not settings of this version, or a copy is given of something else.
     """
-    said = {name: value for name, value in body["config"].items() if name != "order"}
-    named = said.get("datasets")
+    settings = {name: value for name, value in body["config"].items() if name != "order"}
+    named = settings.get("datasets")
     if not isinstance(named, dict) or not all(isinstance(one, dict) for one in named.values()):
         raise Stop("the sample set's manifest names no datasets")
     if unknown := sorted(datasets.keys() - named.keys()):
-        raise Stop(f"datasets.{unknown[0]} is not of the sample set: it has {', '.join(map(plain, named))}")
+        raise Stop(
+            f"datasets.{unknown[0]} is not in the sample set, which has {', '.join(map(plain, named))}"
+        )
     paths = {name: None if str(path) == HUB else path for name, path in datasets.items()}
     placed = {name: one | {"path": paths.get(name)} for name, one in named.items()}
     try:
         return Calibration.model_validate(
-            said | _ANY_BATCHES | {"datasets": placed, "frozen": None, "frozen_sha256": None}
+            settings | _ANY_BATCHES | {"datasets": placed, "frozen": None, "frozen_sha256": None}
         )
     except ValidationError as error:
         fault = error.errors()[0]
@@ -111,7 +113,7 @@ def _calibration(body: dict[str, Any], datasets: dict[str, Path]) -> Calibration
 
 
 def _follow_from_texts(level: Level, folder: Path, words: Any, calibration: Calibration) -> None:
-    """Every token id from the stored text; without one, from the decoded ids where those give its digest."""
+    """Recompute every token id from the stored text, or from decoded ids that have its digest."""
     unproven = 0
     texts = _texts(folder)
     for number, (record, ids) in enumerate(zip(read_index(folder), read_samples(folder), strict=True)):
@@ -131,16 +133,16 @@ def _follow_from_texts(level: Level, folder: Path, words: Any, calibration: Cali
                 (i for i, (a, b) in enumerate(zip(made, ids, strict=False)) if a != b),
                 min(len(made), len(ids)),
             )
-            expected, found = (str(side[at]) if at < len(side) else "no token" for side in (made, ids))
+            expected, actual = (str(side[at]) if at < len(side) else "no token" for side in (made, ids))
             message = f"its token {at} does not follow from its text"
-            level.add(_differs(number, record, message, expected=expected, found=found))
+            level.add(_differs(number, record, message, expected=expected, found=actual))
         elif record.get("truncated") is not truncated:
             level.add(
-                _differs(number, record, f"it says truncated={record.get('truncated')}, and is otherwise")
+                _differs(number, record, f"it says truncated={record.get('truncated')}, which is wrong")
             )
     if unproven:
         level.unchecked.append(
-            f"{unproven} samples were cut off and the set holds no texts ({TEXTS}): give the datasets with "
+            f"{unproven} samples were truncated and the set has no texts ({TEXTS}): pass the datasets with "
             "datasets.NAME=FILE to draw them again"
         )
 
@@ -171,7 +173,7 @@ def _follow_from_rows(
     datasets: dict[str, Path],
     work_dir: Path,
 ) -> None:
-    """Draw the samples of every dataset at hand again, and compare them with the set's, one by one."""
+    """Draw the samples of every given dataset again, and compare them with the set's, one by one."""
     records = read_index(folder)
     for name, dataset in calibration.datasets.items():
         if name not in datasets:
@@ -190,8 +192,8 @@ def _follow_from_rows(
         level.counts["rows drawn again"] += len(drawn)
     if missing := [name for name in calibration.datasets if name not in datasets]:
         level.notes.append(
-            f"{len(missing)} of {len(calibration.datasets)} datasets are not at hand, their rows not drawn "
-            f"again: give datasets.{missing[0]}=FILE"
+            f"{len(missing)} of {len(calibration.datasets)} datasets were not given, their rows not drawn "
+            f"again: pass datasets.{missing[0]}=FILE"
         )
 
 
@@ -204,8 +206,8 @@ def _compare(level: Level, name: str, drawn: list[Sample], stored: list[tuple[in
         for part in ("split", "row", "text_sha256", "tokens_sha256"):
             if record.get(part) != expected[part]:
                 what = f"its {part} is another one when it is drawn again"
-                said, now = str(record.get(part))[:80], str(expected[part])
-                level.add(_differs(number, record, what, expected=now, found=said))
+                stored_value, now = str(record.get(part))[:80], str(expected[part])
+                level.add(_differs(number, record, what, expected=now, found=stored_value))
                 break
 
 

@@ -1,4 +1,4 @@
-"""What a configuration says of each module: NVFP4, FP8, or neither. Five spellings, one answer.
+"""How a configuration declares each module: NVFP4, FP8, or neither, in five spellings.
 
 | spelling | by module |
 |---|---|
@@ -31,7 +31,7 @@ class Scheme:
     inputs: str = "any"
 
     def text(self) -> str:
-        """As a person would say it."""
+        """In words."""
         if self.bits == 4:
             return f"NVFP4 in blocks of {self.block or 16}"
         return f"FP8 with a scale for each {'row' if self.channel else 'tensor'}"
@@ -60,7 +60,7 @@ class Schemes:
         return [*self.ignored, *(pattern for pattern, _ in self.groups)]
 
     def of(self, module: str) -> Scheme | None:
-        """What is said of a linear, under any spelling of its name; None: that it is not quantized."""
+        """The scheme of a linear, under any spelling of its name; None: it is not quantized."""
         names = (module, *spellings(module))
         for name in names:
             if name in self.exact:
@@ -81,12 +81,12 @@ def check(
     """Every linear is stored as the configuration says, and what it ignores is there."""
     modules = inventory.modules()
     if not affordable(schemes.patterns(), modules):
-        yield Finding("mismatched", "its patterns would take hours to match", file=schemes.file)
+        yield Finding("mismatched", "its patterns would take too long to match", file=schemes.file)
         return
     for module in inventory.quantized:
         scheme = schemes.of(module)
         if scheme is None:
-            message = "quantized to NVFP4, and the configuration does not say so"
+            message = "quantized to NVFP4, but the configuration does not say so"
             yield Finding("mismatched", message, tensor=f"{module}.weight")
         elif scheme.bits != 4 or scheme.block not in (None, blocks.get(module)):
             stored = f"NVFP4 in blocks of {blocks.get(module, 16)}"
@@ -103,7 +103,7 @@ def check(
         scheme = schemes.of(module)
         if scheme is not None and not _embedding(module):
             message = (
-                f"not quantized; the configuration says {scheme.text()}, and an engine looks for its scales"
+                f"not quantized; the configuration says {scheme.text()}, so an engine looks for its scales"
             )
             yield Finding("mismatched", message, tensor=f"{module}.weight")
     yield from _named(schemes, inventory, modules, notes)
@@ -116,11 +116,11 @@ def _named(
     known = {name for module in modules for name in (module, *spellings(module))}
     for module in sorted(schemes.exact.keys() - known, key=natural):
         yield Finding(
-            "missing", "the configuration says how it is quantized, and it is not there", tensor=module
+            "missing", "the configuration declares how it is quantized, but it is missing", tensor=module
         )
     for pattern in schemes.ignored:
         if pattern.exact not in known and not pattern.everything and not any(map(pattern.matches, known)):
-            notes.append(f"{pattern.text!r} of what the configuration leaves out matches no module")
+            notes.append(f"{pattern.text!r} in the configuration's ignore list matches no module")
     for pattern, scheme in schemes.groups:
         if scheme is not None and not pattern.everything and not any(map(pattern.matches, known)):
             notes.append(f"target {pattern.text!r} of the configuration matches no module")

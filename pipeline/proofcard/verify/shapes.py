@@ -1,4 +1,4 @@
-"""Shapes of tensors: the source's, or without one those of their fellows."""
+"""Checks shapes of tensors against the source, or, without one, against similar tensors."""
 
 from collections.abc import Iterator
 
@@ -38,8 +38,8 @@ def regular(inventory: Inventory) -> Iterator[Finding]:
         other = sizes.setdefault((kind(name), tensor.size), tensor)
         scalars = {tensor.shape, other.shape} == {(), (1,)}
         if (tensor.dtype, tensor.shape) != (other.dtype, other.shape) and not scalars:
-            found, fellow = (f"{one.dtype} {list(one.shape)}" for one in (tensor, other))
-            yield Finding("mismatched", f"it is {found}; {other.name} is {fellow}", tensor=name)
+            own, fellow = (f"{one.dtype} {list(one.shape)}" for one in (tensor, other))
+            yield Finding("mismatched", f"it is {own}; {other.name} is {fellow}", tensor=name)
     first: dict[tuple[str, str], Tensor] = {}
     for name in sorted(inventory.tensors, key=natural):
         before, expert, after = name.partition(".experts.")
@@ -48,6 +48,6 @@ def regular(inventory: Inventory) -> Iterator[Finding]:
         tensor = inventory.tensors[name]
         other = first.setdefault((before, after.partition(".")[2]), tensor)
         if (tensor.dtype, tensor.shape) != (other.dtype, other.shape):
-            found, fellow = (f"{one.dtype} {list(one.shape)}" for one in (tensor, other))
+            own, fellow = (f"{one.dtype} {list(one.shape)}" for one in (tensor, other))
             if tensor.size != other.size:  # else it is named already
-                yield Finding("mismatched", f"it is {found}; {other.name} is {fellow}", tensor=name)
+                yield Finding("mismatched", f"it is {own}; {other.name} is {fellow}", tensor=name)

@@ -1,7 +1,7 @@
-"""The steps of a level that reads tensors: their order, and what a run that was cut short has left of them.
+"""The steps of a level that reads tensors: their order, and the results of an interrupted run.
 
-For local folders a step is just done. Where a folder comes from the hub, steps go in the order of its shards,
-say which they read, and leave their outcome in a record: the same command goes on after the last of them.
+For local folders a step simply runs. For a folder that is streamed from the hub, steps follow the order of
+its shards, declare which they read, and record their outcome: the same command resumes after the last one.
 """
 
 import json
@@ -26,8 +26,8 @@ class Keeps(Protocol[Result]):
     def dump(self, outcome: Result) -> dict[str, Any] | None:
         """As JSON values; None where the step has to be done again."""
 
-    def load(self, said: dict[str, Any]) -> Result:
-        """The outcome. Raises ValueError, KeyError or TypeError for what is none."""
+    def load(self, recorded: dict[str, Any]) -> Result:
+        """The outcome. Raises ValueError, KeyError or TypeError if the values are not one."""
 
 
 class Whole(Generic[Result]):
@@ -41,9 +41,9 @@ class Whole(Generic[Result]):
         values: dict[str, Any] = self._adapter.dump_python(outcome, mode="json")
         return values
 
-    def load(self, said: dict[str, Any]) -> Result:
-        """Raises ValidationError, a ValueError, for what is none."""
-        return self._adapter.validate_python(said)
+    def load(self, recorded: dict[str, Any]) -> Result:
+        """Raises ValidationError, a ValueError, if the values are not one."""
+        return self._adapter.validate_python(recorded)
 
 
 class Passing:
@@ -61,7 +61,7 @@ class Passing:
         name: Callable[[Unit], str],
         keeps: "Keeps[Result]",
     ) -> "Steps[Unit, Result]":
-        """One step a unit. `reads` gives the tensors that it reads, `name` what tells it from the others."""
+        """One step per unit. `reads` gives the tensors that it reads, `name` a unique name."""
         return Steps(self, level, list(units), reads, name, keeps)
 
 
@@ -122,12 +122,12 @@ class Steps(Generic[Unit, Result]):
                 stream.done(self._level, self._files[name][number])
 
     def _files_of(self, tensors: Iterable[Tensor]) -> list[set[str]]:
-        found: list[set[str]] = [set() for _ in self._streams]
+        files: list[set[str]] = [set() for _ in self._streams]
         for tensor in tensors:
             for number, stream in enumerate(self._streams):
                 if tensor.path.parent == stream.folder:
-                    found[number].add(tensor.path.name)
-        return found
+                    files[number].add(tensor.path.name)
+        return files
 
     def _read(self) -> dict[str, Result]:
         """Steps of a former run. A line that was not written whole, or by another version, does not count."""
@@ -135,8 +135,8 @@ class Steps(Generic[Unit, Result]):
         if self._record is not None and self._record.exists():
             for line in self._record.read_text(encoding="utf-8", errors="replace").splitlines():
                 with suppress(ValueError, KeyError, TypeError):
-                    said: dict[str, Any] = json.loads(line)
-                    known[said["step"]] = self._keeps.load(said["result"])
+                    entry: dict[str, Any] = json.loads(line)
+                    known[entry["step"]] = self._keeps.load(entry["result"])
         return known
 
     def _note(self, name: str, result: Result) -> None:

@@ -1,4 +1,4 @@
-"""Level `structure`: the checkpoint is complete, sane and consistent, by its own account and its shapes.
+"""Level `structure`: the checkpoint is complete, valid and consistent, by its own configuration and shapes.
 
 Needs no source; with one, the source's names say what must be there.
 """
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from proofcard.checkpoint import ties
+from proofcard.checkpoint.configuration import CONFIG
+from proofcard.checkpoint.dialects.declarations import COMPRESSED
 from proofcard.checkpoint.dialects.layouts import block_of
 from proofcard.checkpoint.dialects.view import viewed
 from proofcard.checkpoint.shards import INDEX, read_index
@@ -34,12 +36,13 @@ from proofcard.verify import (
     schemes,
     shapes,
 )
-from proofcard.verify.declared import SMOOTHED
+from proofcard.verify.config_comparison import Comparison
 from proofcard.verify.inventory import Inventory, against_source, fused_groups, natural
+from proofcard.verify.quantconfig import Declaration
 from proofcard.verify.report import Finding, Level
-from proofcard.verify.settings import MODEL, Comparison
-from proofcard.verify.shards import incomplete, not_counted, read_tensors
+from proofcard.verify.scheme_parsers import SMOOTHED
 from proofcard.verify.steps import LOCAL, Passing
+from proofcard.verify.weight_files import incomplete, not_counted, read_tensors
 
 _MANY = 0.25  # share of the plain matrices from which config.json may name their dtype
 
@@ -47,9 +50,9 @@ _MANY = 0.25  # share of the plain matrices from which config.json may name thei
 def check(
     folder: Path, source: Source | None, sealed: Manifest | None = None, passing: Passing = LOCAL
 ) -> Level:
-    """Hold the tensors of `folder` to its configuration, and names, shapes and settings to those of `source`.
+    """Check tensors against the configuration, and names, shapes and settings against `source`.
 
-    `sealed`, its manifest, tells what our own recipe asked for.
+    `sealed`, its manifest, records what our recipe requested.
     """
     level = Level("structure")
     tensors, broken = read_tensors(folder)
@@ -58,26 +61,26 @@ def check(
     if incomplete(broken):
         return level
     if not tensors and not broken:
-        level.unchecked.append("there is no tensor in it: no .safetensors file, or only empty ones")
+        level.unchecked.append("it has no tensors: there is no .safetensors file, or only empty ones")
         return level
-    said = quantconfig.read(folder)
-    level.add(*said.findings)
+    declared = quantconfig.read(folder)
+    level.add(*declared.findings)
     if not tensors:
         return level
     level.notes += not_counted(folder, tensors)
-    view, source = viewed(tensors, source, said.method in quantconfig.OTHERS)
-    inventory = Inventory(view.tensors, eight=said.schemes is not None)
-    if not_known := list(not_understood(said, inventory, source)):
+    view, source = viewed(tensors, source, declared.method in COMPRESSED)
+    inventory = Inventory(view.tensors, eight=declared.schemes is not None)
+    if not_known := list(not_understood(declared, inventory, source)):
         level.unchecked += not_known
         return level
     blocks = {module: block for module in inventory.quantized if (block := _block(view.tensors, module))}
     unscaled = _without_input_scales(inventory)
     # First what reads large tensors: afterwards their shards may have gone again.
-    found, largest = linear_steps.every(inventory, view, said, blocks, unscaled, passing)
-    if said.group_size is not None and said.group_size not in list(blocks.values()):
+    findings, largest = linear_steps.every(inventory, view, declared, blocks, unscaled, passing)
+    if declared.group_size is not None and declared.group_size not in list(blocks.values()):
         sizes = ", ".join(map(str, sorted(set(blocks.values())))) or str(BLOCK)
-        message = f"group_size is {said.group_size}, the tensors' is {sizes}"
-        level.add(Finding("mismatched", message, file=said.file))
+        message = f"group_size is {declared.group_size}, the tensors' is {sizes}"
+        level.add(Finding("mismatched", message, file=declared.file))
     level.notes += view.mappings
     level.group(_index(folder, tensors))
     tensors = view.tensors
@@ -85,34 +88,35 @@ def check(
         bound = ties.of_source(source)
         level.group(against_source(inventory, source.weights(), bound))
         level.group(shapes.of_source(inventory, source))
-        if said.config or not any(finding.file == MODEL for finding in said.findings):  # else it is named
-            compared = Comparison(said.config, source.config, source.path, _dtypes(inventory))
+        reported = any(finding.file == CONFIG for finding in declared.findings)
+        if declared.config or not reported:
+            compared = Comparison(declared.config, source.config, source.path, _dtypes(inventory))
             level.add(*compared.findings)
             level.unchecked += compared.unchecked
     else:
-        bound = ties.of_checkpoint(said.config, folder, tensors)
-        regularity.check(inventory, said.config, level)
+        bound = ties.of_checkpoint(declared.config, folder, tensors)
+        regularity.check(inventory, declared.config, level)
         level.group(shapes.regular(inventory))
-        level.group(dimensions.check(said.config, {name: tensors[name] for name in inventory.model}))
-    level.add(*_embeddings(inventory, said, bound, source))
-    if said.schemes is not None:
-        level.group(schemes.check(said.schemes, inventory, blocks, level.notes))
+        level.group(dimensions.check(declared.config, {name: tensors[name] for name in inventory.model}))
+    level.add(*_embeddings(inventory, declared, bound, source))
+    if declared.schemes is not None:
+        level.group(schemes.check(declared.schemes, inventory, blocks, level.notes))
     else:
-        level.group(excluded.patterns_name_modules(said, inventory, bound, level.notes))
+        level.group(excluded.patterns_name_modules(declared, inventory, bound, level.notes))
     other_files.check(
-        folder, source.path if source is not None else None, said.config, sealed is not None, level
+        folder, source.path if source is not None else None, declared.config, sealed is not None, level
     )
     level.group(_fused(inventory))
-    kv_cache.check(inventory, said, sealed, level)
+    kv_cache.check(inventory, declared, sealed, level)
     if unscaled:
         level.notes.append(
-            "no input scale is stored: engines compute with the weights alone, or measure inputs"
+            "no input scales are stored: engines quantize only the weights, or measure inputs at run time"
         )
     for name in inventory.cache:
-        found += linears.finite(tensors[name], positive=name.endswith("_scale"))
-    found += plausible.biases(inventory)
-    found += largest.judge(fused_groups(inventory.quantized))
-    level.group(found)
+        findings += linears.finite(tensors[name], positive=name.endswith("_scale"))
+    findings += plausible.biases(inventory)
+    findings += largest.judge(fused_groups(inventory.quantized))
+    level.group(findings)
     level.counts.update({"tensors": len(tensors), "quantized linears": len(inventory.quantized)})
     level.counts.update({"FP8 linears": len(inventory.fp8)} if inventory.fp8 else {})
     level.findings = [replace(each, tensor=view.stored_as(each.tensor)) for each in level.findings]
@@ -120,17 +124,20 @@ def check(
 
 
 def not_understood(
-    said: quantconfig.Said, inventory: Inventory, source: Source | None, tensors_alone: bool = False
+    declared: Declaration,
+    inventory: Inventory,
+    source: Source | None,
+    tensors_alone: bool = False,
 ) -> Iterator[str]:
-    """Why the checkpoint cannot be judged, a sentence each; nothing where it can.
+    """Why the checkpoint cannot be checked, one sentence per reason.
 
-    `tensors_alone`: no configuration says anything, and none is asked.
+    `tensors_alone`: the configuration declares nothing and is not consulted.
     """
-    if not tensors_alone and (other := quantconfig.other_layout(said)):
+    if not tensors_alone and (other := quantconfig.other_layout(declared)):
         yield other
         return
-    yield from said.unknown
-    yield from layout.unexplained(inventory, source, said.algorithm == SMOOTHED)
+    yield from declared.unknown
+    yield from layout.unexplained(inventory, source, declared.algorithm == SMOOTHED)
     if nothing := layout.quantized_nothing(inventory):
         yield nothing
     if source is not None and (fused := layout.fused_experts(inventory, source)):
@@ -163,7 +170,7 @@ def _fused(inventory: Inventory) -> Iterator[Finding]:
         inside = [module for module in group if module in quantized]
         if inside and len(inside) < len(group):
             plain = next(module for module in group if module not in quantized)
-            yield Finding("mismatched", f"not quantized, and {inside[0]} is", tensor=f"{plain}.weight")
+            yield Finding("mismatched", f"not quantized, although {inside[0]} is", tensor=f"{plain}.weight")
         for leaf in ("weight_scale_2", "input_scale"):
             scales = [inventory.tensors.get(f"{module}.{leaf}") for module in inside]
             known = [
@@ -181,17 +188,17 @@ def _fused(inventory: Inventory) -> Iterator[Finding]:
 
 
 def _embeddings(
-    inventory: Inventory, said: quantconfig.Said, bound: ties.Ties, source: Source | None
+    inventory: Inventory, declared: Declaration, bound: ties.Ties, source: Source | None
 ) -> Iterator[Finding]:
-    """Input embedding and output head: both there, or one that stands for both; equal where they are one."""
+    """Input embedding and output head: both are stored, or one is shared; tied ones are equal."""
     if bound.contradicted:
         if source is None:
             message = (
-                "tie_word_embeddings says that both embeddings are one, and the two that are stored differ"
+                "tie_word_embeddings says that both embeddings are tied, but the two that are stored differ"
             )
-            yield Finding("mismatched", message, file=MODEL)
+            yield Finding("mismatched", message, file=CONFIG)
         return
-    size = said.config.get("vocab_size")
+    size = declared.config.get("vocab_size")
     if source is not None or not isinstance(size, int):
         return
     outside = [
@@ -200,7 +207,7 @@ def _embeddings(
     found = sum(len(tensor.shape) == 2 and tensor.shape[0] >= size for tensor in outside)
     if found < (1 if bound.tied else 2):
         message = f"{found} tensors are as long as config.json's vocabulary of {size}"
-        yield Finding("missing", f"{message}: an embedding or the output head is not there", file=MODEL)
+        yield Finding("missing", f"{message}: an embedding or the output head is not there", file=CONFIG)
 
 
 def _index(folder: Path, tensors: dict[str, Tensor]) -> Iterator[Finding]:

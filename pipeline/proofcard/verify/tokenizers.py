@@ -1,8 +1,8 @@
-"""Tokenizer, processors and chat templates held to the source's.
+"""Compares tokenizer, processors and chat templates with the source's.
 
 | file | may differ |
 |---|---|
-| tokenizer.json | layout, how merges are written, and the state of whoever saved it: `_STATE` |
+| tokenizer.json | layout, how merges are written, and the state when it was saved: `_STATE` |
 | tokenizer_config.json | `_FREE`; class names that load one tokenizer.json; where its template is |
 | what repeats tokenizer.json (`_REPEATED`) | it may be left out |
 | other files that tokenizers and processors read | nothing |
@@ -18,8 +18,8 @@ from proofcard import json_files
 from proofcard.digest import sha256_file
 from proofcard.errors import Stop, one_line
 from proofcard.files import read_bytes
+from proofcard.verify.config_comparison import differing_keys, text
 from proofcard.verify.report import Finding, Level
-from proofcard.verify.settings import differing_keys, text
 
 READ = frozenset({
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
@@ -31,7 +31,7 @@ READ = frozenset({
 TEMPLATE, OLD_TEMPLATE = "chat_template.jinja", "chat_template.json"
 # They repeat what tokenizer.json holds.
 _REPEATED = ("special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "normalizer.json")
-# Compared where both sides have them: transformers 5 spells them otherwise, and tokenizer.json has the words.
+# Compared where both sides have them: transformers 5 spells them differently; tokenizer.json has them.
 _RESPELLED = {
     "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens", "special_tokens_map",
 }  # fmt: skip
@@ -52,17 +52,17 @@ _NO_TOKEN = {
 
 
 def check(folder: Path, source: Path, files: set[str], theirs: set[str], level: Level) -> None:
-    """Hold the files of `folder`, `files`, to `theirs` of `source`."""
+    """Compare the files of `folder`, `files`, with `theirs` of `source`."""
     if not files & READ and theirs & READ:
-        level.notes.append("it holds no tokenizer: an engine has to take the source's")
+        level.notes.append("it has no tokenizer: engines need the source's")
         if _template(folder) is not None:
             level.add(*_templates(folder, source, files))
         return
     if files & READ and not theirs & READ:
-        level.notes.append("the source holds no tokenizer: the checkpoint's was compared with nothing")
+        level.notes.append("the source has no tokenizer: the checkpoint's was not compared")
         return
     if "tokenizer.json" in files - theirs:
-        level.unchecked.append("tokenizer.json: the source has none, only a tokenizer of another format")
+        level.unchecked.append("tokenizer.json: the source has only a tokenizer in another format")
     for name in sorted(READ & (files | theirs)):
         level.add(*_one(folder, source, name, files, theirs))
     level.add(*_templates(folder, source, files | theirs))
@@ -80,7 +80,7 @@ def _one(folder: Path, source: Path, name: str, files: set[str], theirs: set[str
     if same_bytes(folder / name, source / name):
         return
     if not name.endswith(".json"):
-        yield Finding("mismatched", "it is not the source's", file=name)
+        yield Finding("mismatched", "it differs from the source's", file=name)
         return
     ours, own = object_of(folder / name), object_of(source / name)
     if not isinstance(ours, dict) or not isinstance(own, dict):
@@ -112,7 +112,7 @@ def _words(name: str, ours: dict[str, Any], own: dict[str, Any], free: set[str])
     for key in sorted(_RESPELLED & ours.keys() & own.keys()):
         have, want = ours[key], own[key]
         if have != want and have and want and isinstance(have, type(want)):
-            yield Finding("mismatched", f"{key} is not the source's", file=name)
+            yield Finding("mismatched", f"{key} differs from the source's", file=name)
 
 
 def _classes(ours: dict[str, Any], own: dict[str, Any], fast: bool) -> Iterator[Finding]:
@@ -139,7 +139,7 @@ def _templates(folder: Path, source: Path, names: set[str]) -> Iterator[Finding]
         message = {
             "missing": "the source has a chat template",
             "extra": "the source has no chat template",
-            "mismatched": "it is not the source's chat template",
+            "mismatched": "it differs from the source's chat template",
         }[what]
         yield Finding(what, message, file=TEMPLATE)  # type: ignore[arg-type]
     for name in sorted(name for name in names if name.endswith(".jinja") and name != TEMPLATE):
@@ -147,32 +147,32 @@ def _templates(folder: Path, source: Path, names: set[str]) -> Iterator[Finding]
             kind, message = ("missing", "the source has it") if (source / name).is_file() else ("extra", "")
             yield Finding(kind, message or "the source does not have it", file=name)  # type: ignore[arg-type]
         elif not same_bytes(folder / name, source / name):
-            yield Finding("mismatched", "it is not the source's", file=name)
+            yield Finding("mismatched", "it differs from the source's", file=name)
 
 
 def _template(folder: Path) -> Any:
-    """What an engine takes: a file of its own, else the tokenizer's; without blank ends."""
+    """The chat template that an engine uses: a separate file, else the tokenizer's; stripped."""
     path = folder / TEMPLATE
     if path.is_file():
         return read_bytes(path, folder, json_files.SETTINGS).decode(errors="replace").strip()
     for name in (OLD_TEMPLATE, "tokenizer_config.json"):
-        said = object_of(folder / name)
-        if isinstance(said, dict) and said.get("chat_template") is not None:
-            kept = said["chat_template"]
+        settings = object_of(folder / name)
+        if isinstance(settings, dict) and settings.get("chat_template") is not None:
+            kept = settings["chat_template"]
             return kept.strip() if isinstance(kept, str) else kept
     return None
 
 
 def _differences(name: str, ours: dict[str, Any], own: dict[str, Any], free: set[str]) -> Iterator[Finding]:
     for key, have, want in differing_keys(ours, own, free):
-        message = f"{key} is not the source's"
+        message = f"{key} differs from the source's"
         yield Finding("mismatched", message, file=name, expected=text(want), found=text(have))
 
 
 def _plain_form(tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """Merges as pairs, and none in the place of a post-processor that adds no token (transformers 5)."""
-    said = tokenizer.get("post_processor")
-    if isinstance(said, dict) and {key: said.get(key) for key in _NO_TOKEN} == _NO_TOKEN:
+    """Merges as pairs; a post-processor that adds no token counts as none (transformers 5)."""
+    processor = tokenizer.get("post_processor")
+    if isinstance(processor, dict) and {key: processor.get(key) for key in _NO_TOKEN} == _NO_TOKEN:
         tokenizer = tokenizer | {"post_processor": None}
     return _plain_merges(tokenizer)
 
@@ -187,7 +187,7 @@ def _plain_merges(tokenizer: dict[str, Any]) -> dict[str, Any]:
 
 
 def object_of(path: Path) -> dict[str, Any] | str | None:
-    """A file's JSON object, why it is none, or None without the file."""
+    """A file's JSON object, why it is not one, or None without the file."""
     try:
         return json_files.read(path, path.parent, limit=json_files.TABLE, infinite=True, shown="it")
     except FileNotFoundError:

@@ -16,6 +16,7 @@ import numpy as np
 
 from proofcard import nvfp4
 from proofcard.checkpoint import floats
+from proofcard.checkpoint.dialects.declarations import COMPRESSED, MODELOPT
 from proofcard.checkpoint.dialects.view import viewed
 from proofcard.checkpoint.reading import give_up
 from proofcard.checkpoint.source import Source
@@ -25,23 +26,24 @@ from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, one_line
 from proofcard.progress import Bar
 from proofcard.verify import diagnose, quantconfig
-from proofcard.verify.declared import SMOOTHED
 from proofcard.verify.folded import in_norm
 from proofcard.verify.inventory import Inventory, against_source, fused_groups, natural
+from proofcard.verify.linear_outcomes import verdicts
 from proofcard.verify.packed import Judged, compare_fp8, compare_group
 from proofcard.verify.quantconfig import other_layout
 from proofcard.verify.recompute import dequantized_to_float32, plain
 from proofcard.verify.report import Finding, Level
-from proofcard.verify.shards import read_tensors
+from proofcard.verify.scheme_parsers import SMOOTHED
 from proofcard.verify.steps import LOCAL, Passing
+from proofcard.verify.strips import is_dequantized, same_bytes
 from proofcard.verify.structure import not_understood
-from proofcard.verify.verdicts import verdicts
+from proofcard.verify.weight_files import read_tensors
 from proofcard.verify.weight_steps import Outcome, Sound, Unit, origin_of, reads_of
 
 _DIAGNOSED = 8  # differing modules whose cause is looked for: it takes far longer than to compare them
 _SLICE = 1 << 22  # values compared at a time where the dtypes differ
 _FLOATS = ("BF16", "F16", "F32", "F64")
-_MIB = 1 << 20
+_MB = 10**6
 
 
 def check(
@@ -63,16 +65,16 @@ def check(
     if not tensors:
         level.unchecked += [] if broken else ["there is no .safetensors file in it"]
         return level
-    said = quantconfig.read(folder)
-    silent = said.algorithm is None and said.method is None  # the tensors still speak for themselves
-    view, cut = viewed(tensors, source, silent or said.method in quantconfig.OTHERS)
+    declared = quantconfig.read(folder)
+    silent = declared.algorithm is None and declared.method is None  # the tensors still speak for themselves
+    view, cut = viewed(tensors, source, silent or declared.method in COMPRESSED)
     source, tensors = cut or source, view.tensors
-    inventory = Inventory(tensors, eight=silent or said.schemes is not None)
-    smoothed = said.algorithm == SMOOTHED and said.method in quantconfig.METHODS
-    if not_known := list(not_understood(said, inventory, source, tensors_alone=silent or smoothed)):
+    inventory = Inventory(tensors, eight=silent or declared.schemes is not None)
+    smoothed = declared.algorithm == SMOOTHED and declared.method in MODELOPT
+    if not_known := list(not_understood(declared, inventory, source, tensors_alone=silent or smoothed)):
         level.unchecked += not_known
         return level
-    level.unchecked += [other_layout(said) or ""] if smoothed else []
+    level.unchecked += [other_layout(declared) or ""] if smoothed else []
     bound = of_source(source)
     level.group(against_source(inventory, source.weights(), bound))
     float32 = dequantized_to_float32(source, tensors, sealed)
@@ -112,7 +114,7 @@ def check(
 
     outcomes: list[Outcome] = []
     total = sum(_size(source, modules) for modules, _ in units)
-    with Bar("weights", -(-total // _MIB), "MiB") as bar:
+    with Bar("weights", -(-total // _MB), "MB") as bar:
         done = 0
         pool = ThreadPoolExecutor(threads)
         try:
@@ -121,7 +123,7 @@ def check(
                 level.unchecked += [outcome.unchecked] if outcome.unchecked else []
                 outcomes += [outcome] if outcome.findings or outcome.judged else []
                 done += outcome.source_bytes
-                if (step := -(-done // _MIB) - bar.done) > 0:
+                if (step := -(-done // _MB) - bar.done) > 0:
                     bar.advance(step)
         except KeyboardInterrupt:
             give_up()
@@ -155,6 +157,7 @@ def check(
         level.notes.append("the source says that both embeddings are one, and stores two that differ")
     if calibrated := sum(name.endswith(".input_scale") for name in tensors) + len(inventory.cache):
         level.notes.append(f"{calibrated} scales come from calibration, not from the source")
+        level.calibrated = calibrated
     if widened := level.counts.pop("of another dtype", 0):
         level.notes.append(f"{widened} tensors are of another dtype than expected, equal in value")
     level.findings = [replace(each, tensor=view.stored_as(each.tensor)) for each in level.findings]
@@ -202,7 +205,10 @@ def _compare_plain(
         return outcome  # the inventory has named it as extra
     tensor = tensors[name]
     outcome.counts.update(tensors=1, bytes=tensor.size)
-    if not source.is_fp8(origin) and _same_bytes(tensor, source.stored(origin)):
+    if source.is_fp8(origin):
+        if not float32 and is_dequantized(source, origin, tensor):
+            return outcome
+    elif same_bytes(tensor, source.stored(origin)):
         return outcome
     wanted, dtype = plain(source, origin, float32, tensor.dtype)
     if tensor.shape != wanted.shape:
@@ -219,15 +225,6 @@ def _compare_plain(
         message = f"it is {tensor.dtype}; from the source follows {dtype}"
         outcome.findings.append((name, Finding("mismatched", message, tensor=name)))
     return outcome
-
-
-def _same_bytes(tensor: Tensor, origin: Tensor) -> bool:
-    """Whether two tensors are alike to the last byte, a piece of each in memory at a time."""
-    if (tensor.dtype, tensor.shape) != (origin.dtype, origin.shape):
-        return False
-    return all(
-        np.array_equal(one, other) for one, other in zip(tensor.pieces(), origin.pieces(), strict=True)
-    )
 
 
 def _compare_values(tensor: Tensor, wanted: np.ndarray, dtype: str) -> Finding | None:

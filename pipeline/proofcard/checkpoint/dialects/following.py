@@ -26,7 +26,7 @@ Array = np.ndarray[Any, Any]
 F32 = np.float32
 
 _WINDOW = 1 << 22  # weights at a time
-_TIE = 1e-5  # of two candidates' squared errors: whose sum was rounded otherwise is not known
+_TIE = 1e-5  # of two candidates' squared errors: their sums may have been rounded differently
 _NAN = 0x7F
 
 
@@ -63,13 +63,13 @@ class Difference:
 
 @dataclass
 class Attempt:
-    """What one rule gives, held to what is stored. `ties`: blocks where two scales are equally good."""
+    """One rule's result compared with the stored bytes. `ties`: blocks where two scales are equally good."""
 
     rule: Rule
     amax: F32
     wanted: F32  # the second-level scale that follows
     same_shared: bool
-    using: F32  # what the rest is held to: that one, or the stored one
+    using: F32  # the scale that the rest is compared with: that one, or the stored one
     scales: Difference = field(default_factory=Difference)
     codes: Difference = field(default_factory=Difference)
     ties: int = 0
@@ -245,7 +245,7 @@ def _ratios(stored: Array, wanted: Array) -> Array:
 def smaller_error(
     bits: Array, candidates: tuple[Array, ...], step: Step, shared: F32, block: int, stored: Array
 ) -> tuple[Array, int]:
-    """The candidate with the smaller squared error in each block, and in how many it cannot be told.
+    """The candidate with the smaller squared error in each block, and the number of undecidable blocks.
 
     There it is what is stored.
     """

@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 F32 = np.float32
 
 _WINDOW = 1 << 22  # weights at a time
-_EPSILON = F32(2.0**-7)  # of BF16: what compressed-tensors puts in the place of a scale of zero
+_EPSILON = F32(2.0**-7)  # of BF16: what compressed-tensors writes instead of a zero scale
 
 
 def wanted_scale(bits: Array, scale: Tensor) -> Array:

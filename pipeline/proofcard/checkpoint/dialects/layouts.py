@@ -55,16 +55,21 @@ def renamed(
     stems = {name.rpartition(".")[0] for name in tensors if name.rpartition(".")[2] in marks}
     stems = {stem for stem in stems if compressed and f"{stem}.weight" not in tensors}
     layouts = dict.fromkeys(stems, COMPRESSED)
-    found: dict[str, Tensor] = {}
+    canonical: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         stem, _, leaf = name.rpartition(".")
         if stem in stems and leaf in own:
-            found[f"{stem}.{own[leaf]}"] = tensor
+            canonical[f"{stem}.{own[leaf]}"] = tensor
         else:
-            found[name] = tensor
-            if leaf == "weight" and tensor.dtype == "U8" and len(tensor.shape) == 2:
+            canonical[name] = tensor
+            if leaf == "weight" and is_packed(tensor):
                 layouts[stem] = MODELOPT
-    return found, layouts
+    return canonical, layouts
+
+
+def is_packed(tensor: Tensor) -> bool:
+    """Whether a weight holds two 4-bit codes in each byte, by its dtype and shape."""
+    return tensor.dtype == "U8" and len(tensor.shape) == 2
 
 
 def block_of(weight: Tensor, scale: Tensor) -> int | None:

@@ -88,13 +88,13 @@ def aligned(
             moved[module] = homes.pop()
     if not moved:
         return tensors, others, notes
-    found = {}
+    renamed = {}
     for name, tensor in tensors.items():
         module, _, leaf = name.rpartition(".")
-        found[f"{moved[module]}.{leaf}" if module in moved else name] = tensor
+        renamed[f"{moved[module]}.{leaf}" if module in moved else name] = tensor
     kinds = Counter((_kind(module), _kind(target)) for module, target in moved.items())
     notes += [f"{here} is {called}'s {there} ({count})" for (here, there), count in sorted(kinds.items())]
-    return (found if len(found) == len(tensors) else tensors), others, notes
+    return (renamed if len(renamed) == len(tensors) else tensors), others, notes
 
 
 def _module(name: str) -> str:
@@ -108,7 +108,7 @@ def _kind(name: str) -> str:
 def _singly(names: Iterable[str]) -> set[str]:
     """The homes of experts that have a tensor each."""
     split = (name.partition(".experts.") for name in names)
-    return {home for home, found, rest in split if found and rest.partition(".")[0].isdigit()}
+    return {home for home, separator, rest in split if separator and rest.partition(".")[0].isdigit()}
 
 
 def _pieces(
@@ -117,9 +117,9 @@ def _pieces(
     """Each tensor that holds all experts of a layer, and its pieces, where the other side has them singly."""
     other = {spelling for home in _singly(others) for spelling in (home, *spellings(home))}
     for name, tensor in tensors.items():
-        home, found, rest = name.partition(".experts.")
+        home, separator, rest = name.partition(".experts.")
         leaf = rest.removesuffix(".weight")
-        if not found or leaf not in _FUSED or home not in other:
+        if not separator or leaf not in _FUSED or home not in other:
             continue
         names = _FUSED[leaf]
         if len(tensor.shape) != 3 or tensor.dtype not in _PLAIN or tensor.shape[1] % len(names):
@@ -153,10 +153,10 @@ def _shape(module: str, tensors: dict[str, Tensor]) -> tuple[int, ...] | None:
 
 
 def _replaced(tensors: dict[str, Tensor], pieces: dict[str, list[tuple[str, Tensor]]]) -> dict[str, Tensor]:
-    found = {name: tensor for name, tensor in tensors.items() if name not in pieces}
+    unsplit = {name: tensor for name, tensor in tensors.items() if name not in pieces}
     for each in pieces.values():
-        found |= dict(each)
-    return found
+        unsplit |= dict(each)
+    return unsplit
 
 
 def _split(whose: str, pieces: dict[str, list[tuple[str, Tensor]]]) -> str:

@@ -2,8 +2,8 @@
 
 In all of them A is the largest |W| of the linears that share a second-level scale, m that of a block, in
 float32, and every operation is one IEEE float32 operation unless a BF16 rounding is written. `e4m3` rounds to
-nearest even and saturates. Each formula was read in its maker's release and held to bytes that this release
-wrote (docs/dialects.md, tests/checkpoint/dialects/golden).
+nearest even and saturates. Each formula was read in its maker's release and checked against bytes that this
+release wrote (docs/dialects.md, tests/checkpoint/dialects/golden).
 """
 
 from collections.abc import Callable
@@ -130,7 +130,7 @@ COMPRESSED_STEP = Step(
     multiply=False,
     signed_zero=True,
 )
-_EPSILON = 0x20  # E4M3 of 0.125, its machine epsilon: what compressed-tensors puts in the place of zero
+_EPSILON = 0x20  # E4M3 of 0.125, its machine epsilon: what compressed-tensors writes instead of zero
 
 
 def _llm_compressor_global(amax: F32) -> F32:

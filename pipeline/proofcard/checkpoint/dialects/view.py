@@ -34,14 +34,14 @@ def viewed(
 ) -> tuple[View, Source | None]:
     """The checkpoint in one set of names, and the source cut into the same pieces.
 
-    `compressed`: whether names of compressed-tensors may stand in it.
+    `compressed`: whether it may have names of compressed-tensors.
     """
-    found, layouts = renamed(tensors, compressed)
+    canonical, layouts = renamed(tensors, compressed)
     if source is None:
-        return View(found, layouts), None
-    found, cut, notes = aligned(found, source.tensors)
+        return View(canonical, layouts), None
+    canonical, cut, notes = aligned(canonical, source.tensors)
     if cut is not source.tensors:
         source = copy.copy(source)
         source.tensors = cut
-    stems = {tensor.name.rpartition(".")[0]: name.rpartition(".")[0] for name, tensor in found.items()}
-    return View(found, {stems.get(stem, stem): layout for stem, layout in layouts.items()}, notes), source
+    stems = {tensor.name.rpartition(".")[0]: name.rpartition(".")[0] for name, tensor in canonical.items()}
+    return View(canonical, {stems.get(stem, stem): layout for stem, layout in layouts.items()}, notes), source

@@ -1,0 +1,56 @@
+"""Whether a server can be reached, before a client library tries for long; and why not, in a few words."""
+
+import re
+import socket
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from proofcard.errors import one_line
+
+_SECONDS = 4.0
+_BRIEF = re.compile(
+    r"\[Errno -?\d+\] (?P<system>[A-Z][\w ]+)"
+    r"|(?P<words>Failed to resolve|timed out|Connection aborted|Remote end closed connection"
+    r"|[Pp]eer closed connection|Connection refused|Connection reset by peer|certificate verify failed)"
+)
+_INSTEAD = {
+    "failed to resolve": "its host is not known",
+    "name or service not known": "its host is not known",
+}
+
+
+def why_unreachable(address: str) -> str | None:
+    """Why no connection to an http(s) address can be made, in a few words; None if one can, or is not tried.
+
+    It is not tried where a proxy stands in between.
+    """
+    parts = urlsplit(address)
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "its port is not a number"
+    if parts.scheme not in ("http", "https"):
+        return None
+    if not host:
+        return "it names no host"
+    if parts.scheme in getproxies() and not proxy_bypass(host):
+        return None
+    try:
+        socket.create_connection((host, port or (443 if parts.scheme == "https" else 80)), _SECONDS).close()
+    except socket.gaierror:
+        return f"the host {host} is not known"
+    except TimeoutError:
+        return f"no connection within {_SECONDS:.0f} s"
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return None
+
+
+def in_brief(error: BaseException) -> str:
+    """What a connection failed with, without the objects and addresses that HTTP libraries print."""
+    text = one_line(error)
+    found = _BRIEF.search(text)
+    if found is None:
+        return text if len(text) <= 160 else f"{text[:159]}…"
+    words = (found["system"] or found["words"]).strip().lower()
+    return _INSTEAD.get(words, words)

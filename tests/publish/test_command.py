@@ -1,0 +1,380 @@
+"""`publish` with huggingface_hub's own client against the hub on loopback."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hub import Hub
+from publish.making import OFF
+
+from proofcard import manifest
+from proofcard.card.command import run as card
+from proofcard.documents import read
+from proofcard.documents.published import Published
+from proofcard.errors import Stop, Usage
+from proofcard.publish.command import run
+
+NAME = "org/demo-NVFP4"
+SHARD = "model.safetensors"
+
+
+def publish(*words: str) -> int:
+    return run(["checkpoint=checkpoint", f"repository={NAME}", "yes=true", *OFF, *words])
+
+
+def files(hub: Hub) -> dict[str, bytes]:
+    return hub.repositories["model", NAME].files_of("main")
+
+
+def test_the_whole_folder_goes_out_in_one_commit_and_is_read_back(place: Path, hub: Hub) -> None:
+    before = set(place.rglob("*"))
+    assert publish() == 0
+    repository, folder = hub.repositories["model", NAME], place / "checkpoint"
+    here = {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+    there = files(hub)
+    assert {name: body for name, body in there.items() if name != ".gitattributes"} == here
+    assert repository.private and len(repository.commits) == 2
+    key = manifest.read(folder).key
+    assert repository.tags == {key: repository.main}
+    found = read(Published, place / "checkpoint.published.json")
+    assert (found.commit, found.tag, found.private) == (repository.main, key, True)
+    assert found.levels == dict.fromkeys(("integrity", "structure", "weights"), "holds")
+    assert found.files[SHARD].stored == "lfs" and found.files["config.json"].stored == "git"
+    assert {name: each.sealed for name, each in found.files.items()}["README.md"] is False
+    assert set(place.rglob("*")) - before == {place / "checkpoint.published.json"}
+
+
+def test_it_may_be_repeated_and_changes_nothing(place: Path, hub: Hub) -> None:
+    publish()
+    sent, commit = list(hub.uploads.sent), hub.repositories["model", NAME].main
+    assert publish() == 0
+    assert (hub.uploads.sent, hub.repositories["model", NAME].main) == (sent, commit)
+
+
+def test_a_new_card_of_the_same_checkpoint_follows_and_takes_the_tag_along(place: Path, hub: Hub) -> None:
+    (place / "runs/audits").mkdir(parents=True)
+    publish()
+    former = hub.repositories["model", NAME].main
+    card(["checkpoint=checkpoint", "license=mit", *OFF])
+    assert publish() == 0
+    repository = hub.repositories["model", NAME]
+    assert repository.main != former
+    assert list(repository.tags.values()) == [repository.main]
+    assert b"license: mit" in files(hub)["README.md"]
+
+
+def test_what_a_former_card_left_there_is_deleted(place: Path, hub: Hub) -> None:
+    publish()
+    hub.add(NAME, files(hub) | {".proofcard/tasks-old.json": b"{}"})
+    publish()
+    assert ".proofcard/tasks-old.json" not in files(hub)
+
+
+def test_large_files_go_out_in_parts(place: Path, hub: Hub) -> None:
+    hub.uploads.part = 10_000
+    publish()
+    assert files(hub)[SHARD] == (place / "checkpoint" / SHARD).read_bytes()
+    assert len(hub.uploads.sent) > 2
+
+
+def test_a_cut_connection_is_tried_again_by_itself(place: Path, hub: Hub) -> None:
+    hub.uploads.cuts.extend([5000, 0])
+    assert publish() == 0
+
+
+def test_an_upload_that_broke_off_is_resumed_without_sending_again(
+    place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proofcard.hub._RETRIES", 0)
+    monkeypatch.setattr("proofcard.publish.sending._LARGE", 20_000)
+    hub.uploads.part = 1 << 20
+    publish_broken(hub, after=1)
+    sent = list(hub.uploads.sent)
+    assert len(sent) == 1
+    assert ".proofcard" not in str(files(hub).keys())  # nobody sees a part
+    hub.uploads.cuts.clear()
+    assert publish() == 0
+    assert len(set(hub.uploads.sent)) == len(hub.uploads.sent)  # no object twice
+    assert not list((place / "checkpoint").rglob("*.metadata"))
+
+
+def publish_broken(hub: Hub, after: int) -> None:
+    """A publication whose connection breaks for good after some objects."""
+
+    class Breaking(type(hub.uploads.cuts)):  # type: ignore[misc]
+        def __bool__(self) -> bool:
+            return len(hub.uploads.sent) >= after
+
+        def popleft(self) -> int:
+            return 1000
+
+    whole, hub.uploads.cuts = hub.uploads.cuts, Breaking()
+    with pytest.raises(
+        Stop, match=r"the connection to the hub broke .*: check the network; the same command resumes"
+    ):
+        publish()
+    hub.uploads.cuts = whole
+
+
+def test_a_commit_whose_answer_was_lost_is_found_by_the_same_command(place: Path, hub: Hub) -> None:
+    hub.uploads.lost = 1
+    with pytest.raises(Stop, match="the same command resumes"):
+        publish()
+    commits = len(hub.repositories["model", NAME].commits)
+    assert publish() == 0
+    assert len(hub.repositories["model", NAME].commits) == commits
+    assert hub.repositories["model", NAME].tags
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "message", "sentence"),
+    [
+        (
+            "create",
+            401,
+            "Invalid username or password.",
+            r"does not accept the token for org/demo-NVFP4 \(401: Inv",
+        ),
+        (
+            "create",
+            403,
+            "You don't have the rights",
+            r"the token may not write to org/demo-NVFP4 \(403: You don't",
+        ),
+        ("create", 409, "exists", r"org/demo-NVFP4 was changed by somebody else meanwhile \(409"),
+        ("put", 507, "", r"the hub has no more space for org/demo-NVFP4 \(507\): free some"),
+        ("batch", 402, "pay", r"the hub has no more space for org/demo-NVFP4 \(402: pay\)"),
+        ("batch", 413, "", r"the hub has no more space for org/demo-NVFP4 \(413\)"),
+        (
+            "batch",
+            403,
+            "Private repository storage limit reached",
+            r"no more space .* \(403: Private repository",
+        ),
+        (
+            "commit",
+            412,
+            "A commit has happened since",
+            r"was changed by somebody else meanwhile \(412: A commit",
+        ),
+        ("commit", 409, "conflict", r"was changed by somebody else meanwhile \(409: conflict"),
+        ("commit", 500, "oops", r"cannot take org/demo-NVFP4 now \(500: oops\): try again later"),
+        ("tag", 403, "no tags", r"the token may not write to org/demo-NVFP4 \(403: no tags"),
+        ("preupload", 404, "gone", r"the hub has no org/demo-NVFP4 for this token \(404: gone"),
+    ],
+)
+def test_each_refusal_of_the_hub_is_one_sentence(
+    place: Path, hub: Hub, kind: str, status: int, message: str, sentence: str
+) -> None:
+    hub.uploads.refuse(kind, status, message)
+    with pytest.raises(Stop, match=sentence) as stop:
+        publish()
+    assert not isinstance(stop.value, Usage)
+    assert "\n" not in str(stop.value) and hub.uploads.token not in str(stop.value)
+    assert not (place / "checkpoint.published.json").exists()
+
+
+def test_a_busy_hub_is_asked_again(place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proofcard.publish.sending._LARGE", 1)
+    monkeypatch.setattr("proofcard.hub.FIRST_WAIT", 0.0)
+    hub.uploads.refuse("batch", 503, times=2)
+    assert publish() == 0
+
+
+def test_without_a_token_nothing_is_asked(place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(place / "none"))
+    monkeypatch.setattr("huggingface_hub.utils._auth.constants.HF_TOKEN_PATH", str(place / "none"))
+    with pytest.raises(Usage, match="publishing needs a token that may write: set HF_TOKEN"):
+        publish()
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["token=hf_abcdefghijklmnopqrst", "+hf_token=x", "repository=org/hf_abcdefghijklmnopqrst", "TOKEN=x"],
+)
+def test_a_token_on_the_command_line_is_refused_and_not_repeated(word: str) -> None:
+    with pytest.raises(Usage, match="everybody on this machine can read a token") as stop:
+        publish(word)
+    assert "abcdef" not in str(stop.value)
+
+
+def test_no_output_and_no_file_contains_the_token(
+    place: Path, hub: Hub, capfd: pytest.CaptureFixture[str]
+) -> None:
+    publish()
+    hub.uploads.refuse("commit", 403, f"the token {hub.uploads.token} may not")
+    (place / "checkpoint/README.html").touch()
+    hub.repositories.clear()
+    with pytest.raises(Stop) as stop:
+        publish()
+    said = capfd.readouterr()
+    assert hub.uploads.token not in said.out + said.err + str(stop.value)
+    assert not [p for p in place.rglob("*") if p.is_file() and hub.uploads.token.encode() in p.read_bytes()]
+
+
+def test_what_is_wrong_on_the_hub_afterwards_is_named_and_not_tagged(
+    place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = hub.add
+
+    def damaged(name: str, body: dict[str, bytes], **more: str) -> str:
+        if SHARD in body:
+            body = body | {SHARD: body[SHARD][:-1] + b"!"}
+        return add(name, body, **more)
+
+    monkeypatch.setattr(hub, "add", damaged)
+    with pytest.raises(Stop, match=r"is not what was sent: model\.safetensors has .* it was not tagged"):
+        publish()
+    assert hub.repositories["model", NAME].tags == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({}, r"org/demo-NVFP4 has other content already \(notes\.txt\)"),
+        ({"manifest.json": b"{}"}, r"org/demo-NVFP4: manifest\.json is not a manifest"),
+    ],
+)
+def test_a_repository_with_other_content_is_refused(
+    place: Path, hub: Hub, change: dict[str, bytes], sentence: str
+) -> None:
+    hub.add(NAME, {".gitattributes": b"", "notes.txt": b"mine"} | change, private=True)
+    with pytest.raises(Usage, match=sentence):
+        publish()
+    assert hub.uploads.sent == []
+
+
+def test_a_file_of_somebody_else_beside_the_checkpoint_is_refused(place: Path, hub: Hub) -> None:
+    publish()
+    hub.add(NAME, files(hub) | {"pytorch_model.bin": b"x"})
+    with pytest.raises(Usage, match=r"has pytorch_model\.bin, which is not part of this checkpoint"):
+        publish()
+
+
+def test_another_checkpoint_and_its_tag_are_refused(place: Path, hub: Hub) -> None:
+    publish()
+    other = "b" * 64
+    body = json.loads((place / "checkpoint/manifest.json").read_text())
+    text = manifest.seal({name: value for name, value in body.items() if name != "seal"} | {"key": other})
+    hub.add(NAME, files(hub) | {"manifest.json": text.encode()})
+    with pytest.raises(Usage, match="holds another checkpoint, bbbbbbbbbbbb: publish this one"):
+        publish()
+    hub.repositories["model", NAME].tags[other] = "0" * 40
+    with pytest.raises(Usage, match="has the tag of another checkpoint, bbbbbbbbbbbb"):
+        publish()
+
+
+def test_what_is_public_is_not_taken_for_private(place: Path, hub: Hub) -> None:
+    hub.add(NAME, {".gitattributes": b""})
+    with pytest.raises(Usage, match=r"org/demo-NVFP4 is public and private=true was asked for"):
+        publish()
+    assert publish("private=false") == 0
+    hub.repositories["model", NAME].private = True
+    with pytest.raises(Usage, match="is private and private=false was asked for"):
+        publish("private=false")
+
+
+def test_a_moved_repository_is_named(place: Path, hub: Hub) -> None:
+    hub.add("org/new", {".gitattributes": b""}, private=True)
+    hub.moved[NAME] = "org/new"
+    with pytest.raises(Usage, match="org/demo-NVFP4 has moved to org/new"):
+        publish()
+
+
+def test_without_a_terminal_it_shows_and_sends_nothing(
+    place: Path, hub: Hub, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Usage, match="nothing was sent: give yes=true where nobody can be asked"):
+        publish("yes=false")
+    said = capfd.readouterr().out
+    for text in (
+        SHARD,
+        "manifest.json",
+        "beside the seal",
+        "org/demo-NVFP4 (new)",
+        "(private)",
+        "one commit",
+    ):
+        assert text in said
+    assert hub.repositories == {}
+
+
+@pytest.mark.parametrize(("answer", "sends"), [("y\n", True), ("\n", False), ("no\n", False), ("", False)])
+def test_a_person_is_asked(
+    place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, answer: str, sends: bool
+) -> None:
+    import io
+
+    terminal = io.StringIO(answer)
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", terminal)
+    if sends:
+        assert publish("yes=false") == 0
+    else:
+        with pytest.raises(Usage, match="nothing was sent"):
+            publish("yes=false")
+    assert bool(hub.repositories) is sends
+
+
+@pytest.mark.parametrize("name", ["x", "a/b/c", "a b/c", "/x", "hf://a/b", "a/b@main"])
+def test_a_name_that_is_not_a_repository_is_refused(name: str) -> None:
+    with pytest.raises(Usage, match="it must be OWNER/NAME, as the hub has it"):
+        run(["checkpoint=checkpoint", f"repository='{name}'"])
+
+
+def test_a_name_that_the_hub_refuses_is_one_sentence(place: Path, hub: Hub) -> None:
+    with pytest.raises(Usage, match=r"repository=org/a\.\.b is not a name that the hub takes"):
+        run(["checkpoint=checkpoint", "repository=org/a..b", "yes=true", *OFF])
+
+
+def test_offline_is_said(place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.utils._http.reset_sessions", lambda: None)
+    from huggingface_hub.utils import _http
+
+    _http._get_session_from_cache.cache_clear()
+    try:
+        with pytest.raises(Usage, match="HF_HUB_OFFLINE is set, and publishing needs the hub"):
+            publish()
+    finally:
+        _http._get_session_from_cache.cache_clear()
+
+
+def test_a_download_s_cache_and_git_s_files_stay_here(place: Path, hub: Hub) -> None:
+    folder = place / "checkpoint"
+    (folder / ".cache/huggingface/download").mkdir(parents=True)
+    (folder / ".cache/huggingface/download/x.metadata").write_text("x")
+    (folder / ".gitignore").write_text("*.safetensors")
+    publish()
+    assert not [name for name in files(hub) if name.startswith((".cache", ".gitignore"))]
+    assert SHARD in files(hub)
+
+
+def test_a_link_to_the_checkpoint_is_as_good(place: Path, hub: Hub) -> None:
+    (place / "checkpoint").rename(place / "checkpoint-0123")
+    (place / "checkpoint").symlink_to("checkpoint-0123")
+    assert publish() == 0
+    assert (place / "checkpoint.published.json").exists()
+
+
+def test_mlflow_has_the_document_and_the_alias_and_no_token(place: Path, hub: Hub) -> None:
+    import mlflow
+
+    store = f"sqlite:///{place}/runs/mlflow.db"
+    words = ["checkpoint=checkpoint", f"repository={NAME}", "yes=true", "work_dir=runs"]
+    assert run([*words, "tracking=sqlite", f"tracking.uri={store}"]) == 0
+    client = mlflow.MlflowClient(store)
+    [experiment] = client.search_experiments(filter_string="name = 'proofcard'")
+    [tracked] = client.search_runs([experiment.experiment_id], "tags.command = 'publish'")
+    commit = hub.repositories["model", NAME].main
+    assert (tracked.data.tags["repository"], tracked.data.tags["commit"]) == (NAME, commit)
+    names = [each.path for each in client.list_artifacts(tracked.info.run_id, "publish")]
+    assert names == ["publish/checkpoint.published.json"]
+    [model] = client.search_registered_models()
+    assert "published" in model.aliases
+    token = hub.uploads.token.encode()
+    assert not [path for path in (place / "runs").rglob("*") if path.is_file() and token in path.read_bytes()]
