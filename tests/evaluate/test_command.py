@@ -119,7 +119,7 @@ def test_wrong_pairs_end_in_one_sentence(pair: Pair, tmp_path: Path) -> None:
         (pair.said(text, checkpoint=tokens), "tokenizer.json: model differs from the source's"),
         (pair.said(text, checkpoint=lacking), f"{gone}.weight is missing"),
         (pair.said(checkpoint=unsealed), "add evaluation.text=FILE.jsonl"),
-        (pair.said(checkpoint=pair.source), "one folder"),
+        (pair.said(checkpoint=pair.source), "are the same folder"),
         (pair.said(source=tmp_path / "nowhere"), "is not a folder"),
         (pair.said("evaluation.candidates=[w4a16+kv_affine]"), "needs k_bias and v_bias"),
         (pair.said("evaluation.candidates=[w8a8]"), "must be w4a16 or w4a4"),

@@ -1,4 +1,4 @@
-"""The harness as a process of its own, once for each repeat of each server, and what it found."""
+"""Runs the harness as a process of its own, once for each repeat of each server, and reads its results."""
 
 import os
 import time
@@ -43,7 +43,7 @@ def ask_all(
         Stop: when the harness or the server fails.
     """
     chosen = config.tasks.chosen()
-    found: dict[str, Repeats] = {name: [] for name in chosen}
+    repeats: dict[str, Repeats] = {name: [] for name in chosen}
     harness = ""
     if count := len(Kept(kept)):
         console.print(f"{side}: reusing {count} answers of an interrupted run")
@@ -56,8 +56,8 @@ def ask_all(
         outcomes = _run(order, place, endpoint.api_key, f"{side}, repeat {repeat + 1}" if repeat else side)
         harness = outcomes.harness
         for name, asked in outcomes.tasks.items():
-            found[name].append(asked)
-    return harness, found
+            repeats[name].append(asked)
+    return harness, repeats
 
 
 def rehearse(config: TasksConfig) -> None:
@@ -137,17 +137,17 @@ def _run(order: Order, folder: Path, key: str | None, title: str) -> Outcomes:
                 console.print(f"{title}: {count} answers")
         status = harness.status()
     if status != 0 or not (folder / RESULT).is_file():
-        said = " ".join(last_lines(log)[-3:]) or "it said nothing"
-        raise Stop(f"lm-evaluation-harness ended with exit status {status}: {said}; see {shown(log)}")
+        ending = " ".join(last_lines(log)[-3:]) or "no output"
+        raise Stop(f"lm-evaluation-harness ended with exit status {status}: {ending}; see {shown(log)}")
     try:
-        found = Outcomes.model_validate_json(read_bytes(folder / RESULT, folder, _RESULT))
+        outcomes = Outcomes.model_validate_json(read_bytes(folder / RESULT, folder, _RESULT))
     except ValidationError as error:
         raise Stop(
             f"{shown(folder / RESULT)} is not what the harness should write: {one_line(error)}"
         ) from None
-    if found.refused is not None:
-        raise Usage(found.refused) if order.rehearsal else Stop(found.refused)
-    return found
+    if outcomes.refused is not None:
+        raise Usage(outcomes.refused) if order.rehearsal else Stop(outcomes.refused)
+    return outcomes
 
 
 def _lines(path: Path) -> int:

@@ -3,9 +3,9 @@
     python -P -m proofcard.tasks.harness ORDER FOLDER
 
 The harness makes the prompts and judges the answers. Between them every request goes through
-`proofcard.serve.client`, which believes no server; the API key comes in the variable KEY. ORDER is an `Order`
+`proofcard.serve.client`, which checks every reply; the API key comes in the variable KEY. ORDER is an `Order`
 in JSON. FOLDER gets `answers.jsonl`, a line for each request as soon as it is answered, and at the end
-`result.json`, an `Outcomes`. In a rehearsal no server is asked: it is what shows that each task can be run.
+`result.json`, an `Outcomes`. In a rehearsal no server is asked: it only shows that each task can be run.
 """
 
 import hashlib
@@ -46,10 +46,10 @@ def main() -> None:
     logging.disable(logging.WARNING)
     try:
         asked = {task.name: _run(task, order, folder) for task in order.tasks}
-        found = Outcomes(harness=version("lm-eval"), tasks=asked)
+        outcomes = Outcomes(harness=version("lm-eval"), tasks=asked)
     except Refused as refused:
-        found = Outcomes(harness=version("lm-eval"), tasks={}, refused=str(refused))
-    (folder / RESULT).write_text(readable_json(found.model_dump(mode="json")), encoding="utf-8")
+        outcomes = Outcomes(harness=version("lm-eval"), tasks={}, refused=str(refused))
+    (folder / RESULT).write_text(readable_json(outcomes.model_dump(mode="json")), encoding="utf-8")
 
 
 def _run(task: OrderedTask, order: Order, folder: Path) -> dict[str, Asked]:
@@ -79,7 +79,7 @@ def _run(task: OrderedTask, order: Order, folder: Path) -> dict[str, Asked]:
         raise
     except Exception as error:  # of the harness, of datasets, of a task's own code
         raise Refused(_reason(task, error, order.offline)) from None
-    found: dict[str, Asked] = {}
+    questions: dict[str, Asked] = {}
     for part, samples in (results or {})["samples"].items():
         chosen = [sample for sample in samples if sample["filter"] == task.filter]
         if not chosen:
@@ -87,8 +87,8 @@ def _run(task: OrderedTask, order: Order, folder: Path) -> dict[str, Asked]:
             raise Refused(f"task {task.name}: {part} has no filter {task.filter}: choose from {known}")
         for sample in chosen:
             name = f"{part}/{sample['doc_id']}"
-            found[name] = asking.asked[name].model_copy(update={"score": _score(task, sample)})
-    return found
+            questions[name] = asking.asked[name].model_copy(update={"score": _score(task, sample)})
+    return questions
 
 
 def _score(task: OrderedTask, sample: dict[str, Any]) -> float:
@@ -110,7 +110,7 @@ def _reason(task: OrderedTask, error: Exception, offline: bool) -> str:
     if offline and kinds & set(away):
         return (
             f"task {task.name}: its dataset is not on this machine ({quoted(str(error), 120)}): "
-            f"give tasks.tasks.{task.name}.path=DIR, or let it be fetched with tasks.download=true"
+            f"set tasks.tasks.{task.name}.path=DIR, or allow the download with tasks.download=true"
         )
     if "marked as unsafe" in str(error):
         return f"task {task.name} runs generated code, and the harness has no sandbox for it: leave it out"
@@ -118,11 +118,11 @@ def _reason(task: OrderedTask, error: Exception, offline: bool) -> str:
 
 
 def _model(order: Order, task: OrderedTask, log: Path) -> Any:
-    """The endpoint as a model of the harness. (Its class needs the harness, which is not imported before.)"""
+    """The endpoint as a model of the harness, whose base class is imported only here."""
     from lm_eval.api.model import LM
 
     class Endpoint(LM):
-        """Asks the server for answers. Likelihoods of given texts are nothing that a chat server tells."""
+        """Asks the server for answers. A chat server does not give likelihoods of given texts."""
 
         tokenizer_name = "the server's own"
 
@@ -138,7 +138,9 @@ def _model(order: Order, task: OrderedTask, log: Path) -> Any:
             return json.dumps(chat_history, ensure_ascii=False)
 
         def loglikelihood(self, requests: list[Any]) -> list[Any]:
-            raise Refused(f"task {task.name} wants likelihoods of given answers, which no chat server tells")
+            raise Refused(
+                f"task {task.name} needs likelihoods of given answers, which a chat server does not give"
+            )
 
         loglikelihood_rolling = loglikelihood
 

@@ -23,8 +23,8 @@ class Kept:
         self._replies: dict[str, Reply] = {}
         if path is not None and path.exists():
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                if (found := _read(line)) is not None:
-                    self._replies[found[0]] = found[1]
+                if (entry := _read(line)) is not None:
+                    self._replies[entry[0]] = entry[1]
 
     def __len__(self) -> int:
         """How many answers there are."""
