@@ -103,7 +103,8 @@ def _experts(evaluation: Evaluation) -> Section:
     worst = sorted(evaluation.experts, key=lambda each: -each.share.value)[:_WORST]
     rows = [
         [
-            e.expert,
+            str(e.layer),
+            e.expert.rpartition(".")[2],
             str(e.rows),
             *(_both(e.error, _hundredths) if e.error else ("–", "–")),
             *_both(e.share, _hundredths),
@@ -112,8 +113,8 @@ def _experts(evaluation: Evaluation) -> Section:
     ]
     return Section(
         "Which experts",
-        f"{evaluation.last} on the rows that the source's routers send; the shares of the squared error",
-        ["expert", "rows", "error %", "95%", "share %", "95%"],
+        f"{evaluation.last} on the rows that the source's routers send; shares are of the squared error",
+        ["layer", "expert", "rows", "error %", "95%", "share %", "95%"],
         rows,
     )
 
