@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from card.making import checkpoint as copied
 from sign import making
-from verify.test_signature import verified
+from sign.making import verified
 
 from proofcard import manifest
 from proofcard.errors import Stop, Usage
