@@ -1,4 +1,4 @@
-"""A key in a token, with PyKCS11, SoftHSM and pkcs11-tool; and what is said where the library is missing."""
+"""A key in a token, where PyKCS11, SoftHSM and OpenSC's tool are installed; else the message without them."""
 
 import shutil
 import subprocess
