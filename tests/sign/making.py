@@ -120,7 +120,7 @@ def payload_of(path: Path) -> Any:
     return json.loads(base64.b64decode(json.loads(path.read_text())["dsseEnvelope"]["payload"]))
 
 
-def resigned(path: Path, key: Path, statement: Any, payload_type: str = IN_TOTO) -> None:
+def resigned(path: Path, key: Path, statement: Any, payload_type: str = IN_TOTO, hint: str = "") -> None:
     """Replace a bundle by one over another statement, signed with a key of P-256."""
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -135,7 +135,7 @@ def resigned(path: Path, key: Path, statement: Any, payload_type: str = IN_TOTO)
     }
     values = {
         "mediaType": MEDIA_TYPE,
-        "verificationMaterial": {"publicKey": {"hint": ""}, "tlogEntries": []},
+        "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
         "dsseEnvelope": envelope,
     }
     path.write_text(json.dumps(values))

@@ -74,3 +74,11 @@ def test_what_model_signing_signs_now(tmp_path: Path, method: str, algorithm: An
     with (folder / "inner/weights: 1:2").open("ab") as file:
         file.write(b"more")
     assert check(folder, Seal(folder), trust, None, 2).result == "differs"
+
+
+def test_another_tool_s_name_of_the_right_key_does_not_matter(tmp_path: Path) -> None:
+    making.signed(tmp_path)
+    key, place = tmp_path / "key.pem", tmp_path / "checkpoint"
+    hint = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="  # Base64 of the key's digest, as cosign has it
+    making.resigned(place / "model.sig", key, making.payload_of(place / "model.sig"), hint=hint)
+    assert verified(place, public_key=tmp_path / "key.pem.pub")[0] == 0

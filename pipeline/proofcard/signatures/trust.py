@@ -58,16 +58,16 @@ class PublicKey:
                 f"{bundle.name} is signed with a certificate, not a bare key: check it with "
                 "certificate_chain=[FILE]"
             )
+        if _fits(self._key, bundle):
+            return  # whatever name the bundle gives the key: cosign's differs from model-signing's
         if bundle.hint is not None and bundle.hint != self.fingerprint:
             raise Untrusted(
                 f"{bundle.name} is signed with another key: it names {plain(bundle.hint)[:16]}…, "
                 f"{self._name} is {self.fingerprint[:16]}…"
             )
-        if not _fits(self._key, bundle):
-            raise Untrusted(
-                f"the signature in {bundle.name} does not fit: its content was altered, or another key "
-                "signed it"
-            )
+        raise Untrusted(
+            f"the signature in {bundle.name} does not fit: its content was altered, or another key signed it"
+        )
 
     def named(self) -> str:
         """The fingerprint."""
