@@ -1,15 +1,16 @@
 """How a chain ends: its document tracked under the checkpoint, its times, and three lines to go on with."""
 
-import shlex
-
 from proofcard import outcome, tracking, tracking_parents
+from proofcard.config import compose
 from proofcard.config.schema import Tracking
+from proofcard.config.signing import SignConfig
 from proofcard.disk import write_whole
+from proofcard.pasted import command
 from proofcard.progress import shown
-from proofcard.run import finished, show
+from proofcard.run import finished, show, stages
 from proofcard.run.chain import Chain
-from proofcard.run.request import as_word
 from proofcard.screen import Screen
+from proofcard.sign.signing import verify_command
 from proofcard.tracking_links import run_link
 from proofcard.tracking_store import connected, lock_of
 
@@ -51,15 +52,9 @@ def close(chain: Chain) -> None:
 def verification(chain: Chain) -> str:
     """The command with which somebody else verifies the checkpoint: by its signature, if it is signed."""
     target = chain.target
-    if chain.document().finished()[-1:] == ["sign"] and (made := finished.signed(target)):
-        return made.verify
-    words = [
-        "proofcard",
-        "verify",
-        as_word("checkpoint", shown(target.folder)),
-        as_word("source", shown(target.source)),
-    ]
-    return shlex.join(words)
+    if chain.document().finished()[-1:] == ["sign"] and finished.signed(target):
+        return verify_command(compose(SignConfig, "sign", stages.words("sign", chain.request, target)[1:]))
+    return command("verify", checkpoint=shown(target.folder), source=shown(target.source))
 
 
 def _page(config: Tracking, chain: Chain, subject: tracking.Subject) -> str:
