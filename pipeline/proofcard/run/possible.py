@@ -15,6 +15,7 @@ from proofcard.extras import require
 from proofcard.run.request import Request
 from proofcard.run.target import Target
 from proofcard.serve.launch import EXTRA
+from proofcard.units import size
 
 _MEASURED: tuple[StageName, ...] = ("serve", "benchmark")
 
@@ -73,10 +74,10 @@ def _quantizing(request: Request, plan: Plan, target: Target) -> Iterator[str]:
         memory.source if target.source.exists() else 0
     )
     if (free := free_at(target.folder)) < disk:
-        yield f"{target.folder.parent} has {free / 1e9:.1f} GB free, and up to {disk / 1e9:.1f} GB are needed"
+        yield f"{target.folder.parent} has {size(free)} free, and up to {size(disk)} are needed"
     host = memory.layerwise_host if on_gpu else memory.layerwise_host_without_gpu
     if layerwise and (here := psutil.virtual_memory().total) < host:
-        yield f"quantize takes {host / 2**30:.1f} GiB of memory, and this machine has {here / 2**30:.1f} GiB"
+        yield f"quantize takes {size(host)} of memory, and this machine has {size(here)}"
 
 
 def _serving(serving: Serving, plan: Plan) -> Iterator[str]:
@@ -88,8 +89,8 @@ def _serving(serving: Serving, plan: Plan) -> Iterator[str]:
         weights, here = 2 * plan.model.parameters, psutil.virtual_memory().total
         if weights > here:
             yield (
-                f"serving={serving.name} holds the model in BF16, {weights / 2**30:.0f} GiB, and this "
-                f"machine has {here / 2**30:.0f} GiB of memory"
+                f"serving={serving.name} holds the model in BF16, {size(weights)}, and this machine "
+                f"has {size(here)} of memory"
             )
         return
     try:
@@ -105,5 +106,5 @@ def _serving(serving: Serving, plan: Plan) -> Iterator[str]:
         weights = here_fit.weights_per_gpu
         yield (
             f"the checkpoint does not fit on {here_fit.profile.removeprefix('here: ')}: "
-            f"{weights / 2**30:.0f} GiB of weights a GPU"
+            f"{size(weights)} of weights a GPU"
         )
