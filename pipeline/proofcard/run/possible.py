@@ -12,10 +12,11 @@ from proofcard.documents.plan import Plan
 from proofcard.environments import program
 from proofcard.errors import Usage
 from proofcard.extras import require
+from proofcard.run import stages
 from proofcard.run.request import Request
 from proofcard.run.target import Target
 from proofcard.serve.launch import EXTRA
-from proofcard.units import size
+from proofcard.units import counted, size
 
 _MEASURED: tuple[StageName, ...] = ("serve", "benchmark")
 
@@ -29,13 +30,13 @@ def check(request: Request, plan: Plan, target: Target, to_do: Collection[StageN
     problems = list(_problems(request, plan, target, to_do))
     if not problems:
         return
-    stages = dict.fromkeys(stage for stage, _ in problems)
+    concerned = dict.fromkeys(stage for stage, _ in problems)
     reasons = "; ".join(dict.fromkeys(f"{why}" for _, why in problems))
     advice = ""
-    if "quantize" not in stages:
-        skipped = [*request.config.skip, *(stage for stage in stages if stage not in request.config.skip)]
+    if "quantize" not in concerned:
+        skipped = [*request.config.skip, *(stage for stage in concerned if stage not in request.config.skip)]
         advice = f"; to leave out what cannot run here: skip=[{','.join(skipped)}]"
-    raise Usage(f"{', '.join(stages)} cannot run on this machine: {reasons}{advice}")
+    raise Usage(f"{', '.join(concerned)} cannot run on this machine: {reasons}{advice}")
 
 
 def _problems(
@@ -43,6 +44,11 @@ def _problems(
 ) -> Iterator[tuple[StageName, str]]:
     if "quantize" in to_do:
         yield from (("quantize", why) for why in _quantizing(request, plan, target))
+    ranked: list[StageName] = [stage for stage in to_do if stages.processes(stage, request) > 1]
+    visible = len(gpus.machine({}).gpus) if ranked and request.recipe.hardware.device != "cpu" else 0
+    if 0 < visible < request.config.processes:
+        why = f"processes={request.config.processes}, and {counted(visible, 'GPU')} here"
+        yield from ((stage, why) for stage in ranked)
     measured = [stage for stage in _MEASURED if stage in to_do]
     for why in _serving(request.config.serving, plan) if measured else ():
         yield from ((stage, why) for stage in measured)
@@ -67,6 +73,10 @@ def _problems(
 
 
 def _quantizing(request: Request, plan: Plan, target: Target) -> Iterator[str]:
+    if request.config.processes > 1 and request.recipe.kv_cache.format == "fp8_affine":
+        yield "kv_cache=fp8_affine runs as one process: take kv_cache=fp8, or leave out processes"
+    if request.config.processes > 1 and request.recipe.engine.name == "modelopt":
+        yield "engine=modelopt runs as one process: take engine=layerwise, or leave out processes"
     memory = plan.work.memory
     layerwise = request.recipe.engine.name == "layerwise"
     on_gpu = request.recipe.hardware.device != "cpu" and bool(gpus.machine({}).gpus)
