@@ -4,8 +4,8 @@ from proofcard import outcome, tracking, tracking_parents
 from proofcard.config import compose
 from proofcard.config.schema import Tracking
 from proofcard.config.signing import SignConfig
-from proofcard.config.spelling import command
 from proofcard.disk import write_whole
+from proofcard.pasted import command
 from proofcard.progress import shown
 from proofcard.run import show, stages
 from proofcard.run.chain import Chain

@@ -48,7 +48,7 @@ def report_path(config: SignConfig) -> Path:
 
 
 def _show(config: SignConfig, made: Signing, out: Screen) -> None:
-    who = made.signer.subject or made.signer.public_key or "Sigstore identity"
+    who = made.signer.subject or made.signer.public_key or "an identity of yours"
     out.print(f"signed       {made.files_signed} files, {made.bytes_signed / 1e6:.1f} MB", soft_wrap=True)
     out.print(f"by           {made.signer.method} {who}", soft_wrap=True)
     for each in made.written:

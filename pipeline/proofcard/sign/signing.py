@@ -15,6 +15,7 @@ from proofcard.documents.signing import SignedFile, Signing
 from proofcard.errors import Stop, before_work
 from proofcard.evidence import Evidence, checkpoint_of, gathered
 from proofcard.files import plain
+from proofcard.pasted import command
 from proofcard.progress import shown
 from proofcard.sign import bom, keys, summary
 from proofcard.sign.signer import Signer
@@ -46,7 +47,8 @@ def sign(config: SignConfig) -> Signing:
     with tempfile.TemporaryDirectory(prefix="proofcard-sign-") as scratch:
         made = Path(scratch)
         signer.sign_files(folder, ignored, made / names.MODEL)
-        stated = statement.stated(bundle.read(made / names.MODEL, made))
+        model = bundle.read(made / names.MODEL, made)
+        stated = statement.stated(model)
         signed = statement.signed_files(stated).digests
         _check_sealed(folder, sealed, signed)
         _write_statements(config, sealed, signed, report, signer, made)
@@ -59,7 +61,7 @@ def sign(config: SignConfig) -> Signing:
     return Signing(
         key=sealed.key,
         recipe=sealed.recipe,
-        signer=signer.document,
+        signer=signer.document.model_copy(update={"public_key": signer.document.public_key or model.hint}),
         model=next(iter(stated.subjects.values())),
         files_signed=len(signed),
         bytes_signed=sum((folder / name).stat().st_size for name in signed),
@@ -125,7 +127,7 @@ def _check_sealed(folder: Path, sealed: Manifest, signed: dict[str, str]) -> Non
         if signed.get(name) != expected.get(name):
             raise Stop(
                 f"{plain(folder / name)} is not as it was sealed, so nothing was signed: "
-                f"proofcard verify checkpoint={folder} says what differs"
+                f"{command('verify', checkpoint=folder)} says what differs"
             )
 
 
@@ -144,4 +146,4 @@ def verify_command(config: SignConfig) -> str:
         whose = "certificate_chain=[FILE]"
     else:
         whose = f"public_key={keys.public_path(config.key) if config.key else 'FILE'}"
-    return f"proofcard verify checkpoint={shown(config.checkpoint)} {whose}"
+    return f"{command('verify', checkpoint=shown(config.checkpoint))} {whose}"
