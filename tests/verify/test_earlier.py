@@ -50,7 +50,7 @@ def test_what_differs_now_replaces_it_and_so_does_another_checkpoint(
 
 def test_a_damaged_report_is_replaced(checkpoint: Path, source: Path, tmp_path: Path) -> None:
     report = tmp_path / "r.json"
-    report.write_text('{"schema": "proofcard/verification/2"}')
+    report.write_text('{"schema": "proofcard/verification/3"}')
     run(
         VerifyConfig(checkpoint=checkpoint, source=source, levels=None, report=report),
         Console(file=io.StringIO()),

@@ -32,7 +32,9 @@ def run(overrides: list[str]) -> int:
     config = compose(QuantizeConfig, "config", overrides)
     takes_samples = _takes_samples(config)
     delivery = _delivery(config, takes_samples)
-    with tracking.opened(config.tracking, "fetch", config.work_dir) as tracker:
+    with tracking.opened(
+        config.tracking, "fetch", config.work_dir, name=f"fetch {config.recipe.name}"
+    ) as tracker:
         tracker.tags({"recipe": config.recipe.name})
         fetched, folders = _brought(config, delivery, takes_samples)
         if fetched.samples is not None:

@@ -25,7 +25,7 @@ from proofcard.pasted import command
 from proofcard.publish import leaks, proving, refusals, repository, sending
 from proofcard.publish.content import Outgoing, outgoing
 from proofcard.screen import Screen
-from proofcard.tracking import Subject, Tracker
+from proofcard.tracking import Tracker
 
 _TOKEN = re.compile(r"\+*(hf_|api_|access_)?token=|.*\bhf_[A-Za-z0-9]{16,}", re.IGNORECASE)
 _MOST = 60  # files in the table
@@ -54,7 +54,7 @@ def run(overrides: list[str]) -> int:
         )  # fmt: skip
         _show(config, sealed, files, levels, existing, former)
         _ask(config)
-    subject = Subject(sealed.key, sealed.recipe)
+    subject = tracking.of_sealed(sealed)
     with tracking.opened(config.tracking, "publish", config.work_dir, subject=subject) as tracker:
         if existing is None:
             sending.create(config.repository, config.private)
@@ -151,18 +151,16 @@ def _ask(config: PublishConfig) -> None:
 
 
 def _track(tracker: Tracker, published: Published) -> None:
-    """Where it is, and how much of it."""
+    """Where it is, and that it was read back: the alias `published`."""
     tracker.tags(
         {
+            "result": "published",
             "repository": published.repository,
             "commit": published.commit,
             "private": str(published.private).lower(),
         }
     )
-    size = float(sum(file.size for file in published.files.values()))
-    tracker.metrics(
-        {"published": 1.0, "published/files": float(len(published.files)), "published/bytes": size}
-    )
+    tracker.published(f"{published.repository}@{published.commit}")
 
 
 def _tell(published: Published, out: Screen) -> None:

@@ -119,6 +119,4 @@ def disk(config: QuantizeConfig, source: Source) -> str:
 def _room_for(target: Path, needed: int) -> None:
     free = free_at(target)
     if free < needed:
-        raise Stop(
-            f"{target} has {size(free)} free, but the checkpoint needs up to {size(needed)}"
-        )
+        raise Stop(f"{target} has {size(free)} free, but the checkpoint needs up to {size(needed)}")

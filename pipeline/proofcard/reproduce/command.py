@@ -240,7 +240,8 @@ def _track(tracker: tracking.Tracker, document: Reproduction, report: Path) -> N
     }
     if document.largest_ulp is not None:
         numbers["calibrated.largest_ulp"] = document.largest_ulp
-    tracker.metrics({name: float(value) for name, value in numbers.items()})
+    tracker.metrics({"tensors_reproduced": document.tensors.equal / max(1, document.tensors.recorded)})
+    tracker.numbers({name: float(value) for name, value in numbers.items()}, "reproduction/numbers.json")
     tracker.file(report, "reproduction")
 
 
