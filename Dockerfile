@@ -56,10 +56,10 @@ ENTRYPOINT ["/usr/local/bin/entrypoint"]
 FROM plain AS quantize
 RUN --mount=type=bind,from=installer,target=/installer --mount=type=bind,from=lock,target=/lock \
     --mount=type=cache,target=/root/.cache/uv --mount=type=tmpfs,target=/tmp --mount=type=secret,id=ca \
-    /installer/install.sh packages --extra quantize --extra tracking --extra serve-cpu
+    /installer/install.sh packages --extra quantize --extra tracking --extra serve-cpu --extra sign
 RUN --mount=type=bind,from=installer,target=/installer --mount=type=bind,from=project,target=/project \
     --mount=type=cache,target=/root/.cache/uv --mount=type=tmpfs,target=/tmp --mount=type=secret,id=ca \
-    /installer/install.sh project --extra quantize --extra tracking --extra serve-cpu && \
+    /installer/install.sh project --extra quantize --extra tracking --extra serve-cpu --extra sign && \
     /installer/install.sh toolchains
 ARG REVISION=unknown
 ARG LOCK_SHA256=unknown

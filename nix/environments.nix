@@ -78,6 +78,7 @@ in
   quantize = environment "quantize" [
     "quantize"
     "serve-cpu"
+    "sign"
     "tracking"
   ];
   serve = environment "serve" [ "serve" ];
@@ -86,6 +87,7 @@ in
   develop = environment "develop" [
     "quantize"
     "serve-cpu"
+    "sign"
     "tracking"
     "dev"
   ];

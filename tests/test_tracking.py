@@ -50,15 +50,19 @@ def test_a_parent_with_nested_stages(store: Tracking, tmp_path: Path) -> None:
     assert parent.data.params["a.c"] == "[2, 3]"
     assert parent.data.params["p149"] == "149"
     assert len(parent.data.tags["uv.lock.sha256"]) == 64
-    for name in ("samples", "quantize"):
+    for name in ("demo: samples", "demo: quantize"):
         assert found[name].data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert found["samples"].data.tags["dataset.texts.sha256"] == "d" * 64
-    [entry] = found["samples"].inputs.dataset_inputs
+    [entry] = found["demo: samples"].inputs.dataset_inputs
+    assert {tag.key: tag.value for tag in entry.tags} == {
+        "mlflow.data.context": "calibration",
+        "sha256": "d" * 64,
+    }
+
     assert entry.dataset.name == "texts"
     client = mlflow.MlflowClient()
-    history = client.get_metric_history(found["quantize"].info.run_id, "samples_per_second")
+    history = client.get_metric_history(found["demo: quantize"].info.run_id, "samples_per_second")
     assert [(point.step, point.value) for point in history] == [(0, 10.0), (1, 11.0), (2, 12.0)]
-    assert [a.path for a in client.list_artifacts(found["quantize"].info.run_id)] == ["hello.txt"]
+    assert [a.path for a in client.list_artifacts(found["demo: quantize"].info.run_id)] == ["hello.txt"]
 
 
 def test_failure_and_interrupt_are_told_apart(store: Tracking, tmp_path: Path) -> None:
@@ -70,8 +74,8 @@ def test_failure_and_interrupt_are_told_apart(store: Tracking, tmp_path: Path) -
         ):
             raise error
     status = {name: run.info.status for name, run in runs(store).items()}
-    assert status["failed"] == status["failed-stage"] == "FAILED"
-    assert status["stopped"] == status["stopped-stage"] == "KILLED"
+    assert status["failed"] == status["failed: failed-stage"] == "FAILED"
+    assert status["stopped"] == status["stopped: stopped-stage"] == "KILLED"
 
 
 def test_no_secret_reaches_the_store(
@@ -157,7 +161,9 @@ def test_a_server_gets_runs_and_artifacts(server: str, tmp_path: Path) -> None:
     experiment = client.get_experiment_by_name("test")
     found = {run.data.tags["mlflow.runName"]: run for run in client.search_runs([experiment.experiment_id])}
     assert found["demo"].data.params == {"kv_cache.format": "fp8"}
-    assert mlflow.artifacts.load_text(f"{found['quantize'].info.artifact_uri}/manifest.json") == "sealed"
+    assert (
+        mlflow.artifacts.load_text(f"{found['demo: quantize'].info.artifact_uri}/manifest.json") == "sealed"
+    )
     assert not list(tmp_path.glob("mlartifacts*"))  # the server keeps them, not our folder
 
 

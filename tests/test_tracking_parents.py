@@ -37,11 +37,11 @@ def key_of(folder: Path) -> str:
 
 
 def runs(store: Tracking, key: str) -> dict[str, Run]:
-    """The runs with a key, by name."""
+    """The runs with a key, by command, and the checkpoint's by its name."""
     client = mlflow.MlflowClient(store.uri)
     experiment = client.get_experiment_by_name(store.experiment)
     found = client.search_runs([experiment.experiment_id], f"tags.key = '{key}'")
-    return {run.data.tags["mlflow.runName"]: run for run in found}
+    return {run.data.tags.get("command", run.info.run_name): run for run in found}
 
 
 def track(store: Tracking, folder: Path, command: str, key: str, makes: bool = False) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from running import ROOT
+from sign import making
 
 GOLDEN = ROOT / "tests" / "golden" / "manifest-1"
 
@@ -50,11 +51,26 @@ def test_it_verifies_every_level(proofcard: Path, tmp_path: Path) -> None:
     assert not (site / "torch").exists() and not (site / "mlflow").exists()
 
 
+def test_a_stranger_checks_a_signature_with_the_public_key_alone(proofcard: Path, tmp_path: Path) -> None:
+    making.signed(tmp_path)
+    (tmp_path / "stranger").mkdir()
+    words = (f"checkpoint={tmp_path / 'checkpoint'}", f"public_key={tmp_path / 'key.pem.pub'}")
+    verified = run(proofcard, "verify", *words, "report=report.json", cwd=tmp_path / "stranger")
+    assert (verified.returncode, verified.stdout.splitlines()[-1]) == (0, "verified"), verified.stderr
+    assert "3 statements" in verified.stdout
+    (tmp_path / "checkpoint/added.py").touch()
+    assert run(proofcard, "verify", *words, "report=report.json", cwd=tmp_path / "stranger").returncode == 1
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (("quantize",), "quantize: this command needs torch, which is not installed: pip install"),
         (("plan", "recipe=demo"), "plan: this command needs torch, which is not installed"),
+        (
+            ("sign", f"checkpoint={GOLDEN / 'checkpoint'}", "key=y"),
+            "sign: this command needs model_signing, which is not installed",
+        ),
         (("serve", "checkpoint=x"), "serve: this command needs regex, which is not installed"),
         (
             ("compare", f"a={GOLDEN / 'checkpoint'}", f"b={GOLDEN / 'checkpoint'}", "report=out"),

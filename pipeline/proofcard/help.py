@@ -63,9 +63,11 @@ usage: proofcard verify checkpoint=DIR [source=DIR] [levels=[...]]
 A checkpoint that was never sealed: levels=[structure,weights]
 Levels: integrity (every file as it was sealed), structure (complete, sane,
 consistent), weights (every packed byte follows from the source). No GPU needed.
-Asked for by name: samples (samples=DIR; rows are drawn again from
+The report goes beside the checkpoint, and is never replaced by one that proves
+less of it. Requested by name: samples (samples=DIR; rows are drawn again from
 datasets.NAME=FILE) and calibration (source=DIR samples=DIR; layers=[0,17] is a
 spot check; texts=FILE judges the scales of unknown samples).
+Who signed it, and what was stated with it: public_key=FILE (level signature).
 Exit status: 0 every requested level holds, 1 something differs, 2 it could not
 be checked.
 """
@@ -126,20 +128,25 @@ Exit status: 0 evaluated, 1 failed, 2 not started: the request is wrong.
 
 _COMPARE = """\
 usage: proofcard compare a=DIR b=DIR [report=DIR] [tracking=off]
+       proofcard compare RUN RUN [report=DIR] [key=value ...]
 
   proofcard compare a=runs/checkpoints/demo b=runs/checkpoints/demo_as_run
   proofcard compare a=/data/mine b=/data/theirs tracking=off
       sealed or not
-  proofcard compare a=/data/as-run b=/data/as-described report=/data/report
+  proofcard compare runs/checkpoints/demo 5a5c4ddd4abf
+      two runs by folder, key, or MLflow's id or name of a run
 
-Tensors by role: which differ, in how many bytes and by how much. Configuration,
-statistics, coverage and calibrated scales where both are sealed. A table on the
-screen; report.md and comparison.json in <a>.against.<name of b>.
+a= and b=: tensors by role, which differ, in how many bytes and by how much;
+configuration, statistics, coverage and calibrated scales where both are sealed.
+A table on the screen; report.md and comparison.json in <a>.against.<name of b>.
+RUN RUN: what differs in configuration, toolchain, data and platform, then in
+bytes and headline figures, and which can explain which, from the manifests and
+MLflow alone; in <work_dir>/comparisons.
 Exit status: 0 compared, 2 nothing could be compared.
 """
 
 _PLAN = """\
-usage: proofcard plan [key=value ...] [report=FILE]   overrides of quantize
+usage: proofcard plan [RECIPE] [key=value ...] [details=true] [report=FILE]
        proofcard plan RECIPE RECIPE [key=value ...]   two recipes side by side
 
   proofcard plan recipe=minimax_m2_7_nvfp4
@@ -149,9 +156,10 @@ usage: proofcard plan [key=value ...] [report=FILE]   overrides of quantize
   proofcard plan demo minimax_m2_7_nvfp4
       every difference, and its effect
 
-Counts modules, quantizers, tensors, bytes, tokens per expert, FLOP, memory and
-disk, and lists the GPUs on which the result fits. Reads no weights. The JSON is
-written to <work_dir>/plans, or to FILE.
+A summary of a dozen lines; details=true also prints modules, patterns, tensors,
+tokens per expert, memory and every GPU. Takes the overrides of quantize, reads
+no weights. 1 GB is 10^9 bytes. The JSON is written to <work_dir>/plans, or to
+FILE.
 Exit status: 0 planned, 1 failed, 2 the request is wrong, or the recipe could
 not do what it promises.
 """
@@ -313,5 +321,7 @@ def overview() -> str:
     return (
         "proofcard: model cards you can prove.\n\nusage: proofcard COMMAND [key=value ...]\n\n"
         f"{rows}\nproofcard COMMAND --help shows a command's usage and examples.\n"
+        "proofcard COMMAND --cfg job prints what it is configured to do.\n"
+        "A recipe or a checkpoint may be named alone: proofcard verify DIR\n"
         "proofcard --version prints the version.\n"
     )

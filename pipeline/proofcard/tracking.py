@@ -1,108 +1,114 @@
 """MLflow tracking: a run per checkpoint, with a child per command and its stages. Secrets are redacted."""
 
-import os
-import platform
-import re
-import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from proofcard import children, tracking_parents
-from proofcard.bundle import bundled
-from proofcard.config.compose import flatten
+from proofcard import tracking_checkpoint, tracking_data, tracking_models, tracking_page, tracking_parents
 from proofcard.config.schema import Tracking
-from proofcard.errors import Usage, one_line
-from proofcard.fingerprint import lock_digest
+from proofcard.documents.manifest import Manifest
+from proofcard.errors import Usage
 from proofcard.progress import console
 from proofcard.redact import redact
-from proofcard.tracking_parents import Subject, subject_of
+from proofcard.tracking_environment import command_line
+from proofcard.tracking_environment import environment as _environment
+from proofcard.tracking_headlines import headline_of
+from proofcard.tracking_links import run_link
+from proofcard.tracking_parents import Subject, of_sealed, subject_of
+from proofcard.tracking_run import RunTracker
 from proofcard.tracking_store import connected, file_of, lock_of, no_answer
 
-__all__ = ["Subject", "Tracker", "is_off", "opened", "subject_of"]
+__all__ = ["Subject", "Tracker", "is_off", "of_sealed", "opened", "subject_of"]
 
-_BATCH = 100  # MLflow's limit of parameters per call
-_DEEPEST = 8  # nested runs
-_TRIES, _PAUSE = 5, 0.3  # calls, seconds between them
-_LONGEST = 6000  # MLflow's limit of a parameter's characters
+_CHILDREN = 500  # runs of a checkpoint that its description lists
 
 
-class Tracker:
-    """A stage's interface to MLflow; does nothing with tracking off.
+class Tracker(RunTracker):
+    """A command's interface to MLflow: its own runs, and the run and the model of its checkpoint."""
 
-    If the store stops responding, the rest of the tracking is lost, but not the work.
-    """
+    def __init__(
+        self,
+        mlflow: ModuleType | None,
+        parent: str | None = None,
+        subject: Subject | None = None,
+        store: Tracking | None = None,
+    ) -> None:
+        super().__init__(mlflow, parent)
+        self._subject, self._store, self._model, self._version = subject, store, "", ""
 
-    def __init__(self, mlflow: ModuleType | None, parent: str | None = None) -> None:
-        self._mlflow, self._parent = mlflow, parent
-        self.lost: str | None = None
-        """Why the store is incomplete; None if it is complete or there is none."""
+    def link(self) -> str | None:
+        """What to do to see the run that is open; None with tracking off."""
+        if self._mlflow is None or self._store is None or (run := self._mlflow.active_run()) is None:
+            return None
+        return run_link(self._store, run.info.experiment_id, run.info.run_id)
 
-    def params(self, values: dict[str, Any]) -> None:
-        """Parameters, nested ones flattened to dotted names."""
-        flat = [(name, redact(str(value))[:_LONGEST]) for name, value in sorted(flatten(values).items())]
-        for first in range(0, len(flat), _BATCH):
-            self._tell("log_params", dict(flat[first : first + _BATCH]))
-
-    def metrics(self, values: dict[str, float], step: int = 0) -> None:
-        """Numbers, each at a step."""
-        self._tell("log_metrics", values, step=step)
-
-    def tags(self, values: dict[str, str]) -> None:
-        """Strings to search runs by."""
-        self._tell("set_tags", {name: redact(value) for name, value in values.items()})
-
-    def text(self, text: str, name: str) -> None:
-        """A text artifact."""
-        self._tell("log_text", redact(text), name)
-
-    def file(self, path: Path, folder: str | None = None) -> None:
-        """A file, byte for byte, as an artifact in a folder, or beside the others."""
-        self._tell("log_artifact", str(path), folder)
-
-    def figure(self, draw: Callable[[], Any], name: str) -> None:
-        """The figure that `draw` makes with matplotlib, as an artifact; not called with tracking off."""
-        if self._mlflow is not None:
-            self._tell("log_figure", draw(), name)
-
-    def datasets(self, described: dict[str, Any], config: dict[str, Any]) -> None:
-        """Each calibration dataset as an MLflow input, with its full sha256 as a tag."""
+    def data(self, name: str, sha256: str, context: str, **origin: str) -> Any:
+        """A dataset with its full sha256 as an input of this run and of the checkpoint's; for `headlines`."""
         if self._mlflow is None:
+            return None
+        made = tracking_data.entry(name, sha256, context, origin)
+        self._inputs([made])
+        if self._subject is not None:
+            self._of_parent("log_inputs", datasets=[made])
+        return made.dataset
+
+    def headlines(self, values: dict[str, float], dataset: Any = None) -> None:
+        """Numbers of `HEADLINES` for this run, the checkpoint's and its model. `dataset` is `data`'s."""
+        for name in values:
+            headline_of(name)  # a name that nobody explains is a mistake of ours
+        if self._mlflow is None or not values:
             return
-        from mlflow.data.code_dataset_source import CodeDatasetSource
-        from mlflow.data.meta_dataset import MetaDataset
+        more = {"model_id": self._model, "dataset": dataset} if self._model else {}
+        self._tell("log_metrics", values, step=0, **more)
+        if self._parent is not None and self._subject is not None:
+            client, parent = self._mlflow.MlflowClient(), self._parent
+            self._called(lambda: tracking_checkpoint.metrics(client, parent, values))
 
-        for name, dataset in described.items():
-            said = config[name]
-            # MLflow cuts its own digest at 36 characters; the full one is a tag and in the manifest.
-            source = CodeDatasetSource(
-                tags={"repository": said["repository"], "split": ",".join(said["splits"])}
-            )
-            entry = MetaDataset(  # type: ignore[abstract]  # it is used as it is in MLflow's documentation
-                source, name=name, digest=dataset["digest"][:36]
-            )
-            self._tell("log_input", entry, context="calibration", tags={"sha256": dataset["digest"]})
-            self.tags({f"dataset.{name}.sha256": dataset["digest"]})
+    def configuration(self, values: dict[str, Any]) -> None:
+        """The configuration of the checkpoint, as the parameters of its own run."""
+        if self._mlflow is not None and self._parent is not None and self._subject is not None:
+            client, parent = self._mlflow.MlflowClient(), self._parent
+            self._called(lambda: tracking_checkpoint.params(client, client.get_run(parent), values))
 
-    def stage(self, name: str) -> AbstractContextManager[None]:
-        """A nested run, ended as FAILED by an error and as KILLED by an interrupt."""
-        return self.run(name, nested=True)
+    def checkpoint(self, sealed: Manifest, made: bool = False) -> None:
+        """The checkpoint of this run, with its manifest: its run and its model get what they lack of it."""
+        if self._mlflow is None or self._parent is None or self._subject is None:
+            return
+        mlflow, parent, subject, store = self._mlflow, self._parent, self._subject, self._store
+        assert store is not None
+        client = mlflow.MlflowClient()
 
-    @contextmanager
-    def run(self, name: str, nested: bool) -> Iterator[None]:
-        """An MLflow run around a piece of work, sampling system metrics if it is the outermost."""
-        self._tell(
-            "start_run", run_name=name, nested=nested, log_system_metrics=not nested,
-            parent_run_id=None if nested else self._parent,
-        )  # fmt: skip
-        with self._ended(lambda status: self._tell("end_run", status)):
-            yield
+        def call() -> None:
+            from mlflow.entities import LoggedModelInput, LoggedModelOutput
+
+            run = client.get_run(parent)
+            tracking_checkpoint.fill(client, run, sealed)
+            with lock_of(store):
+                self._model, self._version = tracking_models.model_of(mlflow, run, subject, sealed)
+            here = mlflow.active_run().info.run_id
+            if made:
+                client.log_outputs(here, models=[LoggedModelOutput(self._model, 0)])
+            else:
+                client.log_inputs(here, models=[LoggedModelInput(self._model)])
+
+        self._called(call)
+
+    def verified(self, holds: bool, why: str) -> None:
+        """Give the checkpoint's registered version the alias `verified`, or take it away."""
+        self._alias(tracking_models.VERIFIED, holds, why)
+
+    def published(self, address: str) -> None:
+        """Give the checkpoint's registered version the alias `published`: it was uploaded and read back."""
+        self._alias(tracking_models.PUBLISHED, True, address)
+
+    def _alias(self, alias: str, holds: bool, why: str) -> None:
+        if self._mlflow is not None and self._subject is not None and self._version:
+            client, subject, version = self._mlflow.MlflowClient(), self._subject, self._version
+            self._called(lambda: tracking_models.set_alias(client, subject, version, alias, holds, why))
 
     @contextmanager
     def parent_running(self) -> Iterator[None]:
@@ -111,63 +117,29 @@ class Tracker:
         with self._ended(lambda status: self._of_parent("set_terminated", status)):
             yield
 
-    @contextmanager
-    def _ended(self, tell: Callable[[str], None]) -> Iterator[None]:
-        status = "FAILED"
-        try:
-            yield
-            status = "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            raise
-        finally:
-            tell(status)
+    def describe(self) -> None:
+        """Compose the description of the checkpoint's run again, from what its runs say now."""
+        if self._mlflow is None or self._parent is None or self._subject is None:
+            return
+        client, parent = self._mlflow.MlflowClient(), self._parent
 
-    def _of_parent(self, function: str, status: str) -> None:
+        def call() -> None:
+            run = client.get_run(parent)
+            children = client.search_runs(
+                [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=_CHILDREN,
+                order_by=["attributes.start_time DESC"],
+            )  # fmt: skip
+            text = redact(tracking_page.of_checkpoint(run, children))
+            client.set_tag(parent, tracking_page.NOTE, text)
+            if self._model:
+                client.set_logged_model_tags(self._model, {tracking_page.NOTE: text})
+
+        self._called(call)
+
+    def _of_parent(self, function: str, *values: Any, **named: Any) -> None:
         if self._mlflow is not None and self._parent is not None:
             client, parent = self._mlflow.MlflowClient(), self._parent
-            self._called(lambda: getattr(client, function)(parent, status))
-
-    def _tell(self, function: str, *values: Any, **named: Any) -> None:
-        if self._mlflow is not None:
-            self._called(getattr(self._mlflow, function), *values, **named)
-
-    def _called(self, call: Callable[..., Any], *values: Any, **named: Any) -> None:
-        try:
-            _again_if_busy(call, *values, **named)
-        except Exception as error:  # every store has its own family of exceptions
-            mlflow, self._mlflow = self._mlflow, None
-            assert mlflow is not None
-            self.lost = redact(one_line(error))[:400]
-            console.print(
-                f"MLflow stopped responding ({self.lost}): continuing without tracking", markup=False
-            )
-            _give_up(mlflow)
-
-
-def _again_if_busy(call: Callable[..., Any], *values: Any, **named: Any) -> None:
-    """Make a call, retrying if another run was writing the same row or file at that moment."""
-    for left in reversed(range(_TRIES)):
-        try:
-            call(*values, **named)
-            return
-        except Exception as error:
-            if not left or not re.search("UNIQUE constraint failed|database is locked", str(error)):
-                raise
-            time.sleep(_PAUSE)
-
-
-def _give_up(mlflow: ModuleType) -> None:
-    """End the open runs as failed, if the store still responds, and the sampling of system metrics."""
-    from mlflow.tracking.fluent import run_id_to_system_metrics_monitor as monitors
-
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-    for _ in range(_DEEPEST):
-        with suppress(Exception):
-            mlflow.end_run("FAILED")
-    for run in list(monitors):
-        with suppress(Exception):
-            monitors.pop(run).finish()
+            self._called(lambda: getattr(client, function)(parent, *values, **named))
 
 
 @contextmanager
@@ -185,8 +157,9 @@ def opened(
 
     Without a `subject` (a plan, an endpoint, a checkpoint that was never sealed) the run has no parent, or
     the one that MLFLOW_RUN_ID names. Of several processes only the one that `leads` tracks. The command that
-    `makes` the checkpoint decides the state of the checkpoint's run as well. `name` is the run's, the
-    command's own unless it is given. What has not all reached the store is reported at the end.
+    `makes` the checkpoint decides the state of the checkpoint's run as well. The run is called `name`, the
+    command's own unless it is given, with the checkpoint's. A link to it, or what has not all reached the
+    store, is printed at the end.
 
     Where no store is to be made, one that cannot be used costs the tracking and not the work.
 
@@ -200,25 +173,39 @@ def opened(
         try:
             mlflow, outer = stack.enter_context(connected(tracking, work_dir))
             parent = _parent(mlflow, tracking, subject, outer)
-            tracker = Tracker(mlflow, parent)
+            tracker = Tracker(mlflow, parent, subject, tracking)
         except Usage as stop:
             if tracking.create or file_of(tracking) is None:
                 raise
             console.print(f"not tracked: {stop}", markup=False, soft_wrap=True)
             tracker, makes, outer = Tracker(None), False, None
+        link = None
         running = tracker.parent_running() if makes and subject is not None else nullcontext()
         try:
-            with running, tracker.run(name or command, nested=False):
-                tracker.tags({"command": command} | _tags(subject, outer) | _environment())
+            with running, tracker.run(_title(name or command, subject), nested=False):
+                link = tracker.link()
+                tags = {"command": command, "command_line": command_line(command)}
+                tags |= _tags(subject, outer) | _environment()
+                tracker.tags(tags | {tracking_page.NOTE: tracking_page.of_command(tags)})
                 tracker.text(" ".join(sys.argv[1:]) + "\n", "overrides.txt")
+                if subject is not None and subject.sealed is not None:
+                    tracker.checkpoint(subject.sealed)
                 yield tracker
         finally:
+            tracker.describe()
+            if link is not None and tracker.lost is None:
+                console.print(f"MLflow: {link}", markup=False, soft_wrap=True)
             if tracker.lost is not None:
                 console.print(
                     f"MLflow at {redact(str(tracking.uri))} has only a part of this run, or none: it "
                     f"stopped responding ({tracker.lost})",
                     markup=False, soft_wrap=True,
                 )  # fmt: skip
+
+
+def _title(name: str, subject: Subject | None) -> str:
+    """The name of a command's run: what was done, to which checkpoint."""
+    return f"{name} {subject.short}" if subject is not None else name
 
 
 def is_off(tracking: Tracking) -> bool:
@@ -256,27 +243,3 @@ def _tags(subject: Subject | None, outer: str | None) -> dict[str, str]:
     if subject is not None and outer is not None:
         tags["started_in"] = outer
     return tags
-
-
-def _environment() -> dict[str, str]:
-    """Tags about the environment: informative, in no key and in no compared field."""
-    found = {"uv.lock.sha256": lock_digest(), "python": platform.python_version(), "os": platform.platform()}
-    revision = _revision()
-    if revision is not None:
-        found["mlflow.source.git.commit"] = revision.removesuffix("-dirty")
-        found["git.dirty"] = str(revision.endswith("-dirty")).lower()
-    return found
-
-
-def _revision() -> str | None:
-    """The commit of this checkout, or the one from which an image was built."""
-    if "PROOFCARD_REVISION" in os.environ:
-        return os.environ["PROOFCARD_REVISION"]
-    if shutil.which("git") is None:
-        return None
-    root = bundled("conf").parent
-    git = subprocess.run(
-        ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True, text=True, check=False, env=children.environment(),
-    )  # fmt: skip
-    return git.stdout.strip() if git.returncode == 0 else None

@@ -5,11 +5,13 @@ The key is the link. The first command creates the run; all later ones find it b
 
 import re
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from proofcard import manifest
+from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, Usage
 
 KIND = "checkpoint"
@@ -18,10 +20,11 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Subject:
-    """The checkpoint that a command works on: its key, and its recipe's name if known."""
+    """The checkpoint that a command works on: its key, and its recipe's name and its manifest if known."""
 
     key: str
     recipe: str | None = None
+    sealed: Manifest | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if _SHA256.fullmatch(self.key) is None:  # it goes into a query
@@ -32,14 +35,23 @@ class Subject:
         """The name of its run."""
         return f"{self.recipe or KIND}-{self.key[:12]}"
 
+    @property
+    def short(self) -> str:
+        """What names of other runs say of it."""
+        return f"{self.recipe or KIND}-{self.key[:8]}"
+
+
+def of_sealed(sealed: Manifest) -> Subject:
+    """The checkpoint that a manifest describes."""
+    return Subject(sealed.key, sealed.recipe, sealed)
+
 
 def subject_of(folder: Path) -> Subject | None:
     """The checkpoint in a folder; None if it was never sealed, or its manifest is unusable."""
     try:
-        sealed = manifest.read(folder)
+        return of_sealed(manifest.read(folder))
     except Stop:
         return None
-    return Subject(sealed.key, sealed.recipe)
 
 
 def found_or_made(
@@ -53,21 +65,22 @@ def found_or_made(
     client = mlflow.MlflowClient()
     place = client.get_experiment_by_name(experiment).experiment_id
     with lock:
-        if existing := _oldest(client, place, subject):
+        if existing := found(client, place, subject.key):
             return existing
         tags = {"key": subject.key, "kind": KIND} | ({"recipe": subject.recipe} if subject.recipe else {})
         made: str = client.create_run(place, tags=tags, run_name=subject.name).info.run_id
         client.set_terminated(made)  # it is a place: only a quantize run in progress makes it a running one
-        first = _oldest(client, place, subject) or made
+        first = found(client, place, subject.key) or made
     if first != made:
         client.delete_run(made)
     return first
 
 
-def _oldest(client: object, experiment_id: str, subject: Subject) -> str | None:
-    runs = client.search_runs(  # type: ignore[attr-defined]
+def found(client: Any, experiment_id: str, key: str) -> str | None:
+    """The id of the run of the checkpoint with this key, the oldest if there are several."""
+    runs = client.search_runs(
         [experiment_id],
-        filter_string=f"tags.kind = '{KIND}' AND tags.key = '{subject.key}'",
+        filter_string=f"tags.kind = '{KIND}' AND tags.key = '{key}'",
         order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
         max_results=1,
     )

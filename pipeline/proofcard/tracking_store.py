@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 
+from proofcard import tracking_view
 from proofcard.config.schema import Tracking
 from proofcard.errors import Usage, before_work, one_line
 from proofcard.locks import alone
@@ -35,12 +36,12 @@ _OURS = {
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it logs tracebacks; what is lost is reported by the tracker
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for documents; we print a link
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "5",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
 }
 """Defaults for variables that the environment does not set."""
 _PATIENT = "7"  # retries: four minutes, in which a server that is started anew is back
-_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the pages for runs, not for prompts
 _TRIES, _PAUSE = 10, 1.0  # while somebody else's program makes or opens the same SQLite file
 
 
@@ -165,7 +166,7 @@ def _patiently(mlflow: ModuleType, experiment: str, artifacts: str | None, tries
         try:
             if mlflow.get_experiment_by_name(experiment) is None:
                 _create(mlflow, experiment, artifacts)
-            mlflow.set_experiment(experiment)
+            tracking_view.ensure(mlflow.MlflowClient(), mlflow.set_experiment(experiment))
             return
         except Exception as error:
             passing = re.search("locked|already exists|duplicate column|no such table", str(error))
@@ -176,7 +177,7 @@ def _patiently(mlflow: ModuleType, experiment: str, artifacts: str | None, tries
 
 def _create(mlflow: ModuleType, experiment: str, artifacts: str | None) -> None:
     try:
-        mlflow.create_experiment(experiment, artifact_location=artifacts, tags=_KIND)
+        mlflow.create_experiment(experiment, artifact_location=artifacts, tags=tracking_view.tags())
     except mlflow.MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":  # as when another run was quicker
             raise

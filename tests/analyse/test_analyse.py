@@ -143,13 +143,16 @@ def test_mlflow_gets_a_run_under_the_checkpoint_s(demo: Path, tmp_path: Path) ->
     assert said.returncode == 0, said.stderr
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/runs/mlflow.db")
     found = mlflow.search_runs(search_all_experiments=True, output_format="list")
-    [told] = [one for one in found if one.data.tags["mlflow.runName"] == "analyse"]
+    [told] = [one for one in found if one.data.tags.get("command") == "analyse"]
     parent = mlflow.get_run(told.data.tags["mlflow.parentRunId"])
     assert parent.data.tags["key"] == told.data.tags["key"] == manifest.read(demo).key
     assert parent.data.tags["mlflow.runName"] == f"demo-{manifest.read(demo).key[:12]}"
-    assert told.data.metrics["calibrated_bytes"] == 600
+    assert told.info.run_name == f"analyse demo-{manifest.read(demo).key[:8]}"
+    assert 0 < told.data.metrics["calibrated_share"] < 0.001
     files = mlflow.MlflowClient().list_artifacts(told.info.run_id, "analysis")
-    assert {file.path for file in files} == {"analysis/analysis.json", "analysis/report.md"}
+    assert {file.path for file in files} == {
+        f"analysis/{name}" for name in ("analysis.json", "coverage.json", "report.md")
+    }
 
 
 def test_what_cannot_be_analysed_is_said(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def test_the_demo_is_served_and_measured(served) -> None:
     assert max(map(len, said.stdout.splitlines())) <= 80
 
 
-def test_mlflow_has_curves_over_users_and_a_run_for_each_start_and_level(served, demo: Path) -> None:
+def test_mlflow_has_curves_over_users_a_table_of_levels_and_a_run_for_each_start(served, demo: Path) -> None:
     import mlflow
 
     cwd, _ = served
@@ -64,22 +64,25 @@ def test_mlflow_has_curves_over_users_and_a_run_for_each_start_and_level(served,
     (experiment,) = (each for each in client.search_experiments() if each.name == "proofcard")
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     key = manifest.read(demo).key
-    assert set(runs) == {
-        f"demo-{key[:12]}", "benchmark checkpoint.transformers_cpu.demo", "start 1", "start 2", "001 users",
-        "002 users",
-    }  # fmt: skip
-    parent = runs["benchmark checkpoint.transformers_cpu.demo"]
+    name = f"benchmark transformers_cpu demo demo-{key[:8]}"
+    assert set(runs) == {f"demo-{key[:12]}", name, f"{name}: start 1", f"{name}: start 2"}
+    parent, second = runs[name], runs[f"{name}: start 2"]
     assert parent.data.tags["mlflow.parentRunId"] == runs[f"demo-{key[:12]}"].info.run_id
-    for name in ("start 1", "start 2", "001 users"):
-        assert runs[name].data.tags["mlflow.parentRunId"] == parent.info.run_id
-    for one in (parent, runs["start 2"]):
-        curve = client.get_metric_history(one.info.run_id, "tokens_per_s")
+    assert second.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    for one in (parent, second):
+        curve = client.get_metric_history(one.info.run_id, "by_users/tokens_per_s")
         assert [point.step for point in curve] == [1, 2]
-    assert runs["002 users"].data.params["users"] == "2"
-    assert "client_share" in runs["002 users"].data.metrics
+    table = json.loads(
+        Path(client.download_artifacts(parent.info.run_id, "benchmark/levels.json")).read_text()
+    )
+    assert {"users", "client_share", "request_s_p99", "doubts"} <= set(table["columns"])
+    checkpoint = runs[f"demo-{key[:12]}"].data.metrics
+    assert checkpoint["tokens_per_s"] == parent.data.metrics["tokens_per_s"]
+    assert checkpoint["known_answers"] == 1
     assert parent.data.params["benchmark.levels"] == "[1, 2]"
     logged = {each.path for each in client.list_artifacts(parent.info.run_id, "benchmark")}
-    assert logged == {f"benchmark/{name}" for name in ("report.md", "results.json", "throughput.png")}
+    files = ("levels.json", "report.md", "results.json", "throughput.png")
+    assert logged == {f"benchmark/{name}" for name in files}
 
 
 def test_a_model_that_knows_nothing_is_not_measured(aiperf: None, null_url: str, tmp_path: Path) -> None:

@@ -25,15 +25,19 @@ def test_each_document_is_linked_to_the_run_that_left_it(
     for name, file in (("tasks first", path), ("tasks second", folder / "config.json")):
         with tracking.opened(store, "tasks", Path("runs"), subject=Subject(sealed.key), name=name) as tracker:
             tracker.file(file, "tasks")
+    first = f"tasks first checkpoint-{sealed.key[:8]}"
     found = runs.found(store, Path("runs"), sealed.key, gathered(sealed, folder, Path("runs")))
-    assert {name: one.name for name, one in found.items()} == {"tasks-demo.json": "tasks first"}
+    assert {name: one.name for name, one in found.items()} == {"tasks-demo.json": first}
     assert run(["checkpoint=checkpoint", f"tracking.uri={store.uri}"]) == 0
-    assert f"tasks first ({found['tasks-demo.json'].id})" in (folder / "README.md").read_text()
+    assert f"{first} ({found['tasks-demo.json'].id})" in (folder / "README.md").read_text()
     path.unlink()
     assert run(["checkpoint=checkpoint", "check=true", "tracking=off", "work_dir=elsewhere"]) == 0
 
 
 def test_a_store_on_a_server_gives_an_address() -> None:
     server = Tracking(uri="https://mlflow.example/", experiment="e")
-    assert runs._link(server, "7", "abc") == "https://mlflow.example/#/experiments/7/runs/abc"
+    assert (
+        runs._link(server, "7", "abc")
+        == "https://mlflow.example/#/experiments/7/runs/abc?workflowType=machine_learning"
+    )
     assert runs._link(Tracking(uri="sqlite:///x.db", experiment="e"), "7", "abc") is None

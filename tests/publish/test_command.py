@@ -290,7 +290,7 @@ def test_without_a_terminal_it_shows_and_sends_nothing(
 ) -> None:
     with pytest.raises(Usage, match="nothing was sent: give yes=true where nobody can be asked"):
         publish("yes=false")
-    said = capfd.readouterr().err
+    said = capfd.readouterr().out
     for text in (
         SHARD,
         "manifest.json",
@@ -359,3 +359,22 @@ def test_a_link_to_the_checkpoint_is_as_good(place: Path, hub: Hub) -> None:
     (place / "checkpoint").symlink_to("checkpoint-0123")
     assert publish() == 0
     assert (place / "checkpoint.published.json").exists()
+
+
+def test_mlflow_has_the_document_and_the_alias_and_no_token(place: Path, hub: Hub) -> None:
+    import mlflow
+
+    store = f"sqlite:///{place}/runs/mlflow.db"
+    words = ["checkpoint=checkpoint", f"repository={NAME}", "yes=true", "work_dir=runs"]
+    assert run([*words, "tracking=sqlite", f"tracking.uri={store}"]) == 0
+    client = mlflow.MlflowClient(store)
+    [experiment] = client.search_experiments(filter_string="name = 'proofcard'")
+    [tracked] = client.search_runs([experiment.experiment_id], "tags.command = 'publish'")
+    commit = hub.repositories["model", NAME].main
+    assert (tracked.data.tags["repository"], tracked.data.tags["commit"]) == (NAME, commit)
+    names = [each.path for each in client.list_artifacts(tracked.info.run_id, "publish")]
+    assert names == ["publish/checkpoint.published.json"]
+    [model] = client.search_registered_models()
+    assert "published" in model.aliases
+    token = hub.uploads.token.encode()
+    assert not [path for path in (place / "runs").rglob("*") if path.is_file() and token in path.read_bytes()]

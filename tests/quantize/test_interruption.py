@@ -54,10 +54,10 @@ def statuses(cwd: Path) -> dict[str, str]:
     """Status by name of the runs that MLflow knows."""
     mlflow.set_tracking_uri(f"sqlite:///{cwd}/runs/mlflow.db")
     runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
-    return {run.data.tags["mlflow.runName"].partition("-")[0]: run.info.status for run in runs}
+    return {re.sub(r" ?demo-\w+", "", run.info.run_name) or "demo": run.info.status for run in runs}
 
 
-KILLED = {"demo": "KILLED", "samples": "FINISHED", "quantize": "KILLED"}
+KILLED = {"demo": "KILLED", "quantize: samples": "FINISHED", "quantize": "KILLED"}
 STARTS_OVER = "no partial files were left; the same command starts over"
 GOES_ON = r"the same command resumes after layer [123] \(to start over instead, delete \.checkpoint\.state\)"
 

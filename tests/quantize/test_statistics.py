@@ -240,7 +240,11 @@ def test_mlflow_gets_tables_figures_and_both_curves(natural: Path, seen: dict[st
     mlflow.set_tracking_uri(f"sqlite:///{natural.parent}/runs/mlflow.db")
     client = mlflow.MlflowClient()
     found = mlflow.search_runs(search_all_experiments=True, output_format="list")
-    [run] = [run for run in found if run.data.tags["mlflow.runName"] == "quantize"]
+    [run] = [
+        run
+        for run in found
+        if run.data.tags["mlflow.runName"].startswith("quantize ") and ":" not in run.info.run_name
+    ]
 
     def history(name: str) -> dict[int, float]:
         return {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
@@ -248,11 +252,11 @@ def test_mlflow_gets_tables_figures_and_both_curves(natural: Path, seen: dict[st
     def files(folder: str) -> set[str]:
         return {file.path for file in client.list_artifacts(run.info.run_id, folder)}
 
-    assert history("coverage/experts_cold") == {0: 0, 1: 1, 2: 0}
-    assert history("coverage/routed_positions_largest") == dict(enumerate(seen["routed"].max(axis=1)))
+    assert history("by_layer/experts_cold") == {0: 0, 1: 1, 2: 0}
+    assert history("by_layer/routed_positions_largest") == dict(enumerate(seen["routed"].max(axis=1)))
     exported = amaxes(natural, "exported_amax")
     for kind in ("input", "k_bmm", "v_bmm"):
-        assert history(f"amax/{kind}") == {
+        assert history(f"by_layer/amax_{kind}") == {
             layer: max(
                 value
                 for name, value in exported.items()
@@ -262,10 +266,10 @@ def test_mlflow_gets_tables_figures_and_both_curves(natural: Path, seen: dict[st
         }
         last = {n: v for n, v in amaxes(natural, "amax@10").items() if n.endswith(f".{kind}_quantizer") and v}
         at = {count: amaxes(natural, f"amax@{count}") for count in MARKS}
-        assert history(f"converged/{kind}") == pytest.approx(
+        assert history(f"by_samples/converged_{kind}") == pytest.approx(
             {count: np.mean([at[count][n] == last[n] for n in last]) for count in MARKS}
         )
-        assert history(f"relative_amax/{kind}") == pytest.approx(
+        assert history(f"by_samples/relative_amax_{kind}") == pytest.approx(
             {count: np.mean([at[count][n] / last[n] for n in last]) for count in MARKS}
         )
     assert files("plots") == {f"plots/{name}.png" for name in ("amax", "convergence", "coverage")}

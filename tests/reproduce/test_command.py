@@ -70,10 +70,10 @@ def test_a_run_of_mlflow_is_enough_and_gets_a_child_with_the_outcome(small_demo:
     assert "environment: as recorded" in done.stderr
     assert "the recorded run took" in done.stderr
     assert "samples: the recorded set" in done.stderr
-    [child] = client.search_runs([experiment.experiment_id], "tags.mlflow.runName = 'reproduce'")
+    [child] = client.search_runs([experiment.experiment_id], "tags.command = 'reproduce'")
     assert child.data.tags["outcome"] == "reproduced"
     assert child.data.tags["key"] == manifest.read(checkpoint(small_demo)).key
-    assert child.data.metrics["environment.differences"] == 0
+    assert child.data.metrics["tensors_reproduced"] == 1
     assert [one.path for one in client.list_artifacts(child.info.run_id, "reproduction")]
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     # The same key again, without a difference of the environment: what was rebuilt is looked at once more.

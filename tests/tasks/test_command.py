@@ -70,11 +70,11 @@ def _tracked(cwd: Path, found: TasksReport) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{cwd}/runs/mlflow.db")
     (experiment,) = (each for each in client.search_experiments() if each.name == "proofcard")
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    assert set(runs) == {"tasks demo", "reference", "candidate"}
-    numbers = runs["tasks demo"].data.metrics
-    assert {name: numbers[name] for name in report.numbers(found)} == pytest.approx(report.numbers(found))
-    for what in ("reference", "candidate", "difference", "recovery"):
-        assert {f"tools/{what}", f"tools/{what}_low", f"tools/{what}_high"} <= set(numbers)
+    assert set(runs) == {"tasks demo", "tasks demo: reference", "tasks demo: candidate"}
+    run = runs["tasks demo"]
+    assert {"tools/reference", "tools/candidate", "task_recovery"} <= set(run.data.metrics)
+    table = json.loads(Path(client.download_artifacts(run.info.run_id, "tasks/numbers.json")).read_text())
+    assert dict(table["data"]) == pytest.approx(report.numbers(found))
 
 
 def test_a_candidate_that_thinks_without_end_is_a_regression(bench: None, tmp_path: Path) -> None:

@@ -109,4 +109,5 @@ def _leave(folder: Path, found: AgenticReport, tracker: Tracker) -> None:
     """The report into its folder and the tracked run."""
     page = "\n".join([f"# Agentic: {found.name}", "", *markdown(report.sections(found))]) + "\n"
     results.leave(folder, NUMBERS, found, page, tracker, "agentic")
-    tracker.metrics(report.numbers(found))
+    tracker.metrics({"agentic_score": found.score.value})
+    tracker.numbers(report.numbers(found), "agentic/numbers.json")

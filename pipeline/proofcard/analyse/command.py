@@ -12,10 +12,11 @@ from proofcard.documents.analysis import Analysis, Origin
 from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, before_work
 from proofcard.files import check_handed, exists
+from proofcard.pasted import command
 from proofcard.quantize import plots, sealed_tables, tables
 from proofcard.quantize.statistics import CalibrationStatistics
 from proofcard.reports import place, show
-from proofcard.tracking import Subject, Tracker
+from proofcard.tracking import Tracker
 from proofcard.tracking_home import store_of
 
 NUMBERS = "analysis.json"
@@ -34,7 +35,7 @@ def run(overrides: list[str]) -> int:
         analysis = analysed(sealed, found)
     drawn = drawings(found)
     sections = report.sections(analysis)
-    subject = Subject(sealed.key, sealed.recipe)
+    subject = tracking.of_sealed(sealed)
     with tracking.opened(
         store_of(config.checkpoint, config.tracking, config.work_dir),
         "analyse",
@@ -60,7 +61,7 @@ def _read(folder: Path) -> tuple[Manifest, CalibrationStatistics]:
     stage.intact(folder)
     for name in (tables.AMAX, tables.DATASETS, tables.COVERAGE):
         if exists(folder / name) and name not in sealed.outputs.files:
-            raise Stop(f"{folder / name} was not sealed: see proofcard verify checkpoint={folder}")
+            raise Stop(f"{folder / name} was not sealed: see {command('verify', checkpoint=folder)}")
     return sealed, sealed_tables.read(folder, sealed.statistics.get("positions", 0))
 
 
@@ -91,7 +92,9 @@ def drawings(found: CalibrationStatistics) -> dict[str, Callable[[], Any]]:
 
 
 def _track(tracker: Tracker, analysis: Analysis) -> None:
-    tracker.metrics({"calibrated_bytes": analysis.bytes.bytes, "calibrated_share": analysis.bytes.share})
+    tracker.metrics({"calibrated_share": analysis.bytes.share})
     if analysis.coverage is not None:
         names = ("smallest", "tenth_percentile", "median", "mean", "largest", "zipf")
-        tracker.metrics({f"routed/{name}": getattr(analysis.coverage, name) for name in names})
+        spread = {name: getattr(analysis.coverage, name) for name in names}
+        tracker.table([{"positions per expert": name, "value": each} for name, each in spread.items()],
+                      "analysis/coverage.json")  # fmt: skip

@@ -38,7 +38,7 @@ def routing(found: CalibrationStatistics) -> Any:
 def datasets(found: CalibrationStatistics) -> Any:
     """The share of the last amax that each dataset alone reaches, by layer: the median of each group."""
     chosen = quantizer_groups(found)
-    figure = figure_of(3.2 * max(len(chosen), 2) + 1, 4.2)
+    figure = figure_of(2.4 * max(len(chosen), 2) + 1, 3.8)
     charts = figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0]
     layers = np.unique(found.layers)
     part = 100 * found.of_dataset / np.where(found.measured[:, -1:] > 0, found.measured[:, -1:], np.nan)

@@ -22,7 +22,6 @@ from proofcard.errors import Stop, Usage, before_work
 from proofcard.evidence import checkpoint_of, contains, gathered
 from proofcard.extras import require
 from proofcard.plan import outline
-from proofcard.tracking import Subject
 
 _OWN = ("claims", "checkpoint", "plan", "report")
 """Words that are the audit's own; all others are overrides of the recipe."""
@@ -52,11 +51,14 @@ def run(words: list[str]) -> int:
         plan, described.config, [one for one in documents if one.kind not in ("plan", "audit")]
     )
     document = audited(config, claims_file, path.stem, digest, basis, sealed)
-    subject = Subject(sealed.key, sealed.recipe) if sealed is not None else None
+    subject = tracking.of_sealed(sealed) if sealed is not None else None
     with tracking.opened(
-        config.tracking, "audit", config.work_dir, subject=subject, name=f"audit {target.stem}"
+        config.tracking, "audit", config.work_dir, subject=subject, name=f"audit {path.stem}"
     ) as tracker:
-        tracker.metrics({f"claims/{name.replace(' ', '_')}": n for name, n in document.counts.items()})
+        tracker.metrics({"claims_hold": document.counts.get("holds", 0) / max(1, len(document.claims))})
+        tracker.numbers(
+            {name: float(count) for name, count in document.counts.items()}, "audit/verdicts.json"
+        )
         outcome.deliver(document, target, partial(show.show, document), tracker, "audit")
     return 0
 

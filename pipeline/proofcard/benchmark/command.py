@@ -7,7 +7,7 @@ from typing import Any
 
 from proofcard import outcome, tracking
 from proofcard.benchmark import figure, report, results
-from proofcard.benchmark.measure import Measurement, begun, measure, prepared, resolved
+from proofcard.benchmark.measure import Measurement, begun, by_users, measure, prepared, resolved
 from proofcard.benchmark.report import Series
 from proofcard.config import compose
 from proofcard.config.benchmarking import BenchmarkConfig
@@ -17,6 +17,7 @@ from proofcard.environments import program
 from proofcard.progress import shown
 from proofcard.reports import differing, show
 from proofcard.serve import truth
+from proofcard.tracking_headlines import of_benchmark
 
 _FIGURE = "throughput.png"
 
@@ -45,9 +46,7 @@ def execute(config: BenchmarkConfig) -> tuple[Path, Results, list[Series]]:
     truth.prepare(config.truth)
     first = prepared(config)
     subject = tracking.subject_of(config.checkpoint) if config.checkpoint is not None else None
-    run = tracking.opened(
-        config.tracking, "benchmark", config.work_dir, subject=subject, name=f"benchmark {empty.name}"
-    )
+    run = tracking.opened(config.tracking, "benchmark", config.work_dir, subject=subject, name=_title(config))
     with run as tracker, results.new_folder(stand, empty.name) as folder:
         tracker.params({"benchmark": empty.load})
         found = Measurement(empty, folder)
@@ -59,6 +58,12 @@ def execute(config: BenchmarkConfig) -> tuple[Path, Results, list[Series]]:
         for each in folder.glob("client-*"):
             shutil.rmtree(each)
     return results.final(folder), found.results, beside
+
+
+def _title(config: BenchmarkConfig) -> str:
+    """The name of the tracked run: engine's profile or model, and the load."""
+    what = config.serving.name if config.serving is not None else config.model
+    return f"benchmark {what} {config.benchmark.name}"
 
 
 def _beside(config: BenchmarkConfig, found: Results, stand: Path) -> list[Series]:
@@ -79,15 +84,19 @@ def _configured(found: Results) -> dict[str, Any]:
 
 
 def _tell(folder: Path, found: Results, beside: list[Series], tracker: tracking.Tracker) -> None:
-    """Write report and figure to the folder, and track everything: curves over users, nested runs."""
+    """Write report and figure to the folder, and track curves over users and a table with every number."""
     results.write(folder, results.PAGE, report.page(found, report.sections(found, beside)))
     figure.throughput(found, beside).savefig(folder / _FIGURE)
+    rows: list[dict[str, Any]] = []
     for level in found.levels:
         numbers = _numbers(level)
-        tracker.metrics(numbers, step=level.users)
-        with tracker.stage(f"{level.users:03d} users"):
-            tracker.params({"users": level.users, "doubts": "; ".join(level.doubts)})
-            tracker.metrics(numbers)
+        rows.append({"users": level.users} | numbers | {"doubts": "; ".join(level.doubts)})
+        tracker.metrics(by_users(numbers), step=level.users)
+    tracker.table(rows, "benchmark/levels.json")
+    prompts = None
+    if found.prompts_sha256 is not None:
+        prompts = tracker.data("benchmark_prompts", found.prompts_sha256, "benchmark")
+    tracker.headlines(of_benchmark(found), prompts)
     for name in (results.NUMBERS, results.PAGE, _FIGURE):
         tracker.file(folder / name, "benchmark")
 
@@ -100,4 +109,4 @@ def _numbers(level: Level) -> dict[str, float]:
         )  # fmt: skip
     if level.client is not None:
         numbers["client_share"] = level.client.share
-    return numbers | {"failed": float(level.failed), "doubts": float(len(level.doubts))}
+    return numbers | {"failed": float(level.failed)}

@@ -126,7 +126,8 @@ def _track(config: BenchmarkConfig, folder: Path, rows: list[Row]) -> None:
     ) as tracker:
         for number, row in enumerate(rows, 1):
             for rate in row.rates:
-                tracker.metrics({f"configuration_{number}/tokens_per_s": rate.tokens_per_s}, step=rate.users)
+                name = f"by_users/tokens_per_s_of_{number}"
+                tracker.metrics({name: rate.tokens_per_s}, step=rate.users)
             tracker.tags({f"configuration_{number}": row.configuration})
         for name in (results.NUMBERS, results.PAGE):
             tracker.file(folder / name, "comparison")

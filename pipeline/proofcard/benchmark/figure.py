@@ -12,7 +12,7 @@ _OTHERS = (*COLOURS[1:5], GREY)
 
 def throughput(results: Results, beside: list[Series]) -> Any:
     """Total throughput and tokens/s per user; bars from the lowest to the highest of the server's starts."""
-    figure = figure_of(10.5, 4.4)
+    figure = figure_of(9.0, 4.2)
     charts = figure.subplots(1, 2)
     names = ("tokens_per_s", "tokens_per_s_user")
     for chart, name, title in zip(charts, names, ("all users", "per user"), strict=True):

@@ -166,13 +166,13 @@ def measure(
                 measurement.update(dialect=dialect.name, usage=dialect.usage)
                 tokenizer = target.tokenizer or Path()
             measured: list[Point] = []
-            tracker.metrics({"serve/ready_seconds": target.ready_s})
+            tracker.metrics({"ready_s": target.ready_s})
             ours = measurement.folder / f"{_CLIENT}-{number}"
             with closing(_points(benchmark, target, dialect, ours, f"start {number}", measurement)) as points:
                 for each in points:
                     measured.append(each)
                     measurement.add(number, Start(ready_s=target.ready_s, points=[*measured]), benchmark)
-                    tracker.metrics(_numbers(each), step=each.users)
+                    tracker.metrics(by_users(_numbers(each)), step=each.users)
             measurement.update(prompts_sha256=sha256_json(load.prompts(ours)), aiperf=load.version(ours))
     _measure_client(benchmark, measurement, tokenizer)
     measurement.update(complete=True)
@@ -279,6 +279,14 @@ def _line(done: Point) -> str:
     if done.tokens_per_s is None:
         return users + failed
     return f"{users}: {done.tokens_per_s:.1f} tokens/s, first {done.first_ms_p50:.0f} ms{failed}"
+
+
+_CURVES = ("tokens_per_s", "tokens_per_s_user", "first_ms_p50", "each_ms_p50", "gpu_watts")
+
+
+def by_users(numbers: dict[str, float]) -> dict[str, float]:
+    """The figures that are metrics, at the step of a number of users; tables have all."""
+    return {f"by_users/{name}": numbers[name] for name in _CURVES if name in numbers}
 
 
 def _numbers(done: Point) -> dict[str, float]:

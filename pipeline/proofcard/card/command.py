@@ -18,7 +18,7 @@ from proofcard.errors import Stop, before_work
 from proofcard.evidence import Evidence, checkpoint_of, gathered
 from proofcard.files import read_bytes
 from proofcard.screen import Screen
-from proofcard.tracking import Subject, is_off
+from proofcard.tracking import is_off
 
 _SOURCE_CARD = 1 << 20  # bytes of the source's README.md
 
@@ -45,7 +45,7 @@ def run(overrides: list[str]) -> int:
     given = given.model_copy(update={"runs": tracked})
     made = beside.files(facts.read(config.checkpoint, sealed, documents, given), beside.now())
     beside.write(config.checkpoint, made)
-    subject = Subject(sealed.key, sealed.recipe)
+    subject = tracking.of_sealed(sealed)
     with tracking.opened(config.tracking, "card", config.work_dir, subject=subject) as tracker:
         for name in ("README.md", "README.html", beside.CARD):
             tracker.file(config.checkpoint / name, "card")

@@ -11,6 +11,7 @@ from proofcard.config.schema import Tracking
 from proofcard.documents.card import Run
 from proofcard.evidence import Evidence
 from proofcard.progress import console
+from proofcard.tracking_links import is_server, run_page
 from proofcard.tracking_store import connected
 
 _MOST = 200  # runs that are looked through
@@ -64,5 +65,4 @@ def _artifacts(
 
 def _link(tracking: Tracking, experiment: str, run: str) -> str | None:
     """The run's page, where the store is a server."""
-    uri = str(tracking.uri)
-    return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run}" if uri.startswith("http") else None
+    return run_page(tracking, experiment, run) if is_server(tracking) else None

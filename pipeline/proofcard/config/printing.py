@@ -20,10 +20,13 @@ _SCHEMAS = {
     "evaluate": "evaluating:EvaluateConfig",
     "fetch": "schema:QuantizeConfig",
     "plan": "schema:QuantizeConfig",
+    "publish": "publishing:PublishConfig",
     "quantize": "schema:QuantizeConfig",
     "repeat": "repeat:RepeatConfig",
     "reproduce": "reproducing:ReproduceConfig",
+    "run": "running:RunConfig",
     "serve": "serving:ServeConfig",
+    "sign": "signing:SignConfig",
     "tasks": "tasks:TasksConfig",
     "verify": "schema:VerifyConfig",
 }

@@ -235,7 +235,7 @@ class QuantizeConfig(Part):
         return {key: said[key] for key in said if key not in ("hardware", "tracking")}
 
 
-LEVELS = ("integrity", "structure", "weights", "samples", "calibration")
+LEVELS = ("integrity", "structure", "weights", "samples", "calibration", "signature")
 
 
 @dataclass(frozen=True)
@@ -265,12 +265,15 @@ class VerifyConfig(Part):
     judge scales by whose samples are unknown, `activations` a folder of hidden states to begin from, which
     `keep_activations` makes. `remote_code` are the sha256 of Python files that may be run. `junit` and
     `sarif` are files for the same outcome in those formats, `keep` leaves below `work_dir` what came from the
-    hub.
+    hub. Who must have signed: `public_key`, somebody with a certificate from `certificate_chain`, or
+    `signed_by`, an identity that `identity_provider` vouches for; `signature` is the file, model.sig if null.
     """
 
     checkpoint: Place
     source: Place | None
-    levels: tuple[Literal["integrity", "structure", "weights", "samples", "calibration"], ...] | None
+    levels: (
+        tuple[Literal["integrity", "structure", "weights", "samples", "calibration", "signature"], ...] | None
+    )
     scales: Literal["derived", "given"] = "derived"
     identify: bool = False
     report: Path | None
@@ -285,6 +288,11 @@ class VerifyConfig(Part):
     texts: Path | None = None
     remote_code: tuple[Sha256, ...] = ()
     ulp_bound: int | None = Field(default=None, ge=0)
+    public_key: Path | None = None
+    certificate_chain: tuple[Path, ...] = ()
+    signed_by: str | None = None
+    identity_provider: str | None = None
+    signature: Path | None = None
     tracking: Tracking = Tracking(uri=None, experiment="proofcard")
     work_dir: Path = Path("runs")
 

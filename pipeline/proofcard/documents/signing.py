@@ -27,7 +27,7 @@ class Signer(Document):
 class Signing(Document):
     """The signatures of one checkpoint. `verified` are the levels of `verify` that its summary carries.
 
-    `model` is model-signing's digest over all signed files, `verify` the command that checks all of it.
+    `missing` says what was left out and why; `model` is model-signing's digest over all signed files.
     """
 
     schema_: Literal["proofcard/signing/1"] = Field(default="proofcard/signing/1", alias="schema")
@@ -40,4 +40,3 @@ class Signing(Document):
     written: list[SignedFile]
     verified: list[str]
     missing: list[str]
-    verify: str

@@ -45,7 +45,7 @@ def run(overrides: list[str]) -> int:
 
 def _execute(config: EvaluateConfig, team: Ranks) -> int:
     plan, target = _agreed(config, team)
-    subject = tracking.Subject(plan.sealed.key, plan.sealed.recipe) if plan.sealed else None
+    subject = tracking.of_sealed(plan.sealed) if plan.sealed else None
     with tracking.opened(
         config.tracking, "evaluate", config.work_dir, subject=subject, leads=team.leads
     ) as tracker:
@@ -53,7 +53,7 @@ def _execute(config: EvaluateConfig, team: Ranks) -> int:
         found = plan.found or evaluate_stage.make(config, plan, tracker, team)
         if found is not None and team.leads:
             evaluation = documents.read(Evaluation, plan.final / NUMBERS)
-            report.track(tracker, evaluation, found)
+            report.track(tracker, evaluation, found, reused=plan.found is not None)
             drawn, sections = figures.figures(evaluation), report.sections(evaluation)
             outcome.deliver_folder(
                 evaluation, target, NUMBERS, partial(show, sections), tracker, "evaluation",

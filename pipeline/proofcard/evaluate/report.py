@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 
 from proofcard.documents.evaluation import Divergence, Estimate, Evaluation, Stream
 from proofcard.documents.manifest import Manifest
-from proofcard.evaluate.streams import slug
 from proofcard.reports import Section, markdown
 from proofcard.screen import in_markdown
 from proofcard.tracking import Tracker
+from proofcard.tracking_headlines import of_evaluation, plain
 
 _WORST = 8  # experts of a table
 _HEADER = ["KL", "95%", "PPL %", "95%", "top-1 %", "95%"]  # as wide as a terminal of 80 columns takes
@@ -98,15 +98,20 @@ def _cells(evaluation: Evaluation) -> Section:
 
 
 def _experts(evaluation: Evaluation) -> Section:
-    worst = sorted(evaluation.experts, key=lambda each: -each.share)[:_WORST]
+    worst = sorted(evaluation.experts, key=lambda each: -each.share.value)[:_WORST]
     rows = [
-        [e.expert, str(e.rows), _percent(e.error) if e.error is not None else "–", _percent(e.share)]
+        [
+            e.expert,
+            str(e.rows),
+            *(_both(e.error, _hundredths) if e.error else ("–", "–")),
+            *_both(e.share, _hundredths),
+        ]
         for e in worst
     ]
     return Section(
         "Which experts",
         f"{evaluation.last} on the rows that the source's routers send; the shares of the squared error",
-        ["expert", "rows", "relative error", "share"],
+        ["expert", "rows", "error %", "95%", "share %", "95%"],
         rows,
     )
 
@@ -119,30 +124,67 @@ def page(evaluation: Evaluation, drawn: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
-def track(tracker: Tracker, evaluation: Evaluation, sealed: Manifest) -> None:
-    """Every number with its interval, as metrics; of layers at the layer's step."""
+def track(tracker: Tracker, evaluation: Evaluation, sealed: Manifest, reused: bool) -> None:
+    """The headline numbers as metrics, of layers at the layer's step; the numbers of every run as tables.
+
+    `reused` is an evaluation of which `track_layer` has logged nothing in this run.
+    """
     tracker.tags({"evaluation.key": sealed.key})
     tracker.text(sealed.text(), "manifest.json")
-    for stream in evaluation.streams:
-        for part, measured in [("", stream.all), *((f"{n}/", m) for n, m in stream.by_dataset.items())]:
-            tracker.metrics(_flat(f"{slug(stream.name)}/{part}", measured.numbers))
-    tracker.metrics(_flat("cost/", {slug(each.cost): each.kl_mean for each in evaluation.costs}))
+    read = evaluation.texts
+    counts = {"documents": str(read.documents), "positions": str(read.positions)}
+    texts = tracker.data("held_out_texts", read.sha256, "evaluation", **counts)
+    tracker.headlines(of_evaluation(evaluation), texts)
+    candidates = [stream for stream in evaluation.streams if stream.role == "candidate"]
+    tracker.metrics(
+        {
+            f"kl_{plain(stream.name)}": stream.all.numbers["kl_mean"].value
+            for stream in candidates
+            if stream.name != evaluation.last
+        }
+    )
+    tracker.table(
+        [
+            _named(stream.name, part, measured)
+            for stream in evaluation.streams
+            for part, measured in [("all", stream.all), *stream.by_dataset.items()]
+        ],
+        "evaluation/fidelity.json",
+    )
+    tracker.table(
+        [
+            {"part": each.cost, "from": each.before or "source", "to": each.after} | _ends("KL", each.kl_mean)
+            for each in evaluation.costs
+        ],
+        "evaluation/costs.json",
+    )
     for layer in evaluation.layers:
-        values = {f"error/{slug(name)}": estimate for name, estimate in layer.error.items()}
-        values |= {"error/local": layer.local, "share": layer.share}
-        for place, block in enumerate(layer.blocks):
-            at = f"/{place}" if place else ""
-            values |= {f"overlap{at}/{slug(name)}": each for name, each in (block.overlap or {}).items()}
-            values |= {f"moved{at}/{slug(name)}": each for name, each in (block.moved or {}).items()}
-        tracker.metrics(_flat("layer/", values), step=layer.layer)
+        values = {"by_layer/error_local": layer.local.value, "by_layer/error_share": layer.share.value}
+        if reused:
+            values |= {f"by_layer/error_{plain(s.name)}": layer.error[s.name].value for s in candidates}
+        known = [block.overlap[evaluation.last].value for block in layer.blocks if block.overlap]
+        if known:
+            values["by_layer/same_experts"] = min(known)
+        tracker.metrics(values, step=layer.layer)
 
 
-def _flat(prefix: str, numbers: dict[str, Estimate]) -> dict[str, float]:
-    made: dict[str, float] = {}
-    for name, estimate in numbers.items():
-        ends = {"": estimate.value, ".low": estimate.low, ".high": estimate.high}
-        made |= {f"{prefix}{name}{end}": value for end, value in ends.items() if value is not None}
-    return made
+def track_layer(tracker: Tracker, index: int, errors: dict[str, float]) -> None:
+    """A layer's relative errors as soon as they are known; those of replayed routes are in the document."""
+    shown = {name.partition("/")[2]: value for name, value in errors.items() if "routes" not in name}
+    shown.pop("local", None)  # comes with the share, at the end
+    tracker.metrics({f"by_layer/error_{plain(name)}": value for name, value in shown.items()}, step=index)
+
+
+def _named(run: str, texts: str, measured: Divergence) -> dict[str, object]:
+    """A row of a table: the main numbers with their intervals."""
+    row: dict[str, object] = {"run": run, "texts": texts, "documents": measured.documents}
+    for name, title in (("kl_mean", "KL"), ("perplexity_ratio", "PPL ratio"), ("same_top", "top-1")):
+        row |= _ends(title, measured.numbers[name])
+    return row
+
+
+def _ends(title: str, estimate: Estimate) -> dict[str, object]:
+    return {title: estimate.value, f"{title} low": estimate.low, f"{title} high": estimate.high}
 
 
 def _stream(evaluation: Evaluation, name: str) -> Stream:
@@ -166,6 +208,10 @@ def _change(ratio: float) -> str:
 
 def _share(value: float) -> str:
     return f"{100 * value:.1f}"
+
+
+def _hundredths(value: float) -> str:
+    return f"{100 * value:.3g}"
 
 
 def _percent(value: float) -> str:

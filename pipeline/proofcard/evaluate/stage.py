@@ -11,6 +11,7 @@ from proofcard.config.evaluating import EvaluateConfig
 from proofcard.determinism import make_deterministic
 from proofcard.digest import file_table, sha256_json
 from proofcard.documents.manifest import Manifest
+from proofcard.evaluate import report
 from proofcard.evaluate.candidates import Candidate
 from proofcard.evaluate.text_set import Texts
 from proofcard.evaluate.weights import Checkpoint
@@ -92,7 +93,7 @@ def make(config: EvaluateConfig, plan: Plan, tracker: Tracker, ranks: Ranks) -> 
             plan.texts, plan.origin["inputs"], device, config.hardware.threads, config.seed, memory, folder,
             stage.state_of(plan.final), ranks,
         )  # fmt: skip
-        statistics = run.make(work, lambda index, values: tracker.metrics(values, step=index))
+        statistics = run.make(work, lambda index, values: report.track_layer(tracker, index, values))
         if not ranks.leads:
             return None
         body = {

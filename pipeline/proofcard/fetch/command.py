@@ -32,7 +32,9 @@ def run(overrides: list[str]) -> int:
     config = compose(QuantizeConfig, "config", overrides)
     takes_samples = _takes_samples(config)
     delivery = _delivery(config, takes_samples)
-    with tracking.opened(config.tracking, "fetch", config.work_dir) as tracker:
+    with tracking.opened(
+        config.tracking, "fetch", config.work_dir, name=f"fetch {config.recipe.name}"
+    ) as tracker:
         tracker.tags({"recipe": config.recipe.name})
         fetched, folders = _brought(config, delivery, takes_samples)
         if fetched.samples is not None:
@@ -142,5 +144,5 @@ def _show(fetched: Fetched, folders: tuple[Path | None, Path | None], out: Scree
             f"{size(total)} in {counted(len(fetched.model.files), 'file')}: {shown(model)}", soft_wrap=True
         )
     if fetched.samples is not None and samples is not None:
-        counts = f"{fetched.samples.samples} samples, {fetched.samples.tokens} tokens"
+        counts = f"{counted(fetched.samples.samples, 'sample')}, {counted(fetched.samples.tokens, 'token')}"
         out.print(f"{counts}: {shown(samples)}", soft_wrap=True)

@@ -43,7 +43,9 @@ def run(arguments: list[str]) -> int:
         for config, made in zip(configs, plans, strict=True):
             prefix = f"{config.recipe.name}." if len(plans) > 1 else ""
             tracker.params({f"{prefix}{key}": value for key, value in config.identity().items()})
-            tracker.metrics({f"{prefix}{key}": value for key, value in compare.numbers(made).items()})
+            numbers = compare.numbers(made)
+            tracker.metrics({f"{prefix}size_gb": numbers["export_bytes"] / 1e9})
+            tracker.numbers(numbers, f"plan/{prefix}numbers.json")
         outcome.deliver(document, path, partial(show.show, document, details=details), tracker, "plan")
     return 0
 

@@ -8,9 +8,6 @@ import re
 import sys
 from functools import partial
 
-from rich.box import SIMPLE
-from rich.table import Table
-
 from proofcard import manifest, outcome, redact, tracking
 from proofcard.card import checking
 from proofcard.card.facts import short_size
@@ -23,10 +20,12 @@ from proofcard.documents.verification import LevelResult
 from proofcard.errors import Stop, Usage, before_work
 from proofcard.evidence import checkpoint_of, gathered
 from proofcard.files import exists
+from proofcard.grid import Grid
+from proofcard.pasted import command
 from proofcard.publish import leaks, proving, refusals, repository, sending
 from proofcard.publish.content import Outgoing, outgoing
 from proofcard.screen import Screen
-from proofcard.tracking import Subject, Tracker
+from proofcard.tracking import Tracker
 
 _TOKEN = re.compile(r"\+*(hf_|api_|access_)?token=|.*\bhf_[A-Za-z0-9]{16,}", re.IGNORECASE)
 _MOST = 60  # files in the table
@@ -55,7 +54,7 @@ def run(overrides: list[str]) -> int:
         )  # fmt: skip
         _show(config, sealed, files, levels, existing, former)
         _ask(config)
-    subject = Subject(sealed.key, sealed.recipe)
+    subject = tracking.of_sealed(sealed)
     with tracking.opened(config.tracking, "publish", config.work_dir, subject=subject) as tracker:
         if existing is None:
             sending.create(config.repository, config.private)
@@ -95,7 +94,7 @@ def _ready(config: PublishConfig) -> tuple[Manifest, list[Outgoing], dict[str, L
     documents = gathered(sealed, config.checkpoint, config.work_dir)
     if not exists(config.checkpoint / "README.md"):
         raise Stop(
-            f"{config.checkpoint} has no card: write one with proofcard card checkpoint={config.checkpoint}"
+            f"{config.checkpoint} has no card: write one with {command('card', checkpoint=config.checkpoint)}"
         )
     levels = proving.levels(config.checkpoint, config.source, documents)
     checking.check(config.checkpoint, sealed, documents)
@@ -114,10 +113,7 @@ def _show(
 ) -> None:
     """What will go where."""
     out = Screen()
-    table = Table(box=SIMPLE, pad_edge=False)
-    table.add_column("file", overflow="fold")
-    table.add_column("size", justify="right")
-    table.add_column("")
+    table = Grid("file", "size", "", left=(0, 2))
     for file in files[:_MOST]:
         seal = "the seal" if file.name == manifest.NAME else "beside the seal"
         table.add_row(file.name, short_size(file.size), "sealed" if file.sealed else seal)
@@ -125,7 +121,9 @@ def _show(
         table.add_row(
             f"and {len(files) - _MOST} more", short_size(sum(file.size for file in files[_MOST:])), ""
         )
+    out.print()
     out.print(table)
+    out.print()
     state = "new" if existing is None else f"exists, main at {existing.commit[:12]}"
     moved = "" if existing is None else existing.tags.get(sealed.key, "")
     lines = [
@@ -153,18 +151,16 @@ def _ask(config: PublishConfig) -> None:
 
 
 def _track(tracker: Tracker, published: Published) -> None:
-    """Where it is, and how much of it."""
+    """Where it is, and that it was read back: the alias `published`."""
     tracker.tags(
         {
+            "result": "published",
             "repository": published.repository,
             "commit": published.commit,
             "private": str(published.private).lower(),
         }
     )
-    size = float(sum(file.size for file in published.files.values()))
-    tracker.metrics(
-        {"published": 1.0, "published/files": float(len(published.files)), "published/bytes": size}
-    )
+    tracker.published(f"{published.repository}@{published.commit}")
 
 
 def _tell(published: Published, out: Screen) -> None:

@@ -134,7 +134,7 @@ def _modelopt(work: Work, tokens: list[Any], tracker: Tracker) -> dict[str, Any]
 
         def progress(count: int, real: int, seconds: float) -> None:
             bar.advance(count)
-            rates = {"samples_per_second": count / seconds, "tokens_per_second": real / seconds}
+            rates = {"by_samples/tokens_per_s": real / seconds}
             tracker.metrics(rates, step=bar.done)
 
         amaxes = modelopt.make(work, progress)

@@ -8,16 +8,16 @@ Every problem with a request is reported before the first sample is drawn.
 
 from typing import Any
 
-from proofcard import joining, outcome, tracking
+from proofcard import joining, outcome, tracking, tracking_headlines
 from proofcard.config import QuantizeConfig, compose
-from proofcard.config.spelling import command
 from proofcard.documents.manifest import Manifest
+from proofcard.pasted import command
 from proofcard.progress import console, shown
 from proofcard.quantize import naming, planning, stages
 from proofcard.quantize.checkpoint_stage import Plan
 from proofcard.ranks import Ranks
-from proofcard.redact import redact
 from proofcard.screen import Screen, on_one_line
+from proofcard.units import counted, size
 
 _REAL = "minimax_m2_7_nvfp4"
 
@@ -51,17 +51,22 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
         subject=tracking.Subject(plan.key, recipe.name),
     )  # fmt: skip
     with run as tracker:
+        tracker.configuration(config.identity())
         checkpoint = stages.made(config, plan, tracker, team)
+        if checkpoint is not None:
+            tracker.checkpoint(checkpoint, made=True)
+            tracker.headlines(tracking_headlines.of_manifest(checkpoint))
+        link = tracker.link()
     if team.leads:
         assert checkpoint is not None
         named = naming.name_latest(config, plan.final)
-        lines = _summary(config, plan, checkpoint, tracked=tracker.lost is None)
+        lines = _summary(config, plan, checkpoint, link if tracker.lost is None else None)
         outcome.present(checkpoint, lambda out: _show(lines | {"name": named}, out))
     team.wait()  # the first rank to end would have some launchers end the others
     return 0
 
 
-def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, tracked: bool) -> dict[str, str]:
+def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, link: str | None) -> dict[str, str]:
     """What was made, and what to do with it; lines without text are omitted."""
     files, said = sealed.outputs.files, sealed.statistics
     assert config.model.path is not None
@@ -69,14 +74,14 @@ def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, tracked: bool
     lines = {
         "checkpoint": f"{final} ({'reused' if plan.checkpoint else 'made'})",
         "key": sealed.key,
-        "size": f"{sum(file.size for file in files.values()) / 1e6:.1f} MB in {len(files)} files",
+        "size": f"{size(sum(file.size for file in files.values()))} in {counted(len(files), 'file')}",
         "tensors": f"{said['tensors']}, {said['quantizers']} quantizers calibrated",
-        "samples": f"{said['samples']}, {said['tokens']} tokens: {shown(plan.samples_dir)}",
+        "samples": f"{said['samples']}, {said['tokens']:,} tokens: {shown(plan.samples_dir)}",
         "coverage": _coverage(said),
         "prove it": command("verify", checkpoint=final, source=source),
     }
-    if config.tracking.uri is not None and tracked:
-        lines["see the run"] = f"mlflow ui --backend-store-uri {redact(config.tracking.uri)}"
+    if link is not None:
+        lines["see the run"] = link
     return lines
 
 

@@ -75,14 +75,15 @@ def layer_metrics(record: dict[str, Any]) -> dict[str, float]:
     """One layer's numbers: the largest amax of each kind, and how its router distributed the positions."""
     numbers: dict[str, float] = {}
     for name, value in zip(record["quantizers"], record["amax"], strict=True):
-        numbers[f"amax/{kind(name)}"] = max(numbers.get(f"amax/{kind(name)}", 0.0), value)
+        metric = f"by_layer/amax_{kind(name)}"
+        numbers[metric] = max(numbers.get(metric, 0.0), value)
     if record["routed"]:
         routed = np.concatenate(
             [np.array(counts, np.int64).sum(axis=0) for counts in record["routed"].values()]
         )
         forced = np.concatenate([np.array(counts, np.int64) for counts in record["forced"].values()])
         spread = _spread(routed) | {"experts_forced": int((forced > 0).sum())}
-        numbers |= {f"coverage/{name}": float(value) for name, value in spread.items()}
+        numbers |= {f"by_layer/{name}": float(value) for name, value in spread.items()}
     return numbers
 
 
@@ -100,8 +101,9 @@ def _spread(routed: np.ndarray) -> dict[str, int]:
 def convergence(statistics: CalibrationStatistics) -> list[tuple[int, dict[str, float]]]:
     """How far each kind of quantizer had converged after each marked number of samples.
 
-    `converged/<kind>` is the share of quantizers that had reached their last measured amax,
-    `relative_amax/<kind>` the mean fraction of it. A quantizer without any input counts in neither.
+    `by_samples/converged_<kind>` is the share of quantizers that had reached their last measured amax,
+    `by_samples/relative_amax_<kind>` the mean fraction of it. A quantizer without any input
+    counts in neither.
     """
     final, share = converged(statistics), share_of_last(statistics)
     points: list[tuple[int, dict[str, float]]] = []
@@ -110,21 +112,21 @@ def convergence(statistics: CalibrationStatistics) -> list[tuple[int, dict[str, 
         for name, chosen in by_kind(statistics).items():
             known = chosen & ~np.isnan(share[:, mark])
             if known.any():
-                values[f"converged/{name}"] = float(final[known, mark].mean())
-                values[f"relative_amax/{name}"] = float(share[known, mark].mean())
+                values[f"by_samples/converged_{name}"] = float(final[known, mark].mean())
+                values[f"by_samples/relative_amax_{name}"] = float(share[known, mark].mean())
         points.append((count, values))
     return points
 
 
 def by_layer(amaxes: dict[str, float]) -> dict[int, dict[str, float]]:
-    """Per layer, the largest amax of each kind of quantizer: `{layer: {"amax/input": …}}`."""
+    """Per layer, the largest amax of each kind of quantizer: `{layer: {"by_layer/amax_input": …}}`."""
     layers: dict[int, dict[str, float]] = {}
     for name, value in amaxes.items():
         steps = name.split(".")
         numbers = [int(step) for step in steps if step.isdigit()]
         if not numbers:
             continue
-        kind = "amax/" + steps[-1].removesuffix("_quantizer")
+        kind = "by_layer/amax_" + steps[-1].removesuffix("_quantizer")
         layer = layers.setdefault(numbers[0], {})
         layer[kind] = max(layer.get(kind, 0.0), value)
     return dict(sorted(layers.items()))

@@ -21,7 +21,7 @@ def coverage(stats: CalibrationStatistics) -> Any:
     routed = _padded([block.routed for block in stats.experts])
     cold, rows = routed == 0, np.arange(len(routed))
     seen = np.where(cold, np.nan, routed)
-    figure = figure_of(14, max(3.6, min(9.0, 2.4 + 0.16 * len(rows))))
+    figure = figure_of(10, max(3.6, min(9.0, 2.4 + 0.16 * len(rows))))
     chart, spread = figure.subplots(1, 2, width_ratios=(4, 1), sharey=True)
     least, most = np.nanpercentile(seen, (0.5, 99.5))  # keep a few extremes from using up the colour range
     picture = chart.imshow(
@@ -75,7 +75,7 @@ def convergence(stats: CalibrationStatistics) -> Any:
     """How amaxes grew with the samples: the fraction of the last value, and the share of quantizers at it."""
     groups = quantizer_groups(stats)
     final, share = converged(stats), share_of_last(stats)
-    figure = figure_of(3.2 * max(len(groups), 2) + 1, 6.4)
+    figure = figure_of(2.3 * max(len(groups), 2) + 1, 5.6)
     charts = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
     for column, (title, chosen) in enumerate(groups):
         known = chosen & ~np.isnan(share[:, -1])
@@ -101,7 +101,7 @@ def convergence(stats: CalibrationStatistics) -> Any:
 def amax(stats: CalibrationStatistics) -> Any:
     """The amax behind each scale, by layer: median, and smallest to largest."""
     groups = quantizer_groups(stats)
-    figure = figure_of(3.4 * max(len(groups), 2) + 1, 4.2)
+    figure = figure_of(2.4 * max(len(groups), 2) + 1, 3.8)
     charts = figure.subplots(1, len(groups), squeeze=False)[0]
     for chart, (title, chosen) in zip(charts, groups, strict=True):
         layers = np.unique(stats.layers[chosen])

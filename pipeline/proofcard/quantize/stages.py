@@ -12,11 +12,14 @@ from proofcard.quantize import checkpoint_stage as quantize_stage
 from proofcard.quantize.checkpoint_stage import Plan
 from proofcard.ranks import Ranks
 
+_SHOWN = ("samples", "tokens", "truncated", "quantizers", "experts_cold")
+"""Statistics that are metrics; the manifest, an artifact of the run, has all."""
+
 
 def made(config: QuantizeConfig, plan: Plan, tracker: tracking.Tracker, team: Ranks) -> Manifest | None:
     """Both stages, in the tracked run of a command. Returns the checkpoint's manifest, or None."""
     with plan.source.downloading() if plan.checkpoint is None else nullcontext():
-        tracker.params(config.identity() | {"hardware": config.hardware.identity()})
+        tracker.params({"hardware": config.hardware.identity()})
         tracker.text(readable_json(config.model_dump(mode="json")), "config.json")
         with tracker.stage("samples"):
             samples = plan.samples or _samples(config, plan, team)
@@ -40,7 +43,7 @@ def _samples(config: QuantizeConfig, plan: Plan, team: Ranks) -> Manifest:
 
 def _track(tracker: tracking.Tracker, folder: Path, sealed: Manifest, reused: bool) -> None:
     """What a stage made, its manifest whole: `reproduce run=…` needs nothing else of it."""
-    tracker.params({"seeds": sealed.seeds, "config": sealed.config})
-    tracker.metrics({k: float(v) for k, v in sealed.statistics.items() if isinstance(v, int)})
+    tracker.params({"seeds": sealed.seeds})
+    tracker.metrics({k: float(v) for k, v in sealed.statistics.items() if k in _SHOWN and isinstance(v, int)})
     tracker.tags({"key": sealed.key, "reused": str(reused).lower()})
     tracker.file(folder / manifest.NAME)

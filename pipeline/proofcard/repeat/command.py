@@ -92,5 +92,6 @@ def _leave(folder: Path, done: RepeatReport, found: dict[str, Answers], tracker:
     results.write(folder, ANSWERS, readable_json({name: each.texts for name, each in found.items()}))
     page = "\n".join([f"# {done.name}: {done.finding}", "", *markdown(report.sections(done))]) + "\n"
     results.leave(folder, NUMBERS, done, page, tracker, "repeat")
-    tracker.metrics(report.numbers(done))
+    tracker.metrics({"distinct_answers": float(done.distinct)})
+    tracker.numbers(report.numbers(done), "repeat/numbers.json")
     tracker.tags({"finding": done.finding})

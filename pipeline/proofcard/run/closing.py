@@ -1,19 +1,15 @@
 """How a chain ends: its document tracked under the checkpoint, its times, and three lines to go on with."""
 
-import shlex
-
 from proofcard import outcome, tracking, tracking_parents
 from proofcard.config.schema import Tracking
+from proofcard.config.spelling import command
 from proofcard.disk import write_whole
 from proofcard.progress import shown
-from proofcard.redact import redact
 from proofcard.run import finished, show
 from proofcard.run.chain import Chain
-from proofcard.run.request import as_word
 from proofcard.screen import Screen
+from proofcard.tracking_links import run_link
 from proofcard.tracking_store import connected, lock_of
-
-_UI = "http://127.0.0.1:5000"
 
 
 def close(chain: Chain) -> None:
@@ -28,13 +24,13 @@ def close(chain: Chain) -> None:
         }
     )
     write_whole(chain.path(), run.text())
-    subject = tracking.Subject(target.sealed.key, target.sealed.recipe)
+    subject = tracking.of_sealed(target.sealed)
     config = chain.request.recipe.tracking
     work_dir = chain.request.recipe.work_dir
     with tracking.opened(config, "run", work_dir, subject=subject) as tracker:
-        tracker.metrics(
-            {f"seconds/{stage.name}": stage.seconds for stage in run.stages if stage.state == "made"}
-        )
+        seconds = {stage.name: stage.seconds for stage in run.stages if stage.state == "made"}
+        tracker.metrics({"seconds": sum(seconds.values())})
+        tracker.numbers(seconds, "run/seconds.json")
         tracker.file(chain.path(), "run")
     page = _page(config, chain, subject)
     last = [
@@ -55,13 +51,7 @@ def verification(chain: Chain) -> str:
     target = chain.target
     if chain.document().finished()[-1:] == ["sign"] and (made := finished.signed(target)):
         return made.verify
-    words = [
-        "proofcard",
-        "verify",
-        as_word("checkpoint", shown(target.folder)),
-        as_word("source", shown(target.source)),
-    ]
-    return shlex.join(words)
+    return command("verify", checkpoint=shown(target.folder), source=shown(target.source))
 
 
 def _page(config: Tracking, chain: Chain, subject: tracking.Subject) -> str:
@@ -71,8 +61,4 @@ def _page(config: Tracking, chain: Chain, subject: tracking.Subject) -> str:
     with connected(config, chain.request.recipe.work_dir) as (mlflow, _):
         experiment = mlflow.MlflowClient().get_experiment_by_name(config.experiment)
         run = tracking_parents.found_or_made(mlflow, config.experiment, subject, lock_of(config))
-        page = f"#/experiments/{experiment.experiment_id}/runs/{run}"
-    uri = redact(str(config.uri))
-    if uri.startswith("http"):
-        return f"{uri.rstrip('/')}/{page}"
-    return f"{_UI}/{page}   (mlflow ui --backend-store-uri {shlex.quote(uri)})"
+    return run_link(config, experiment.experiment_id, run)

@@ -134,7 +134,7 @@ def track(settings: list[Setting], tracker: Tracker) -> None:
                 soft_wrap=True,
             )  # fmt: skip
     tracker.params({"effective": {_key(s.name): s.effective for s in settings if s.effective is not None}})
-    tracker.metrics({"serve/settings_that_differ": float(sum(each.differs for each in settings))})
+    tracker.table([each.model_dump() for each in settings], "serve/settings.json")
 
 
 def section(settings: list[Setting]) -> Section:

@@ -18,6 +18,7 @@ from proofcard.serve.endpoint import Endpoint
 from proofcard.serve.engine import Prepared, started
 from proofcard.serve.logs import whole
 from proofcard.tracking import Tracker, subject_of
+from proofcard.tracking_headlines import of_known_answers
 
 NAME = "session.json"
 
@@ -31,7 +32,7 @@ def opened(prepared: Prepared, tracker: Tracker, log: str = "engine") -> Iterato
     """
     try:
         with started(prepared) as endpoint:
-            tracker.metrics({"serve/ready_seconds": endpoint.ready_s})
+            tracker.metrics({"ready_s": endpoint.ready_s})
             yield endpoint
     finally:
         path = prepared.endpoint.log
@@ -87,7 +88,20 @@ def _names(prepared: Prepared) -> dict[Path, str]:
 def examined(endpoint: Endpoint, questions: Truth, tracker: Tracker) -> KnownAnswers:
     """Run the known-answer check and track its result."""
     known = truth.examine(endpoint, questions)
-    tracker.metrics({"truth/passed": float(known.passed), "truth/asked": float(len(known.verdicts))})
+    tracker.headlines(of_known_answers(known))
+    tracker.table(
+        [
+            {
+                "question": each.name,
+                "prompt": each.prompt,
+                "answer": each.answer,
+                "right": each.right,
+                "why": each.why,
+            }
+            for each in known.verdicts
+        ],
+        "serve/known_answers.json",
+    )
     tracker.tags({"truth": f"{known.name}: {'sound' if known.sound else 'not sound'}"})
     return known
 

@@ -14,7 +14,7 @@ from proofcard.errors import Usage, before_work
 from proofcard.extras import require
 from proofcard.files import is_inside
 from proofcard.screen import Screen
-from proofcard.sign.signing import sign
+from proofcard.sign.signing import sign, verify_command
 
 
 def run(overrides: list[str]) -> int:
@@ -31,10 +31,10 @@ def run(overrides: list[str]) -> int:
     subject = tracking.subject_of(config.checkpoint)
     with tracking.opened(config.tracking, "sign", config.work_dir, subject=subject) as tracker:
         made = sign(config)
-        tracker.tags({"signed_by": made.signer.public_key or made.signer.subject or made.signer.method})
+        tracker.tags({"signed_by": made.signer.subject or made.signer.public_key or made.signer.method})
         for each in made.written:
             tracker.file(config.checkpoint / each.name, "signatures")
-        outcome.deliver(made, report, partial(_show, made), tracker, "signatures")
+        outcome.deliver(made, report, partial(_show, config, made), tracker, "signatures")
     return 0
 
 
@@ -47,12 +47,12 @@ def report_path(config: SignConfig) -> Path:
     return report
 
 
-def _show(made: Signing, out: Screen) -> None:
-    who = made.signer.subject or made.signer.public_key or "Sigstore identity"
+def _show(config: SignConfig, made: Signing, out: Screen) -> None:
+    who = made.signer.subject or made.signer.public_key or "an identity of yours"
     out.print(f"signed       {made.files_signed} files, {made.bytes_signed / 1e6:.1f} MB", soft_wrap=True)
     out.print(f"by           {made.signer.method} {who}", soft_wrap=True)
     for each in made.written:
         out.print(f"written      {each.name}", soft_wrap=True)
     for line in made.missing:
         out.print(f"left out     {line}", soft_wrap=True)
-    out.print(f"verify it    {made.verify}", soft_wrap=True)
+    out.print(f"verify it    {verify_command(config)}", soft_wrap=True)

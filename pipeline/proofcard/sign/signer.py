@@ -69,6 +69,10 @@ class Signer:
         return _certified("certificate", certificate, named)
 
     def _open_token(self, config: SignConfig, uri: str) -> SignerDocument:
+        if "pin-value" in uri:
+            raise Usage(
+                "pkcs11: a PIN on the command line is seen by others: put it into a file, pin-source=FILE"
+            )
         try:
             if config.certificate is None:
                 self._config.use_pkcs11_signer(pkcs11_uri=uri)
@@ -80,7 +84,9 @@ class Signer:
             return _certified("pkcs11", certificate, None)
         except RuntimeError as error:
             raise Usage(f"pkcs11: {one_line(error)}") from None
-        except (ValueError, OSError) as error:
+        except Usage:
+            raise
+        except Exception as error:  # PyKCS11's and others
             raise Usage(f"pkcs11: the key cannot be used: {one_line(error)}") from None
 
     def sign_files(self, folder: Path, ignored: Iterable[str], target: Path) -> None:

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from proofcard import json_files
 from proofcard import manifest as manifests
 from proofcard.beside_seal import may_lie_beside
 from proofcard.config.signing import SignConfig
@@ -12,15 +13,19 @@ from proofcard.disk import check_writable, write_whole
 from proofcard.documents.manifest import Manifest
 from proofcard.documents.signing import SignedFile, Signing
 from proofcard.errors import Stop, before_work
-from proofcard.evidence import checkpoint_of
+from proofcard.evidence import Evidence, checkpoint_of, gathered
 from proofcard.files import plain
+from proofcard.pasted import command
 from proofcard.progress import shown
-from proofcard.sign import keys
+from proofcard.sign import bom, keys, summary
 from proofcard.sign.signer import Signer
 from proofcard.signatures import bundle, names, statement
+from proofcard.signatures.provenance import provenance
 
 _BESIDE = ("README.md", "README.html", ".gitattributes", ".gitignore", ".eval_results", ".proofcard")
 """What may be written after signing: `model_signing verify` is to accept the checkpoint then too."""
+
+_NOT_VERIFIED = "a verification summary: there is no report of `proofcard verify` yet; sign again after it"
 
 
 def sign(config: SignConfig) -> Signing:
@@ -38,27 +43,58 @@ def sign(config: SignConfig) -> Signing:
         if config.create_key and config.key is not None and not config.key.exists():
             keys.create(config.key, keys.password(config.password_file))
         signer = Signer(config)
+        report = _verification(config, sealed)
     with tempfile.TemporaryDirectory(prefix="proofcard-sign-") as scratch:
         made = Path(scratch)
         signer.sign_files(folder, ignored, made / names.MODEL)
-        stated = statement.stated(bundle.read(made / names.MODEL, made))
-        signed = statement.signed_files(stated)
-        _check_sealed(folder, sealed, signed.digests)
-        written = [names.MODEL]
-        for name in [*written[1:], names.MODEL]:  # the signature over the files last
+        model = bundle.read(made / names.MODEL, made)
+        stated = statement.stated(model)
+        signed = statement.signed_files(stated).digests
+        _check_sealed(folder, sealed, signed)
+        _write_statements(config, sealed, signed, report, signer, made)
+        written = [name for name in names.ALL if (made / name).exists()]
+        for name in names.ALL:
+            if name not in written:
+                (folder / name).unlink(missing_ok=True)  # of a former signing: it would be by another key
+        for name in reversed(written):  # the signature over the files last
             write_whole(folder / name, (made / name).read_text(encoding="utf-8"))
     return Signing(
         key=sealed.key,
         recipe=sealed.recipe,
-        signer=signer.document,
+        signer=signer.document.model_copy(update={"public_key": signer.document.public_key or model.hint}),
         model=next(iter(stated.subjects.values())),
-        files_signed=len(signed.digests),
-        bytes_signed=sum((folder / name).stat().st_size for name in signed.digests),
+        files_signed=len(signed),
+        bytes_signed=sum((folder / name).stat().st_size for name in signed),
         written=[_written(folder, name) for name in written],
-        verified=[],
-        missing=[],
-        verify=verify_command(config, signer.document.method),
+        verified=[] if report is None else summary.levels(report),
+        missing=[] if report is not None else [_NOT_VERIFIED],
     )
+
+
+def _verification(config: SignConfig, sealed: Manifest) -> Evidence | None:
+    """The newest report of `verify` about the checkpoint."""
+    documents = gathered(sealed, config.checkpoint, config.work_dir)
+    return next((each for each in documents if each.kind == "verification"), None)
+
+
+def _write_statements(
+    config: SignConfig,
+    sealed: Manifest,
+    signed: dict[str, str],
+    report: Evidence | None,
+    signer: Signer,
+    made: Path,
+) -> None:
+    """Write the signed statements, each about every signed file, and the bill of materials, to `made`."""
+    manifest_sha256 = signed[manifests.NAME]
+    predicates = {names.PROVENANCE: (statement.PROVENANCE, provenance(sealed, config.builder))}
+    if report is not None:
+        predicates[names.SUMMARY] = (statement.SUMMARY, summary.summary(sealed, manifest_sha256, report))
+    text = bom.bom(sealed, manifest_sha256)
+    (made / names.BOM).write_text(text, encoding="utf-8")
+    predicates[names.SIGNED_BOM] = (statement.BOM, json_files.parse(text.encode(), names.BOM))
+    for name, (kind, predicate) in predicates.items():
+        signer.sign_statement(signed.items(), kind, predicate, made / name)
 
 
 def _ignored(folder: Path, sealed: Manifest) -> list[str]:
@@ -91,7 +127,7 @@ def _check_sealed(folder: Path, sealed: Manifest, signed: dict[str, str]) -> Non
         if signed.get(name) != expected.get(name):
             raise Stop(
                 f"{plain(folder / name)} is not as it was sealed, so nothing was signed: "
-                f"proofcard verify checkpoint={folder} says what differs"
+                f"{command('verify', checkpoint=folder)} says what differs"
             )
 
 
@@ -102,12 +138,12 @@ def _written(folder: Path, name: str) -> SignedFile:
     return SignedFile(name=name, sha256=sha256_file(folder / name, folder), statement=content)
 
 
-def verify_command(config: SignConfig, method: str) -> str:
-    """The command with which a stranger checks the signatures."""
-    checked = {
-        "key": f"public_key={keys.public_path(config.key) if config.key else 'FILE'}",
-        "certificate": "certificate_chain=[FILE]",
-        "pkcs11": "certificate_chain=[FILE]" if config.certificate else "public_key=FILE",
-        "sigstore": "identity=YOU identity_provider=URL",
-    }[method]
-    return f"proofcard verify checkpoint={shown(config.checkpoint)} levels=[signature] {checked}"
+def verify_command(config: SignConfig) -> str:
+    """The command with which a stranger checks the signatures, with the paths that hold here."""
+    if config.sigstore:
+        whose = "signed_by=YOU identity_provider=URL"
+    elif config.certificate is not None:
+        whose = "certificate_chain=[FILE]"
+    else:
+        whose = f"public_key={keys.public_path(config.key) if config.key else 'FILE'}"
+    return f"{command('verify', checkpoint=shown(config.checkpoint))} {whose}"

@@ -35,6 +35,7 @@ class Bundle:
     """A bundle's parts. Nothing in it is to be believed before `trust` has checked the signature.
 
     `hint` names a public key by the sha256 of its PEM form; `certificates` are in DER, the signer's first.
+    `content` is the whole file.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Bundle:
     signature: bytes
     hint: str | None
     certificates: tuple[bytes, ...]
+    content: bytes
 
     @property
     def signed_bytes(self) -> bytes:
@@ -93,6 +95,7 @@ def parsed(content: bytes, name: str) -> Bundle:
         signatures[0].bytes("sig"),
         hint,
         certificates,
+        content,
     )
 
 

@@ -21,6 +21,7 @@ SUMMARY = "https://slsa.dev/verification_summary/v1"
 BOM = "https://cyclonedx.org/bom"
 _MODEL_BEFORE_1_0 = "https://model_signing/Digests/v0.1"
 _HEX = re.compile(r"(?:[0-9a-f]{2})+")
+_SHARDED = re.compile(r"-sharded-\d+\Z")  # the size of the ranges, which their names have too
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -102,7 +103,7 @@ def signed_files(statement: Statement) -> Signed:
         if file in digests:
             raise Malformed(f"{name} lists {plain(file)!r} twice")
         digests[file] = digest
-        algorithms.add(algorithm)
+        algorithms.add(_SHARDED.sub("", algorithm))
     if len(algorithms) > 1:
         raise Malformed(f"{name} mixes digests of several algorithms: {plain(', '.join(sorted(algorithms)))}")
     if list(statement.subjects.values()) != [root_digest(digests.values())]:
@@ -119,4 +120,15 @@ def root_digest(digests: Iterable[str]) -> str:
 def _list(value: Any, name: str, key: str) -> list[Mapping[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
         raise Malformed(f"{name} has no list of {key}")
+    return value
+
+
+def exact(value: Any) -> Any:
+    """A JSON value without numbers that a reader with 64-bit floats, such as protobuf's, would change."""
+    if isinstance(value, Mapping):
+        return {str(key): exact(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [exact(each) for each in value]
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 1 << 53:
+        return str(value)
     return value

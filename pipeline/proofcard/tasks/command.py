@@ -17,6 +17,7 @@ from proofcard.tasks import paired, report
 from proofcard.tasks.asking import Repeats, ask_all, rehearse
 from proofcard.tasks.judging import judged
 from proofcard.tracking import Tracker
+from proofcard.tracking_headlines import of_tasks
 
 NUMBERS = "tasks.json"
 _STATUS = {"ACCEPT": 0, "REGRESSION": 1, "INCONCLUSIVE": 3}
@@ -109,5 +110,11 @@ def _leave(folder: Path, found: TasksReport, tracker: Tracker) -> None:
     """The report into its folder and the tracked run."""
     page = "\n".join([f"# {found.name}: {found.verdict}", "", *markdown(report.sections(found))]) + "\n"
     results.leave(folder, NUMBERS, found, page, tracker, "tasks")
-    tracker.metrics(report.numbers(found))
+    for name, each in found.tasks.items():
+        questions = tracker.data(f"{name}_questions", each.prompts, "tasks", questions=str(each.questions))
+        tracker.metrics(
+            {f"{name}/reference": each.reference.value, f"{name}/candidate": each.candidate.value}
+        )
+    tracker.headlines(of_tasks(found), questions if len(found.tasks) == 1 else None)
+    tracker.numbers(report.numbers(found), "tasks/numbers.json")
     tracker.tags({"verdict": found.verdict})

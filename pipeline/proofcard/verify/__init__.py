@@ -23,7 +23,18 @@ from proofcard.errors import Stop, Usage, one_line
 from proofcard.extras import require
 from proofcard.progress import shown
 from proofcard.screen import on_one_line
-from proofcard.verify import api, hub_digests, integrity, maker, recomputed_levels, report, structure, weights
+from proofcard.signatures.trust import Trust
+from proofcard.verify import (
+    api,
+    hub_digests,
+    integrity,
+    maker,
+    recomputed_levels,
+    report,
+    signature,
+    structure,
+    weights,
+)
 from proofcard.verify.earlier import proves_more
 from proofcard.verify.formats import as_junit, as_sarif
 from proofcard.verify.places import Places, opened, report_paths, side_by_side
@@ -38,6 +49,7 @@ _NEEDS = {
     "weights": "source=DIR",
     "samples": "levels=[samples] and samples=DIR",
     "calibration": "levels=[calibration], source=DIR and samples=DIR",
+    "signature": "public_key=FILE or certificate_chain=[FILE]",
 }
 
 
@@ -79,17 +91,22 @@ def outcome_of(config: VerifyConfig) -> tuple[Verification, list[Level]]:
     """
     if config.levels is not None and not config.levels:
         raise Usage(f"levels is empty; choose from {', '.join(LEVELS)}, or leave it out")
-    requested: tuple[str, ...] = config.levels or tuple(
-        name for name in _ALWAYS if name != "weights" or config.source is not None
+    trust = signature.trusted(config)
+    requested: tuple[str, ...] = config.levels or (
+        *(name for name in _ALWAYS if name != "weights" or config.source is not None),
+        *(("signature",) if trust is not None else ()),
     )
-    for name in sorted({"samples", "calibration"} & set(requested)):
-        require(f"levels=[{name}]", "quantize", "; or leave that level out")
+    if "signature" in requested and trust is None:
+        raise Usage(f"levels=[signature] needs {_NEEDS['signature']}: who should have signed it?")
+    for name in sorted({"samples", "calibration", "signature"} & set(requested)):
+        if name != "signature":
+            require(f"levels=[{name}]", "quantize", "; or leave that level out")
         if HubAddress in (type(config.checkpoint), type(config.source)):
             raise Usage(
                 f"levels=[{name}] needs local folders: verify the rest with keep=true, then pass what it kept"
             )
     with opened(config, requested) as places:
-        return _checked(config, requested, places)
+        return _checked(config, requested, places, trust)
 
 
 def _is_kept(target: Path, outcome: Verification, console: Console) -> bool:
@@ -118,7 +135,7 @@ def judged(checkpoint: Path, levels: tuple[str, ...], source: Path | None = None
 
 
 def _checked(
-    config: VerifyConfig, requested: tuple[str, ...], places: Places
+    config: VerifyConfig, requested: tuple[str, ...], places: Places, trust: Trust | None = None
 ) -> tuple[Verification, list[Level]]:
     """The outcome of every level, one after the other or, where shards come and go, side by side."""
     folder = places.checkpoint
@@ -142,6 +159,11 @@ def _checked(
             return Level("weights", unchecked=[refused or "it needs source=DIR"])
         return weights.check(folder, source, threads, seal.body, config.scales == "given", places.passing)
 
+    def check_signature() -> Level:
+        if trust is None:
+            return Level("signature", unchecked=[f"it needs {_NEEDS['signature']}"])
+        return signature.check(folder, seal, trust, config.signature, threads)
+
     checks: dict[str, Callable[[], Level]] = {
         "integrity": check_integrity,
         "structure": check_structure,
@@ -150,6 +172,7 @@ def _checked(
         "calibration": lambda: recomputed_levels.check_calibration(
             folder, source, refused, config, seal.body
         ),
+        "signature": check_signature,
     }
     timed = {
         name: partial(_timed, name, checks[name], places, source) for name in LEVELS if name in requested

@@ -21,6 +21,7 @@ def verify(
     *,
     levels: Sequence[str] | None = None,
     samples: str | PathLike[str] | None = None,
+    public_key: str | PathLike[str] | None = None,
     scales: str = "derived",
     work_dir: str | PathLike[str] = "runs",
 ) -> Verification:
@@ -28,7 +29,8 @@ def verify(
 
     `checkpoint` and `source` are folders, or addresses `hf://OWNER/NAME@COMMIT`; what comes from the hub is
     kept below `work_dir` while it is checked. `levels` None are those that the given inputs allow, as on the
-    command line. A checkpoint that differs is a result like any other: see `result` and `levels`.
+    command line; `public_key` is who must have signed it. A checkpoint that differs is a result like any
+    other: see `result` and `levels`.
 
     Raises:
         Usage: when an input does not exist, or a level or its inputs are not what they have to be.
@@ -36,7 +38,7 @@ def verify(
     """
     from proofcard.verify import outcome_of
 
-    given = {"checkpoint": checkpoint, "source": source, "samples": samples}
+    given = {"checkpoint": checkpoint, "source": source, "samples": samples, "public_key": public_key}
     places = {key: None if path is None else fspath(path) for key, path in given.items()}
     for key, path in places.items():
         if path is not None and not path.startswith("hf://"):
@@ -62,10 +64,19 @@ class _Callable(ModuleType):
         *,
         levels: Sequence[str] | None = None,
         samples: str | PathLike[str] | None = None,
+        public_key: str | PathLike[str] | None = None,
         scales: str = "derived",
         work_dir: str | PathLike[str] = "runs",
     ) -> Verification:
-        return verify(checkpoint, source, levels=levels, samples=samples, scales=scales, work_dir=work_dir)
+        return verify(
+            checkpoint,
+            source,
+            levels=levels,
+            samples=samples,
+            public_key=public_key,
+            scales=scales,
+            work_dir=work_dir,
+        )
 
 
 def make_callable(module: str) -> None:

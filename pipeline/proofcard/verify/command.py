@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from proofcard import documents, screen, tracking
+from proofcard import documents, screen, tracking, tracking_headlines
 from proofcard.config import VerifyConfig, compose
 from proofcard.documents import Verification
 from proofcard.errors import Stop, Usage
@@ -45,8 +45,18 @@ def _track(tracker: Tracker, path: Path) -> None:
     report = documents.read(Verification, path)
     levels = {name: level for name, level in report.levels.items() if level.result != "not requested"}
     tracker.tags({"result": report.result} | {f"level.{name}": each.result for name, each in levels.items()})
-    for name, level in levels.items():
-        counts = {key.replace(" ", "_"): float(count) for key, count in level.counts.items()}
-        counts["differences"] = float(level.differences.total)
-        tracker.metrics({f"{name}/{key}": count for key, count in counts.items()})
+    tracker.metrics({"differences": float(sum(level.differences.total for level in levels.values()))})
+    tracker.table(
+        [
+            {"level": name, "result": level.result, "differences": level.differences.total}
+            | {"looked at": ", ".join(f"{count:,} {what}" for what, count in level.counts.items())}
+            for name, level in levels.items()
+        ],
+        "verification/levels.json",
+    )
+    tracker.headlines(tracking_headlines.of_verification(report))
+    proved = [name for name, level in levels.items() if level.result == "holds"]
+    differs = any(level.result == "differs" for level in levels.values())
+    if differs or ("weights" in proved and len(proved) == len(levels)):
+        tracker.verified(not differs, ", ".join(proved) or "nothing")
     tracker.file(path, "verification")

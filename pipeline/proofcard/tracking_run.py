@@ -1,0 +1,154 @@
+"""The MLflow runs of a command, and the calls that log to them.
+
+If the store stops responding, the rest of the tracking is lost, but not the work.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from proofcard import tracking_data
+from proofcard.config.compose import flatten
+from proofcard.errors import one_line
+from proofcard.progress import console
+from proofcard.redact import redact
+from proofcard.tracking_checkpoint import BATCH, LONGEST
+
+_DEEPEST = 8  # nested runs
+_TRIES, _PAUSE = 5, 0.3  # calls, seconds between them
+
+
+class RunTracker:
+    """The runs of a command and what is logged to them; does nothing with tracking off.
+
+    If the store stops responding, the rest of the tracking is lost, but not the work.
+    """
+
+    def __init__(self, mlflow: ModuleType | None, parent: str | None = None) -> None:
+        self._mlflow, self._parent, self._name = mlflow, parent, ""
+        self.lost: str | None = None
+        """Why the store is incomplete; None if it is complete or there is none."""
+
+    def params(self, values: dict[str, Any]) -> None:
+        """Parameters, nested ones flattened to dotted names."""
+        flat = [(name, redact(str(value))[:LONGEST]) for name, value in sorted(flatten(values).items())]
+        for first in range(0, len(flat), BATCH):
+            self._tell("log_params", dict(flat[first : first + BATCH]))
+
+    def metrics(self, values: dict[str, float], step: int = 0) -> None:
+        """Numbers, each at a step."""
+        self._tell("log_metrics", values, step=step)
+
+    def tags(self, values: dict[str, str]) -> None:
+        """Strings to search runs by."""
+        self._tell("set_tags", {name: redact(value) for name, value in values.items()})
+
+    def text(self, text: str, name: str) -> None:
+        """A text artifact."""
+        self._tell("log_text", redact(text), name)
+
+    def file(self, path: Path, folder: str | None = None) -> None:
+        """A file, byte for byte, as an artifact in a folder, or beside the others."""
+        self._tell("log_artifact", str(path), folder)
+
+    def figure(self, draw: Callable[[], Any], name: str) -> None:
+        """The figure that `draw` makes with matplotlib, as an artifact; not called with tracking off."""
+        if self._mlflow is not None:
+            self._tell("log_figure", draw(), name)
+
+    def table(self, rows: list[dict[str, Any]], name: str) -> None:
+        """A table, a dictionary for each row, as an artifact that MLflow's pages show as one."""
+        if self._mlflow is not None and rows:
+            columns = list(dict.fromkeys(key for row in rows for key in row))
+            self._tell("log_table", {key: [row.get(key) for row in rows] for key in columns}, name)
+
+    def numbers(self, flat: dict[str, float], name: str) -> None:
+        """Numbers by dotted or slashed names as a table: too many for the columns of all runs."""
+        self.table([{"number": key, "value": value} for key, value in flat.items()], name)
+
+    def datasets(self, described: dict[str, Any], config: dict[str, Any]) -> None:
+        """Each calibration dataset as an MLflow input, with its full sha256."""
+        if self._mlflow is not None:
+            self._inputs(tracking_data.entries(described, config, "calibration"))
+
+    def _inputs(self, datasets: list[Any]) -> None:
+        self._of_this("log_inputs", datasets=datasets)
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """A nested run, ended as FAILED by an error and as KILLED by an interrupt."""
+        return self.run(f"{self._name}: {name}" if self._name else name, nested=True)
+
+    @contextmanager
+    def run(self, name: str, nested: bool) -> Iterator[None]:
+        """An MLflow run around a piece of work, sampling system metrics if it is the outermost."""
+        self._tell(
+            "start_run", run_name=name, nested=nested, log_system_metrics=not nested,
+            parent_run_id=None if nested else self._parent,
+        )  # fmt: skip
+        if not nested:
+            self._name = name
+        with self._ended(lambda status: self._tell("end_run", status)):
+            yield
+
+    @contextmanager
+    def _ended(self, tell: Callable[[str], None]) -> Iterator[None]:
+        status = "FAILED"
+        try:
+            yield
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            tell(status)
+
+    def _of_this(self, function: str, **named: Any) -> None:
+        if self._mlflow is not None:
+            client, active = self._mlflow.MlflowClient(), self._mlflow.active_run()
+            self._called(lambda: getattr(client, function)(active.info.run_id, **named))
+
+    def _tell(self, function: str, *values: Any, **named: Any) -> None:
+        if self._mlflow is not None:
+            self._called(getattr(self._mlflow, function), *values, **named)
+
+    def _called(self, call: Callable[..., Any], *values: Any, **named: Any) -> None:
+        try:
+            _again_if_busy(call, *values, **named)
+        except Exception as error:  # every store has its own family of exceptions
+            mlflow, self._mlflow = self._mlflow, None
+            assert mlflow is not None
+            self.lost = redact(one_line(error))[:400]
+            console.print(
+                f"MLflow stopped responding ({self.lost}): continuing without tracking", markup=False
+            )
+            _give_up(mlflow)
+
+
+def _again_if_busy(call: Callable[..., Any], *values: Any, **named: Any) -> None:
+    """Make a call, retrying if another run was writing the same row or file at that moment."""
+    for left in reversed(range(_TRIES)):
+        try:
+            call(*values, **named)
+            return
+        except Exception as error:
+            if not left or not re.search("UNIQUE constraint failed|database is locked", str(error)):
+                raise
+            time.sleep(_PAUSE)
+
+
+def _give_up(mlflow: ModuleType) -> None:
+    """End the open runs as failed, if the store still responds, and the sampling of system metrics."""
+    from mlflow.tracking.fluent import run_id_to_system_metrics_monitor as monitors
+
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    for _ in range(_DEEPEST):
+        with suppress(Exception):
+            mlflow.end_run("FAILED")
+    for run in list(monitors):
+        with suppress(Exception):
+            monitors.pop(run).finish()
