@@ -3,6 +3,8 @@
 import base64
 import json
 import shlex
+import shutil
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,6 +179,32 @@ def test_the_saved_view_has_the_headline_numbers_as_columns(client: mlflow.Mlflo
     columns = json.loads(zlib.decompress(base64.b64decode(state)))["selectedColumns"]
     for column in columns[:8]:
         headline_of(column.removeprefix("metrics.`").removesuffix("`"))
+
+
+def test_published_numbers_are_imported_once_and_replaced_when_they_change(
+    store: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sys.path.append(str(ROOT / "mlflow"))
+    import import_reference as reference
+
+    table = store.model_copy(update={"experiment": "beside"})
+    count = len(reference.references())
+    assert [reference.imported(table, tmp_path), reference.imported(table, tmp_path)] == [count, 0]
+    client = mlflow.MlflowClient(table.uri)
+    place = client.get_experiment_by_name("beside").experiment_id
+    runs = {run.info.run_name: run for run in client.search_runs([place], "tags.published = 'true'")}
+    assert len(runs) == count and all(name.endswith("(published)") for name in runs)
+    card = runs["card (published)"]
+    curve = client.get_metric_history(card.info.run_id, "by_users/tokens_per_s")
+    assert {point.step: point.value for point in curve} == {1: 90, 4: 228, 8: 354, 16: 561, 32: 590, 64: 631}
+    assert card.data.tags["date"] and card.data.tags["source"] and card.data.metrics["tokens_per_s"] == 631
+    assert runs["NVIDIA (published)"].data.metrics["gpqa_diamond/candidate"] == 0.857
+    shutil.copytree(reference.REFERENCE, tmp_path / "reference")
+    changed = tmp_path / "reference" / "sglang_4x_gb200.yaml"
+    changed.write_text(changed.read_text().replace("198.7", "199.7"))
+    monkeypatch.setattr(reference, "REFERENCE", tmp_path / "reference")
+    assert reference.imported(table, tmp_path) == 1
+    assert len(client.search_runs([place], "tags.published = 'true'")) == count
 
 
 def test_every_command_prints_its_link(

@@ -4,6 +4,7 @@ Exit status 2: nothing was started. 1: it failed (`verify`: 2, since its 1 means
 """
 
 import contextlib
+import gc
 import getpass
 import io
 import os
@@ -74,6 +75,7 @@ def run(
         _say(f"{command}: {indented(redact(_failure(command, error, words)))}")
     with contextlib.suppress(OSError):  # it has been said, where it is what failed
         sys.stdout.flush()
+    gc.freeze()  # or the interpreter looks through all that torch has imported, for 2 s, before it ends
     sys.exit(status)
 
 

@@ -12,7 +12,7 @@ from proofcard.errors import Usage
 from proofcard.files import plain
 from proofcard.inputs import check_input
 
-_OF_A_RECIPE = ("audit", "fetch", "quantize")
+_OF_A_RECIPE = ("audit", "fetch", "quantize", "run")
 _OF_A_CHECKPOINT = (
     "agentic", "analyse", "benchmark", "card", "evaluate", "repeat", "reproduce", "serve", "verify",
 )  # fmt: skip
@@ -76,7 +76,7 @@ def _bare(command: str, word: str, words: list[str]) -> str:
         made = Path("runs", "checkpoints", word)
         hint = override("checkpoint", made) if made.is_dir() else "checkpoint=DIR"
         raise Usage(f"{plain(word)!r} is neither a folder nor key=value: write {hint}")
-    if command in ("compare", "plan", "run"):
+    if command in ("compare", "plan"):
         return word  # they read bare words themselves
     hint = f"recipe={word}" if word in recipes else f"KEY={word}"
     raise Usage(f"{plain(word)!r} has no key: write key=value, such as {hint}")

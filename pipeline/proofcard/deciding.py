@@ -189,6 +189,7 @@ SERVICES = {
     "files": "refuses links, special files and files too large; reads the others as they are",
     "hub": "asks a busy hub again, and says what went wrong",
     "json_files": "refuses JSON beyond its limits; reads the other as the json module does",
+    "nvfp4.kept": "keeps compiled loops; each is named by the code, packages and CPU that it follows from",
     "progress": "shows how far the work is",
     "quantize.config_keys": "refuses keys of config.json that no class reads",
     "quantize.layerwise.resume": "which layers are complete; tests hold a resumed run's bytes to another's",

@@ -127,15 +127,20 @@ Exit status: 0 evaluated, 1 failed, 2 not started: the request is wrong.
 
 _COMPARE = """\
 usage: proofcard compare a=DIR b=DIR [report=DIR] [tracking=off]
+       proofcard compare RUN RUN [report=DIR] [key=value ...]
 
   proofcard compare a=runs/checkpoints/demo b=runs/checkpoints/demo_as_run
   proofcard compare a=/data/mine b=/data/theirs tracking=off
       sealed or not
-  proofcard compare a=/data/as-run b=/data/as-described report=/data/report
+  proofcard compare runs/checkpoints/demo 5a5c4ddd4abf
+      two runs by folder, key, or MLflow's id or name of a run
 
-Tensors by role: which differ, in how many bytes and by how much. Configuration,
-statistics, coverage and calibrated scales where both are sealed. A table on the
-screen; report.md and comparison.json in <a>.against.<name of b>.
+a= and b=: tensors by role, which differ, in how many bytes and by how much;
+configuration, statistics, coverage and calibrated scales where both are sealed.
+A table on the screen; report.md and comparison.json in <a>.against.<name of b>.
+RUN RUN: what differs in configuration, toolchain, data and platform, then in
+bytes and headline figures, and which can explain which, from the manifests and
+MLflow alone; in <work_dir>/comparisons.
 Exit status: 0 compared, 2 nothing could be compared.
 """
 

@@ -33,7 +33,7 @@ def of_checkpoint(run: Any, children: list[Any]) -> str:
     summary = tags.get("summary", "")
     lines = [f"**{name}**: {in_markdown(summary) if summary else 'a quantized checkpoint'}", ""]
     lines += [_first(run, children), ""]  # the pages fold the description up after three lines
-    lines += _what(tags)
+    lines += _what(tags, _newest(children, "publish"))
     lines += _verified(children)
     lines += _numbers(run, children)
     lines += _made(children)
@@ -68,13 +68,16 @@ def _headlines(run: Any) -> list[tuple[str, float]]:
     return sorted(known, key=lambda each: (order[headline_of(each[0]).name], each[0]))
 
 
-def _what(tags: dict[str, str]) -> list[str]:
+def _what(tags: dict[str, str], published: Any) -> list[str]:
     rows = [["key", _code(tags["key"])]]
     for name, title in (
         ("made_from", "from"), ("calibrated_with", "calibrated with"), ("content", "content")
     ):  # fmt: skip
         if name in tags:
             rows.append([title, in_markdown(tags[name])])
+    if published is not None and "commit" in published.data.tags:
+        where = published.data.tags
+        rows.append(["published", in_markdown(f"{where.get('repository')} at {where['commit']}")])
     return _table(["", ""], rows)
 
 

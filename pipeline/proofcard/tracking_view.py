@@ -10,15 +10,19 @@ from typing import Any
 
 KEY = "headlines"
 _TAG = f"mlflow.sharedViewState.{KEY}"
-_COLUMNS = (
-    "metrics.`weights_proved`", "metrics.`known_answers`", "metrics.`kl_w4a4_kv`", "metrics.`top1_agreement`",
-    "metrics.`ppl_ratio`", "metrics.`task_recovery`", "metrics.`tokens_per_s`", "metrics.`size_gb`",
-    "attributes.`Models`",
-)  # fmt: skip
+_WIDTHS = {  # of MLflow's columns, in pixels
+    "0": 73, "attributes.`Run Name`": 200, "runDateAndNestInfo": 130, "duration": 70
+}  # fmt: skip
+_NUMBERS = {
+    "weights_proved": 125, "known_answers": 118, "kl_w4a4_kv": 100, "top1_agreement": 128, "ppl_ratio": 85,
+    "tokens_per_s": 105, "task_recovery": 118, "size_gb": 85,
+}  # fmt: skip
+_COLUMNS = {f"metrics.`{name}`": width for name, width in _NUMBERS.items()} | {"attributes.`Models`": 110}
 _STATE = {
     "searchFilter": "", "orderByKey": "attributes.start_time", "orderByAsc": False, "startTime": "ALL",
     "lifecycleFilter": "Active", "datasetsFilter": [], "modelVersionFilter": "All Runs",
-    "selectedColumns": list(_COLUMNS), "columnOrder": [], "columnWidths": {},
+    "selectedColumns": list(_COLUMNS), "columnOrder": [*_WIDTHS, *_COLUMNS],
+    "columnWidths": _WIDTHS | _COLUMNS,
     "runsHiddenMode": "FIRST_10_RUNS", "viewMaximized": False, "runListHidden": False,
     "isAccordionReordered": False, "useGroupedValuesInCharts": True, "hideEmptyCharts": True, "groupBy": None,
     "groupsExpanded": {},

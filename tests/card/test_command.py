@@ -175,7 +175,7 @@ def test_a_document_that_is_not_whole_is_one_sentence(place: Path) -> None:
                 card()
             except Stop as stop:
                 refused += 1
-                assert "not whole" in str(stop)
+                assert "incomplete" in str(stop)
                 assert "\n" not in str(stop)
         making.write(place, {name: values})
     assert refused > 4
@@ -196,7 +196,7 @@ def test_what_is_not_a_checkpoint_is_refused(place: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "agrees"),
     [
-        ({"weights": "not asked"}, True),
+        ({"weights": "not requested"}, True),
         ({"weights": "differs"}, False),
         ({"structure": "not checked"}, False),
     ],

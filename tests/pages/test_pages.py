@@ -157,7 +157,7 @@ def test_two_checkpoints_are_compared_by_what_was_chosen(site: Site, page: Any) 
 
 
 def test_a_figure_is_shown_large_enough_to_read(site: Site, page: Any) -> None:
-    run = _newest(site, "analyse")
+    run = _newest(site, "quantize")
     go(page, f"{site.experiment}/runs/{run}/artifacts/plots/convergence.png{RUNS}", "plots/convergence.png")
     page.wait_for_function(f"{PICTURE}?.naturalWidth > 0")
     assert (

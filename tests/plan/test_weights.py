@@ -22,11 +22,14 @@ DEMO = [
 ]  # fmt: skip
 
 
-def planned(*overrides: str) -> dict[str, Any]:
+def planned(*overrides: str, kinds: int | None = None) -> dict[str, Any]:
+    """What the plan says, equal in all three ways of counting; `kinds` of layers that it should see."""
     said = python(Path(__file__).with_name("entries.py"), *overrides, cwd=ROOT)
     assert said.returncode == 0, said.stderr
-    together, shared_out = said.stdout.splitlines()
+    together, shared_out, by_kind, first = said.stdout.splitlines()
     assert shared_out == together  # however many processes count
+    assert by_kind == together  # one layer counted for all of its kind
+    assert kinds in (None, len(set(json.loads(first))))
     found: dict[str, Any] = json.loads(together)
     return found
 
@@ -44,7 +47,7 @@ def config_only(source: Path, folder: Path) -> Path:
 
 
 def test_the_demo_is_planned_as_it_is_written(demo: Path) -> None:
-    said = planned("recipe=demo")
+    said = planned("recipe=demo", kinds=1)
     assert_written(said, demo)
     assert said["quantizers"] == [336, 336]
     assert len(said["tensors"]) == 615
@@ -56,14 +59,29 @@ def test_affine_biases_are_planned_as_they_are_written(tmp_path: Path) -> None:
     assert len(said["tensors"]) == 615 + 6
 
 
-@pytest.mark.parametrize("architecture", ["mixtral", "qwen3_moe", "llama"])
-def test_config_json_alone_is_enough(architecture: str, tmp_path: Path, texts: Path) -> None:
+@pytest.mark.parametrize(("architecture", "kinds"), [("mixtral", 1), ("qwen3_moe", 1), ("llama", 1)])
+def test_config_json_alone_is_enough(architecture: str, kinds: int, tmp_path: Path, texts: Path) -> None:
     source = tiny(tmp_path / "source", architecture)
     only = config_only(source, tmp_path / "config")
     extra = ["quantization=nvfp4_mlp_only"] if architecture == "llama" else []
-    said = planned(*tiny_recipe(only, texts), *extra)
+    said = planned(*tiny_recipe(only, texts), *extra, kinds=kinds)
     assert_written(said, quantize(tmp_path / "made", *tiny_recipe(source, texts), *extra))
     assert said["quantizers"][0] == said["quantizers"][1]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings"),
+    [
+        ("deepseek_v2", {}),  # dense, then experts
+        ("qwen3_next", {}),  # linear attention, then full
+        ("qwen3_moe", {"mlp_only_layers": [1]}),
+    ],
+)
+def test_layers_of_two_kinds_are_counted_by_kind(
+    architecture: str, settings: dict[str, Any], tmp_path: Path, texts: Path
+) -> None:
+    source = tiny(tmp_path / "source", architecture, **settings)
+    planned(*tiny_recipe(config_only(source, tmp_path / "config"), texts), "kv_cache=none", kinds=2)
 
 
 def test_float32_makes_what_is_not_quantized_and_was_fp8_twice_as_large() -> None:

@@ -215,7 +215,7 @@ def test_a_report_belongs_outside_the_rebuilt_checkpoint(folder: Path, tmp_path:
         _report_path(placed, config)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "x").touch()
-    with pytest.raises(Usage, match="needs a folder of its own"):
+    with pytest.raises(Usage, match="choose a new or empty folder"):
         _placed(placed, record, config)
 
 

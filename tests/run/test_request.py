@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from proofcard.config import VerifyConfig, compose
 from proofcard.errors import Usage
 from proofcard.run import request, stages
 from proofcard.run.target import Target
@@ -76,7 +76,6 @@ def test_a_launcher_is_for_quantize_alone() -> None:
         (["recipe=dmeo"], "recipe=dmeo does not exist: did you mean 'demo'?"),
         (["benchmark.waves=0"], "benchmark.waves=0"),
         (["processes=0"], "processes=0"),
-        (["-m", "kv_cache=fp8,none"], "leave out -m"),
         (["recipe=local"], "model.path"),
     ],
 )
@@ -85,13 +84,13 @@ def test_a_wrong_word_is_named(words: list[str], sentence: str) -> None:
         request.read(words)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["plain/path", "with space", "a=b", "it's", "a,b", "[x]", "ümlaut", "back\\slash", "ends\\", "\\'", "$x"],
-)
-def test_any_path_is_one_value_for_hydra(name: str) -> None:
-    parsed = OverridesParser.create().parse_override(request.as_word("checkpoint", name))
-    assert str(parsed.value()) == name
+def test_paths_of_any_form_reach_a_stage_as_they_were_given() -> None:
+    there = Target(Path("a b/[x],it's"), Path("made=here/ümlaut"), "0" * 64, None)
+    asked = request.read(["recipe=demo", "output_dir=made=here/ümlaut", "key=my key.pem"])
+    assert stages.words("verify", asked, there)[1:] == ["checkpoint=made=here/ümlaut", "source=a b/[x],it's"]
+    assert stages.words("sign", asked, there)[2:] == ["key=my key.pem"]
+    config = compose(VerifyConfig, "verify", stages.words("verify", asked, there)[1:])
+    assert (config.checkpoint, config.source) == (there.folder, there.source)
 
 
 def test_several_processes_are_of_quantize_and_evaluate() -> None:
@@ -104,7 +103,18 @@ def test_what_is_left_out_has_its_reason() -> None:
     asked = request.read(["recipe=demo", "skip=[benchmark]"])
     assert stages.left_out(asked) == {
         "fetch": "nothing of the recipe is on the hub", "benchmark": "as requested",
-        "sign": "no key: key=FILE",
     }  # fmt: skip
     real = request.read(["recipe=nvidia_m2_7", f"model.revision={'0' * 40}", "engine=modelopt", "key=x.pem"])
     assert list(stages.left_out(real)) == ["analyse"]
+    unsigned = request.read(["recipe=nvidia_m2_7", f"model.revision={'0' * 40}"])
+    assert stages.left_out(unsigned) == {"sign": "nobody to sign: key=FILE, pkcs11=URI or sigstore=true"}
+
+
+def test_the_demo_signs_with_a_key_of_its_own_and_everybody_else_with_theirs() -> None:
+    checkpoint = "checkpoint=runs/checkpoints/demo-0123456789ab"
+    made = ["sign", checkpoint, "key=runs/keys/demo.pem", "create_key=true"]
+    assert commands("recipe=demo")["sign"] == made
+    there = commands("recipe=demo", "work_dir=there")["sign"]
+    assert there == ["sign", checkpoint, "key=there/keys/demo.pem", "create_key=true", "work_dir=there"]
+    assert commands("key=mine.pem")["sign"] == ["sign", checkpoint, "key=mine.pem"]  # and makes none
+    assert commands("sigstore=true")["sign"] == ["sign", checkpoint, "sigstore=true"]

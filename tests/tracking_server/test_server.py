@@ -19,6 +19,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from client import STEPS
 from processes import SECRETS, Server, free_port, postgres, programs, until
 
+from proofcard import manifest, tracking
+from proofcard.config.schema import Tracking
+
 pytestmark = pytest.mark.skipif(
     programs() is None, reason="no PostgreSQL here: apt-get install postgresql, to test the tracking server"
 )
@@ -101,6 +104,35 @@ def test_every_artifact_lies_on_the_servers_volume(server: Server, runs: dict[st
             f"{runs[f'{name}-stage'].info.run_id}/*/texts/{step}.txt"
         )
         assert file.read_text() == f"{name} at {step}"
+
+
+def test_a_checkpoint_has_its_run_its_model_and_its_aliases(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in USER.items():
+        monkeypatch.setenv(name, value)
+    sealed = manifest.read(ROOT / "tests/golden/manifest-1/checkpoint")
+    store, subject = Tracking(uri=server.address, experiment="proofcard"), tracking.of_sealed(sealed)
+    with tracking.opened(store, "verify", tmp_path, subject=subject) as tracker:
+        texts = tracker.data("held_out_texts", "e" * 64, "evaluation")
+        tracker.headlines({"weights_proved": 1.0}, texts)
+        tracker.table([{"level": "weights", "result": "holds"}], "verification/levels.json")
+        tracker.verified(True, "weights")
+        tracker.published("somebody/something@" + "c" * 40)
+        assert tracker.lost is None
+    client = mlflow.MlflowClient(server.address, server.address)
+    assert set(client.get_model_version("local", "1").aliases) == {"verified", "published"}
+    place = client.get_experiment_by_name("proofcard").experiment_id
+    [model] = client.search_logged_models([place])
+    assert {metric.key: metric.value for metric in model.metrics} == {"weights_proved": 1.0}
+    [run] = client.search_runs([place], "tags.kind = 'checkpoint'")
+    assert (
+        run.data.metrics["weights_proved"] == 1 and "Headline numbers" in run.data.tags["mlflow.note.content"]
+    )
+    [child] = client.search_runs([place], "tags.command = 'verify'")
+    link = f"{server.address}/#/experiments/{place}/runs/{child.info.run_id}?workflowType=machine_learning"
+    out, errors = capsys.readouterr()
+    assert f"MLflow: {link}\n" in errors and out == ""
 
 
 def status(address: str, **headers: str) -> int:

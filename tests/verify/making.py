@@ -228,8 +228,11 @@ class Verified:
         self.path.unlink(missing_ok=True)  # one that proves more would be kept
         screen = io.StringIO()
         config = VerifyConfig.model_validate(
-            {"checkpoint": checkpoint, "source": source, "levels": levels, "report": None, "scales": scales}
-        )
+            {
+                "checkpoint": checkpoint, "source": source, "levels": levels, "scales": scales,
+                "report": self.path if checkpoint.parent.name == "snapshots" else None,
+            }
+        )  # fmt: skip
         self.status = run(config, Console(file=screen, width=width))
         self.screen = screen.getvalue()
         self.report = json.loads(self.path.read_text())

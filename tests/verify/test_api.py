@@ -27,8 +27,8 @@ def test_it_returns_the_document_and_prints_and_writes_nothing(
     assert [name for name, level in report.levels.items() if level.result == "holds"] == [
         "integrity", "structure", "weights",
     ]  # fmt: skip
-    assert verify(str(checkpoint)).levels["weights"].result == "not asked"
-    assert verify(checkpoint, levels=["integrity"]).levels["structure"].result == "not asked"
+    assert verify(str(checkpoint)).levels["weights"].result == "not requested"
+    assert verify(checkpoint, levels=["integrity"]).levels["structure"].result == "not requested"
     assert capfd.readouterr() == ("", "")
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -71,7 +71,7 @@ def test_a_key_that_nobody_knows_is_not_judged(pair: tuple[Path, Path]) -> None:
     found = Verified(pair[1], pair[0], ONLY)
     assert found.status == 2
     assert (
-        "something_new = 3, the source's does not name it"
+        "something_new = 3, the source's does not have it"
         in found.level("structure")["unchecked"]["listed"][0]
     )
 

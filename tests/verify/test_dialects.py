@@ -68,7 +68,7 @@ def test_every_dialect_is_proven_as_far_as_it_can_be(
     if searched:
         assert "searched scales" in report["levels"]["weights"]["unchecked"]["listed"][0]
         status, screen, report = verified(made(dialect), source, "given")
-        assert status == 0 and screen.rstrip().endswith("verified, scales as given"), screen
+        assert status == 0 and "\nverified, scales as given" in screen, screen
         said = report["levels"]["weights"]["scales"]
         assert all(each["differ"] and each["smallest"] >= 1 for each in said)
     assert report["levels"]["structure"]["result"] == "holds"

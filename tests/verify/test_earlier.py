@@ -26,7 +26,7 @@ def test_a_weaker_outcome_leaves_the_stronger_report(checkpoint: Path, source: P
         assert "r.json is kept as it was: it also proves" in screen
     _, screen = verified(checkpoint, None, tmp_path / "other.json")
     assert "is kept" not in screen
-    assert json.loads((tmp_path / "other.json").read_text())["levels"]["weights"]["result"] == "not asked"
+    assert json.loads((tmp_path / "other.json").read_text())["levels"]["weights"]["result"] == "not requested"
 
 
 def test_what_differs_now_replaces_it_and_so_does_another_checkpoint(
@@ -44,13 +44,13 @@ def test_what_differs_now_replaces_it_and_so_does_another_checkpoint(
     changed["manifest"]["sha256"] = "0" * 64
     report.write_text(json.dumps(changed))
     verified(checkpoint, None, report)
-    assert json.loads(report.read_text())["levels"]["weights"]["result"] == "not asked"
+    assert json.loads(report.read_text())["levels"]["weights"]["result"] == "not requested"
     assert proved["manifest"]["key"] == json.loads(report.read_text())["manifest"]["key"]
 
 
 def test_a_damaged_report_is_replaced(checkpoint: Path, source: Path, tmp_path: Path) -> None:
     report = tmp_path / "r.json"
-    report.write_text('{"schema": "proofcard/verification/2"}')
+    report.write_text('{"schema": "proofcard/verification/3"}')
     run(
         VerifyConfig(checkpoint=checkpoint, source=source, levels=None, report=report),
         Console(file=io.StringIO()),

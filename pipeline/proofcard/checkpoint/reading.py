@@ -92,8 +92,10 @@ class TensorFileError(Stop):
     """A safetensors file whose header does not describe its bytes, or that has changed since it was read."""
 
 
-def read(path: Path, seen: Seen | None, start: int, size: int, name: str) -> NDArray[np.uint8]:
-    """`size` bytes from `start`, in memory of their own; `name` is the tensor's, for messages.
+def read(
+    path: Path, seen: Seen | None, start: int, size: int, name: str, into: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """`size` bytes from `start`, in `into` or in memory of their own; `name` is the tensor's, for messages.
 
     `seen` is what the file was when its header was read, None where that is not known.
 
@@ -102,15 +104,21 @@ def read(path: Path, seen: Seen | None, start: int, size: int, name: str) -> NDA
         Refused, Unreadable: as `files.opened`.
     """
     if (folder := incoming.get(path.parent)) is not None:
-        return folder.read(path.name, start, size, name)
+        content = folder.read(path.name, start, size, name)
+        if into is None:
+            return content
+        into[:] = content
+        return into
     if seen is not None and seen[:2] in holes:
         raise TensorFileError(f"{plain(path.name)} is still downloading, and was opened under another path")
-    return from_disk(path, seen, start, size, name)
+    return from_disk(path, seen, start, size, name, into)
 
 
-def from_disk(path: Path, seen: Seen | None, start: int, size: int, name: str) -> NDArray[np.uint8]:
+def from_disk(
+    path: Path, seen: Seen | None, start: int, size: int, name: str, into: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
     """As `read`, of a file that is here."""
-    content = np.empty(size, np.uint8)
+    content = np.empty(size, np.uint8) if into is None else into
     if not size:
         return content
     file = _file(path, seen)  # kept while it is read: the cache may let it go

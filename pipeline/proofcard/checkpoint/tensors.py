@@ -70,6 +70,10 @@ class Tensor:
         for first in range(0, self.size, size):
             yield self._read(first, min(size, self.size - first))
 
+    def fill(self, into: NDArray[np.uint8], first: int = 0) -> NDArray[np.uint8]:
+        """Bytes of the tensor from `first` on, as many as `into` holds; returns it. Raises as `bits`."""
+        return reading.read(self.path, self.seen, self.start + first, into.size, self.name, into)
+
     def sha256(self) -> str:
         """Hex sha256 of the tensor's bytes. Raises as `bits`."""
         digest = hashlib.sha256()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from proofcard import manifest, outcome, tracking
 from proofcard.checkpoint.source import Source
-from proofcard.compare import calibration, closeness, content, report, tensors
+from proofcard.compare import calibration, closeness, content, of_runs, report, tensors
 from proofcard.config import CompareConfig, compose
 from proofcard.config.compose import flatten
 from proofcard.documents.comparison import Comparison, FileDifference, Side, TensorGroup
@@ -25,6 +25,8 @@ def run(overrides: list[str]) -> int:
     Raises:
         Usage: when there is nothing to compare or the report has nowhere to stand; nothing was done then.
     """
+    if names := [word for word in overrides if "=" not in word]:
+        return of_runs.run(names, [word for word in overrides if word not in names])
     config = compose(CompareConfig, "compare", overrides)
     with before_work():
         target = place(config.report, config.a, f"against.{_name(config.b)}", NUMBERS, config.work_dir)

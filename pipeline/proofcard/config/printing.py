@@ -23,7 +23,9 @@ _SCHEMAS = {
     "quantize": "schema:QuantizeConfig",
     "repeat": "repeat:RepeatConfig",
     "reproduce": "reproducing:ReproduceConfig",
+    "run": "running:RunConfig",
     "serve": "serving:ServeConfig",
+    "sign": "signing:SignConfig",
     "tasks": "tasks:TasksConfig",
     "verify": "schema:VerifyConfig",
 }

@@ -2,8 +2,8 @@
 
 Each kernel handles items `begin` to `end` (blocks, rows, strips) and writes nothing else, so any split over
 threads gives the same bytes; it releases the GIL. `fastmath` is off: nothing is contracted or reordered.
-Compiled in memory at first use and never cached on disk: numba detects a stale cache by time and size alone,
-and two builds with squashed times can agree in both.
+Compiled at first use and kept for the next run where only this user can write (`kept`), never in numba's own
+cache: that one takes a loop for a fresh one by the time and size of its source.
 
 numba is not part of the base installation (the extra `fast` brings it, 190 MB with LLVM). Without it every
 kernel is its numpy namesake of `plain` or, where it has none, the loop as Python runs it.
@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
+
+from proofcard.nvfp4.kept import Kept
 
 try:
     import numba
@@ -64,6 +66,7 @@ def kernel(
         if numba is None:
             return plain or function
         dispatcher: Any = numba.njit(**_OPTIONS)(function)
+        dispatcher._cache = Kept(function)
         ready = False
 
         def call(*args: Any) -> Any:

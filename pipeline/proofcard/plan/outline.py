@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,7 +104,9 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def outlined(config: QuantizeConfig, described: Described) -> Iterator[tuple[Outline, Any]]:
+def outlined(
+    config: QuantizeConfig, described: Described, tick: Callable[[], None] = lambda: None
+) -> Iterator[tuple[Outline, Any]]:
     """The outline of the source and its model on the meta device, FP8 linears as transformers loads them.
 
     Raises:
@@ -119,10 +121,14 @@ def outlined(config: QuantizeConfig, described: Described) -> Iterator[tuple[Out
         pinned = _bring_code(config.model, described, folder)
         outline = Outline(folder, described.config)
         model = bare(outline, config.model.model_copy(update={"remote_code": pinned}))
+        tick()
         dry_run.check(model, str(described.file))
         real = _downloaded(config.model, model)
+        tick()
         eight_bits = _as_loaded(model, described.config)
+        tick()
         _fill(outline, model, eight_bits, real)
+        tick()
         yield outline, model
 
 

@@ -5,7 +5,7 @@ from proofcard.config import QuantizeConfig
 from proofcard.documents.plan import Export, Model, Plan, Quantizers, Recipe, Source
 from proofcard.errors import before_work
 from proofcard.plan import outline
-from proofcard.progress import console
+from proofcard.progress import Bar, console
 from proofcard.toolchain import activate, materialise
 
 
@@ -25,7 +25,8 @@ def planned(config: QuantizeConfig, described: outline.Described) -> Plan:
         from proofcard.plan.evaluation_work import evaluation_work
         from proofcard.plan.work import work
 
-        counted = weights.take(config, described)
+        with Bar("planning", weights.STEPS, "steps") as bar:
+            counted = weights.take(config, described, bar.advance)
         hardware = serving_memory.profiles()
     done, judged = work(config, counted), evaluation_work(config, counted)
     if (local := serving_memory.here()) is not None:

@@ -4,10 +4,10 @@ import gc
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from fnmatch import fnmatch, translate
 from math import prod
 from typing import Any
 
@@ -15,7 +15,7 @@ from proofcard.checkpoint.roles import role
 from proofcard.checkpoint.writer import Entry, layout
 from proofcard.config.schema import QuantizeConfig
 from proofcard.documents.plan import ExportGroup, Glob, Modules
-from proofcard.plan import portions
+from proofcard.plan import alike, portions
 from proofcard.plan.outline import Described, Outline, drop_scales, outlined
 
 
@@ -56,8 +56,14 @@ class Inventory:
         ]
 
 
-def take(config: QuantizeConfig, described: Described) -> Inventory:
+STEPS = 7
+"""How often `take` calls `tick`."""
+
+
+def take(config: QuantizeConfig, described: Described, tick: Callable[[], None] = lambda: None) -> Inventory:
     """Insert ModelOpt's quantizers on the meta device and count everything.
+
+    Layers of one kind are looked at once; `tick` is called after each step, for a progress bar.
 
     Raises:
         Stop: when the format selects nothing, skips an expert projection, or has no KV quantizer.
@@ -66,27 +72,29 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
     from proofcard.quantize.layerwise.structure import layers_name
     from proofcard.quantize.quantizers import check_reached, check_selected, modelopt_config
 
-    with _uncollected(), outlined(config, described) as (outline, model):
+    with redirect_stdout(io.StringIO()):
+        patterns = modelopt_config(config)["quant_cfg"]
+    tick()
+    with _uncollected(), outlined(config, described, tick) as (outline, model):
         expected, plain = _expected(model)
         prefix = layers_name(model)
-        shared = portions.shares(len(model.get_submodule(prefix)), sum(1 for _ in model.modules()))
-        portions_done = portions.each(shared, lambda layers: _look(config, outline, model, layers))
+        portions_done = _looked(config, outline, model, prefix, patterns)
+    tick()
     merged = {
         what: list(portions.in_order([portion[what] for portion in portions_done], prefix))
-        for what in ("quantizers", "linears", "selected", "attentions", "entries")
+        for what in alike.LISTS
     }
     quantizers = dict(merged["quantizers"])
     linears = dict(merged["linears"])
     selected = {name for (name,) in merged["selected"]}
     check_selected(selected)
     check_reached(linears, selected, [name for (name,) in merged["attentions"]], config.kv_cache.format)
-    with redirect_stdout(io.StringIO()):
-        patterns = modelopt_config(config)["quant_cfg"]
     globs = _globs(patterns, quantizers)
     entries = [Entry(name, dtype, tuple(shape)) for name, dtype, shape in merged["entries"]]
     heads = mtp.entries(outline, list(outline.mtp_tensors))
     outside = portions_done[0]["outside"]
     total = outside + sum(portion["parameters"] - outside for portion in portions_done)
+    tick()
     return Inventory(
         outline=outline,
         entries=(*entries, *heads),
@@ -101,7 +109,24 @@ def take(config: QuantizeConfig, described: Described) -> Inventory:
     )
 
 
-def _look(config: QuantizeConfig, outline: Outline, model: Any, layers: range) -> portions.Portion:
+def _looked(
+    config: QuantizeConfig, outline: Outline, model: Any, prefix: str, patterns: dict[str, Any]
+) -> list[portions.Portion]:
+    """What ModelOpt does with each layer, in order; where there are few kinds, from one layer of each."""
+
+    def look(layers: Sequence[int]) -> portions.Portion:
+        return _look(config, outline, model, layers)
+
+    decoder = model.get_submodule(prefix)
+    first = alike.first_alike(decoder, prefix, outline, patterns)
+    kinds = sorted(set(first))
+    if len(kinds) > alike.MOST or len(kinds) == len(first):
+        return portions.each(portions.shares(len(decoder), sum(1 for _ in model.modules())), look)
+    found = dict(zip(kinds, portions.each([range(kind, kind + 1) for kind in kinds], look), strict=True))
+    return [alike.for_layer(found[kind], prefix, kind, layer) for layer, kind in enumerate(first)]
+
+
+def _look(config: QuantizeConfig, outline: Outline, model: Any, layers: Sequence[int]) -> portions.Portion:
     """Insert ModelOpt's quantizers into some layers and everything outside layers; return the result.
 
     Changes the model. Raises as `take`.
@@ -177,10 +202,11 @@ def _globs(quant_cfg: dict[str, Any], quantizers: dict[str, bool]) -> list[Glob]
         for pattern, setting in quant_cfg.items()
         if isinstance(setting, dict) and pattern != "default" and not pattern.startswith("nn.")
     }
+    compiled = {pattern: re.compile(translate(pattern)).match for pattern in patterns}
     matches: Counter[str] = Counter()
     decides: Counter[str] = Counter()
     for name in quantizers:
-        matching = [pattern for pattern in patterns if fnmatch(name, pattern)]
+        matching = [pattern for pattern, match in compiled.items() if match(name)]
         matches.update(matching)
         decides.update(matching[-1:])
     return [

@@ -153,9 +153,15 @@ def _ask(config: PublishConfig) -> None:
 
 
 def _track(tracker: Tracker, published: Published) -> None:
-    """Where it is: tags of the run, and the alias `published` of the checkpoint's registered version."""
-    place = {"repository": published.repository, "commit": published.commit}
-    tracker.tags(place | {"private": str(published.private).lower()})
+    """Where it is, and that it was read back: the alias `published`."""
+    tracker.tags(
+        {
+            "result": "published",
+            "repository": published.repository,
+            "commit": published.commit,
+            "private": str(published.private).lower(),
+        }
+    )
     tracker.published(f"{published.repository}@{published.commit}")
 
 

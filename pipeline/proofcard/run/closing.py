@@ -1,14 +1,12 @@
 """How a chain ends: its document tracked under the checkpoint, its times, and three lines to go on with."""
 
-import shlex
-
 from proofcard import outcome, tracking, tracking_parents
 from proofcard.config.schema import Tracking
+from proofcard.config.spelling import command
 from proofcard.disk import write_whole
 from proofcard.progress import shown
 from proofcard.run import finished, show
 from proofcard.run.chain import Chain
-from proofcard.run.request import as_word
 from proofcard.screen import Screen
 from proofcard.tracking_links import run_link
 from proofcard.tracking_store import connected, lock_of
@@ -53,13 +51,7 @@ def verification(chain: Chain) -> str:
     target = chain.target
     if chain.document().finished()[-1:] == ["sign"] and (made := finished.signed(target)):
         return made.verify
-    words = [
-        "proofcard",
-        "verify",
-        as_word("checkpoint", shown(target.folder)),
-        as_word("source", shown(target.source)),
-    ]
-    return shlex.join(words)
+    return command("verify", checkpoint=shown(target.folder), source=shown(target.source))
 
 
 def _page(config: Tracking, chain: Chain, subject: tracking.Subject) -> str:

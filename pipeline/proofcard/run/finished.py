@@ -12,11 +12,11 @@ from proofcard.documents.plan import Plan
 from proofcard.documents.signing import Signing
 from proofcard.errors import Stop
 from proofcard.evidence import gathered
+from proofcard.extras import installed
 from proofcard.files import read_bytes
 from proofcard.progress import shown
 from proofcard.run.request import Request
 from proofcard.run.target import Target, needs_fetch
-from proofcard.serve import truth
 from proofcard.sign import keys
 
 _SIGNATURE = 64 << 20  # bytes of a file beside the checkpoint that holds a signature
@@ -131,6 +131,10 @@ def _analysis(values: dict[str, Any], request: Request, target: Target) -> bool:
 
 def _serving(values: dict[str, Any], request: Request, target: Target) -> bool:
     """The same profile and questions, enough of them answered."""
+    if not installed("servers"):
+        return False
+    from proofcard.serve import truth
+
     known = values.get("known_answers") or {}
     asked = [each.get("prompt") for each in known.get("verdicts") or []]
     wanted = request.config.serving.model_dump(mode="json", exclude={"api_key_file"})

@@ -14,7 +14,6 @@ from proofcard.errors import Usage
 from proofcard.extras import require
 from proofcard.run.request import Request
 from proofcard.run.target import Target
-from proofcard.serve import truth
 from proofcard.serve.launch import EXTRA
 
 _MEASURED: tuple[StageName, ...] = ("serve", "benchmark")
@@ -48,6 +47,9 @@ def _problems(
         yield from ((stage, why) for stage in measured)
     if measured:
         try:
+            require("asking a server", "servers")
+            from proofcard.serve import truth
+
             truth.prepare(request.config.truth)
         except Usage as stop:
             yield from ((stage, str(stop)) for stage in measured)

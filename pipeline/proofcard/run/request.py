@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from proofcard.bundle import bundled
 from proofcard.config import QuantizeConfig, compose
 from proofcard.config.running import STAGES, RunConfig, StageName, Usual
-from proofcard.errors import Usage
+from proofcard.config.spelling import spelled
 
 SIGNER = (
     "key", "create_key", "password_file", "certificate", "certificate_chain", "sigstore", "pkcs11", "builder",
@@ -69,8 +69,6 @@ def read(overrides: list[str]) -> Request:
     Raises:
         Usage: for whatever one of the stages would refuse in its own configuration.
     """
-    if any(word in ("-m", "--multirun") for word in overrides):
-        raise Usage("run takes one configuration: leave out -m, and run it once for each")
     ours = [word for word in overrides if _key(word) != "hydra"]
     given = {_key(word) for word in ours}
     model = _choices(ours).get("model", "")
@@ -95,7 +93,7 @@ def _choices(words: list[str]) -> dict[str, str]:
     """The option that is chosen of each group; none where the words cannot be composed."""
     try:
         with initialize_config_dir(config_dir=str(bundled("conf")), version_base="1.3"):
-            composed = hydra_compose("run", words, return_hydra_config=True)
+            composed = hydra_compose("run", spelled(RunConfig, words), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException):
         return {}  # what is wrong with them is said when they are composed to be used
     return {str(group): str(option) for group, option in composed.hydra.runtime.choices.items()}
@@ -118,12 +116,3 @@ def _words(stage: StageName, given: list[str], composed: list[str], chosen: dict
         if stage in _TAKERS.get(_key(word), STAGES if _key(word) in _ALL else ()) and word not in options
     ]
     return [*options, *theirs]
-
-
-def as_word(key: str, value: object) -> str:
-    """An override that gives a key a path, quoted where Hydra would read its characters as syntax."""
-    text = str(value)
-    if re.fullmatch(r"[A-Za-z0-9_./@%+:-]+", text):
-        return f"{key}={text}"
-    closing = re.sub(r"(\\+)(?='|$)", r"\1\1", text)  # backslashes count only before a quote
-    return f"{key}='{closing.replace(chr(39), chr(92) + chr(39))}'"

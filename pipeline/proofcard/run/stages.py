@@ -5,15 +5,15 @@ from pathlib import Path
 from proofcard.audit import claims
 from proofcard.config.running import STAGES, StageName
 from proofcard.errors import Usage
-from proofcard.run.request import Request, as_word
+from proofcard.run.request import Request
 from proofcard.run.target import Target, needs_fetch
 
 
 def words(stage: StageName, request: Request, target: Target) -> list[str]:
     """The command of a stage, without `proofcard`."""
     theirs = request.words[stage]
-    checkpoint = as_word("checkpoint", target.folder)
-    source = as_word("source", target.source)
+    checkpoint = f"checkpoint={target.folder}"
+    source = f"source={target.source}"
     if stage in ("plan", "fetch", "quantize"):
         return [stage, *theirs]
     before, after = {
@@ -22,20 +22,20 @@ def words(stage: StageName, request: Request, target: Target) -> list[str]:
         "serve": ([checkpoint], ["stay=false"]),
         "benchmark": ([checkpoint], []),
         "evaluate": ([checkpoint, source], []),
-        "audit": ([checkpoint, as_word("plan", plan_of(request))], []),
+        "audit": ([checkpoint, f"plan={plan_of(request)}"], []),
         "card": ([checkpoint, *_licence_from(source, request)], []),
         "sign": ([checkpoint], []),
     }[stage]
     if stage == "sign" and request.config.key is not None:  # as a path, whatever it was composed from
         others = [word for word in theirs if not word.startswith("key=")]
-        theirs = [as_word("key", request.config.key), *others]
+        theirs = [f"key={request.config.key}", *others]
     return [stage, *before, *theirs, *after]
 
 
 def card_check(request: Request, target: Target) -> list[str]:
     """The command that holds the card to its documents."""
     shared = [word for word in request.words["card"] if word.startswith(("work_dir=", "tracking"))]
-    return ["card", as_word("checkpoint", target.folder), "check=true", *shared]
+    return ["card", f"checkpoint={target.folder}", "check=true", *shared]
 
 
 def processes(stage: StageName, request: Request) -> int:

@@ -27,7 +27,6 @@ from proofcard.checkpoint.dialects.following import (
     same_bits,
     verdict,
 )
-from proofcard.checkpoint.dialects.layouts import MODELOPT, block_of
 from proofcard.checkpoint.dialects.rules import MAX, MAX_CLAMPED, Rule
 from proofcard.checkpoint.dialects.view import View
 from proofcard.checkpoint.source import Source
@@ -35,8 +34,10 @@ from proofcard.checkpoint.tensors import Tensor
 from proofcard.nvfp4 import BLOCK
 from proofcard.verify import diagnose
 from proofcard.verify.folded import undone
+from proofcard.verify.held import held, is_plain, loaded
 from proofcard.verify.recompute import Reader, amax, group_scale_2, quantize, remembering
 from proofcard.verify.report import Finding
+from proofcard.verify.strips import follow_max
 
 Array = np.ndarray[Any, Any]
 
@@ -88,65 +89,38 @@ def compare_group(
 ) -> Group:
     """A fused group, most often a single linear. A member that is not quantized has its say in the amax."""
     result = Group()
-    read = remembering()
-    plain_max = all(_is_plain(view, module) for module in modules if module in quantized)
-    scale_2 = group_scale_2(source, modules, read) if plain_max else None
-    for module in modules:
-        if module not in quantized:
-            continue  # it is compared as a plain tensor
-        result.counts["quantized linears"] += 1
-        stored, faults = _stored(source, module, view, result.counts)
+    members = [module for module in modules if module in quantized]  # others are compared as plain tensors
+    tensors: dict[str, dict[str, Tensor]] = {}
+    for module in members:
+        found, faults = held(source, module, view, result.counts)
         result.findings += [(module, fault) for fault in faults]
-        if stored is None:
+        if found is not None:
+            tensors[module] = found
+    plain_max = all(is_plain(view, module) for module in members)
+    follows = follow_max(source, modules, tensors, float32) if plain_max else {}
+    read = remembering()
+    simple = all(module in follows and follows[module][0] for module in members)
+    scale_2 = group_scale_2(source, modules, read) if plain_max and not simple else None
+    for module, own in tensors.items():
+        known = follows.get(module)
+        if known is not None and known[0]:
+            rules = (MAX,) if known[1] else (MAX, MAX_CLAMPED)
+            result.judged.append(Judged(module, "follows", rules, own["weight_scale"].size))
             continue
-        if scale_2 is not None and _follows_max(source, module, scale_2, stored, float32, read):
-            known = (MAX,) if (stored.scales == 0).any() else (MAX, MAX_CLAMPED)
-            result.judged.append(Judged(module, "follows", known, stored.scales.size))
+        stored = loaded(module, own, view)
+        if (
+            known is None
+            and scale_2 is not None
+            and _follows_max(source, module, scale_2, stored, float32, read)
+        ):
+            rules = (MAX,) if (stored.scales == 0).any() else (MAX, MAX_CLAMPED)
+            result.judged.append(Judged(module, "follows", rules, stored.scales.size))
         else:
             judged = _judge(source, modules, module, quantized, view, stored, read)
             if float32 and source.is_fp8(f"{module}.weight") and scale_2 is not None:
                 _hold_to_float32(judged, quantize(source, module, scale_2, True), stored)
             result.judged.append(judged)
     return result
-
-
-def _is_plain(view: View, module: str) -> bool:
-    weight, scale = view.tensors.get(f"{module}.weight"), view.tensors.get(f"{module}.weight_scale")
-    block = block_of(weight, scale) if weight is not None and scale is not None else None
-    return view.layouts.get(module, MODELOPT) is MODELOPT and block in (None, BLOCK)
-
-
-def _stored(
-    source: Source, module: str, view: View, counts: Counter[str]
-) -> tuple[Stored | None, list[Finding]]:
-    """Its three tensors, or what is wrong with their dtypes and shapes."""
-    rows, columns = source.tensors[f"{module}.weight"].shape
-    found = {
-        leaf: view.tensors.get(f"{module}.{leaf}") for leaf in ("weight", "weight_scale", "weight_scale_2")
-    }
-    weight, scale = found["weight"], found["weight_scale"]
-    block = (block_of(weight, scale) if weight is not None and scale is not None else None) or BLOCK
-    wanted = {
-        "weight": ("U8", ((rows, columns // 2),)),
-        "weight_scale": ("F8_E4M3", ((rows, columns // block),)),
-        "weight_scale_2": ("F32", ((), (1,))),
-    }
-    faults = []
-    for leaf, tensor in found.items():
-        dtype, shapes = wanted[leaf]
-        if tensor is None:
-            if leaf != "weight":  # a missing weight is named by the inventory
-                faults.append(Finding("missing", "a quantized linear has it", tensor=f"{module}.{leaf}"))
-            continue
-        counts.update(tensors=1, bytes=tensor.size)
-        if tensor.dtype != dtype or tensor.shape not in shapes:
-            message = f"it is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(shapes[0])}"
-            faults.append(Finding("mismatched", message, tensor=f"{module}.{leaf}"))
-    if faults or weight is None or scale is None or (shared := found["weight_scale_2"]) is None:
-        return None, faults
-    value = np.frombuffer(shared.raw().tobytes(), "<f4")[0]
-    layout = view.layouts.get(module, MODELOPT)
-    return Stored(weight.bits(), scale.bits(), value, layout, block), faults
 
 
 def _follows_max(

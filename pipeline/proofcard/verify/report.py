@@ -33,7 +33,6 @@ from proofcard.screen import on_one_line
 ALONE = 3  # differences of one kind that are still listed each by itself
 LISTED = 200  # differences that a report lists; it counts them all
 _SHOWN = 4  # groups of differences on the screen
-_RESULTS = {"not asked": "not requested"}
 GIVEN: Result = "verified, scales as given"
 STATUS = {"verified": 0, GIVEN: 0, "differs": 1, "not checked": 2}
 
@@ -188,7 +187,7 @@ def show(levels: list[Level], console: Console) -> None:
     """The table, and under it the first difference of each level that differs."""
     table = Grid("level", "result", "what was checked", left=(0, 1, 2))
     for level in levels:
-        table.add_row(level.name, _RESULTS.get(level.result, level.result), _checked(level))
+        table.add_row(level.name, level.result, _checked(level))
     console.print()
     console.print(table)
     console.print()

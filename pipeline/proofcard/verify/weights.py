@@ -35,6 +35,7 @@ from proofcard.verify.recompute import dequantized_to_float32, plain
 from proofcard.verify.report import Finding, Level
 from proofcard.verify.scheme_parsers import SMOOTHED
 from proofcard.verify.steps import LOCAL, Passing
+from proofcard.verify.strips import is_dequantized, same_bytes
 from proofcard.verify.structure import not_understood
 from proofcard.verify.weight_files import read_tensors
 from proofcard.verify.weight_steps import Outcome, Sound, Unit, origin_of, reads_of
@@ -204,7 +205,10 @@ def _compare_plain(
         return outcome  # the inventory has named it as extra
     tensor = tensors[name]
     outcome.counts.update(tensors=1, bytes=tensor.size)
-    if not source.is_fp8(origin) and _same_bytes(tensor, source.stored(origin)):
+    if source.is_fp8(origin):
+        if not float32 and is_dequantized(source, origin, tensor):
+            return outcome
+    elif same_bytes(tensor, source.stored(origin)):
         return outcome
     wanted, dtype = plain(source, origin, float32, tensor.dtype)
     if tensor.shape != wanted.shape:
@@ -221,15 +225,6 @@ def _compare_plain(
         message = f"it is {tensor.dtype}; from the source follows {dtype}"
         outcome.findings.append((name, Finding("mismatched", message, tensor=name)))
     return outcome
-
-
-def _same_bytes(tensor: Tensor, origin: Tensor) -> bool:
-    """Whether two tensors are alike to the last byte, a piece of each in memory at a time."""
-    if (tensor.dtype, tensor.shape) != (origin.dtype, origin.shape):
-        return False
-    return all(
-        np.array_equal(one, other) for one, other in zip(tensor.pieces(), origin.pieces(), strict=True)
-    )
 
 
 def _compare_values(tensor: Tensor, wanted: np.ndarray, dtype: str) -> Finding | None:
