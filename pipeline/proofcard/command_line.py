@@ -7,14 +7,15 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from proofcard.bundle import bundled
-from proofcard.config.spelling import override, unquoted
 from proofcard.errors import Usage
 from proofcard.files import plain
 from proofcard.inputs import check_input
+from proofcard.pasted import override, unquoted
 
 _OF_A_RECIPE = ("audit", "fetch", "quantize", "run")
 _OF_A_CHECKPOINT = (
-    "agentic", "analyse", "benchmark", "card", "evaluate", "repeat", "reproduce", "serve", "verify",
+    "agentic", "analyse", "benchmark", "card", "evaluate", "publish", "repeat", "reproduce", "serve", "sign",
+    "verify",
 )  # fmt: skip
 """Commands for which a bare word can only be the recipe, or the checkpoint."""
 _SWEEPS = ("-m", "--multirun")

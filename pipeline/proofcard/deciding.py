@@ -102,7 +102,6 @@ _ENGINES = {
 }
 
 _DIALECTS = (  # how other makers store a linear in NVFP4, and under which names
-    "checkpoint.dialects",
     "checkpoint.dialects.layouts",
     "checkpoint.dialects.loops",
     "checkpoint.dialects.naming",

@@ -63,7 +63,8 @@ usage: proofcard verify checkpoint=DIR [source=DIR] [levels=[...]]
 A checkpoint that was never sealed: levels=[structure,weights]
 Levels: integrity (every file as it was sealed), structure (complete, sane,
 consistent), weights (every packed byte follows from the source). No GPU needed.
-Asked for by name: samples (samples=DIR; rows are drawn again from
+The report goes beside the checkpoint, and is never replaced by one that proves
+less of it. Requested by name: samples (samples=DIR; rows are drawn again from
 datasets.NAME=FILE) and calibration (source=DIR samples=DIR; layers=[0,17] is a
 spot check; texts=FILE judges the scales of unknown samples).
 Who signed it, and what was stated with it: public_key=FILE (level signature).
@@ -145,7 +146,7 @@ Exit status: 0 compared, 2 nothing could be compared.
 """
 
 _PLAN = """\
-usage: proofcard plan [key=value ...] [report=FILE]   overrides of quantize
+usage: proofcard plan [RECIPE] [key=value ...] [details=true] [report=FILE]
        proofcard plan RECIPE RECIPE [key=value ...]   two recipes side by side
 
   proofcard plan recipe=minimax_m2_7_nvfp4
@@ -155,9 +156,10 @@ usage: proofcard plan [key=value ...] [report=FILE]   overrides of quantize
   proofcard plan demo minimax_m2_7_nvfp4
       every difference, and its effect
 
-Counts modules, quantizers, tensors, bytes, tokens per expert, FLOP, memory and
-disk, and lists the GPUs on which the result fits. Reads no weights. The JSON is
-written to <work_dir>/plans, or to FILE.
+A summary of a dozen lines; details=true also prints modules, patterns, tensors,
+tokens per expert, memory and every GPU. Takes the overrides of quantize, reads
+no weights. 1 GB is 10^9 bytes. The JSON is written to <work_dir>/plans, or to
+FILE.
 Exit status: 0 planned, 1 failed, 2 the request is wrong, or the recipe could
 not do what it promises.
 """
@@ -319,5 +321,7 @@ def overview() -> str:
     return (
         "proofcard: model cards you can prove.\n\nusage: proofcard COMMAND [key=value ...]\n\n"
         f"{rows}\nproofcard COMMAND --help shows a command's usage and examples.\n"
+        "proofcard COMMAND --cfg job prints what it is configured to do.\n"
+        "A recipe or a checkpoint may be named alone: proofcard verify DIR\n"
         "proofcard --version prints the version.\n"
     )

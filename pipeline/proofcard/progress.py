@@ -141,8 +141,8 @@ class Layers:
 
 def peak_memory() -> str:
     """The peak memory of this process so far, and of its GPU."""
-    said = f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"
+    said = f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9:.1f} GB"
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        said += f", GPU {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+        said += f", GPU {torch.cuda.max_memory_allocated() / 1e9:.1f} GB"
     return said

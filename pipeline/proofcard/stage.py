@@ -15,9 +15,10 @@ from proofcard.digest import all_files, is_sealed
 from proofcard.disk import force_to_disk, in_folder, write_whole
 from proofcard.documents.manifest import FileEntry, Manifest
 from proofcard.errors import Stop, may_pass
-from proofcard.files import located
+from proofcard.files import located, readable
 from proofcard.fingerprint import environment
 from proofcard.locks import alone, check_free
+from proofcard.pasted import command
 from proofcard.progress import Bar, console, shown
 
 _MARK = "key"
@@ -70,10 +71,13 @@ def intact(directory: Path) -> Manifest:
         if not (directory / altered).exists():
             raise Stop(
                 f"{directory}/{altered} was sealed and is missing: "
-                f"see proofcard verify checkpoint={directory}"
+                f"see {command('verify', checkpoint=directory)}"
             )
+        with readable(directory / altered), (directory / altered).open("rb"):
+            pass  # what cannot be read is not called different
         raise Stop(
-            f"{directory}/{altered} differs from what was sealed: see proofcard verify checkpoint={directory}"
+            f"{directory}/{altered} differs from what was sealed: "
+            f"see {command('verify', checkpoint=directory)}"
         )
     return found
 

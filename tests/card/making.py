@@ -93,7 +93,7 @@ def documents(checkpoint: Path) -> dict[str, dict[str, Any]]:
             "coverage": coverage,
         },
         "checkpoint.evaluation/evaluation.json": {
-            "schema": "proofcard/evaluation/1",
+            "schema": "proofcard/evaluation/2",
             "checkpoint": {"key": key},
             "last": "w4a4",
             "texts": {"documents": 12, "tokens": 1500, "sha256": digest, "datasets": {"text": 12}},

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from proofcard.config import QuantizeConfig, VerifyConfig, compose
-from proofcard.config.spelling import command, override, spelled, unquoted
+from proofcard.config.spelling import spelled
 from proofcard.errors import Usage
+from proofcard.pasted import command, override, unquoted
 
 PATHS = (
     "/data/model", "/data/my model", "/data/a=b", "/data/it's", '/data/say "so"', "/data/é/模型", "/data/a,b",

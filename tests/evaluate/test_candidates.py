@@ -21,7 +21,7 @@ def test_names_are_read_back() -> None:
 
 def test_a_missing_scale_is_named() -> None:
     nothing = Stored(False, False, False)
-    assert "input_scale" in str(fault(parsed("w4a4"), nothing))
+    assert "input scales" in str(fault(parsed("w4a4"), nothing))
     assert "+kv_one" in str(fault(parsed("w4a16+kv"), nothing))
     assert "affine" in str(fault(parsed("w4a16+kv_affine"), nothing))
     assert fault(parsed("w4a16+kv_one"), nothing) is None

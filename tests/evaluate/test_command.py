@@ -14,7 +14,7 @@ EXPERT = "model.layers.{}.block_sparse_moe.experts.{}.{}"
 
 def worst(evaluation: dict[str, Any], count: int) -> set[tuple[int, str]]:
     """Layer and name of the experts with the largest relative error."""
-    found = sorted(evaluation["experts"], key=lambda each: -(each["error"] or 0))
+    found = sorted(evaluation["experts"], key=lambda each: -(each["error"] or {"value": 0})["value"])
     return {(each["layer"], each["expert"]) for each in found[:count]}
 
 
@@ -32,6 +32,9 @@ def test_every_number_has_its_interval(pair: Pair, evaluation: dict[str, Any]) -
         assert 0 < layer["blocks"][0]["overlap"]["w4a4"]["value"] <= 1
     assert sum(layer["share"]["value"] for layer in evaluation["layers"]) == pytest.approx(1)
     assert len(evaluation["experts"]) == 12 and evaluation["texts"]["documents"] == 3
+    for expert in evaluation["experts"]:
+        assert all(n["low"] <= n["value"] <= n["high"] for n in (expert["error"], expert["share"]))
+    assert sum(expert["share"]["value"] for expert in evaluation["experts"]) == pytest.approx(1)
     report = pair.folder / "checkpoint.evaluation"
     assert {path.name for path in report.iterdir()} == {
         "evaluation.json", "report.md", "layers.png", "routers.png", "experts.png",

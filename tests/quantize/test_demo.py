@@ -12,6 +12,7 @@ from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import read_folder
 from proofcard.config import QuantizeConfig, compose
 from proofcard.quantize.planning import disk
+from proofcard.units import size
 
 GOLDEN = Path(__file__).parent / "golden" / "demo_weights.json"
 
@@ -112,8 +113,8 @@ def test_what_it_takes_on_disk_is_said_beforehand() -> None:
     said = disk(compose(QuantizeConfig, "config", []), source)
     hidden = 2 * 80 * 128 * 256 * 2
     assert said == (
-        f"disk: up to {weights / 1e9:.2f} GB for the checkpoint, and until it is sealed up to "
-        f"{hidden / 1e9:.2f} GB for hidden states"
+        f"disk: up to {size(weights)} for the checkpoint, and until it is sealed up to "
+        f"{size(hidden)} for hidden states"
     )
     assert disk(compose(QuantizeConfig, "config", ["engine=modelopt"]), source).endswith("the checkpoint")
 

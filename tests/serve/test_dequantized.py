@@ -182,7 +182,9 @@ def test_a_model_in_bf16_is_served_as_it_is(copy: Path, tmp_path: Path):
 
 def test_another_format_is_refused(demo: Path, tmp_path: Path):
     config = config_of(demo) | {"quantization_config": {"quant_method": "awq"}}
-    with pytest.raises(Usage, match="is quantized as awq: transformers_cpu serves NVFP4, FP8 and BF16"):
+    with pytest.raises(
+        Usage, match="is quantized as awq: only NVFP4, FP8 in blocks and BF16 are supported here"
+    ):
         dequantized.folder(demo, config, tmp_path)
 
 

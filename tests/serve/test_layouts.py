@@ -73,12 +73,12 @@ KNOWN = {
 def test_a_linear_that_is_known_is_read_however_its_format_is_spelled(tmp_path: Path, said: str) -> None:
     tensors = linear() | PLAIN | {"model.layers.0.self_attn.k_proj.k_scale": torch.tensor(1.0)}
     made = checkpoint(tmp_path / "made", KNOWN[said], tensors)
-    entries, bits = layouts.readable(made, KNOWN[said], 1) or ({}, None)
-    assert bits is not None and entries.keys() == {LINEAR, *PLAIN}
-    assert (entries[LINEAR].dtype, entries[LINEAR].shape) == ("BF16", (4, 32))
+    read = layouts.readable(made, KNOWN[said], 1)
+    assert read is not None and read.entries.keys() == {LINEAR, *PLAIN}
+    assert (read.entries[LINEAR].dtype, read.entries[LINEAR].shape) == ("BF16", (4, 32))
     scale = tensors[f"{LINEAR}_scale"].view(U8).numpy()
     assert np.array_equal(
-        bits(LINEAR), dequantize(tensors[LINEAR].numpy(), scale, np.float32(0.01), threads=1)
+        read.bits(LINEAR), dequantize(tensors[LINEAR].numpy(), scale, np.float32(0.01), threads=1)
     )
     config = json.loads((serve(made, tmp_path) / "config.json").read_text())
     assert "quantization_config" not in config and "quantization_config" not in config.get("text_config", {})
@@ -152,10 +152,10 @@ UNKNOWN: dict[str, tuple[dict[str, torch.Tensor], dict[str, Any], str]] = {
     ),
     "no block scales": (without("_scale"), NVFP4, "weight_scale is missing"),
     "no scale of scales": (without("_scale_2"), NVFP4, "weight_scale_2 is missing"),
-    "blocks of 32": (
-        linear(columns=64, block=32),
+    "blocks of 64": (
+        linear(columns=128, block=64),
         NVFP4,
-        r"weight_scale is F8_E4M3 \[4, 2\], but one scale per 16 values needs",
+        r"weight_scale is F8_E4M3 \[4, 2\], but one scale per 16 values needs F8_E4M3 \[4, 8\]",
     ),
     "scales in E8M0's bytes": (with_("_scale", codes(4, 2)), NVFP4, "weight_scale is U8"),
     "scales of FP32": (with_("_scale", torch.ones(4, 2)), NVFP4, "weight_scale is F32"),
@@ -206,8 +206,28 @@ UNKNOWN: dict[str, tuple[dict[str, torch.Tensor], dict[str, Any], str]] = {
     ),
     "another method": (
         linear(),
+        quantized(method="awq"),
+        "quantized as awq",
+    ),
+    "ModelOpt's names in compressed-tensors": (
+        linear(),
         quantized(method="compressed-tensors"),
-        "quantized as compressed-tensors",
+        "has no NVFP4 weight",
+    ),
+    "compressed-tensors' integers": (
+        {"a.weight_packed": INTS, "a.weight_scale": torch.ones(4, 1, dtype=BF16)},
+        quantized(method="compressed-tensors"),
+        "has no NVFP4 weight",
+    ),
+    "compressed-tensors without a global scale": (
+        {"a.weight_packed": codes(4, 16), "a.weight_scale": fp8(4, 2)},
+        quantized(method="compressed-tensors"),
+        "a.weight_packed is U8 .*, but a.weight_global_scale is missing",
+    ),
+    "compressed-tensors rotated": (
+        linear(),
+        {"quantization_config": {"quant_method": "compressed-tensors", "transform_config": {"a": 1}}},
+        "has a transform_config, which is not supported here",
     ),
     "mxfp4": (
         {f"{EXPERTS}_blocks": codes(2, 4, 1, 16)},

@@ -1,4 +1,4 @@
-"""A key in a token, where PyKCS11, SoftHSM and OpenSC's tool are installed; else what is said without them."""
+"""A key in a token, where PyKCS11, SoftHSM and OpenSC's tool are installed; else the message without them."""
 
 import shutil
 import subprocess

@@ -12,6 +12,7 @@ from proofcard.documents.analysis import Analysis, Origin
 from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, before_work
 from proofcard.files import check_handed, exists
+from proofcard.pasted import command
 from proofcard.quantize import plots, sealed_tables, tables
 from proofcard.quantize.statistics import CalibrationStatistics
 from proofcard.reports import place, show
@@ -60,7 +61,7 @@ def _read(folder: Path) -> tuple[Manifest, CalibrationStatistics]:
     stage.intact(folder)
     for name in (tables.AMAX, tables.DATASETS, tables.COVERAGE):
         if exists(folder / name) and name not in sealed.outputs.files:
-            raise Stop(f"{folder / name} was not sealed: see proofcard verify checkpoint={folder}")
+            raise Stop(f"{folder / name} was not sealed: see {command('verify', checkpoint=folder)}")
     return sealed, sealed_tables.read(folder, sealed.statistics.get("positions", 0))
 
 

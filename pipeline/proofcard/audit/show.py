@@ -5,6 +5,7 @@ from rich.text import Text
 from proofcard.documents.audit import VERDICTS, Audit, AuditedClaim, Evidence, Verdict
 from proofcard.grid import Grid
 from proofcard.screen import Screen
+from proofcard.units import counted as counted_
 
 _STYLES: dict[Verdict, str] = {
     "contradicted": "red", "internally inconsistent": "red", "contradicted by measurement": "red",
@@ -73,7 +74,7 @@ def counted(audit: Audit) -> str:
     """How many claims have which verdict."""
     given = [f"{audit.counts[name]} {_plural(name, audit.counts[name])}" for name in reversed(VERDICTS)
              if audit.counts.get(name)]  # fmt: skip
-    return f"{len(audit.claims)} claims: {', '.join(given)}."
+    return f"{counted_(len(audit.claims), 'claim')}: {', '.join(given)}."
 
 
 def _plural(verdict: Verdict, count: int) -> str:

@@ -21,6 +21,7 @@ from proofcard.errors import Stop
 from proofcard.evidence import Evidence, about, in_order, opened
 from proofcard.files import plain, read_bytes
 from proofcard.hub_cache import name_in_cache
+from proofcard.pasted import command
 
 CARD = f"{FOLDER}/card.json"
 EVALUATIONS = f"{FOLDER}/every_eval_ever.json"
@@ -95,7 +96,7 @@ def stored(checkpoint: Path, sealed: Manifest) -> tuple[Card, list[Evidence], st
         card = read_document(Card, checkpoint / CARD, checkpoint)
     except FileNotFoundError:
         raise Stop(
-            f"{checkpoint} has no card: write one with proofcard card checkpoint={checkpoint}"
+            f"{checkpoint} has no card: write one with {command('card', checkpoint=checkpoint)}"
         ) from None
     if card.key != sealed.key:
         raise Stop(

@@ -7,6 +7,7 @@ from proofcard.card.beside import Files
 from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop
 from proofcard.evidence import Evidence
+from proofcard.pasted import command
 
 
 def check(checkpoint: Path, sealed: Manifest, newer: list[Evidence]) -> tuple[Files, list[Evidence]]:
@@ -19,7 +20,7 @@ def check(checkpoint: Path, sealed: Manifest, newer: list[Evidence]) -> tuple[Fi
     """
     card, documents, written = beside.stored(checkpoint, sealed)
     made = beside.files(facts.read(checkpoint, sealed, documents, card.inputs), written)
-    again = f"write it again with proofcard card checkpoint={checkpoint}, if the documents are right"
+    again = f"write it again with {command('card', checkpoint=checkpoint)}, if the documents are right"
     if (wrong := beside.disagreement(checkpoint, made)) is not None:
         raise Stop(f"the card disagrees with its documents: {wrong}; {again}")
     if (wrong := beside.changed(documents, newer)) is not None:

@@ -18,6 +18,7 @@ from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, one_line
 from proofcard.evidence import Evidence
 from proofcard.files import read_bytes
+from proofcard.pasted import command
 
 FOLDER = ".proofcard"
 """Beside the sealed files: copies of the documents that a card quotes, the card as values, its charts."""
@@ -137,7 +138,7 @@ def _sealed_json(checkpoint: Path, sealed: Manifest, name: str) -> dict[str, Any
     content = read_bytes(checkpoint / name, checkpoint, json_files.SETTINGS)
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise Stop(
-            f"{checkpoint / name} is not what was sealed: see proofcard verify checkpoint={checkpoint}"
+            f"{checkpoint / name} is not what was sealed: see {command('verify', checkpoint=checkpoint)}"
         )
     values = json_files.parse(content, name, infinite=True)
     return values if isinstance(values, dict) else {}

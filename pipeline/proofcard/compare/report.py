@@ -7,6 +7,7 @@ from proofcard.documents.base import Difference
 from proofcard.documents.comparison import Comparison, ScaleRatio, Side, TensorGroup
 from proofcard.reports import Section, markdown, percent
 from proofcard.screen import in_markdown
+from proofcard.units import counted
 
 
 def sections(told: Comparison) -> list[Section]:
@@ -101,7 +102,7 @@ def _files(told: Comparison) -> Section:
     for each in told.files:
         how = "differs" if each.a and each.b else "in a alone" if each.a else "in b alone"
         rows.append([each.name, how])
-    return Section("Other files", f"{len(rows)} differ.", ["", ""], rows)
+    return Section("Other files", f"{counted(len(rows), 'file differs', 'files differ')}.", ["", ""], rows)
 
 
 def _row(group: TensorGroup) -> list[str]:
@@ -122,7 +123,7 @@ def _row(group: TensorGroup) -> list[str]:
 
 def _values(title: str, differing: list[Difference]) -> Section:
     rows = [[each.name, _short(each.a), _short(each.b)] for each in differing]
-    return Section(title, f"{len(rows)} values differ.", ["", "a", "b"], rows)
+    return Section(title, f"{counted(len(rows), 'value differs', 'values differ')}.", ["", "a", "b"], rows)
 
 
 def _short(value: Any) -> str:

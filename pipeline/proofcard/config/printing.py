@@ -20,6 +20,7 @@ _SCHEMAS = {
     "evaluate": "evaluating:EvaluateConfig",
     "fetch": "schema:QuantizeConfig",
     "plan": "schema:QuantizeConfig",
+    "publish": "publishing:PublishConfig",
     "quantize": "schema:QuantizeConfig",
     "repeat": "repeat:RepeatConfig",
     "reproduce": "reproducing:ReproduceConfig",

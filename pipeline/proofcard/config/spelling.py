@@ -1,19 +1,17 @@
-"""The command line's words as Hydra's grammar reads them, and our own in a form that can be pasted.
+"""The command line's words as Hydra's grammar reads them.
 
 A path or a text may hold whatever a file's name may: blanks, `=`, quotes, letters of any alphabet. Some of
 these mean something else in Hydra's grammar, so values of keys whose field holds a path or a text are quoted.
 """
 
 import re
-import shlex
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-_PLAIN = re.compile(r"[A-Za-z0-9_./:@+%-]*[A-Za-z0-9_/%-]")
-"""Texts that Hydra and shells take as they are."""
+from proofcard.pasted import is_plain, is_quoted, quoted
 
 
 def spelled(schema: type[BaseModel], words: list[str], sweeps: bool = False) -> list[str]:
@@ -24,47 +22,17 @@ def spelled(schema: type[BaseModel], words: list[str], sweeps: bool = False) -> 
     return [_spelled(schema, word, sweeps) for word in words]
 
 
-def override(key: str, value: object) -> str:
-    """`key=value` to be pasted into a shell, for any path or text."""
-    text = str(value)
-    return f"{key}={text}" if _PLAIN.fullmatch(text) else shlex.quote(f"{key}={_quoted(text)}")
-
-
-def command(name: str, **values: object) -> str:
-    """`proofcard NAME key=value ...` to be pasted into a shell."""
-    return " ".join(["proofcard", name, *(override(key, value) for key, value in values.items())])
-
-
-def unquoted(value: str) -> str:
-    """A value without Hydra's quotes around it, if there are any."""
-    if not _is_quoted(value):
-        return value
-    half = re.compile(rf"(\\+)(?={value[0]}|$)")  # only in front of a quote and at the end do they count
-    return half.sub(lambda found: found[1][: len(found[1]) // 2], value[1:-1])
-
-
 def _spelled(schema: type[BaseModel], word: str, sweeps: bool) -> str:
     key, equals, value = word.partition("=")
     name = key.lstrip("+")
-    if not equals or value in ("", "null") or "${" in value or _is_quoted(value) or (sweeps and "," in value):
+    if not equals or value in ("", "null") or "${" in value or is_quoted(value) or (sweeps and "," in value):
         return word
     kind = _annotation(schema, name.split("."))
     if _is_text(kind):
         if value.startswith("~/"):  # shells expand it at the beginning of a word alone
             value = str(Path(value).expanduser())
-        return f"{key}={value if _PLAIN.fullmatch(value) and _stays_text(value) else _quoted(value)}"
+        return f"{key}={value if is_plain(value) and _stays_text(value) else quoted(value)}"
     return f"{key}=[{value}]" if _is_list(kind) and value[0] not in "[{" else word
-
-
-def _quoted(text: str) -> str:
-    """Between double quotes, as Hydra reads them: backslashes count only in front of a quote."""
-    escaped = re.sub(r'(\\*)"', lambda found: found[1] * 2 + r"\"", text)
-    escaped = re.sub(r"(\\+)$", lambda found: found[1] * 2, escaped)
-    return f'"{escaped}"'
-
-
-def _is_quoted(value: str) -> bool:
-    return len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
 
 
 def _stays_text(value: str) -> bool:

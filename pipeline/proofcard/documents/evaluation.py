@@ -8,7 +8,11 @@ from proofcard.documents.base import Document, Sha256
 
 
 class Estimate(Document):
-    """A number and its 95% interval over documents; null ends where fewer than two documents leave none."""
+    """A number and its 95% interval over documents.
+
+    Both ends are null where fewer than two documents leave nothing to draw, or where a drawn set may have no
+    such number.
+    """
 
     value: float
     low: float | None
@@ -80,19 +84,23 @@ class Layer(Document):
 
 
 class Expert(Document):
-    """One expert on the rows that the source's router sent it; `share` is of all experts' error."""
+    """One expert on the rows that the source's router sent it; `share` is of all experts' squared error.
+
+    `error` is null where it got no row, and its interval where so few documents sent it any that a drawn set
+    may have none: then `rows` is all that can be given.
+    """
 
     layer: NonNegativeInt
     expert: str
     rows: NonNegativeInt
-    error: float | None
-    share: float
+    error: Estimate | None
+    share: Estimate
 
 
 class Evaluation(Document):
     """What a checkpoint lost, and where. `last` is the candidate of which `local` and experts are."""
 
-    schema_: Literal["proofcard/evaluation/1"] = Field(default="proofcard/evaluation/1", alias="schema")
+    schema_: Literal["proofcard/evaluation/2"] = Field(default="proofcard/evaluation/2", alias="schema")
     checkpoint: Subject
     source: Subject
     texts: Texts

@@ -75,7 +75,10 @@ def routers(evaluation: Evaluation) -> Any:
 def experts(evaluation: Evaluation) -> Any:
     """Relative error of every expert on the rows that it gets, a map of layers and experts."""
     numbers = sorted({each.layer for each in evaluation.experts})
-    rows = {layer: [e.error for e in evaluation.experts if e.layer == layer] for layer in numbers}
+    rows = {
+        layer: [e.error.value if e.error else None for e in evaluation.experts if e.layer == layer]
+        for layer in numbers
+    }
     table = np.full((len(numbers), max(map(len, rows.values()))), np.nan)
     for place, layer in enumerate(numbers):
         for at, error in enumerate(rows[layer]):

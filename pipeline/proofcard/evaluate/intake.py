@@ -42,7 +42,7 @@ class PackedIntake(Intake):
 def dequantized(
     packed: torch.Tensor, scale: torch.Tensor, shared: np.float32, layout: Layout
 ) -> torch.Tensor:
-    """As `layouts.Linear.bits`: uint8 [rows, columns/2] and [rows, columns/block] to BF16 [rows, columns]."""
+    """As `layouts.Linear.bits`: `packed` and E4M3 `scale`, both uint8, to BF16 [rows, columns]."""
     scales = scale.view(torch.float8_e4m3fn).float()
     second = torch.tensor(shared, device=packed.device)
     widths = scales / second if layout.divides else scales * second

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,11 @@ class Draws:
 
     def of(self, statistic: Any, documents: int) -> list[documents.Estimate]:
         """`intervals.bootstrap`, as the document has it."""
-        return [_estimate(each) for each in bootstrap(statistic, documents, self.resamples, self.seed)]
+        return [_estimate(each) for each in self.raw(statistic, documents)]
+
+    def raw(self, statistic: Any, documents: int) -> list[Estimate]:
+        """`intervals.bootstrap`: NaN where there is no number."""
+        return bootstrap(statistic, documents, self.resamples, self.seed)
 
 
 def divergences(found: Found, stream: int, draws: Draws) -> dict[str | None, documents.Divergence]:
@@ -135,10 +140,10 @@ def layers(
         parts = [np.sqrt(error @ taken / whole[:, None]).ravel(), np.sqrt(alone), shares]
         return np.concatenate([*parts, *((each @ taken / tokens).ravel() for each in routes)])
 
-    estimates = iter(draws.of(statistic, len(found.names)))
-    errors = [{name: next(estimates) for name in streams} for _ in found.sums]
-    locals_ = [next(estimates) for _ in found.sums]
-    shares = [next(estimates) for _ in found.sums]
+    estimates = iter(draws.raw(statistic, len(found.names)))
+    errors = [{name: _estimate(next(estimates)) for name in streams} for _ in found.sums]
+    locals_ = [_estimate(next(estimates)) for _ in found.sums]
+    shares = [_estimate(next(estimates)) for _ in found.sums]
     made = []
     for layer, names in enumerate(blocks):
         before = errors[layer - 1] if layer else {}
@@ -156,7 +161,7 @@ def layers(
 
 
 def _blocks(
-    names: Sequence[str], streams: Sequence[str], estimates: Iterator[documents.Estimate]
+    names: Sequence[str], streams: Sequence[str], estimates: Iterator[Estimate]
 ) -> list[documents.Block]:
     """The blocks of one layer, from estimates in the order [2, candidates, blocks]."""
     table = [[[next(estimates) for _ in names] for _ in streams] for _ in range(2)]
@@ -164,27 +169,40 @@ def _blocks(
     for place, name in enumerate(names):
         both = [{stream: row[place] for stream, row in zip(streams, rows, strict=True)} for rows in table]
         known = all(np.isfinite(each.value) for part in both for each in part.values())
-        made.append(
-            documents.Block(block=name, overlap=both[0] if known else None, moved=both[1] if known else None)
+        overlap, moved = (
+            [{stream: _estimate(each) for stream, each in part.items()} for part in both]
+            if known
+            else (None, None)
         )
+        made.append(documents.Block(block=name, overlap=overlap, moved=moved))
     return made
 
 
-def experts(found: Found, names: Sequence[Sequence[str]]) -> list[documents.Expert]:
-    """Every expert of every layer, in the model's order. Sums are over documents, in their order."""
-    sums = [layer["experts"].sum(axis=-1) for layer in found.sums]
-    whole = sum(float(layer[0].sum()) for layer in sums)
-    return [
-        documents.Expert(
-            layer=layer,
-            expert=name,
-            rows=int(rows),
-            error=float(np.sqrt(error / norm)) if norm > 0 else None,
-            share=float(error / whole) if whole > 0 else 0.0,
-        )
-        for layer, experts_of in enumerate(names)
-        for name, error, norm, rows in zip(experts_of, *sums[layer], strict=True)
-    ]
+def experts(found: Found, names: Sequence[Sequence[str]], draws: Draws) -> list[documents.Expert]:
+    """Every expert of every layer, in the model's order, over the same drawn documents."""
+    tables = [layer["experts"] for layer in found.sums]  # [3, experts, documents] each
+    whole = sum((table[0].sum(axis=0) for table in tables), np.zeros(len(found.names)))
+    made = []
+    for layer, (experts_of, (errors, norms, rows)) in enumerate(zip(names, tables, strict=True)):
+        if not experts_of:
+            continue
+        estimates = draws.raw(partial(_experts, errors, norms, whole), len(found.names))
+        relative, shares = estimates[: len(experts_of)], estimates[len(experts_of) :]
+        made += [
+            documents.Expert(
+                layer=layer, expert=name, rows=int(count), share=_estimate(share),
+                error=_estimate(error) if np.isfinite(error.value) else None,
+            )
+            for name, count, error, share in zip(experts_of, rows.sum(axis=-1), relative, shares, strict=True)
+        ]  # fmt: skip
+    return made
+
+
+def _experts(errors: Values, norms: Values, whole: Values, taken: Taken) -> Values:
+    """Relative errors of a layer's experts, NaN without rows, then their shares of `whole`."""
+    of_experts, every = errors @ taken, max(float(whole @ taken), np.finfo(float).tiny)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.concatenate([np.sqrt(of_experts / (norms @ taken)), of_experts / every])
 
 
 def _growth(before: documents.Estimate | None, after: documents.Estimate) -> float | None:
@@ -192,4 +210,6 @@ def _growth(before: documents.Estimate | None, after: documents.Estimate) -> flo
 
 
 def _estimate(estimate: Estimate) -> documents.Estimate:
-    return documents.Estimate(value=estimate.value, low=estimate.low, high=estimate.high)
+    ends = (estimate.low, estimate.high)
+    low, high = ends if all(end is not None and np.isfinite(end) for end in ends) else (None, None)
+    return documents.Estimate(value=estimate.value, low=low, high=high)

@@ -98,15 +98,20 @@ def _cells(evaluation: Evaluation) -> Section:
 
 
 def _experts(evaluation: Evaluation) -> Section:
-    worst = sorted(evaluation.experts, key=lambda each: -each.share)[:_WORST]
+    worst = sorted(evaluation.experts, key=lambda each: -each.share.value)[:_WORST]
     rows = [
-        [e.expert, str(e.rows), _percent(e.error) if e.error is not None else "–", _percent(e.share)]
+        [
+            e.expert,
+            str(e.rows),
+            *(_both(e.error, _hundredths) if e.error else ("–", "–")),
+            *_both(e.share, _hundredths),
+        ]
         for e in worst
     ]
     return Section(
         "Which experts",
         f"{evaluation.last} on the rows that the source's routers send; the shares of the squared error",
-        ["expert", "rows", "relative error", "share"],
+        ["expert", "rows", "error %", "95%", "share %", "95%"],
         rows,
     )
 
@@ -203,6 +208,10 @@ def _change(ratio: float) -> str:
 
 def _share(value: float) -> str:
     return f"{100 * value:.1f}"
+
+
+def _hundredths(value: float) -> str:
+    return f"{100 * value:.3g}"
 
 
 def _percent(value: float) -> str:

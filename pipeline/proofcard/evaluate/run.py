@@ -129,8 +129,13 @@ def _document(
         ],
         costs=numbers.costs(found, attribution(work.candidates), names, draws),
         layers=numbers.layers(found, names, len(work.candidates), blocks, draws),
-        experts=numbers.experts(found, [[e for own in each.blocks.values() for e in own] for each in inside]),
+        experts=numbers.experts(found, _experts(inside), draws),
     )
+
+
+def _experts(inside: list[Anatomy]) -> list[list[str]]:
+    """The names of each layer's experts."""
+    return [[name for own in each.blocks.values() for name in own] for each in inside]
 
 
 def _stream(run: Stream, measured: dict[str | None, documents.Divergence]) -> documents.Stream:

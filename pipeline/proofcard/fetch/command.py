@@ -144,5 +144,5 @@ def _show(fetched: Fetched, folders: tuple[Path | None, Path | None], out: Scree
             f"{size(total)} in {counted(len(fetched.model.files), 'file')}: {shown(model)}", soft_wrap=True
         )
     if fetched.samples is not None and samples is not None:
-        counts = f"{fetched.samples.samples} samples, {fetched.samples.tokens} tokens"
+        counts = f"{counted(fetched.samples.samples, 'sample')}, {counted(fetched.samples.tokens, 'token')}"
         out.print(f"{counts}: {shown(samples)}", soft_wrap=True)

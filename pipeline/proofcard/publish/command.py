@@ -8,9 +8,6 @@ import re
 import sys
 from functools import partial
 
-from rich.box import SIMPLE
-from rich.table import Table
-
 from proofcard import manifest, outcome, redact, tracking
 from proofcard.card import checking
 from proofcard.card.facts import short_size
@@ -23,6 +20,8 @@ from proofcard.documents.verification import LevelResult
 from proofcard.errors import Stop, Usage, before_work
 from proofcard.evidence import checkpoint_of, gathered
 from proofcard.files import exists
+from proofcard.grid import Grid
+from proofcard.pasted import command
 from proofcard.publish import leaks, proving, refusals, repository, sending
 from proofcard.publish.content import Outgoing, outgoing
 from proofcard.screen import Screen
@@ -95,7 +94,7 @@ def _ready(config: PublishConfig) -> tuple[Manifest, list[Outgoing], dict[str, L
     documents = gathered(sealed, config.checkpoint, config.work_dir)
     if not exists(config.checkpoint / "README.md"):
         raise Stop(
-            f"{config.checkpoint} has no card: write one with proofcard card checkpoint={config.checkpoint}"
+            f"{config.checkpoint} has no card: write one with {command('card', checkpoint=config.checkpoint)}"
         )
     levels = proving.levels(config.checkpoint, config.source, config.public_key, documents)
     checking.check(config.checkpoint, sealed, documents)
@@ -114,10 +113,7 @@ def _show(
 ) -> None:
     """What will go where."""
     out = Screen()
-    table = Table(box=SIMPLE, pad_edge=False)
-    table.add_column("file", overflow="fold")
-    table.add_column("size", justify="right")
-    table.add_column("")
+    table = Grid("file", "size", "", left=(0, 2))
     for file in files[:_MOST]:
         seal = "the seal" if file.name == manifest.NAME else "beside the seal"
         table.add_row(file.name, short_size(file.size), "sealed" if file.sealed else seal)
@@ -125,7 +121,9 @@ def _show(
         table.add_row(
             f"and {len(files) - _MOST} more", short_size(sum(file.size for file in files[_MOST:])), ""
         )
+    out.print()
     out.print(table)
+    out.print()
     state = "new" if existing is None else f"exists, main at {existing.commit[:12]}"
     moved = "" if existing is None else existing.tags.get(sealed.key, "")
     lines = [

@@ -10,13 +10,14 @@ from typing import Any
 
 from proofcard import joining, outcome, tracking, tracking_headlines
 from proofcard.config import QuantizeConfig, compose
-from proofcard.config.spelling import command
 from proofcard.documents.manifest import Manifest
+from proofcard.pasted import command
 from proofcard.progress import console, shown
 from proofcard.quantize import naming, planning, stages
 from proofcard.quantize.checkpoint_stage import Plan
 from proofcard.ranks import Ranks
 from proofcard.screen import Screen, on_one_line
+from proofcard.units import counted, size
 
 _REAL = "minimax_m2_7_nvfp4"
 
@@ -73,9 +74,9 @@ def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, link: str | N
     lines = {
         "checkpoint": f"{final} ({'reused' if plan.checkpoint else 'made'})",
         "key": sealed.key,
-        "size": f"{sum(file.size for file in files.values()) / 1e6:.1f} MB in {len(files)} files",
+        "size": f"{size(sum(file.size for file in files.values()))} in {counted(len(files), 'file')}",
         "tensors": f"{said['tensors']}, {said['quantizers']} quantizers calibrated",
-        "samples": f"{said['samples']}, {said['tokens']} tokens: {shown(plan.samples_dir)}",
+        "samples": f"{said['samples']}, {said['tokens']:,} tokens: {shown(plan.samples_dir)}",
         "coverage": _coverage(said),
         "prove it": command("verify", checkpoint=final, source=source),
     }

@@ -16,6 +16,7 @@ from proofcard.quantize import preflight
 from proofcard.quantize.checkpoint_stage import Plan
 from proofcard.ranks import Ranks
 from proofcard.toolchain import activate, materialise
+from proofcard.units import size
 
 
 def agreed(config: QuantizeConfig, team: Ranks) -> tuple[QuantizeConfig, Plan]:
@@ -106,18 +107,16 @@ def disk(config: QuantizeConfig, source: Source) -> str:
     Hidden states are in two files in BF16, with every sample at its full length.
     """
     weights = sum(tensor.size for tensor in source.tensors.values())
-    said = f"disk: up to {weights / 1e9:.2f} GB for the checkpoint"
+    said = f"disk: up to {size(weights)} for the checkpoint"
     if config.engine.name == "layerwise":
         samples = sum(dataset.samples for dataset in config.calibration.datasets.values())
         positions = samples * config.calibration.sequence_length
         hidden = 2 * positions * int(source.config.get("hidden_size", 0)) * 2
-        said += f", and until it is sealed up to {hidden / 1e9:.2f} GB for hidden states"
+        said += f", and until it is sealed up to {size(hidden)} for hidden states"
     return said
 
 
 def _room_for(target: Path, needed: int) -> None:
     free = free_at(target)
     if free < needed:
-        raise Stop(
-            f"{target} has {free / 1e9:.1f} GB free, but the checkpoint needs up to {needed / 1e9:.1f} GB"
-        )
+        raise Stop(f"{target} has {size(free)} free, but the checkpoint needs up to {size(needed)}")

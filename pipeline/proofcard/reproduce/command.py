@@ -36,6 +36,7 @@ from proofcard.reproduce.cost import duration
 from proofcard.reproduce.environment_differences import Here
 from proofcard.reproduce.recorded import Recorded
 from proofcard.screen import Screen
+from proofcard.units import counted
 
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,63}", re.ASCII)
 _SHOWN = 12  # differences of the environment on the screen; the document has all
@@ -155,7 +156,7 @@ def _show_environment(record: Recorded, changes: list[Difference], here: Here) -
     if not changes:
         console.print("environment: as recorded: toolchain, packages, code, lock and numeric platform")
         return
-    console.print(f"environment: {len(changes)} differences from the recorded one")
+    console.print(f"environment: {counted(len(changes), 'difference')} from the recorded one")
     table = Grid("what", "recorded", "here", "may change", left=(0, 1, 2, 3))
     for one in changes[:_SHOWN]:
         values = (environment_differences.identity(value)[:24] for value in (one.recorded, one.here))

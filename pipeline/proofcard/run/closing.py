@@ -1,13 +1,16 @@
 """How a chain ends: its document tracked under the checkpoint, its times, and three lines to go on with."""
 
 from proofcard import outcome, tracking, tracking_parents
+from proofcard.config import compose
 from proofcard.config.schema import Tracking
-from proofcard.config.spelling import command
+from proofcard.config.signing import SignConfig
 from proofcard.disk import write_whole
+from proofcard.pasted import command
 from proofcard.progress import shown
-from proofcard.run import finished, show
+from proofcard.run import finished, show, stages
 from proofcard.run.chain import Chain
 from proofcard.screen import Screen
+from proofcard.sign.signing import verify_command
 from proofcard.tracking_links import run_link
 from proofcard.tracking_store import connected, lock_of
 
@@ -49,8 +52,8 @@ def close(chain: Chain) -> None:
 def verification(chain: Chain) -> str:
     """The command with which somebody else verifies the checkpoint: by its signature, if it is signed."""
     target = chain.target
-    if chain.document().finished()[-1:] == ["sign"] and (made := finished.signed(target)):
-        return made.verify
+    if chain.document().finished()[-1:] == ["sign"] and finished.signed(target):
+        return verify_command(compose(SignConfig, "sign", stages.words("sign", chain.request, target)[1:]))
     return command("verify", checkpoint=shown(target.folder), source=shown(target.source))
 
 

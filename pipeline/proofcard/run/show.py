@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from rich.box import SIMPLE
-from rich.table import Table
-
 from proofcard.config.running import STAGES, StageName
 from proofcard.disk import free_at
 from proofcard.documents.plan import Plan
 from proofcard.documents.run import Run
+from proofcard.grid import Grid
 from proofcard.progress import shown
 from proofcard.run import estimates
 from proofcard.run.request import Request
@@ -41,11 +39,7 @@ def plan(
     recipe = request.recipe.recipe
     times = estimates.times(request, told)
     out.print(f"recipe={recipe.name}: {recipe.summary}", soft_wrap=True)
-    table = Table(box=SIMPLE, pad_edge=False)
-    table.add_column("stage", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("disk", justify="right", no_wrap=True)
-    table.add_column("what", overflow="fold")
+    table = Grid("stage", "time", "disk", "what", left=(0, 3))
     space, unknown = 0, []
     to_do = [stage for stage in STAGES if stage not in not_started]
     for stage in STAGES:
@@ -56,7 +50,9 @@ def plan(
         space += size or 0
         unknown += [stage] if seconds is None else []
         table.add_row(stage, duration(seconds), _size(size) if size else "", _WHAT[stage])
+    out.print()
     out.print(table)
+    out.print()
     lines(
         [
             (
@@ -84,17 +80,16 @@ def _time(known: float, origin: str, to_do: Sequence[StageName], unknown: Sequen
 
 def times(run: Run, out: Screen) -> None:
     """What became of each stage, in seconds."""
-    table = Table(box=SIMPLE, pad_edge=False)
-    table.add_column("stage", no_wrap=True)
-    table.add_column("seconds", justify="right", no_wrap=True)
-    table.add_column("what became of it", overflow="fold")
+    table = Grid("stage", "seconds", "what became of it", left=(0, 2))
     for stage in run.stages:
         seconds = f"{stage.seconds:.1f}" if stage.seconds else ""
         why = f"{stage.state}: {stage.why}" if stage.why else stage.state
         table.add_row(stage.name, seconds, why)
     table.add_section()
     table.add_row("all", f"{sum(stage.seconds for stage in run.stages):.1f}", "")
+    out.print()
     out.print(table)
+    out.print()
 
 
 def lines(rows: Sequence[tuple[str, str]], out: Screen) -> None:

@@ -129,7 +129,7 @@ def readable(
     if algorithm or method:
         named = algorithm if algorithm and method in _MODELOPT else method
         raise Usage(
-            f"{checkpoint} is quantized as {named}, which is not read: only NVFP4, FP8 in blocks and BF16 are"
+            f"{checkpoint} is quantized as {named}: only NVFP4, FP8 in blocks and BF16 are supported here"
         )
     for name, tensor in tensors.items():
         if not _mask(tensor):

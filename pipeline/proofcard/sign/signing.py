@@ -15,6 +15,7 @@ from proofcard.documents.signing import SignedFile, Signing
 from proofcard.errors import Stop, before_work
 from proofcard.evidence import Evidence, checkpoint_of, gathered
 from proofcard.files import plain
+from proofcard.pasted import command
 from proofcard.progress import shown
 from proofcard.sign import bom, keys, summary
 from proofcard.sign.signer import Signer
@@ -126,7 +127,7 @@ def _check_sealed(folder: Path, sealed: Manifest, signed: dict[str, str]) -> Non
         if signed.get(name) != expected.get(name):
             raise Stop(
                 f"{plain(folder / name)} is not as it was sealed, so nothing was signed: "
-                f"proofcard verify checkpoint={folder} says what differs"
+                f"{command('verify', checkpoint=folder)} says what differs"
             )
 
 
@@ -145,4 +146,4 @@ def verify_command(config: SignConfig) -> str:
         whose = "certificate_chain=[FILE]"
     else:
         whose = f"public_key={keys.public_path(config.key) if config.key else 'FILE'}"
-    return f"proofcard verify checkpoint={shown(config.checkpoint)} {whose}"
+    return f"{command('verify', checkpoint=shown(config.checkpoint))} {whose}"

@@ -23,7 +23,7 @@ from proofcard.verify.inventory import natural
 from proofcard.verify.report import Finding, Level
 
 _LISTED = 8  # files beside the seal that are named
-_MIB = 1 << 20
+_MB = 10**6
 
 Files = dict[str, FileEntry]
 Tensors = dict[str, TensorEntry]
@@ -86,7 +86,7 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
         expected[entry.file][name] = entry
 
     counted = _counted(folder)
-    with Bar("integrity", -(-sum(sizes.values()) // _MIB), "MiB") as bar:
+    with Bar("integrity", -(-sum(sizes.values()) // _MB), "MB") as bar:
         progress = _Progress(bar)
 
         def compare(name: str) -> list[Finding] | str:
@@ -247,11 +247,11 @@ class _Progress:
             raise InterruptedError("given up")
         with self._lock:
             self._bytes += count
-            self._show(self._bytes // _MIB)
+            self._show(self._bytes // _MB)
 
     def finish(self) -> None:
         """The last, incomplete MiB."""
-        self._show(-(-self._bytes // _MIB))
+        self._show(-(-self._bytes // _MB))
 
     def _show(self, mib: int) -> None:
         if mib > self._shown:

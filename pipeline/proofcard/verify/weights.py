@@ -43,7 +43,7 @@ from proofcard.verify.weight_steps import Outcome, Sound, Unit, origin_of, reads
 _DIAGNOSED = 8  # differing modules whose cause is looked for: it takes far longer than to compare them
 _SLICE = 1 << 22  # values compared at a time where the dtypes differ
 _FLOATS = ("BF16", "F16", "F32", "F64")
-_MIB = 1 << 20
+_MB = 10**6
 
 
 def check(
@@ -114,7 +114,7 @@ def check(
 
     outcomes: list[Outcome] = []
     total = sum(_size(source, modules) for modules, _ in units)
-    with Bar("weights", -(-total // _MIB), "MiB") as bar:
+    with Bar("weights", -(-total // _MB), "MB") as bar:
         done = 0
         pool = ThreadPoolExecutor(threads)
         try:
@@ -123,7 +123,7 @@ def check(
                 level.unchecked += [outcome.unchecked] if outcome.unchecked else []
                 outcomes += [outcome] if outcome.findings or outcome.judged else []
                 done += outcome.source_bytes
-                if (step := -(-done // _MIB) - bar.done) > 0:
+                if (step := -(-done // _MB) - bar.done) > 0:
                     bar.advance(step)
         except KeyboardInterrupt:
             give_up()

@@ -3,6 +3,7 @@
     python write_golden.py modelopt        # nvidia-modelopt==0.47.0 torch==2.11.0
     python write_golden.py llm_compressor  # llmcompressor==0.14.0.1 (compressed-tensors 0.19.0) torch==2.11.0
     python write_golden.py auto_round      # auto-round==0.16.1 torch==2.11.0
+    python write_golden.py compressed_values  # compressed-tensors==0.19.0 torch==2.11.0
     python write_golden.py four_over_six CHECKPOINT SOURCE  # rows of a checkpoint by nvidia-modelopt 0.47.0
 
 The weights are drawn here by seed: blocks of zeros, blocks that underflow, ties between two codes, and blocks
@@ -83,6 +84,27 @@ def llm_compressor() -> dict[str, torch.Tensor]:
     return found
 
 
+def compressed_values() -> dict[str, torch.Tensor]:
+    """What compressed-tensors makes of its own packed weight, and of the input of a linear in NVFP4."""
+    from compressed_tensors.compressors.nvfp4.base import NVFP4PackedCompressor
+    from compressed_tensors.quantization import QuantizationStatus, preset_name_to_scheme
+    from compressed_tensors.quantization.lifecycle.forward import forward_quantize
+
+    scheme = preset_name_to_scheme("NVFP4", ["Linear"])
+    golden = load_file(HERE / "llm_compressor.safetensors")
+    stored = {"weight_packed": golden["nvfp4.codes"], "weight_scale": golden["nvfp4.scales"],
+              "weight_global_scale": golden["nvfp4.shared"].reshape(1)}  # fmt: skip
+    found = {"weight.values": NVFP4PackedCompressor.decompress(stored, scheme)["weight"].to(torch.bfloat16)}
+    linear = torch.nn.Linear(COLUMNS, ROWS)
+    linear.quantization_status = QuantizationStatus.FROZEN
+    for name, divisor in (("narrow", 900.0), ("wide", 4256.0), ("saturating", 30000.0)):
+        x = 20 * weight(7)
+        linear.input_global_scale = torch.nn.Parameter(torch.tensor([divisor]), requires_grad=False)
+        rounded = forward_quantize(linear, x, "input", scheme.input_activations)
+        found |= {f"{name}.x": x, f"{name}.divisor": torch.tensor(divisor), f"{name}.rounded": rounded}
+    return found
+
+
 def packed(values: torch.Tensor) -> torch.Tensor:
     from compressed_tensors.compressors.nvfp4.helpers import pack_fp4_to_uint8
 
@@ -131,6 +153,7 @@ def named(
 
 PACKAGES = {
     "modelopt": "nvidia-modelopt", "llm_compressor": "llmcompressor", "auto_round": "auto-round",
+    "compressed_values": "compressed-tensors",
     "four_over_six": "safetensors",  # whose tensors were read: nvidia-modelopt 0.47.0 wrote them
 }  # fmt: skip
 
