@@ -2,13 +2,13 @@
 
 PUBLISH = """\
 usage: proofcard publish checkpoint=DIR repository=OWNER/NAME [source=DIR]
-                         [private=false] [yes=true] [--json]
+                         [public_key=FILE] [private=false] [yes=true] [--json]
 
   proofcard publish checkpoint=runs/checkpoints/demo repository=OWNER/NAME
       shows what will go where, and asks
   proofcard publish checkpoint=runs/checkpoints/demo repository=OWNER/NAME \\
-      source=demo/model
-      the weights are proved now, not by an earlier verification
+      source=demo/model public_key=runs/keys/demo.pem.pub
+      weights and signature are checked now, not by an earlier verification
   proofcard publish checkpoint=/data/mine repository=OWNER/NAME private=false \\
       yes=true
       readable by everybody, and no question: for scripts

@@ -105,3 +105,17 @@ def test_names_that_only_look_alike_pass(monkeypatch: pytest.MonkeyPatch, text: 
     content = content.replace(b"/home/place-2", b"/home/place-2")
     file = Outgoing("x.json", len(content), "0" * 64, False, Path("x"), content)
     leaks.check([file], Path("/data/x"), Path("/data/runs"))
+
+
+def test_a_signature_of_another_key_is_refused_and_the_right_one_is_a_level(place: Path, hub: Hub) -> None:
+    from proofcard.sign.command import run as sign
+
+    for name in ("ours", "other"):
+        words = [f"key=keys/{name}.pem", "create_key=true", f"report={name}.json"]
+        assert sign(["checkpoint=checkpoint", *OFF, *words]) == 0
+    refused(
+        hub, r"does not verify, so it is not published: signature differs", "public_key=keys/ours.pem.pub"
+    )
+    assert publish("public_key=keys/other.pem.pub") == 0
+    levels = json.loads((place / "checkpoint.published.json").read_text())["levels"]
+    assert levels["signature"] == "holds"

@@ -60,7 +60,7 @@ def test_what_is_not_as_shown_is_named(tmp_path: Path, page: str, sentence: str)
         (["a", "…"], "a\nb\n", True),
         (["…", "d"], "d", True),
         (["a", "…", "d"], "a\nd\ne", False),
-        (["a", "", "b  "], "a\n\n\nb", True),
+        (["a", "", " b  c "], "a\n\n\nb   c", True),
         (["b"], "a\nb", False),
         (["1.2"], "1x2", False),
     ],

@@ -2,8 +2,8 @@
 
 A line that begins with `$ ` is a command; it goes on in the next line after a backslash, or where a quotation
 mark is open. The lines below are what it prints, if any are shown: all of standard output, and standard error
-as well where it fails. `…` in a line is any text, a line `…` any lines. Blank lines and spaces at the end of
-lines do not count. A command has to succeed unless the next one is `echo $?`.
+as well where it fails. `…` in a line is any text, a line `…` any lines. Blank lines and how many spaces there
+are do not count. A command has to succeed unless the next one is `echo $?`.
 """
 
 import os
@@ -47,11 +47,11 @@ def steps(page: str) -> list[Step]:
 
 def differs(shown: list[str], printed: str) -> str | None:
     """The first line of `shown` that is not in `printed` where it should be, or what is printed besides."""
-    expected = [line.rstrip() for line in shown if line.strip()]
-    lines = [line.rstrip() for line in printed.splitlines() if line.strip()]
+    expected = [" ".join(line.split()) for line in shown if line.strip()]
+    lines = [" ".join(line.split()) for line in printed.splitlines() if line.strip()]
     free = False
     for line in expected:
-        if line.strip() == "…":
+        if line == "…":
             free = True
             continue
         places = range(len(lines) if free else min(1, len(lines)))

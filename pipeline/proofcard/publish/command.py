@@ -96,7 +96,7 @@ def _ready(config: PublishConfig) -> tuple[Manifest, list[Outgoing], dict[str, L
         raise Stop(
             f"{config.checkpoint} has no card: write one with {command('card', checkpoint=config.checkpoint)}"
         )
-    levels = proving.levels(config.checkpoint, config.source, documents)
+    levels = proving.levels(config.checkpoint, config.source, config.public_key, documents)
     checking.check(config.checkpoint, sealed, documents)
     files = outgoing(config.checkpoint, sealed)
     leaks.check(files, config.checkpoint, config.work_dir)

@@ -5,24 +5,34 @@ from pathlib import Path
 
 from proofcard import json_files
 from proofcard import manifest as manifests
+from proofcard.config.schema import VerifyConfig
 from proofcard.documents.verification import LevelResult, Verification
 from proofcard.errors import Stop
 from proofcard.evidence import Evidence
 from proofcard.files import read_bytes
 from proofcard.progress import shown
-from proofcard.verify import judged
+from proofcard.verify import outcome_of
 
 _NOW = ("integrity", "structure")
 
 
-def levels(checkpoint: Path, source: Path | None, documents: list[Evidence]) -> dict[str, LevelResult]:
+def levels(
+    checkpoint: Path, source: Path | None, public_key: Path | None, documents: list[Evidence]
+) -> dict[str, LevelResult]:
     """Every level that holds: integrity and structure now, weights now or by a verification of this manifest.
+
+    With `public_key`, the signature now, too.
 
     Raises:
         Stop: when a level differs or could not be checked, or nobody has shown that the weights follow.
     """
-    asked = (*_NOW, "weights") if source is not None else _NOW
-    outcome = judged(checkpoint, asked, source)
+    asked = [
+        *_NOW,
+        *(["weights"] if source is not None else []),
+        *(["signature"] if public_key is not None else []),
+    ]
+    given = {"checkpoint": checkpoint, "source": source, "public_key": public_key}
+    outcome, _ = outcome_of(VerifyConfig.model_validate(given | {"levels": asked, "report": None}))
     if outcome.result != "verified":
         raise Stop(f"{shown(checkpoint)} does not verify, so it is not published: {_why(outcome)}")
     found: dict[str, LevelResult] = {name: outcome.levels[name].result for name in asked}

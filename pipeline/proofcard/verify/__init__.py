@@ -121,14 +121,14 @@ def _is_kept(target: Path, outcome: Verification, console: Console) -> bool:
     return bool(more)
 
 
-def judged(checkpoint: Path, levels: tuple[str, ...], source: Path | None = None) -> Verification:
-    """The outcome of some levels over local folders; nothing is written or shown.
+def judged(checkpoint: Path, levels: tuple[str, ...]) -> Verification:
+    """The outcome of some levels over a local folder; nothing is written or shown.
 
     Raises:
         Usage: when the folder does not exist.
     """
     config = VerifyConfig.model_validate(
-        {"checkpoint": checkpoint, "source": source, "levels": levels, "report": None}
+        {"checkpoint": checkpoint, "source": None, "levels": levels, "report": None}
     )
     with opened(config, levels) as places:
         return _checked(config, levels, places)[0]
