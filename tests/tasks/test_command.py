@@ -18,6 +18,7 @@ from proofcard.tasks.command import _STATUS
 
 QUESTIONS = [json.loads(line) for line in (ROOT / "demo/questions/demo_tools.jsonl").read_text().splitlines()]
 ANSWERS = {(each["system"], each["question"]): each["answer"] for each in QUESTIONS}
+MODEL = Path(__file__).parents[2] / "demo" / "model"
 QUICK = ("tasks.only=[tools]", "policy=demo", "policy.resamples=500", "tasks.users=4")
 
 
@@ -157,7 +158,7 @@ def test_a_task_that_cannot_be_run_is_named(
     [
         ([], "give either reference.endpoint=http://HOST:PORT/v1 of a server that runs, or reference."),
         (["reference.endpoint=http://127.0.0.1:1/v1"], "give either candidate.endpoint="),
-        (["reference.checkpoint=.", "candidate.checkpoint=."], "give serving=PROFILE"),
+        ([f"reference.checkpoint={MODEL}", f"candidate.checkpoint={MODEL}"], "give serving=PROFILE"),
         (
             ["reference.endpoint=http://127.0.0.1:1/v1", "candidate.endpoint=http://127.0.0.1:1/v1"],
             "give reference.model=NAME",
