@@ -67,11 +67,11 @@ def measure(said: argparse.Namespace, folder: Path) -> None:
     own, theirs = computes(source, checkpoint, config.model, said.device)
     texts = [text(said.tokens) for _ in range(said.texts)]
     memory = 16 << 30
-    going = Pass(
+    running_at = Pass(
         own, theirs, checkpoint, runs, texts, passing, hidden_of(source, own.stepper), memory, Ranks(),
         said.together,
     )  # fmt: skip
-    going.run(lambda *_: None)
+    running_at.run(lambda *_: None)
     report(said, clock, len(runs), logits(said))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from import_reference import imported
 
+from proofcard import tracking_app
 from proofcard.config.schema import Tracking
 from proofcard.tracking_links import LOCAL, runs_page
 from proofcard.tracking_store import connected
@@ -31,6 +32,7 @@ def main() -> None:
     with connected(STORE, WORK_DIR) as (mlflow, _):
         page = runs_page(STORE, mlflow.get_experiment_by_name(STORE.experiment).experiment_id)
     page = page.replace(LOCAL, address)
+    os.environ[tracking_app.LANDING] = page.removeprefix(f"{address}/")
     print(
         f"published numbers beside your own: {made} runs imported"
         if made
@@ -52,7 +54,7 @@ def serve(address: str) -> None:
     host, port = address.removeprefix("http://").split(":")
     cli([
         "server", "--host", host, "--port", port, "--workers", "1", "--backend-store-uri", str(STORE.uri),
-        "--uvicorn-opts", "--log-level warning",
+        "--app-name", "proofcard", "--uvicorn-opts", "--log-level warning",
     ])  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """What a newcomer meets in MLflow: a checkpoint's run that explains itself, its model, links that work."""
 
+import asyncio
 import base64
 import json
 import shlex
@@ -8,13 +9,14 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 from mlflow.entities import Run
 from running import ROOT
 
-from proofcard import manifest, tracking, tracking_page, tracking_view
+from proofcard import manifest, tracking, tracking_app, tracking_page, tracking_view
 from proofcard.config.schema import Tracking
 from proofcard.tracking_headlines import HEADLINES, headline_of, plain
 from proofcard.tracking_links import run_link, run_page, runs_page
@@ -215,3 +217,29 @@ def test_every_command_prints_its_link(
     out, errors = capsys.readouterr()
     assert out == ""  # standard output is for documents
     assert errors.count("MLflow: mlflow ui --backend-store-uri sqlite:///") == 1
+
+
+def test_the_start_page_of_make_ui_leads_to_the_runs_and_others_are_left_alone() -> None:
+    def answered(path: str, method: str = "GET") -> tuple[dict[bytes, bytes], bytes]:
+        sent: list[dict[str, Any]] = []
+
+        async def mlflow_app(scope: Any, receive: Any, send: Any) -> None:
+            page = b"<head></head>" + path.encode()
+            headers = [(b"content-length", str(len(page)).encode()), (b"etag", b"x")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": page[:4], "more_body": True})
+            await send({"type": "http.response.body", "body": page[4:]})
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "path": path, "method": method, "headers": []}
+        asyncio.run(tracking_app.Landing(mlflow_app, "#/experiments/1/runs")(scope, send, send))
+        return dict(sent[0]["headers"]), b"".join(each["body"] for each in sent[1:])
+
+    headers, body = answered("/")
+    assert b'location.replace("#/experiments/1/runs")' in body and body.endswith(b"</head>/")
+    assert headers[b"content-length"] == str(len(body)).encode() and b"etag" not in headers
+    for path, method in (("/api", "GET"), ("/", "POST")):
+        headers, body = answered(path, method)
+        assert body == b"<head></head>" + path.encode() and headers[b"etag"] == b"x"

@@ -71,7 +71,10 @@ def test_a_stranger_checks_a_signature_with_the_public_key_alone(proofcard: Path
             ("sign", f"checkpoint={GOLDEN / 'checkpoint'}", "key=y"),
             "sign: this command needs model_signing, which is not installed",
         ),
-        (("serve", "checkpoint=x"), "serve: this command needs regex, which is not installed"),
+        (
+            ("serve", f"checkpoint={GOLDEN / 'checkpoint'}"),
+            "serve: this command needs regex, which is not installed",
+        ),
         (
             ("compare", f"a={GOLDEN / 'checkpoint'}", f"b={GOLDEN / 'checkpoint'}", "report=out"),
             "compare: tracking in MLflow needs mlflow, which is not installed: pip install 'proofcard[",

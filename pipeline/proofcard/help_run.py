@@ -7,8 +7,8 @@ usage: proofcard run [skip=[STAGE,...]] [key=FILE] [key=value ...] [--json]
       the demo from its recipe to its card, minutes on two cores
   proofcard run recipe=demo 'skip=[benchmark,evaluate]' kv_cache=none
       without two stages, and with another choice of quantize
-  proofcard run recipe=minimax_m2_7_nvfp4 serving=sglang_hopper processes=8 \\
-      model.revision=COMMIT ... key=private.pem
+  proofcard run recipe=minimax_m2_7_nvfp4 kv_cache=fp8 processes=8 \\
+      serving=sglang_hopper model.revision=COMMIT ... key=private.pem
       the real one: quantize and evaluate on eight GPUs, signed at the end
 
 Stages: plan, fetch, quantize, verify, analyse, serve (known answers),

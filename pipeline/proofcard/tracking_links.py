@@ -6,7 +6,9 @@ from proofcard import tracking_view
 from proofcard.config.schema import Tracking
 from proofcard.redact import redact
 
-_RUNS = "workflowType=machine_learning"  # the pages of runs: the default are those of chat programs
+WORKFLOW = "machine_learning"
+"""What MLflow calls its pages for runs; the others are for chat programs."""
+_RUNS = f"workflowType={WORKFLOW}"
 LOCAL = "http://127.0.0.1:5000"
 """Where `mlflow ui` and `make ui` answer."""
 

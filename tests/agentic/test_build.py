@@ -151,7 +151,7 @@ def test_a_later_task_may_repair_an_earlier_one(tmp_path: Path) -> None:
         ({"content": "<think>errors.py needs", "finish": "length"}, "thinking", "while thinking"),
         ({"content": "I shall now", "finish": "length"}, "cut", "was cut after 16384 tokens"),
         ({"content": "no", "finish": "content_filter"}, "server", "ended by the server"),
-        ({"status": 400}, "refused", "the server refused to go on: HTTP 400"),
+        ({"status": 400}, "refused", "the server refused to continue: HTTP 400"),
     ],
 )
 def test_a_reply_that_is_not_whole_fails_its_task(

@@ -84,6 +84,15 @@ def test_what_differs_is_explained_by_what_may_change_it_and_by_nothing_else(bod
     assert outcomes(body, other)["weights"].by == ["code"]
 
 
+def test_what_measured_otherwise_explains_figures_and_no_byte(body: dict[str, Any]) -> None:
+    settings = ({"benchmark.load.waves": "3", "serve.port": "1"}, {"benchmark.load.waves": "4"})
+    (cause,) = causes.between(body, body, settings)
+    assert (cause.kind, cause.what, cause.may_change) == ("measurement", "benchmark.load.waves", "figures")
+    metrics = [Metric(name="tokens_per_s", a=10.0, b=12.0)]
+    told = explaining.explanations(body["outputs"], body["outputs"], [cause], metrics)
+    assert [one.by for one in told] == [[], [], [], ["benchmark.load.waves"]]
+
+
 def test_equal_bytes_leave_only_the_measurement_to_explain_figures(body: dict[str, Any]) -> None:
     other = changed(body, "platform/threads", 77)
     told = outcomes(body, other, Metric(name="tokens_per_s", a=10.0, b=12.0))

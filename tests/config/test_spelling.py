@@ -74,7 +74,7 @@ def test_one_level_is_enough_and_a_wrong_one_is_named() -> None:
 
 def test_an_unknown_key_gets_the_command_s_own_keys_alone() -> None:
     with pytest.raises(
-        Usage, match="unknown key 'frobnicate': choose one of activations, checkpoint"
+        Usage, match="unknown key 'frobnicate': choose one of activations, certificate_chain, checkpoint"
     ) as stop:
         compose(VerifyConfig, "verify", ["checkpoint=/x", "frobnicate=1"])
     assert not {"hydra", "kv_cache", "recipe", "engine"} & set(str(stop.value).replace(",", "").split())

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from evaluating import QUICK
-from running import command
-from safetensors.torch import load_file, save_file
+from running import command, tiny
+from safetensors.torch import load_file
 from verify.dialects import make
-from verify.making import make_source
+from verify.making import load, save
 
 from proofcard.calibration.batches import Batch
 from proofcard.checkpoint.dialects.layouts import COMPRESSED, MODELOPT
@@ -21,9 +21,9 @@ from proofcard.config import compose
 from proofcard.config.evaluating import EvaluateConfig
 from proofcard.evaluate import rounding
 from proofcard.evaluate.candidates import all_of
-from proofcard.evaluate.compute import Compute, anatomy, computes
+from proofcard.evaluate.compute import Compute, computes, layer_parts
 from proofcard.evaluate.intake import dequantized
-from proofcard.evaluate.streams import way
+from proofcard.evaluate.streams import precision
 from proofcard.evaluate.weights import Checkpoint
 from proofcard.serve import dequantized as copies
 from proofcard.serve.layouts import Linear
@@ -34,7 +34,7 @@ TEXT = np.arange(3, 40)[None]
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_source(tmp_path_factory.mktemp("source") / "model", "mixtral", fp8=False)
+    return tiny(tmp_path_factory.mktemp("source") / "model", "mixtral")
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,15 @@ def made(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Callable[[st
 
     def get(dialect: str) -> Path:
         folder = make(tmp_path_factory.mktemp("made") / "checkpoint", source, dialect)
+        said = read_config(folder)["quantization_config"]
+        (folder / "config.json").write_text(json.dumps(read_config(source) | {"quantization_config": said}))
         if dialect == "llm-compressor":
             scales = {
-                f"model.layers.{layer}.self_attn.{kind}_scale": torch.tensor([0.02], dtype=torch.bfloat16)
+                f"model.layers.{layer}.self_attn.{kind}_scale": ("BF16", np.array([0x3CA4], np.uint16))
                 for layer in range(read_config(source)["num_hidden_layers"])
                 for kind in "kv"
             }
-            tensors = load_file(folder / "model.safetensors") | scales
-            save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+            save(folder, load(folder) | scales)
         return folder
 
     return get
@@ -65,12 +66,13 @@ def golden_linear() -> Linear:
 def test_weights_are_what_compressed_tensors_makes_of_them() -> None:
     linear = golden_linear()
     values = load_file(GOLDEN / "compressed_values.safetensors")["weight.values"]
-    assert np.array_equal(linear.bits(1), values.view(torch.uint16).numpy())
+    ours = torch.from_numpy(linear.bits(1)).view(torch.bfloat16)
+    assert torch.equal(ours, values)  # as numbers: a negative that was rounded to zero is +0 here
     stored = [torch.from_numpy(each.bits().copy()) for each in (linear.codes, linear.scales)]
     assert torch.equal(dequantized(*stored, linear.second_level(), COMPRESSED), values)
     factor = Linear(linear.codes, linear.scales, linear.shared, None, MODELOPT, 16)
     on_a_gpu = dequantized(*stored, factor.second_level(), MODELOPT)
-    assert np.array_equal(factor.bits(1), on_a_gpu.view(torch.uint16).numpy())
+    assert torch.equal(torch.from_numpy(factor.bits(1)).view(torch.bfloat16), on_a_gpu)
 
 
 @pytest.mark.parametrize("name", ["narrow", "wide", "saturating"])
@@ -99,18 +101,19 @@ def test_logits_are_transformers_own(
     opened, checkpoint = Source(source), Checkpoint(folder, Source(source))
     candidates = all_of(checkpoint.holds())
     assert [candidate.name for candidate in candidates] == runs
-    assert ["gate_proj" in name for name in checkpoint.names] == ["w" in name for name in checkpoint.names]
+    assert bool(checkpoint.names) == (dialect in ("llm-compressor", "auto-round"))  # gate_proj is w1
     names = ["recipe=local", "checkpoint=a", "source=b", "calibration.datasets.text.path=c"]
     model = compose(EvaluateConfig, "evaluate", names).model
     _, theirs = computes(opened, checkpoint, model, "cpu")
-    ours = {each.name: logits(theirs, checkpoint, way(each)) for each in candidates}
+    ours = {each.name: logits(theirs, checkpoint, precision(each)) for each in candidates}
     copy = copies.folder(folder, read_config(folder), tmp_path)
     plain = AutoModelForCausalLM.from_pretrained(
         source, dtype=torch.bfloat16, attn_implementation=model.attn_implementation
     ).eval()
     weights = {name: torch.from_numpy(checkpoint.bits(name).copy()) for name in checkpoint.weights()}
-    stored = load_file(copy / "model.safetensors")
-    assert len(stored) == len(weights)
+    assert {name: each.raw().tobytes() for name, each in Source(copy).tensors.items()} == {
+        name: each.numpy().tobytes() for name, each in by_own_names(checkpoint, weights).items()
+    }
     plain.load_state_dict({name: bits.view(torch.bfloat16) for name, bits in weights.items()})
     with torch.no_grad():
         assert torch.equal(plain(torch.from_numpy(TEXT), use_cache=False).logits[0], ours["w4a16"])
@@ -125,7 +128,13 @@ def test_logits_are_transformers_own(
     assert not torch.equal(ours["w4a4"], ours["w4a16"])
 
 
-def logits(compute: Compute, checkpoint: Checkpoint, going: object) -> torch.Tensor:
+def by_own_names(checkpoint: Checkpoint, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights by the names of the checkpoint's files, `weight` for `weight_packed`."""
+    own = {name: checkpoint.stored(name).name.replace("weight_packed", "weight") for name in weights}
+    return {own[name]: weight for name, weight in weights.items()}
+
+
+def logits(compute: Compute, checkpoint: Checkpoint, running_at: object) -> torch.Tensor:
     batch, states, stepper = Batch(TEXT, np.ones_like(TEXT)), None, compute.stepper
     for index in range(stepper.layers):
         name = f"{stepper.prefix}.{index}"
@@ -134,8 +143,8 @@ def logits(compute: Compute, checkpoint: Checkpoint, going: object) -> torch.Ten
             stepper.load_head()
         rounded = checkpoint.linears() if checkpoint.holds().input_scales else []
         linears = [linear for linear in rounded if linear.startswith(name + ".")]
-        with torch.no_grad(), compute.hooked(anatomy(stepper.modules, name), linears, caches=True):
-            answer = compute.run(states, batch, going, to_logits=last)  # type: ignore[arg-type]
+        with torch.no_grad(), compute.hooked(layer_parts(stepper.modules, name), linears, caches=True):
+            answer = compute.run(states, batch, running_at, to_logits=last)  # type: ignore[arg-type]
         states = answer.output
     assert answer.logits is not None
     return answer.logits

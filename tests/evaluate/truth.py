@@ -28,8 +28,8 @@ from proofcard.checkpoint.source import Source
 from proofcard.config import QuantizeConfig, compose
 from proofcard.determinism import make_deterministic
 from proofcard.evaluate.candidates import all_of
-from proofcard.evaluate.compute import Compute, anatomy, computes
-from proofcard.evaluate.streams import way
+from proofcard.evaluate.compute import Compute, computes, layer_parts
+from proofcard.evaluate.streams import precision
 from proofcard.evaluate.weights import Checkpoint
 from proofcard.toolchain import activate, materialise
 
@@ -48,7 +48,7 @@ def main(folder: Path, made: Path, overrides: list[str]) -> None:
     ours = {"source": [chain(own, None, checkpoint, text) for text in texts]}
     candidates = all_of(checkpoint.holds())
     for candidate in candidates:
-        ours[candidate.name] = [chain(theirs, way(candidate), checkpoint, text) for text in texts]
+        ours[candidate.name] = [chain(theirs, precision(candidate), checkpoint, text) for text in texts]
     told = {
         "source": compared(ours["source"], by_transformers(config.model.path, source, config, texts)),
         "w4a16": compared(ours["w4a16"], by_transformers(made, source, config, texts, folder)),
@@ -68,9 +68,9 @@ def main(folder: Path, made: Path, overrides: list[str]) -> None:
     print(json.dumps(told))
 
 
-def chain(compute: Compute, way: Any, checkpoint: Checkpoint, text: np.ndarray) -> torch.Tensor:
+def chain(compute: Compute, precision: Any, checkpoint: Checkpoint, text: np.ndarray) -> torch.Tensor:
     """One text through every layer; the logits."""
-    from proofcard.evaluate.compute import Way
+    from proofcard.evaluate.compute import Precision
 
     batch, states = Batch(text, np.ones_like(text)), None
     stepper = compute.stepper
@@ -80,8 +80,8 @@ def chain(compute: Compute, way: Any, checkpoint: Checkpoint, text: np.ndarray) 
         if last:
             stepper.load_head()
         linears = [linear for linear in checkpoint.linears() if linear.startswith(name + ".")]
-        with torch.no_grad(), compute.hooked(anatomy(stepper.modules, name), linears, caches=True):
-            answer = compute.run(states, batch, way or Way(), to_logits=last)
+        with torch.no_grad(), compute.hooked(layer_parts(stepper.modules, name), linears, caches=True):
+            answer = compute.run(states, batch, precision or Precision(), to_logits=last)
         states = answer.output
     assert answer.logits is not None
     return answer.logits

@@ -24,7 +24,6 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 KEPT = os.environ.get("PROOFCARD_SCREENSHOTS")
 RUNS = "?workflowType=machine_learning"
 PICTURE = "document.querySelector(\"img[src^='blob:']\")"
-SEEN = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
 
 
 class Site(NamedTuple):
@@ -86,9 +85,8 @@ def _link(server: "subprocess.Popen[str]") -> str:
 
 @pytest.fixture(scope="module")
 def context(browser: Any) -> Iterator[Any]:
-    """A visitor's browser, without MLflow's assistant, which covers a third of the first page."""
+    """A visitor's browser."""
     made = browser.new_context(viewport={"width": 1440, "height": 900})
-    made.add_init_script(SEEN)
     made.set_default_timeout(60_000)
     yield made
     made.close()
@@ -127,8 +125,9 @@ def keep(page: Any, name: str) -> None:
         page.screenshot(path=Path(KEPT) / f"{name}.png")
 
 
-def test_the_printed_link_leads_to_the_runs_with_headline_numbers(site: Site, page: Any) -> None:
-    go(page, site.link, f"local-{site.keys['with_kv'][:12]}", f"local-{site.keys['without_kv'][:12]}")
+def test_the_bare_address_leads_to_the_runs_with_headline_numbers(site: Site, page: Any) -> None:
+    go(page, site.address, f"local-{site.keys['with_kv'][:12]}", f"local-{site.keys['without_kv'][:12]}")
+    assert page.url.startswith(site.link)
     see(page, "Headline numbers", "kl_w4a4_kv", "size_gb", "rtx6kpro (publish")
     assert page.get_by_role("heading", name="Runs").first.is_visible()
     keep(page, "runs")
@@ -153,6 +152,7 @@ def test_two_checkpoints_are_compared_by_what_was_chosen(site: Site, page: Any) 
         row.locator("input[type=checkbox]").first.check()
     page.get_by_role("button", name="Compare").first.click()
     see(page, "Comparing 2 Runs", "kv_cache.format", "fp8", "none")
+    assert page.get_by_text("AI Gateway").count() == 0  # still the pages for runs
     keep(page, "comparison")
 
 

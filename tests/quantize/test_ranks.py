@@ -54,13 +54,25 @@ def test_any_number_of_ranks_gives_the_same_bytes(
 def test_what_several_ranks_cannot_do_is_refused_before_any_work(
     tmp_path: Path, override: str, sentence: str
 ) -> None:
-    status, said, errors = by_torchrun(small(override), tmp_path)
-    assert status == 1  # torchrun's own; the rank's is in its table
-    assert "exitcode  : 2" in errors
+    """The leading rank says so; the other one leaves it time to, and ends without a word."""
+    leading, other = several.ranks(2, small(override), tmp_path)
+    said, errors = leading.communicate(timeout=120)
+    assert leading.returncode == 2
     assert errors.count(sentence) == 1
     assert said == ""
+    other.send_signal(signal.SIGTERM)  # as torchrun then does
+    assert sentence not in "".join(other.communicate(timeout=60))
+    assert other.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
     assert not list(tmp_path.glob("*/samples"))
     assert not list(tmp_path.glob(".checkpoint*"))
+
+
+def test_torchrun_shows_a_refusal_once(tmp_path: Path) -> None:
+    status, said, errors = by_torchrun(small("engine=modelopt"), tmp_path)
+    assert status == 1  # torchrun's own; the rank's is in its table
+    assert "exitcode  : 2" in errors
+    assert errors.count("quantize: engine=modelopt runs as one process") == 1
+    assert said == ""
 
 
 def test_what_is_wrong_for_one_rank_alone_is_said_too(tmp_path: Path) -> None:

@@ -118,3 +118,15 @@ def test_what_this_machine_cannot_do_is_refused_before_any_stage(tmp_path: Path)
     assert "serving=sglang_recommended needs an NVIDIA GPU, and none is visible" in last
     assert last.endswith("to leave out what cannot run here: skip=[serve,benchmark]")
     assert not (tmp_path / "runs" / "chains").exists()
+
+
+def test_what_cannot_run_as_several_processes_is_refused_before_any_stage(tmp_path: Path) -> None:
+    words = ["recipe=demo", "kv_cache=fp8_affine", "processes=2", "tracking=off", LIGHT]
+    planned(tmp_path, words)
+    said = command("run", *words, cwd=tmp_path)
+    last = said.stderr.splitlines()[-1]
+    assert said.returncode == 2
+    assert last.startswith(
+        "run: quantize cannot run on this machine: kv_cache=fp8_affine runs as one process"
+    )
+    assert "skip" not in last

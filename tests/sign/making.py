@@ -18,6 +18,7 @@ from proofcard.config import compose
 from proofcard.config.schema import VerifyConfig
 from proofcard.config.signing import SignConfig
 from proofcard.documents.signing import Signing
+from proofcard.documents.verification import Verification
 from proofcard.sign import signing
 from proofcard.signatures.bundle import IN_TOTO, MEDIA_TYPE, pre_authentication_encoding
 from proofcard.verify import run
@@ -119,7 +120,7 @@ def payload_of(path: Path) -> Any:
     return json.loads(base64.b64decode(json.loads(path.read_text())["dsseEnvelope"]["payload"]))
 
 
-def resigned(path: Path, key: Path, statement: Any, payload_type: str = IN_TOTO) -> None:
+def resigned(path: Path, key: Path, statement: Any, payload_type: str = IN_TOTO, hint: str = "") -> None:
     """Replace a bundle by one over another statement, signed with a key of P-256."""
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -134,7 +135,24 @@ def resigned(path: Path, key: Path, statement: Any, payload_type: str = IN_TOTO)
     }
     values = {
         "mediaType": MEDIA_TYPE,
-        "verificationMaterial": {"publicKey": {"hint": ""}, "tlogEntries": []},
+        "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
         "dsseEnvelope": envelope,
     }
     path.write_text(json.dumps(values))
+
+
+def verified(checkpoint: Path, **asked: Any) -> tuple[int, str]:
+    """Exit status, and what was found in the level, all in one line."""
+    report = checkpoint.parent / "outcome.json"
+    values = {"checkpoint": checkpoint, "source": None, "levels": ("signature",), "report": report}
+    status = run(VerifyConfig.model_validate(values | asked), quiet())
+    level = Verification.model_validate_json(report.read_text()).levels["signature"]
+    found = [f"{each.kind} {each.file}: {each.message}" for each in level.differences.listed]
+    return status, " | ".join([*found, *level.unchecked.listed, *level.notes])
+
+
+def change(path: Path) -> None:
+    """Flip the last bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)

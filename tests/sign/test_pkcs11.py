@@ -9,7 +9,7 @@ import pytest
 from card.making import checkpoint as copied
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from sign import making
-from verify.test_signature import verified
+from sign.making import verified
 
 from proofcard.errors import Usage
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from card.making import checkpoint as copied
 from sign import making
-from verify.test_signature import verified
+from sign.making import verified
 
 from proofcard import manifest
 from proofcard.errors import Stop, Usage
@@ -105,6 +105,17 @@ def test_without_a_verification_there_is_no_summary_and_a_former_one_goes(place:
     assert not (place / "checkpoint" / names.SUMMARY).exists()
     status, found = verified(place / "checkpoint", public_key=place / "key.pem.pub")
     assert status == 0 and "not there, so not checked: verification.sigstore.json" in found
+
+
+def test_sigstore_without_a_network_is_one_sentence(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (place / "checkpoint" / names.MODEL).read_bytes()
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("XDG_DATA_HOME", str(place / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+    with pytest.raises(Usage, match="Sigstore cannot be reached: "):
+        making.sign(place, "sigstore=true")
+    assert (place / "checkpoint" / names.MODEL).read_bytes() == before
 
 
 @pytest.mark.parametrize("result", ["differs", "not checked"])

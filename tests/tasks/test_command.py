@@ -100,6 +100,35 @@ def test_a_server_that_fails_is_no_verdict(bench: None, tmp_path: Path) -> None:
     assert "task tools: 8 requests failed one after the other, the last with: HTTP 500" in said.stderr
 
 
+def test_an_interrupted_run_does_not_ask_again(bench: None, tmp_path: Path) -> None:
+    """Both servers are vouched for; the candidate breaks down after 40 answers, and comes back."""
+    asked = {"reference": 0, "candidate": 0}
+    broken = [True]
+
+    def counted(side: str) -> Callable[[dict[str, Any]], Reply]:
+        answer = knows(0.9)
+
+        def reply(request: dict[str, Any]) -> Reply:
+            if side == "candidate" and broken[0] and asked[side] == 40:
+                return {"status": 400}
+            asked[side] += 1
+            return answer(request)
+
+        return reply
+
+    words = [*QUICK, "tasks.users=1", "tasks.resume=true", "tracking=off"]
+    with both(counted("reference"), counted("candidate")) as servers:
+        said = command("tasks", *servers, *words, cwd=tmp_path)
+        assert said.returncode == 2 and asked == {"reference": 75, "candidate": 40}, said.stderr
+        broken[0] = False
+        said = command("tasks", *servers, *words, cwd=tmp_path)
+        assert said.returncode == 0 and asked == {"reference": 75, "candidate": 75}, said.stderr
+        assert "candidate: reusing 40 answers of an interrupted run" in said.stderr
+        assert not (tmp_path / "runs/tasks.interrupted").exists()
+        command("tasks", *servers, *words, cwd=tmp_path)
+    assert asked["reference"] == 150  # a run that has ended leaves nothing to reuse
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

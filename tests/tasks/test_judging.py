@@ -84,5 +84,5 @@ def test_repeats_are_one_score_a_question() -> None:
 
 
 def test_other_prompts_are_not_compared() -> None:
-    with pytest.raises(Stop, match="the two servers were not asked the same"):
+    with pytest.raises(Stop, match="the two servers did not get the same prompts"):
         judged("arithmetic", config(), [answers([1.0] * 5)], [answers([1.0] * 5, prompt="b")])

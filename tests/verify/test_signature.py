@@ -6,25 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import ROOT
 from sign import making
+from sign.making import change, verified
 
-from proofcard.config.schema import VerifyConfig
-from proofcard.documents.verification import Verification
 from proofcard.errors import Usage
-from proofcard.verify import run
-
-VECTORS = ROOT / "tests" / "signatures" / "vectors"
-
-
-def verified(checkpoint: Path, **asked: Any) -> tuple[int, str]:
-    """Exit status, and what was found in the level, all in one line."""
-    report = checkpoint.parent / "outcome.json"
-    values = {"checkpoint": checkpoint, "source": None, "levels": ("signature",), "report": report}
-    status = run(VerifyConfig.model_validate(values | asked), making.quiet())
-    level = Verification.model_validate_json(report.read_text()).levels["signature"]
-    found = [f"{each.kind} {each.file}: {each.message}" for each in level.differences.listed]
-    return status, " | ".join([*found, *level.unchecked.listed, *level.notes])
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +37,6 @@ def test_what_was_signed_holds_with_the_card_written_later(place: Path) -> None:
     assert status == 0
     assert found.startswith("signed by key ") and "not there" not in found
     assert verified(place / "checkpoint", levels=None, **key(place))[0] == 0
-
-
-def change(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
 
 
 def test_a_changed_byte_a_missing_file_and_an_added_one_are_named(place: Path) -> None:
@@ -284,67 +263,3 @@ def test_whose_signature_must_be_said(place: Path) -> None:
         verified(place / "checkpoint", public_key=place / "checkpoint/config.json")
     with pytest.raises(Usage, match="has no certificate in PEM form"):
         verified(place / "checkpoint", certificate_chain=(place / "key.pem.pub",))
-
-
-@pytest.mark.parametrize("version", ["0.2.0", "0.3.1", "1.1.0"])
-def test_model_signing_s_own_signatures_with_a_certificate(tmp_path: Path, version: str) -> None:
-    theirs = making.copy(VECTORS / f"v{version}-certificate", tmp_path / "theirs")
-    (theirs / "ignore-me").unlink(missing_ok=True)  # not signed, and nothing that may lie beside a checkpoint
-    assert verified(theirs, certificate_chain=(VECTORS / "ca-cert.pem",))[0] == 0
-    (theirs / "signme-1").write_text("other")
-    assert verified(theirs, certificate_chain=(VECTORS / "ca-cert.pem",))[0] == 1
-
-
-def test_model_signing_s_own_signatures_with_a_key(tmp_path: Path) -> None:
-    public = VECTORS / "signing-key-pub.pem"
-    theirs = making.copy(VECTORS / "v1.1.0-elliptic-key", tmp_path / "theirs")
-    status, found = verified(theirs, public_key=public)
-    assert status == 1 and "extra ignore-me: it was not signed" in found
-    (theirs / "ignore-me").unlink()
-    assert verified(theirs, public_key=public)[0] == 0
-    single = making.copy(VECTORS / "v0.3.1-elliptic-key", tmp_path / "single")
-    assert "it is the signature of a single file" in verified(single, public_key=public)[1]
-
-
-def test_a_signature_by_an_identity(tmp_path: Path) -> None:
-    theirs = making.copy(VECTORS / "v1.1.0-sigstore", tmp_path / "theirs")
-    (theirs / "ignore-me").unlink()
-    provider = {"identity_provider": "https://sigstore.verify.ibm.com/oauth2"}
-    assert verified(theirs, signed_by="stefanb@us.ibm.com", **provider)[0] == 0
-    status, found = verified(theirs, signed_by="somebody@else.example", **provider)
-    assert status == 1 and "model.sig is not signed by somebody@else.example: " in found
-
-
-@pytest.mark.parametrize("method", ["file", "shard"])
-@pytest.mark.parametrize("algorithm", ["sha256", "blake2"])
-def test_what_model_signing_signs_now(tmp_path: Path, method: str, algorithm: Any) -> None:
-    from model_signing import hashing
-    from model_signing.signing import Config
-
-    folder = tmp_path / "model"
-    (folder / "inner").mkdir(parents=True)
-    (folder / "inner/weights: 1:2").write_bytes(b"0123456789" * 30)
-    (folder / "empty").touch()
-    private = making.key_file(tmp_path / "key.pem")
-    hashed = hashing.Config()
-    if method == "file":
-        hashed.use_file_serialization(hashing_algorithm=algorithm)
-    else:
-        hashed.use_shard_serialization(hashing_algorithm=algorithm, shard_size=70)
-    made = Config().use_elliptic_key_signer(private_key=private).set_hashing_config(hashed)
-    made.sign(folder, folder / "model.sig")
-    from proofcard.sign.keys import private as read
-    from proofcard.signatures.trust import PublicKey
-    from proofcard.verify.integrity import Seal
-    from proofcard.verify.signature import check
-
-    trust = PublicKey(read(private, None, folder).public_key(), "the key")
-    assert check(folder, Seal(folder), trust, None, 2).result == "holds"
-    change(folder / "inner/weights: 1:2")
-    level = check(folder, Seal(folder), trust, None, 2)
-    assert [each.kind for each in level.findings] == ["mismatched"]
-    where = " in bytes 280 to 299" if method == "shard" else ""
-    assert level.findings[0].message == f"it is not what was signed{where}"
-    with (folder / "inner/weights: 1:2").open("ab") as file:
-        file.write(b"more")
-    assert check(folder, Seal(folder), trust, None, 2).result == "differs"

@@ -78,7 +78,7 @@ def _builder(config: Agentic, server: Server, runs: list[Build]) -> Solver:
         for number, (name, task) in enumerate(config.tasks.items(), 1):
             asked = f"Task {number} of {len(config.tasks)} ({task.phase}): {task.prompt}"
             tasks[name] = await _build(config, server, workspace, number, asked, task)
-            console.print(f"run {state.epoch}, {asked.partition(':')[0]}: {_told(tasks[name])}")
+            console.print(f"run {state.epoch}, {asked.partition(':')[0]}: {_summary(tasks[name])}")
         runs.append(await _finished(config, workspace, tasks))
         return state
 
@@ -147,7 +147,7 @@ def _why(config: Agentic, end: End, refused: str) -> str:
         "too many replies": f"it went on after {config.turns} replies",
         "cut": f"its reply was cut after {config.max_tokens} tokens",
         "thinking": "its reply ended, or was cut, while thinking",
-        "refused": f"the server refused to go on: {refused}",
+        "refused": f"the server refused to continue: {refused}",
         "server": "its reply was ended by the server",
     }[end]
 
@@ -189,6 +189,6 @@ def framework() -> str:
     return f"{FRAMEWORK} {version(FRAMEWORK)}"
 
 
-def _told(task: BuiltTask) -> str:
+def _summary(task: BuiltTask) -> str:
     replies = "1 reply" if task.replies == 1 else f"{task.replies} replies"
     return f"passed, {replies}" if task.passed else f"failed, {replies}: {quoted(task.why, 100)}"

@@ -33,11 +33,11 @@ def run(overrides: list[str]) -> int:
         Stop: when the server fails.
     """
     config = compose(AgenticConfig, "agentic", overrides)
-    folder, found = execute(config)
-    tables = partial(show, report.sections(found))
+    folder, result = execute(config)
+    tables = partial(show, report.sections(result))
     logs = f"conversations: inspect view --log-dir {shown(folder / LOGS)}"
-    outcome.present(found, tables, f"report and numbers: {shown(folder)}; {logs}")
-    fewest = min(build.passed for build in found.runs)
+    outcome.present(result, tables, f"report and numbers: {shown(folder)}; {logs}")
+    fewest = min(build.passed for build in result.runs)
     return 1 if config.agentic.at_least is not None and fewest < config.agentic.at_least else 0
 
 
@@ -56,17 +56,17 @@ def execute(config: AgenticConfig) -> tuple[Path, AgenticReport]:
         ) as tracker,
         results.new_folder(config.work_dir / "agentic", config.agentic.name) as folder,
     ):
-        said = config.agentic.model_dump(mode="json", exclude={"specification", "tasks"})
-        tracker.params({"agentic": said | {"specification_sha256": _digest(config)}})
+        settings = config.agentic.model_dump(mode="json", exclude={"specification", "tasks"})
+        tracker.params({"agentic": settings | {"specification_sha256": _digest(config)}})
         tracker.tags({"server": server.told, "key": server.key or "unknown"})
         with reached(server, tracker) as endpoint:
             _keep_inspect_to_itself()
             from proofcard.agentic.building import build
 
             runs = build(endpoint, config.agentic, folder / LOGS)
-        found = _report(config, server, runs)
-        _leave(folder, found, tracker)
-    return results.final(folder), found
+        result = _report(config, server, runs)
+        _leave(folder, result, tracker)
+    return results.final(folder), result
 
 
 def _keep_inspect_to_itself() -> None:
@@ -82,8 +82,8 @@ def _keep_inspect_to_itself() -> None:
 
 def _digest(config: AgenticConfig) -> str:
     """Of the specification, the tasks and their checks: what makes two results comparable."""
-    said = config.agentic.model_dump(mode="json")
-    return sha256_json({name: said[name] for name in ("specification", "tasks")})
+    settings = config.agentic.model_dump(mode="json")
+    return sha256_json({name: settings[name] for name in ("specification", "tasks")})
 
 
 def _report(config: AgenticConfig, server: Reachable, runs: list[Build]) -> AgenticReport:
@@ -105,9 +105,9 @@ def _report(config: AgenticConfig, server: Reachable, runs: list[Build]) -> Agen
     )
 
 
-def _leave(folder: Path, found: AgenticReport, tracker: Tracker) -> None:
+def _leave(folder: Path, result: AgenticReport, tracker: Tracker) -> None:
     """The report into its folder and the tracked run."""
-    page = "\n".join([f"# Agentic: {found.name}", "", *markdown(report.sections(found))]) + "\n"
-    results.leave(folder, NUMBERS, found, page, tracker, "agentic")
-    tracker.metrics({"agentic_score": found.score.value})
-    tracker.numbers(report.numbers(found), "agentic/numbers.json")
+    page = "\n".join([f"# Agentic: {result.name}", "", *markdown(report.sections(result))]) + "\n"
+    results.leave(folder, NUMBERS, result, page, tracker, "agentic")
+    tracker.metrics({"agentic_score": result.score.value})
+    tracker.numbers(report.numbers(result), "agentic/numbers.json")

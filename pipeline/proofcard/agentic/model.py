@@ -126,13 +126,13 @@ def _message(message: ChatMessage) -> dict[str, Any]:
     if isinstance(message, ChatMessageTool):
         text = message.error.message if message.error is not None else message.text
         return {"role": "tool", "tool_call_id": message.tool_call_id or "", "content": text}
-    said: dict[str, Any] = {"role": message.role, "content": message.text}
+    turn: dict[str, Any] = {"role": message.role, "content": message.text}
     if isinstance(message, ChatMessageAssistant):
         parts = message.content if isinstance(message.content, list) else []
         if thoughts := "".join(each.reasoning for each in parts if isinstance(each, ContentReasoning)):
-            said["reasoning_content"] = thoughts
+            turn["reasoning_content"] = thoughts
         if message.tool_calls:
-            said["tool_calls"] = [
+            turn["tool_calls"] = [
                 {
                     "id": each.id,
                     "type": "function",
@@ -140,7 +140,7 @@ def _message(message: ChatMessage) -> dict[str, Any]:
                 }
                 for each in message.tool_calls
             ]
-    return said
+    return turn
 
 
 def _call(number: int, call: tool_calls.ToolCall) -> ToolCall:

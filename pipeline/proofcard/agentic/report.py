@@ -4,7 +4,7 @@ from proofcard.documents.agentic import AgenticReport
 from proofcard.reports import Section
 
 
-def sections(found: AgenticReport) -> list[Section]:
+def sections(result: AgenticReport) -> list[Section]:
     """Each task of each run, and what the runs came to."""
     listed = [
         [
@@ -15,14 +15,14 @@ def sections(found: AgenticReport) -> list[Section]:
             f"{each.repaired}/{each.failed_runs}",
             str(each.unknown_tools + each.malformed),
         ]
-        for number, run in enumerate(found.runs, 1)
+        for number, run in enumerate(result.runs, 1)
         for name, each in run.tasks.items()
     ]
-    score = found.score
-    said = (
-        f"{found.server.told}: {100 * score.value:.1f}% of the tasks passed, {found.confidence:.0%} interval "
-        f"{100 * score.low:.1f} to {100 * score.high:.1f}. Repaired: own programs that failed and then ran, "
-        "of those that failed. Bad calls: of unknown tools, or not JSON."
+    score = result.score
+    caption = (
+        f"{result.server.told}: {100 * score.value:.1f}% of the tasks passed, {result.confidence:.0%} "
+        f"interval {100 * score.low:.1f} to {100 * score.high:.1f}. Repaired: own programs that failed "
+        "and then ran, of those that failed. Bad calls: of unknown tools, or not JSON."
     )
     header = ["task", "phase", "result", "replies", "repaired", "bad calls"]
     runs = [
@@ -34,16 +34,16 @@ def sections(found: AgenticReport) -> list[Section]:
             f"{sum(run.files.values()):,}",
             f"{sum(each.tokens for each in run.tasks.values()):,}",
         ]
-        for number, run in enumerate(found.runs, 1)
+        for number, run in enumerate(result.runs, 1)
     ]
     failed = [
         [f"{name}, run {number}", each.why + ("; it passes at the end" if each.at_the_end else "")]
-        for number, run in enumerate(found.runs, 1)
+        for number, run in enumerate(result.runs, 1)
         for name, each in run.tasks.items()
         if not each.passed
     ]
     return [
-        Section(f"Agentic: {found.name}", said, header, listed),
+        Section(f"Agentic: {result.name}", caption, header, listed),
         Section(
             "Runs",
             "At the end: tasks whose checks pass in the finished workspace. Tokens as the server counts.",
@@ -54,13 +54,13 @@ def sections(found: AgenticReport) -> list[Section]:
     ]
 
 
-def numbers(found: AgenticReport) -> dict[str, float]:
+def numbers(result: AgenticReport) -> dict[str, float]:
     """Every number, for MLflow."""
-    score = found.score
+    score = result.score
     flat = {"score": score.value, "score_low": score.low, "score_high": score.high}
-    every = [each for run in found.runs for each in run.tasks.values()]
+    every = [each for run in result.runs for each in run.tasks.values()]
     counted = ("replies", "calls", "unknown_tools", "malformed", "failed_runs", "repaired", "tokens")
     flat |= {name: float(sum(getattr(each, name) for each in every)) for name in counted}
-    for name in found.runs[0].tasks:
-        flat[f"passed/{name}"] = sum(run.tasks[name].passed for run in found.runs) / len(found.runs)
+    for name in result.runs[0].tasks:
+        flat[f"passed/{name}"] = sum(run.tasks[name].passed for run in result.runs) / len(result.runs)
     return flat

@@ -7,11 +7,11 @@ from typing import Any
 from proofcard import deciding
 from proofcard.config.compose import flatten
 from proofcard.documents.reproduction import Effect
-from proofcard.documents.run_comparison import Cause, Kind
+from proofcard.documents.run_comparison import Cause, Kind, May
 from proofcard.reproduce import environment_differences
 from proofcard.reproduce.environment_differences import Here
 
-_ORDER: tuple[Effect, ...] = ("any byte", "samples", "calibration", "nothing by itself")
+_ORDER: tuple[May, ...] = ("any byte", "samples", "calibration", "figures", "nothing by itself")
 _SETTINGS: tuple[tuple[str, Effect], ...] = (
     ("calibration.batch_size", "calibration"), ("calibration.pad*", "calibration"),
     ("calibration.attention_mask", "calibration"), ("calibration.*", "samples"),
@@ -26,12 +26,24 @@ _KINDS: dict[str, Kind] = {
 """By the first word of what differs between two environments."""
 
 
-def between(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Cause]:
-    """Every difference between two manifests, given as values, but for their outputs; the gravest first."""
+def between(
+    a: Mapping[str, Any],
+    b: Mapping[str, Any],
+    measured: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {}),
+) -> list[Cause]:
+    """Every difference between two manifests, given as values, but for their outputs; the gravest first.
+
+    `measured` are the settings of what measured each of them; those of one side alone explain nothing.
+    """
     causes = _configuration(a["config"], b["config"]) + _sources(a["inputs"], b["inputs"])
     for one in environment_differences.differences(_with_toolchain(a), _here(b)):
         kind = _KINDS[one.what.split(".")[0].split(" ")[0]]
         causes.append(Cause(kind=kind, what=one.what, a=one.recorded, b=one.here, may_change=one.may_change))
+    causes += [
+        Cause(kind="measurement", what=name, a=value, b=measured[1][name], may_change="figures")
+        for name, value in measured[0].items()
+        if name in measured[1] and measured[1][name] != value
+    ]
     return sorted(causes, key=lambda cause: _ORDER.index(cause.may_change))
 
 

@@ -6,16 +6,15 @@ from typing import Any
 
 from proofcard.checkpoint import calibrated
 from proofcard.checkpoint.roles import role
-from proofcard.documents.reproduction import Effect
-from proofcard.documents.run_comparison import Cause, Explanation, Metric, Outcome, Role
+from proofcard.documents.run_comparison import Cause, Explanation, May, Metric, Outcome, Role
 from proofcard.reproduce import result
 
 _NEAR = 2  # steps of BF16 by which a scale may differ on another numeric platform
-_CAN: dict[Outcome, tuple[Effect, ...]] = {
+_CAN: dict[Outcome, tuple[May, ...]] = {
     "weights": ("any byte",),
     "calibrated scales": ("samples", "calibration", "any byte"),
     "other files": ("any byte", "samples", "calibration"),
-    "metrics": ("any byte", "samples", "calibration"),
+    "metrics": ("figures", "any byte", "samples", "calibration"),
 }
 """The effects that may change an outcome, the likeliest first."""
 
@@ -51,11 +50,12 @@ def explanations(a: Outputs, b: Outputs, causes: list[Cause], metrics: list[Metr
     largest = _largest_ulp(a, b, of_scales)
     both = [metric for metric in metrics if metric.a is not None and metric.b is not None]
     moved = [metric for metric in both if metric.a != metric.b]
+    measuring = [cause for cause in causes if cause.kind == "measurement"]
     return [
         _explained("weights", len(of_weights), len(weights), causes),
         _explained("calibrated scales", len(of_scales), len(scales), causes, largest),
         _explained("other files", len(files(a, b)), len(others), causes),
-        _explained("metrics", len(moved), len(both), causes if differ else []),
+        _explained("metrics", len(moved), len(both), causes if differ else measuring),
     ]
 
 

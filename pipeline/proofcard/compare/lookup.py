@@ -18,17 +18,22 @@ from proofcard.tracking_store import connected
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _KEY = re.compile(r"[0-9a-f]{8,64}")
+_MEASURING = ("serve", "benchmark", "evaluate", "tasks")
 _NAME = re.compile(r"[\w .:+@-]{1,250}")
 
 
 @dataclass(frozen=True)
 class Named:
-    """What a word names: the values of a manifest, the checkpoint's run, and its headline figures."""
+    """What a word names: the values of a manifest, the checkpoint's run, and its headline figures.
+
+    `measured` are the settings of the newest run of each command that has measured it, by COMMAND.NAME.
+    """
 
     name: str
     values: dict[str, Any]
     run: str | None
     metrics: dict[str, float]
+    measured: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Place:
     runs: tuple[str, ...]
     run: str | None
     metrics: dict[str, float]
+    measured: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -79,15 +85,15 @@ def located(word: str, work_dir: Path, there: Store | None) -> Place:
     if folder.is_dir():
         check_handed(folder)
         run = _of_checkpoint(manifest.read(folder).key, there)
-        return Place(word, folder.absolute().name, folder, (), run, _headlines(run, there))
+        name = folder.absolute().name
+        return Place(word, name, folder, (), run, _headlines(run, there), _settings(run, there))
     if there is None:
         raise Usage(f"{plain(word, 80)} is neither a folder nor the key of a checkpoint below {work_dir}")
     found = _run(word, there)
     own = found.info.run_id
     run = _of_checkpoint(str(found.data.tags.get("key")), there) or own
-    return Place(
-        word, str(found.info.run_name), None, tuple(dict.fromkeys((own, run))), run, _headlines(run, there)
-    )
+    runs, name = tuple(dict.fromkeys((own, run))), str(found.info.run_name)
+    return Place(word, name, None, runs, run, _headlines(run, there), _settings(run, there))
 
 
 def read(place: Place, config: Tracking, work_dir: Path) -> Named:
@@ -100,7 +106,7 @@ def read(place: Place, config: Tracking, work_dir: Path) -> Named:
         values = recorded.of(manifest.read(place.folder), place.folder).body
     else:
         values = _manifest(place, config, work_dir)
-    return Named(place.name, values, place.run, place.metrics)
+    return Named(place.name, values, place.run, place.metrics, place.measured)
 
 
 def _of_checkpoint(key: str, there: Store | None) -> str | None:
@@ -113,6 +119,22 @@ def _of_checkpoint(key: str, there: Store | None) -> str | None:
 def _headlines(run: str | None, there: Store | None) -> dict[str, float]:
     metrics = dict(there.client.get_run(run).data.metrics) if there is not None and run is not None else {}
     return {name: value for name, value in metrics.items() if tracking_headlines.is_headline(name)}
+
+
+def _settings(run: str | None, there: Store | None) -> dict[str, str]:
+    """What the newest run of each measuring command below a checkpoint's run was asked for."""
+    if there is None or run is None:
+        return {}
+    below = there.client.search_runs(
+        [there.experiment], f"tags.`mlflow.parentRunId` = '{run}'", order_by=["attributes.start_time DESC"]
+    )
+    newest = {each.data.tags.get("command"): each for each in reversed(below)}
+    return {
+        f"{command}.{name}": str(value)
+        for command in _MEASURING
+        if command in newest
+        for name, value in sorted(newest[command].data.params.items())
+    }
 
 
 def _by_key(word: str, work_dir: Path) -> Path | None:

@@ -48,7 +48,7 @@ def run(names: list[str], overrides: list[str]) -> int:
 
 def compared(a: Named, b: Named) -> RunComparison:
     """Everything that is recorded of both, compared."""
-    made = causes.between(a.values, b.values)
+    made = causes.between(a.values, b.values, (a.measured, b.measured))
     outputs = (a.values["outputs"], b.values["outputs"])
     metrics = [
         Metric(name=name, a=a.metrics.get(name), b=b.metrics.get(name))

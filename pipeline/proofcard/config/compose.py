@@ -105,7 +105,7 @@ def _explain(error: Exception, config_name: str, overrides: list[str]) -> str:
         if parsed.is_sweep_override():
             return _several(word, config_name)
         group = bundled("conf") / key
-        if group.is_dir() and (key in _groups(config_name) or word.startswith("+")):
+        if group.is_dir() and (key in _groups(config_name) or word.startswith(("+", "hydra/"))):
             options = sorted(path.stem for path in group.glob("*.yaml"))
             if parsed.value() not in options:
                 return f"{key}={parsed.value()} does not exist{_nearest(str(parsed.value()), options)}"

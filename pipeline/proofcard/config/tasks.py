@@ -53,7 +53,9 @@ class Tasks(Part):
     `include` is a folder with task files of one's own, which may hold Python code that will run; it takes the
     place of the harness's own tasks. `users` requests are under way at a time. `limit` is the number of
     questions of each task, its first ones. A request has `timeout_s` seconds and is sent `tries` times at
-    most. Without `download`, data that is not on this machine is not fetched.
+    most. Without `download`, data that is not on this machine is not fetched. `resume`: whether answers of an
+    interrupted run are reused; null: those of checkpoints that are served here, true: of running servers too,
+    false: none.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Tasks(Part):
     timeout_s: float = Field(gt=0)
     tries: int = Field(ge=1)
     download: bool
+    resume: bool | None
 
     @model_validator(mode="after")
     def _known(self) -> Self:

@@ -7,7 +7,8 @@ from pydantic import Field, NonNegativeInt
 from proofcard.documents.base import Document, Json, Sha256
 from proofcard.documents.reproduction import Effect
 
-Kind = Literal["configuration", "toolchain", "data", "platform", "environment"]
+Kind = Literal["configuration", "toolchain", "data", "platform", "environment", "measurement"]
+May = Effect | Literal["figures"]
 Outcome = Literal["weights", "calibrated scales", "other files", "metrics"]
 
 
@@ -21,13 +22,16 @@ class RunSide(Document):
 
 
 class Cause(Document):
-    """What differs in the making of both, and what such a difference may change."""
+    """What differs in the making or measuring of both, and what such a difference may change.
+
+    A `measurement` setting is what the newest run of `evaluate`, `serve`, `benchmark` or `tasks` has logged.
+    """
 
     kind: Kind
     what: str
     a: Json
     b: Json
-    may_change: Effect
+    may_change: May
 
 
 class Role(Document):

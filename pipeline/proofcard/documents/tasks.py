@@ -24,7 +24,10 @@ class OrderedTask(Document):
 
 
 class Order(Document):
-    """One pass of the harness over one server. `sampling` are fields of the request."""
+    """One pass of the harness over one server. `sampling` are fields of the request.
+
+    `kept` is the file with answers of an interrupted run, and for those of this one.
+    """
 
     url: str
     model: str
@@ -40,6 +43,8 @@ class Order(Document):
     fewshot_seed: int
     offline: bool
     rehearsal: bool
+    repeat: NonNegativeInt = 0
+    kept: str | None = None
 
 
 class Asked(Document):

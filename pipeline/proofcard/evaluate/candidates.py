@@ -1,4 +1,4 @@
-"""Ways to run a checkpoint, by name: `w4a16`, `w4a4`, and either with a format of the KV cache.
+"""How a checkpoint can be run, by name: `w4a16`, `w4a4`, and either with a format of the KV cache.
 
 | name | weights | activations of quantized linears | KV cache |
 |---|---|---|---|
@@ -58,15 +58,15 @@ def parsed(name: str) -> Candidate:
 
 def all_of(stored: Stored) -> tuple[Candidate, ...]:
     """Every candidate that a checkpoint has the scales for; the last one is how engines run it."""
-    found = [Candidate(False, None)]
+    candidates = [Candidate(False, None)]
     if stored.input_scales:
-        found.append(Candidate(True, None))
-    last = found[-1].activations
+        candidates.append(Candidate(True, None))
+    last = candidates[-1].activations
     if stored.kv_biases:
-        found.append(Candidate(last, "kv_affine"))
+        candidates.append(Candidate(last, "kv_affine"))
     if stored.kv_scales:
-        found.append(Candidate(last, "kv"))
-    return tuple(found)
+        candidates.append(Candidate(last, "kv"))
+    return tuple(candidates)
 
 
 def fault(candidate: Candidate, stored: Stored) -> str | None:

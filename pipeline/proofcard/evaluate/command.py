@@ -44,29 +44,29 @@ def run(overrides: list[str]) -> int:
 
 
 def _execute(config: EvaluateConfig, team: Ranks) -> int:
-    plan, target = _agreed(config, team)
+    plan, target = _planned(config, team)
     subject = tracking.of_sealed(plan.sealed) if plan.sealed else None
     with tracking.opened(
         config.tracking, "evaluate", config.work_dir, subject=subject, leads=team.leads
     ) as tracker:
         tracker.params({"evaluation": config.evaluation.identity(), "hardware": config.hardware.identity()})
-        found = plan.found or evaluate_stage.make(config, plan, tracker, team)
-        if found is not None and team.leads:
+        sealed = plan.reused or evaluate_stage.make(config, plan, tracker, team)
+        if sealed is not None and team.leads:
             evaluation = documents.read(Evaluation, plan.final / NUMBERS)
-            report.track(tracker, evaluation, found, reused=plan.found is not None)
+            report.track(tracker, evaluation, sealed, reused=plan.reused is not None)
             drawn, sections = figures.figures(evaluation), report.sections(evaluation)
             outcome.deliver_folder(
                 evaluation, target, NUMBERS, partial(show, sections), tracker, "evaluation",
                 page=report.page(evaluation, drawn), figures=drawn,
             )  # fmt: skip
-            made = "reused" if plan.found else "made"
+            made = "reused" if plan.reused else "made"
             Screen().print(f"evaluation   {shown(plan.final)} ({made})", soft_wrap=True)
     team.wait()  # the first rank to end would have some launchers end the others
     return 0
 
 
-def _agreed(config: EvaluateConfig, team: Ranks) -> tuple[Plan, Path]:
-    """The plan and the report's place; every rank has found nothing wrong before anybody begins."""
+def _planned(config: EvaluateConfig, team: Ranks) -> tuple[Plan, Path]:
+    """The plan and where the report goes; no rank begins before all have passed their checks."""
     fault = None
     try:
         with before_work():
@@ -80,12 +80,12 @@ def _agreed(config: EvaluateConfig, team: Ranks) -> tuple[Plan, Path]:
 
 
 def _preflight(config: EvaluateConfig, team: Ranks) -> Plan:
-    """Everything that can be checked before work."""
+    """Check everything that can be checked before any work."""
     for folder, what in ((config.checkpoint, "checkpoint"), (config.source, "source")):
         if not folder.is_dir():
             raise Stop(f"{what}={folder} is not a folder")
     if config.checkpoint.resolve() == config.source.resolve():
-        raise Stop(f"checkpoint and source are one folder, {config.source}: there is nothing to compare")
+        raise Stop(f"checkpoint and source are the same folder, {config.source}: there is nothing to compare")
     source = Source(config.source)
     remote_code.for_model(source.path, config.model.remote_code)
     checkpoint = Checkpoint(config.checkpoint, source)
@@ -99,18 +99,18 @@ def _preflight(config: EvaluateConfig, team: Ranks) -> Plan:
     final = config.output_dir or (
         config.work_dir / "evaluations" / f"{config.checkpoint.resolve().name}-{key[:12]}"
     )
-    found = stage.find_sealed(final, key, digests=team.leads)
-    if found is None:
+    reused = stage.find_sealed(final, key, digests=team.leads)
+    if reused is None:
         check_writable(final.parent)
         if team.leads:
             stage.check_unused(final)
-        _check_room(final, source, len(chosen), read)
+        _check_disk(final, source, len(chosen), read)
         numeric_platform(choose_device(config.hardware.device))
-    return Plan(source, checkpoint, sealed, chosen, read, origin, key, final, found)
+    return Plan(source, checkpoint, sealed, chosen, read, origin, key, final, reused)
 
 
 def _sealed(checkpoint: Path) -> Manifest | None:
-    """The manifest of a checkpoint that is what was sealed, every byte read; None where nobody sealed it."""
+    """The manifest of a sealed checkpoint, every byte of which was checked; None if it is not sealed."""
     if not (checkpoint / manifest.NAME).exists():
         return None
     sealed = stage.intact(checkpoint)
@@ -120,12 +120,12 @@ def _sealed(checkpoint: Path) -> Manifest | None:
 
 
 def _candidates(config: EvaluateConfig, stored: Stored) -> tuple[Candidate, ...]:
-    asked = config.evaluation.candidates
-    chosen = tuple(map(candidates.parsed, asked)) if asked else candidates.all_of(stored)
-    if not asked and (note := candidates.left_out(stored)) is not None:
+    wanted = config.evaluation.candidates
+    chosen = tuple(map(candidates.parsed, wanted)) if wanted else candidates.all_of(stored)
+    if not wanted and (note := candidates.left_out(stored)) is not None:
         console.print(note, soft_wrap=True)
     if len(set(chosen)) < len(chosen):
-        raise Stop("evaluation.candidates names one twice")
+        raise Stop("evaluation.candidates has a name twice")
     for candidate in chosen:
         if (fault := candidates.fault(candidate, stored)) is not None:
             raise Stop(f"{config.checkpoint}: {fault}")
@@ -140,33 +140,33 @@ def _texts(config: EvaluateConfig, sealed: Manifest | None) -> text_set.Texts:
         return texts.of_file(config.evaluation.text, config.evaluation, words)
     if sealed is None:
         raise Stop(
-            f"{config.checkpoint} has no manifest.json, so what calibrated it is not known and no text "
-            "can be held out: give evaluation.text=FILE.jsonl"
+            f"{config.checkpoint} has no manifest.json, so it is not known which texts calibrated it "
+            "and none can be held out: add evaluation.text=FILE.jsonl"
         )
     used = sealed.config.get("calibration", {}).get("datasets", {})
     if sorted(used) != sorted(config.calibration.datasets):
         raise Stop(
             f"the checkpoint was calibrated with {', '.join(sorted(used))}, this recipe has "
-            f"{', '.join(sorted(config.calibration.datasets))}: give recipe=… or calibration=…, or "
+            f"{', '.join(sorted(config.calibration.datasets))}: add recipe=… or calibration=…, or "
             "evaluation.text=FILE.jsonl"
         )
     key = str(sealed.inputs["samples"]["key"])
-    folder = config.samples or _samples_of(config.work_dir / "samples", key)
+    folder = config.samples or _sample_set(config.work_dir / "samples", key)
     return texts.held_out(config.calibration, config.evaluation, drawing.opened(config, files), folder, key)
 
 
-def _samples_of(folder: Path, key: str) -> Path:
+def _sample_set(folder: Path, key: str) -> Path:
     """Where `quantize` keeps the sample set of a key, whatever its recipe was called."""
-    found = sorted(folder.glob(f"*-{key[:12]}"))
-    if not found:
+    reused = sorted(folder.glob(f"*-{key[:12]}"))
+    if not reused:
         raise Stop(
-            f"{folder} does not hold the sample set that calibrated this checkpoint ({key[:12]}): give "
-            "samples=DIR, or other texts with evaluation.text=FILE.jsonl"
+            f"{folder} does not hold the sample set that calibrated this checkpoint ({key[:12]}): add "
+            "samples=DIR, or use other texts with evaluation.text=FILE.jsonl"
         )
-    return found[0]
+    return reused[0]
 
 
-def _check_room(final: Path, source: Source, count: int, chosen: text_set.Texts) -> None:
+def _check_disk(final: Path, source: Source, count: int, chosen: text_set.Texts) -> None:
     """Two files of hidden states for each stream. Raises Stop when they do not fit on the disk."""
     tokens = sum(len(one.token_ids) for one in chosen.each)
     needed = disk(tokens, int(source.config.get("hidden_size") or 0), count) - stage.taken(final)

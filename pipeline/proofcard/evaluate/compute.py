@@ -1,7 +1,7 @@
 """One set of weights run a layer at a time, with what low precision does to activations and to the KV cache.
 
-Hooks are put on once for each layer and look at the `Way` of the run that is on: a real layer has hundreds of
-quantized linears.
+Hooks are registered once for each layer and read the `Precision` of the current run: a real layer has
+hundreds of quantized linears.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -29,12 +29,12 @@ _WITHOUT = "leave the candidates with +kv out"
 
 Rounding = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Routes = dict[str, Any]
-"""What the gate of each mixture of experts has answered, by block: logits, or choices and weights."""
+"""The output of each mixture of experts' gate, by block: logits, or choices and weights."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """How a run rounds: `activations` in NVFP4; the KV cache as `candidates.Candidate.kv` says it."""
+class Precision:
+    """What a run rounds: `activations` to NVFP4; the KV cache as in `candidates.Candidate.kv`."""
 
     activations: bool = False
     kv: str | None = None
@@ -50,18 +50,17 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Anatomy:
-    """What is inside one decoder layer, by full names: mixtures of experts with their experts, attentions."""
+class LayerParts:
+    """The parts of one decoder layer by full name: mixtures of experts with their experts, attentions."""
 
     blocks: dict[str, tuple[str, ...]]
     attentions: tuple[str, ...]
 
 
-def anatomy(modules: Mapping[str, Any], layer: str) -> Anatomy:
-    """What is inside `layer` of the model with these modules.
+def layer_parts(modules: Mapping[str, Any], layer: str) -> LayerParts:
+    """The parts of `layer` in a model with these modules.
 
-    A block has a `gate` and a list of `experts`; an attention is what has an index in the cache and
-    projections.
+    A block has a `gate` and a list of `experts`; an attention has a cache index and an output projection.
     """
     inside = {name: module for name, module in modules.items() if name.startswith(layer + ".")}
     blocks = {
@@ -72,7 +71,7 @@ def anatomy(modules: Mapping[str, Any], layer: str) -> Anatomy:
     attentions = [
         n for n, module in inside.items() if hasattr(module, "layer_idx") and hasattr(module, "o_proj")
     ]
-    return Anatomy(blocks, tuple(attentions))
+    return LayerParts(blocks, tuple(attentions))
 
 
 class Compute:
@@ -85,13 +84,13 @@ class Compute:
         self.stepper = stepper
         self.apart = apart
         self._checkpoint = checkpoint
-        self._way = Way()
+        self._precision = Precision()
         self._replayed: Routes | None = None
         self._seen: Routes = {}
         self._last: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
     @contextmanager
-    def hooked(self, inside: Anatomy, linears: list[str], caches: bool = False) -> Iterator[None]:
+    def hooked(self, inside: LayerParts, linears: list[str], caches: bool = False) -> Iterator[None]:
         """A context to run the loaded layer in: inputs of `linears` can be rounded, and `caches`."""
         modules = self.stepper.modules
         with ExitStack() as stack:
@@ -116,13 +115,13 @@ class Compute:
         self._last = None
 
     def run(
-        self, states: torch.Tensor | None, batch: Batch, way: Way = Way(), routes: Routes | None = None,
-        to_logits: bool = False,
+        self, states: torch.Tensor | None, batch: Batch, precision: Precision = Precision(),
+        routes: Routes | None = None, to_logits: bool = False,
     ) -> Answer:  # fmt: skip
-        """Run the loaded layer, and what comes after it `to_logits`; `routes` stand in for its own."""
+        """Run the loaded layer, and what comes after it `to_logits`; `routes` replace its own."""
         if self.apart is not None:
             self.apart.of(*batch.input_ids.shape)
-        with self.going(way):
+        with self.running_at(precision):
             self._replayed, self._seen = routes, {}
             try:
                 output, logits = self.stepper.through(
@@ -133,16 +132,16 @@ class Compute:
             return Answer(output, self._seen, logits)
 
     @contextmanager
-    def going(self, way: Way) -> Iterator[None]:
-        """A context in which modules of the loaded layer round as the way says, whoever calls them."""
-        before, self._way = self._way, way
+    def running_at(self, precision: Precision) -> Iterator[None]:
+        """A context in which modules of the loaded layer round to a precision, whoever calls them."""
+        before, self._precision = self._precision, precision
         try:
             yield
         finally:
-            self._way, self._last = before, None
+            self._precision, self._last = before, None
 
     def seen(self, block: str) -> Any:
-        """What the gate of a block has answered in the run that is on; None before it has."""
+        """The output of a block's gate in the current run; None before it has run."""
         return self._seen.get(block)
 
     def _route(self, block: str, _: Any, __: Any, answer: Any) -> Any:
@@ -152,7 +151,7 @@ class Compute:
         return None
 
     def _round(self, rounded: Rounding, scale: torch.Tensor, _: Any, inputs: tuple[torch.Tensor, ...]) -> Any:
-        if not self._way.activations:
+        if not self._precision.activations:
             return None
         values = inputs[0]
         # Gate and up get one tensor and share their scale: it is rounded once.
@@ -161,7 +160,7 @@ class Compute:
         return (self._last[2], *inputs[1:])
 
     def _cache(self, attention: str) -> Callable[[Any, Any], tuple[Any, Any]]:
-        """What the cache makes of keys and values, both [samples, heads, tokens, channels]."""
+        """Rounds keys and values, both [samples, heads, tokens, channels], as the cache does."""
         assert self._checkpoint is not None
         device = self.stepper.device
         stored = {
@@ -171,10 +170,10 @@ class Compute:
         one = torch.ones(1, device=device)
 
         def kept(kind: str, values: torch.Tensor) -> torch.Tensor:
-            if self._way.kv is None:
+            if self._precision.kv is None:
                 return values
-            scale = one if self._way.kv == "kv_one" else stored.get(f"{kind}_scale", one)
-            bias = stored.get(f"{kind}_bias") if self._way.kv == "kv_affine" else None
+            scale = one if self._precision.kv == "kv_one" else stored.get(f"{kind}_scale", one)
+            bias = stored.get(f"{kind}_bias") if self._precision.kv == "kv_affine" else None
             if bias is not None:
                 bias = bias.view(torch.bfloat16).to(values.dtype)
             return rounding.fp8(values, scale, bias)
@@ -183,10 +182,10 @@ class Compute:
 
 
 def computes(source: Source, checkpoint: Checkpoint, model: Model, device: str) -> tuple[Compute, Compute]:
-    """One model twice without weights, for those of the source and those of the checkpoint.
+    """The model twice, without weights: one for the source's and one for the checkpoint's.
 
     Raises:
-        Stop: when the model cannot be built, or not be run layer by layer.
+        Stop: when the model cannot be built, or cannot be run layer by layer.
     """
     where = torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
     bare = skeleton(source, model)

@@ -27,15 +27,21 @@ def layers(evaluation: Evaluation) -> Any:
     chart = figure.subplots()
     steps = [layer.layer for layer in evaluation.layers]
     for place, stream in enumerate(evaluation.streams):
-        found = [layer.error[stream.name] for layer in evaluation.layers]
+        estimates = [layer.error[stream.name] for layer in evaluation.layers]
         colour = COLOURS[place % len(COLOURS)]
         dashes = "--" if stream.role == "cell" else "-"
         name = in_a_figure(stream.name)
         chart.plot(
-            steps, [100 * e.value for e in found], dashes, marker="o", markersize=3, color=colour, label=name
+            steps,
+            [100 * e.value for e in estimates],
+            dashes,
+            marker="o",
+            markersize=3,
+            color=colour,
+            label=name,
         )
-        if all(e.low is not None for e in found):
-            low, high = ([100 * (getattr(e, end) or 0.0) for e in found] for end in ("low", "high"))
+        if all(e.low is not None for e in estimates):
+            low, high = ([100 * (getattr(e, end) or 0.0) for e in estimates] for end in ("low", "high"))
             chart.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     alone = [100 * layer.local.value for layer in evaluation.layers]
     label = in_a_figure(f"each layer by itself, {evaluation.last}")

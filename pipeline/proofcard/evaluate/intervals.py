@@ -42,7 +42,7 @@ def bootstrap(statistic: Statistic, documents: int, resamples: int, seed: int) -
         made = np.stack([statistic(np.bincount(row, minlength=documents)) for row in rows], axis=-1)
         return made.reshape(len(whole), *np.asarray(drawn).shape[:-1])
 
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         (np.arange(documents),),
         of_drawn,
         n_resamples=resamples,
@@ -54,7 +54,7 @@ def bootstrap(statistic: Statistic, documents: int, resamples: int, seed: int) -
     ).confidence_interval
     return [
         Estimate(float(value), float(low), float(high))
-        for value, low, high in zip(whole, found.low, found.high, strict=True)
+        for value, low, high in zip(whole, interval.low, interval.high, strict=True)
     ]
 
 

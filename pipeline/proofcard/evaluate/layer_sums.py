@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from proofcard.calibration.batches import Batch
 from proofcard.evaluate import divergence, routing
-from proofcard.evaluate.compute import Anatomy, Answer, Compute
+from proofcard.evaluate.compute import Answer, Compute, LayerParts
 from proofcard.evaluate.experts import ExpertErrors, squared
 from proofcard.evaluate.streams import Stream
 
@@ -22,7 +22,7 @@ def starts(texts: Sequence[Batch]) -> NDArray[np.int64]:
 
 
 class LayerSums:
-    """What is found of a layer that is loaded in both computes.
+    """The sums of a layer that is loaded in both computes.
 
     `sums` have the axis of texts last: `error` [streams − 1, texts] ‖h' − h‖² of each stream's output h',
     `norm` [texts] ‖h‖² of the source's, `local` [texts] ‖h' − h‖² where the last candidate's layer gets
@@ -37,15 +37,15 @@ class LayerSums:
         checkpoint: Compute,
         streams: Sequence[Stream],
         texts: Sequence[Batch],
-        inside: Anatomy,
+        inside: LayerParts,
         last: bool,
     ) -> None:
         """All is zero until texts are added; what other ranks add stays zero here."""
         self._source, self._checkpoint, self._streams = source, checkpoint, streams
         self._texts, self._inside, self._starts = texts, inside, starts(texts)
         candidates = [stream for stream in streams if stream.checkpoint and stream.routes_of is None]
-        self._way = candidates[-1].way
-        self._experts = ExpertErrors(inside, source, checkpoint, self._way)
+        self._precision = candidates[-1].precision
+        self._experts = ExpertErrors(inside, source, checkpoint, self._precision)
         others, count, blocks = len(streams) - 1, len(texts), len(inside.blocks)
         self.sums: Arrays = {
             "error": np.zeros((others, count)),
@@ -61,8 +61,8 @@ class LayerSums:
     @contextmanager
     def hooked(self, linears: list[str]) -> Iterator[None]:
         """A context in which texts can be added; `linears` are the layer's quantized ones."""
-        rounded = linears if any(stream.way.activations for stream in self._streams) else []
-        caches = any(stream.way.kv for stream in self._streams)
+        rounded = linears if any(stream.precision.activations for stream in self._streams) else []
+        caches = any(stream.precision.kv for stream in self._streams)
         with ExitStack() as stack:
             stack.enter_context(self._source.hooked(self._inside, []))
             stack.enter_context(self._checkpoint.hooked(self._inside, rounded, caches))
@@ -81,9 +81,9 @@ class LayerSums:
         last = self.values is not None
         with self._experts.watching(len(numbers)):
             first = self._streams[0]
-            reference = self._source.run(states[0], batch, first.way, to_logits=last)
+            reference = self._source.run(states[0], batch, first.precision, to_logits=last)
             self.sums["experts"][:, :, numbers] = self._experts.take()
-        local = self._checkpoint.run(states[0], batch, self._way).output
+        local = self._checkpoint.run(states[0], batch, self._precision).output
         for place, stream in enumerate(self._streams):
             if place == 0:
                 answer = reference
@@ -92,7 +92,7 @@ class LayerSums:
             else:
                 routes = answers[stream.routes_of].routes if stream.routes_of else None
                 compute = self._checkpoint if stream.checkpoint else self._source
-                answer = compute.run(states[place], batch, stream.way, routes, to_logits=last)
+                answer = compute.run(states[place], batch, stream.precision, routes, to_logits=last)
                 self._squared("error", (place - 1,), numbers, answer.output - reference.output.float())
                 if routes is None:
                     self._routes(place - 1, numbers, reference, answer)
@@ -132,5 +132,5 @@ class LayerSums:
         pairs = (each.view(len(numbers), -1, each.shape[-1]) for each in (ours.logits, theirs.logits))
         for number, own, other in zip(numbers, *pairs, strict=True):
             targets = torch.from_numpy(self._texts[number].input_ids[0, 1:]).to(own.device)
-            found = divergence.between(own[:-1], other[:-1], targets).stacked().numpy()
-            self.values[place, :, self._starts[number] : self._starts[number + 1]] = found
+            positions = divergence.between(own[:-1], other[:-1], targets).stacked().numpy()
+            self.values[place, :, self._starts[number] : self._starts[number + 1]] = positions

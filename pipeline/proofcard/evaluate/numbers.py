@@ -28,8 +28,8 @@ NAMES = (
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a pass has found: `sums` of every layer, `values` [streams, FIELDS, positions].
+class Results:
+    """The results of a pass: `sums` of every layer, `values` [streams, FIELDS, positions].
 
     `owner` [positions] is the document of each position, `names` its datasets' in the order of documents.
     """
@@ -57,22 +57,22 @@ class Draws:
         return bootstrap(statistic, documents, self.resamples, self.seed)
 
 
-def divergences(found: Found, stream: int, draws: Draws) -> dict[str | None, documents.Divergence]:
+def divergences(results: Results, stream: int, draws: Draws) -> dict[str | None, documents.Divergence]:
     """Of one stream by dataset, and under None of all documents."""
-    groups: dict[str | None, Taken] = {None: np.arange(len(found.names))}
-    for name in dict.fromkeys(found.names):
-        groups[name] = np.flatnonzero(np.array(found.names) == name)
-    return {name: _divergence(found, stream, chosen, draws) for name, chosen in groups.items()}
+    groups: dict[str | None, Taken] = {None: np.arange(len(results.names))}
+    for name in dict.fromkeys(results.names):
+        groups[name] = np.flatnonzero(np.array(results.names) == name)
+    return {name: _divergence(results, stream, chosen, draws) for name, chosen in groups.items()}
 
 
-def _divergence(found: Found, stream: int, chosen: Taken, draws: Draws) -> documents.Divergence:
-    inside = np.isin(found.owner, chosen)
-    owner = np.searchsorted(chosen, found.owner[inside])
+def _divergence(results: Results, stream: int, chosen: Taken, draws: Draws) -> documents.Divergence:
+    inside = np.isin(results.owner, chosen)
+    owner = np.searchsorted(chosen, results.owner[inside])
     pooled = {
-        name: Pooled(found.values[stream, place, inside], owner, len(chosen))
+        name: Pooled(results.values[stream, place, inside], owner, len(chosen))
         for place, name in enumerate(FIELDS)
     }
-    square = Pooled(found.values[stream, FIELDS.index("delta_p"), inside] ** 2, owner, len(chosen))
+    square = Pooled(results.values[stream, FIELDS.index("delta_p"), inside] ** 2, owner, len(chosen))
 
     def statistic(taken: Taken) -> Values:
         losses = [pooled[name].mean(taken) for name in ("reference_nll", "candidate_nll")]
@@ -97,10 +97,12 @@ def _divergence(found: Found, stream: int, chosen: Taken, draws: Draws) -> docum
     )
 
 
-def costs(found: Found, steps: Sequence[Step], streams: Sequence[str], draws: Draws) -> list[documents.Cost]:
+def costs(
+    results: Results, steps: Sequence[Step], streams: Sequence[str], draws: Draws
+) -> list[documents.Cost]:
     """The difference that each step makes to the mean divergence, over the same drawn documents."""
     kl = FIELDS.index("kl")
-    pooled = [Pooled(values[kl], found.owner, len(found.names)) for values in found.values]
+    pooled = [Pooled(values[kl], results.owner, len(results.names)) for values in results.values]
     place = {name: number for number, name in enumerate(streams)}
 
     def statistic(taken: Taken) -> Values:
@@ -111,7 +113,7 @@ def costs(found: Found, steps: Sequence[Step], streams: Sequence[str], draws: Dr
 
     if not steps:
         return []
-    estimates = draws.of(statistic, len(found.names))
+    estimates = draws.of(statistic, len(results.names))
     return [
         documents.Cost(cost=step.cost, before=step.before, after=step.after, kl_mean=estimate)
         for step, estimate in zip(steps, estimates, strict=True)
@@ -119,31 +121,31 @@ def costs(found: Found, steps: Sequence[Step], streams: Sequence[str], draws: Dr
 
 
 def layers(
-    found: Found, streams: Sequence[str], candidates: int, blocks: Sequence[Sequence[str]], draws: Draws
+    results: Results, streams: Sequence[str], candidates: int, blocks: Sequence[Sequence[str]], draws: Draws
 ) -> list[documents.Layer]:
     """Relative errors of every layer's output, what each adds by itself, and how its routers agree.
 
     `streams` names those beside the source, the first `candidates` of which have routes of their own;
     `blocks` are the names of each layer's mixtures of experts.
     """
-    error = np.stack([sums["error"] for sums in found.sums])  # [layers, streams, documents]
-    local, norm = (np.stack([sums[name] for sums in found.sums]) for name in ("local", "norm"))
+    error = np.stack([sums["error"] for sums in results.sums])  # [layers, streams, documents]
+    local, norm = (np.stack([sums[name] for sums in results.sums]) for name in ("local", "norm"))
     routes = [
-        np.stack([sums["overlap"], sums["moved"]]) for sums in found.sums
+        np.stack([sums["overlap"], sums["moved"]]) for sums in results.sums
     ]  # [2, candidates, blocks, documents]
 
     def statistic(taken: Taken) -> Values:
         whole = norm @ taken
         alone = local @ taken / whole
         shares = alone / max(alone.sum(), np.finfo(float).tiny)
-        tokens = (found.tokens * taken).sum()
+        tokens = (results.tokens * taken).sum()
         parts = [np.sqrt(error @ taken / whole[:, None]).ravel(), np.sqrt(alone), shares]
         return np.concatenate([*parts, *((each @ taken / tokens).ravel() for each in routes)])
 
-    estimates = iter(draws.raw(statistic, len(found.names)))
-    errors = [{name: _estimate(next(estimates)) for name in streams} for _ in found.sums]
-    locals_ = [_estimate(next(estimates)) for _ in found.sums]
-    shares = [_estimate(next(estimates)) for _ in found.sums]
+    estimates = iter(draws.raw(statistic, len(results.names)))
+    errors = [{name: _estimate(next(estimates)) for name in streams} for _ in results.sums]
+    locals_ = [_estimate(next(estimates)) for _ in results.sums]
+    shares = [_estimate(next(estimates)) for _ in results.sums]
     made = []
     for layer, names in enumerate(blocks):
         before = errors[layer - 1] if layer else {}
@@ -178,15 +180,15 @@ def _blocks(
     return made
 
 
-def experts(found: Found, names: Sequence[Sequence[str]], draws: Draws) -> list[documents.Expert]:
+def experts(results: Results, names: Sequence[Sequence[str]], draws: Draws) -> list[documents.Expert]:
     """Every expert of every layer, in the model's order, over the same drawn documents."""
-    tables = [layer["experts"] for layer in found.sums]  # [3, experts, documents] each
-    whole = sum((table[0].sum(axis=0) for table in tables), np.zeros(len(found.names)))
+    tables = [layer["experts"] for layer in results.sums]  # [3, experts, documents] each
+    whole = sum((table[0].sum(axis=0) for table in tables), np.zeros(len(results.names)))
     made = []
     for layer, (experts_of, (errors, norms, rows)) in enumerate(zip(names, tables, strict=True)):
         if not experts_of:
             continue
-        estimates = draws.raw(partial(_experts, errors, norms, whole), len(found.names))
+        estimates = draws.raw(partial(_experts, errors, norms, whole), len(results.names))
         relative, shares = estimates[: len(experts_of)], estimates[len(experts_of) :]
         made += [
             documents.Expert(

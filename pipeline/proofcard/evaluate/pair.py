@@ -16,46 +16,47 @@ def check(checkpoint: Checkpoint, source: Source) -> None:
     """Configuration and tokenizer.
 
     Raises:
-        Usage: for the first thing that makes them two models; what a comparison would say means nothing then.
+        Usage: for the first sign that they are different models, which cannot be compared.
     """
-    said = f"{checkpoint.path} was not made from {source.path}: "
+    prefix = f"{checkpoint.path} was not made from {source.path}: "
     dtypes = {tensor.dtype for tensor in checkpoint.files.values()}
     compared = config_comparison.Comparison(checkpoint.config, _plain(source), source.path, dtypes)
     if compared.findings:
-        raise Usage(f"{said}config.json: {compared.findings[0].message}")
+        raise Usage(f"{prefix}config.json: {compared.findings[0].message}")
     level = Level("tokenizer")
     names = [{path.name for path in listed(folder)} for folder in (checkpoint.path, source.path)]
     tokenizers.check(checkpoint.path, source.path, names[0], names[1], level)
     if level.findings:
-        found = level.findings[0]
-        raise Usage(f"{said}{found.where()}: {found.message}")
+        finding = level.findings[0]
+        raise Usage(f"{prefix}{finding.where()}: {finding.message}")
 
 
 def check_weights(checkpoint: Checkpoint, source: Source, model: Any) -> None:
-    """Every weight of the source that `model` knows is in the checkpoint, and nothing else is.
+    """Check that the checkpoint has every weight of the source that `model` knows, and nothing else.
 
     Raises:
-        Usage: naming the first that has not.
+        Usage: naming the first that is missing or extra.
     """
     known, left_out = model.state_dict().keys(), fit.tied(model)
     for name in source.weights():
-        want = source.tensors[name].shape
-        have = checkpoint.tensors.get(name)
-        if have is None:
+        wanted = source.tensors[name].shape
+        stored = checkpoint.tensors.get(name)
+        if stored is None:
             if name not in known or name in left_out:
                 continue
             raise Usage(
                 f"{checkpoint.path}: {name} is missing, which {source.path} has: see proofcard verify "
                 f"checkpoint={checkpoint.path} source={source.path}"
             )
-        if have.shape != want:
+        if stored.shape != wanted:
             raise Usage(
-                f"{checkpoint.path}: {name} has shape {list(have.shape)}, the source's "
-                f"{list(want)}: they are two models"
+                f"{checkpoint.path}: {name} has shape {list(stored.shape)}, the source's "
+                f"{list(wanted)}: they are different models"
             )
     if extra := sorted(checkpoint.tensors.keys() - set(source.weights()) - left_out):
         raise Usage(
-            f"{checkpoint.path} holds {plain(extra[0])}, which {source.path} does not: they are two models"
+            f"{checkpoint.path} has {plain(extra[0])}, which {source.path} does not have: they are different "
+            "models"
         )
 
 

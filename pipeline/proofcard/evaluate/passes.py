@@ -1,8 +1,8 @@
 """One pass over the layers: each is read once from source and checkpoint, and every stream goes through it.
 
 Texts run without padding, alone or with others of their length; every sum is over one text. Ranks share
-the texts out; what each has found of its texts is put together without adding anything up, so no number
-depends on how many ranks there are.
+the texts out; each writes its results in the places of its texts, and nothing is added up across ranks, so no
+number depends on how many there are.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from proofcard.calibration.batches import Batch
 from proofcard.errors import Stop
-from proofcard.evaluate.compute import Compute, anatomy
+from proofcard.evaluate.compute import Compute, layer_parts
 from proofcard.evaluate.layer_sums import Arrays, LayerSums, starts
 from proofcard.evaluate.streams import Stream
 from proofcard.evaluate.weights import Checkpoint
@@ -29,7 +29,7 @@ POSITIONS = "positions.npy"
 
 
 class Pass:
-    """Texts through the layers. `folder` keeps what a later run needs to go on."""
+    """Texts through the layers. `folder` keeps what a later run needs to resume."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Pass:
         done = [_arrays(record) for record in self._records.read(total)]
         for index, sums in enumerate(done):
             report(index, sums)
-        self._take_room(len(done), total)
+        self._allocate(len(done), total)
         with Layers(total, len(done), self._ranks.leads) as bars, ThreadPoolExecutor(1) as ahead:
             coming = self._coming(ahead, len(done), total)
             for index in range(len(done), total):
@@ -87,7 +87,7 @@ class Pass:
                 bars.end()
         return done, np.load(self._folder / POSITIONS, allow_pickle=False)
 
-    def _take_room(self, done: int, total: int) -> None:
+    def _allocate(self, done: int, total: int) -> None:
         if self._ranks.leads:
             there = (self._folder / POSITIONS).exists() if done == total else True
             if done and not (there and (done == total or all(h.holds(done) for h in self._hidden))):
@@ -98,7 +98,7 @@ class Pass:
         self._ranks.wait()
 
     def _coming(self, ahead: ThreadPoolExecutor, index: int, total: int) -> Callable[[], Any]:
-        """How to get a layer's weights: read from now on behind the work of a GPU, or when asked for."""
+        """How to get a layer's weights: read in the background on a GPU, or when they are needed."""
 
         def read() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
             return self._source.stepper.read(index), self._checkpoint.stepper.read(index)
@@ -108,7 +108,7 @@ class Pass:
         return read
 
     def _load(self, index: int, ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
-        """Both sets of weights; what is the same in both is kept once."""
+        """Both sets of weights; equal tensors are held once."""
         for name, weight in theirs.items():
             own = ours.get(name)
             if own is not None and not self._stored.is_packed(name) and own.dtype == weight.dtype:
@@ -122,32 +122,32 @@ class Pass:
     def _layer(self, index: int, last: bool, bars: Layers) -> Arrays:
         """Sums of one layer, over all ranks: see `LayerSums`."""
         name = f"{self._source.stepper.prefix}.{index}"
-        inside = anatomy(self._source.stepper.modules, name)
+        inside = layer_parts(self._source.stepper.modules, name)
         linears = [linear for linear in self._stored.linears() if linear.startswith(name + ".")]
-        found = LayerSums(self._source, self._checkpoint, self._streams, self._texts, inside, last)
-        with found.hooked(linears), torch.no_grad():
+        sums = LayerSums(self._source, self._checkpoint, self._streams, self._texts, inside, last)
+        with sums.hooked(linears), torch.no_grad():
             for group in self._ranks.share(len(self._groups)):
                 numbers = self._groups[group]
                 states = [self._states(hidden, index, numbers) for hidden in self._hidden]
-                for hidden, output in zip(self._hidden, found.add(numbers, states), strict=True):
+                for hidden, output in zip(self._hidden, sums.add(numbers, states), strict=True):
                     for place, number in enumerate(numbers if not last else ()):
                         hidden.write(index + 1, number, output[place : place + 1])
                 bars.advance(sum(self._texts[number].input_ids.size for number in numbers))
-        for array in found.sums.values():
+        for array in sums.sums.values():
             self._together(array)
-        self._check_finite(index, found.sums)
-        if found.values is not None:
-            self._together(found.values)
-            self._check_logits(found.values)
+        self._check_finite(index, sums.sums)
+        if sums.values is not None:
+            self._together(sums.values)
+            self._check_logits(sums.values)
             if self._ranks.leads:
-                np.save(self._folder / POSITIONS, found.values, allow_pickle=False)
-        return found.sums
+                np.save(self._folder / POSITIONS, sums.values, allow_pickle=False)
+        return sums.sums
 
     def _states(self, hidden: Hidden, index: int, numbers: list[int]) -> torch.Tensor | None:
         return torch.cat([hidden.read(index, number) for number in numbers]) if index else None
 
     def _together(self, array: NDArray[np.float64]) -> None:
-        """Every rank has written its own places, zero bits elsewhere: the sum of the bits has them all."""
+        """Each rank has filled its own places and left zero bits elsewhere: the sum of the bits holds all."""
         self._ranks.total(torch.from_numpy(array.view(np.int64)))
 
     def _check_finite(self, index: int, sums: Arrays) -> None:
@@ -161,9 +161,9 @@ class Pass:
                 )
 
     def _check_logits(self, values: NDArray[np.float64]) -> None:
-        for stream, found in zip(self._streams[1:], values, strict=True):
-            if not np.isfinite(found).all():
-                position = int(np.flatnonzero(~np.isfinite(found).all(axis=0))[0])
+        for stream, sums in zip(self._streams[1:], values, strict=True):
+            if not np.isfinite(sums).all():
+                position = int(np.flatnonzero(~np.isfinite(sums).all(axis=0))[0])
                 text = int(np.searchsorted(self._starts, position, side="right")) - 1
                 raise Stop(
                     f"logits of {stream.name}, or of the source, are not finite, first in text {text}, "
@@ -196,8 +196,8 @@ def _listed(array: NDArray[np.float64]) -> dict[str, Any]:
 
 def _arrays(record: dict[str, Any]) -> Arrays:
     return {
-        name: np.array([np.nan if v is None else v for v in said["values"]], np.float64).reshape(
-            said["shape"]
+        name: np.array([np.nan if v is None else v for v in stored["values"]], np.float64).reshape(
+            stored["shape"]
         )
-        for name, said in record.items()
+        for name, stored in record.items()
     }

@@ -15,26 +15,26 @@ _HEADER = ["KL", "95%", "PPL %", "95%", "top-1 %", "95%"]  # as wide as a termin
 
 def sections(evaluation: Evaluation) -> list[Section]:
     """Every question with its answer."""
-    found = [_fidelity(evaluation), _datasets(evaluation)]
+    tables = [_fidelity(evaluation), _datasets(evaluation)]
     if evaluation.costs:
-        found.append(_costs(evaluation))
-    found.append(_layers(evaluation))
+        tables.append(_costs(evaluation))
+    tables.append(_layers(evaluation))
     if any(stream.role == "cell" for stream in evaluation.streams):
-        found.append(_cells(evaluation))
+        tables.append(_cells(evaluation))
     if evaluation.experts:
-        found.append(_experts(evaluation))
-    return found
+        tables.append(_experts(evaluation))
+    return tables
 
 
 def _fidelity(evaluation: Evaluation) -> Section:
     texts = evaluation.texts
     held = "held out from calibration" if texts.samples_key else "from a file"
     rows = [[s.name, *_row(s.all)] for s in evaluation.streams if s.role == "candidate"]
-    said = (
+    caption = (
         f"{texts.documents} texts {held}, {texts.positions:,} positions; KL in 10⁻³ nats, PPL % the change "
         "of perplexity, top-1 % the same first token; 95% intervals over texts"
     )
-    return Section("What quantization costs", said, ["run", *_HEADER], rows)
+    return Section("What quantization costs", caption, ["run", *_HEADER], rows)
 
 
 def _row(measured: Divergence) -> list[str]:
@@ -80,11 +80,11 @@ def _layers(evaluation: Evaluation) -> Section:
             row.append(_percent(min(known)) if known else "–")
         rows.append(row)
     header = ["layer", *names, "by itself", "share", *(["same experts"] if routers else [])]
-    said = (
+    caption = (
         f"relative error of each layer's output; layer {most.layer} by itself adds the most, "
         f"{_percent(most.share.value)} of all (squared)"
     )
-    return Section("Where", said, header, rows)
+    return Section("Where", caption, header, rows)
 
 
 def _cells(evaluation: Evaluation) -> Section:
@@ -93,15 +93,18 @@ def _cells(evaluation: Evaluation) -> Section:
         if stream.role == "cell" or stream.name == evaluation.last:
             n = stream.all.numbers
             rows.append([stream.name, *_both(n["kl_mean"], _milli), *_both(n["same_top"], _share)])
-    said = "every token to the experts, and with the weights, that one model's routers chose, in either model"
-    return Section("Routes or experts", said, ["weights and routes", "KL", "95%", "top-1 %", "95%"], rows)
+    caption = (
+        "every token to the experts, and with the weights, that one model's routers chose, in either model"
+    )
+    return Section("Routes or experts", caption, ["weights and routes", "KL", "95%", "top-1 %", "95%"], rows)
 
 
 def _experts(evaluation: Evaluation) -> Section:
     worst = sorted(evaluation.experts, key=lambda each: -each.share.value)[:_WORST]
     rows = [
         [
-            e.expert,
+            str(e.layer),
+            e.expert.rpartition(".")[2],
             str(e.rows),
             *(_both(e.error, _hundredths) if e.error else ("–", "–")),
             *_both(e.share, _hundredths),
@@ -110,8 +113,8 @@ def _experts(evaluation: Evaluation) -> Section:
     ]
     return Section(
         "Which experts",
-        f"{evaluation.last} on the rows that the source's routers send; the shares of the squared error",
-        ["expert", "rows", "error %", "95%", "share %", "95%"],
+        f"{evaluation.last} on the rows that the source's routers send; shares are of the squared error",
+        ["layer", "expert", "rows", "error %", "95%", "share %", "95%"],
         rows,
     )
 

@@ -16,7 +16,7 @@ from proofcard.documents import evaluation as documents
 from proofcard.errors import Stop
 from proofcard.evaluate import numbers, pair
 from proofcard.evaluate.candidates import Candidate, attribution
-from proofcard.evaluate.compute import Anatomy, anatomy, computes, hidden_of
+from proofcard.evaluate.compute import LayerParts, computes, hidden_of, layer_parts
 from proofcard.evaluate.files import NUMBERS, TEXTS, VALUES
 from proofcard.evaluate.passes import Arrays, Pass
 from proofcard.evaluate.streams import Stream, slug, streams
@@ -29,12 +29,12 @@ from proofcard.ranks import Ranks
 class Work:
     """What an evaluation works on. `recipe` made the checkpoint, `inputs` are digests.
 
-    The result goes to `folder`, what a later run needs to go on to `state`; `memory` bytes of hidden
+    The result goes to `folder`, what a later run needs to resume to `state`; `memory` bytes of hidden
     states may stay in memory.
     """
 
     model: Model
-    asked: Evaluation
+    evaluation: Evaluation
     source: Source
     checkpoint: Checkpoint
     recipe: str | None
@@ -51,22 +51,22 @@ class Work:
 
 
 def make(work: Work, report: Callable[[int, dict[str, float]], None]) -> dict[str, int]:
-    """Run both models through every layer and write what was found; returns the manifest's statistics.
+    """Run both models through every layer and write the results; returns the manifest's statistics.
 
-    `report` is evaluation of every layer's errors.
+    `report` is called with every layer's errors.
 
     Raises:
-        Usage: when the two folders do not hold one model.
+        Usage: when the two folders do not hold the same model.
         Stop: when the model cannot be run layer by layer, or a layer gives what is not finite.
     """
     make_deterministic(work.threads, work.seed)
     own, theirs = computes(work.source, work.checkpoint, work.model, work.device)
     pair.check_weights(work.checkpoint, work.source, own.stepper.model)
     prefix = own.stepper.prefix
-    inside = [anatomy(own.stepper.modules, f"{prefix}.{index}") for index in range(own.stepper.layers)]
+    inside = [layer_parts(own.stepper.modules, f"{prefix}.{index}") for index in range(own.stepper.layers)]
     if any(each.kv for each in work.candidates) and not any(each.attentions for each in inside):
         raise Stop("no attention of this model is known here: leave the candidates with +kv out")
-    cells = work.asked.routes and any(each.blocks for each in inside)
+    cells = work.evaluation.routes and any(each.blocks for each in inside)
     runs = streams(work.candidates, cells)
     batches = work.texts.batches()
     hidden = hidden_of(work.source, own.stepper)
@@ -80,14 +80,14 @@ def make(work: Work, report: Callable[[int, dict[str, float]], None]) -> dict[st
         hidden,
         work.memory,
         work.ranks,
-        work.asked.together,
+        work.evaluation.together,
     )
     sums, values = passing.run(lambda index, of_layer: report(index, _errors(runs, of_layer)))
     sizes = np.array([text.input_ids.size for text in batches])
     owner = np.repeat(np.arange(len(sizes)), sizes - 1)
-    found = numbers.Found(sums, values, owner, tuple(text.dataset for text in batches), sizes)
+    results = numbers.Results(sums, values, owner, tuple(text.dataset for text in batches), sizes)
     if work.ranks.leads:
-        _write(work, found, _document(work, found, runs, inside))
+        _write(work, results, _document(work, results, runs, inside))
     return {"texts": len(batches), "positions": len(owner), "layers": len(sums)}
 
 
@@ -101,9 +101,9 @@ def _errors(runs: list[Stream], sums: Arrays) -> dict[str, float]:
 
 
 def _document(
-    work: Work, found: numbers.Found, runs: list[Stream], inside: list[Anatomy]
+    work: Work, results: numbers.Results, runs: list[Stream], inside: list[LayerParts]
 ) -> documents.Evaluation:
-    draws = numbers.Draws(work.asked.resamples, work.asked.seed)
+    draws = numbers.Draws(work.evaluation.resamples, work.evaluation.seed)
     names = [run.name for run in runs[1:]]
     blocks = [list(each.blocks) for each in inside]
     return documents.Evaluation(
@@ -114,26 +114,26 @@ def _document(
         ),
         source=documents.Subject(files_sha256=work.inputs["source"]["digest"]),
         texts=documents.Texts(
-            documents=len(found.names),
-            tokens=int(found.tokens.sum()),
-            positions=len(found.owner),
+            documents=len(results.names),
+            tokens=int(results.tokens.sum()),
+            positions=len(results.owner),
             sha256=work.inputs["texts"]["digest"],
-            datasets={name: found.names.count(name) for name in dict.fromkeys(found.names)},
+            datasets={name: results.names.count(name) for name in dict.fromkeys(results.names)},
             samples_key=work.texts.samples_key,
         ),
-        resamples=work.asked.resamples,
-        seed=work.asked.seed,
+        resamples=work.evaluation.resamples,
+        seed=work.evaluation.seed,
         last=work.candidates[-1].name,
         streams=[
-            _stream(run, numbers.divergences(found, place, draws)) for place, run in enumerate(runs[1:])
+            _stream(run, numbers.divergences(results, place, draws)) for place, run in enumerate(runs[1:])
         ],
-        costs=numbers.costs(found, attribution(work.candidates), names, draws),
-        layers=numbers.layers(found, names, len(work.candidates), blocks, draws),
-        experts=numbers.experts(found, _experts(inside), draws),
+        costs=numbers.costs(results, attribution(work.candidates), names, draws),
+        layers=numbers.layers(results, names, len(work.candidates), blocks, draws),
+        experts=numbers.experts(results, _experts(inside), draws),
     )
 
 
-def _experts(inside: list[Anatomy]) -> list[list[str]]:
+def _experts(inside: list[LayerParts]) -> list[list[str]]:
     """The names of each layer's experts."""
     return [[name for own in each.blocks.values() for name in own] for each in inside]
 
@@ -147,9 +147,9 @@ def _stream(run: Stream, measured: dict[str | None, documents.Divergence]) -> do
     )
 
 
-def _write(work: Work, found: numbers.Found, evaluation: documents.Evaluation) -> None:
+def _write(work: Work, results: numbers.Results, evaluation: documents.Evaluation) -> None:
     """The document, the texts, and every position's values."""
     (work.folder / NUMBERS).write_text(evaluation.text(), encoding="utf-8")
     (work.folder / TEXTS).write_text(work.texts.index(), encoding="utf-8")
-    tables = {stream.name: found.values[place] for place, stream in enumerate(evaluation.streams)}
-    save_file({"text": found.owner, **tables}, work.folder / VALUES)
+    tables = {stream.name: results.values[place] for place, stream in enumerate(evaluation.streams)}
+    save_file({"text": results.owner, **tables}, work.folder / VALUES)

@@ -1,4 +1,4 @@
-"""The stage `evaluate`: what is in its key, and the sealed folder around what a pass finds."""
+"""The stage `evaluate`: what is in its key, and the sealed folder of its results."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Plan:
     origin: dict[str, Any]
     key: str
     final: Path
-    found: Manifest | None
+    reused: Manifest | None
 
 
 def describe(
@@ -68,12 +68,12 @@ def describe(
 
 
 def make(config: EvaluateConfig, plan: Plan, tracker: Tracker, ranks: Ranks) -> Manifest | None:
-    """Run both models through every layer and seal what was found at `plan.final`.
+    """Run both models through every layer and seal the results at `plan.final`.
 
     Returns its manifest, which only the leading rank writes.
 
     Raises:
-        Usage: when the two folders do not hold one model.
+        Usage: when the two folders do not hold the same model.
         Stop: when the device is missing, or a layer gives what is not finite.
     """
     from proofcard.evaluate import run

@@ -3,14 +3,14 @@
 With a candidate Q of a model P with experts there are four cells, {P's routes, Q's routes} × {P's
 weights, Q's weights}. Two of them are P and Q themselves. In the others every token goes to the experts,
 and with the weights, that the other model's routers have chosen for it at that layer: exactly, since a
-gate's answer is put in the place of the gate's own.
+gate's output is replaced by the other's.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proofcard.evaluate.candidates import Candidate
-from proofcard.evaluate.compute import Way
+from proofcard.evaluate.compute import Precision
 
 SOURCE = "source"
 
@@ -21,24 +21,24 @@ class Stream:
 
     name: str
     checkpoint: bool
-    way: Way
+    precision: Precision
     routes_of: str | None = None
 
 
 def streams(candidates: Sequence[Candidate], cells: bool) -> list[Stream]:
     """The source first, then the candidates, then the two cells of the last one."""
-    found = [Stream(SOURCE, False, Way())]
-    found += [Stream(each.name, True, way(each)) for each in candidates]
+    runs = [Stream(SOURCE, False, Precision())]
+    runs += [Stream(each.name, True, precision(each)) for each in candidates]
     if cells:
         last = candidates[-1]
-        found.append(Stream(f"{last.name}, routes of source", True, way(last), SOURCE))
-        found.append(Stream(f"source, routes of {last.name}", False, Way(), last.name))
-    return found
+        runs.append(Stream(f"{last.name}, routes of source", True, precision(last), SOURCE))
+        runs.append(Stream(f"source, routes of {last.name}", False, Precision(), last.name))
+    return runs
 
 
-def way(candidate: Candidate) -> Way:
+def precision(candidate: Candidate) -> Precision:
     """How a candidate rounds."""
-    return Way(candidate.activations, candidate.kv)
+    return Precision(candidate.activations, candidate.kv)
 
 
 def slug(name: str) -> str:

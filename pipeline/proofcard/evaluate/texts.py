@@ -18,7 +18,9 @@ from proofcard.evaluate.text_set import Text, Texts
 _TEXTS = 100_000  # lines of a file; not a corpus
 
 
-def held_out(calibration: Calibration, asked: Evaluation, tokenizer: Any, samples: Path, key: str) -> Texts:
+def held_out(
+    calibration: Calibration, settings: Evaluation, tokenizer: Any, samples: Path, key: str
+) -> Texts:
     """`asked.rows` rows of each dataset whose texts are not in the sealed sample set `samples`, of that key.
 
     Rows are chosen as the recipe chooses them, by `asked.seed`; their digests are held to the set's.
@@ -28,13 +30,13 @@ def held_out(calibration: Calibration, asked: Evaluation, tokenizer: Any, sample
         Stop: when the set is another one or damaged, or a dataset has too few rows left.
     """
     used = digests(samples, key)
-    sampling = calibration.sampling.model_copy(update={"seed": asked.seed})
+    sampling = calibration.sampling.model_copy(update={"seed": settings.seed})
     datasets = {
-        name: dataset.model_copy(update={"samples": asked.rows})
+        name: dataset.model_copy(update={"samples": settings.rows})
         for name, dataset in calibration.datasets.items()
     }
     chosen = calibration.model_copy(
-        update={"sampling": sampling, "datasets": datasets, "sequence_length": asked.sequence_length}
+        update={"sampling": sampling, "datasets": datasets, "sequence_length": settings.sequence_length}
     )
     documents: list[Sample] = []
     for name in datasets:
@@ -57,18 +59,18 @@ def digests(samples: Path, key: str) -> frozenset[str]:
         if sealed.key != key:
             raise Stop(
                 f"{samples} is not the sample set that calibrated this checkpoint (key {sealed.key[:12]}, "
-                f"not {key[:12]}): give it with samples=DIR, or other texts with evaluation.text=FILE.jsonl"
+                f"not {key[:12]}): add samples=DIR, or use other texts with evaluation.text=FILE.jsonl"
             )
         index = sealed.outputs.files[INDEX]
         content = files.read_bytes(samples / INDEX, samples, json_files.SETTINGS)
     except (FileNotFoundError, KeyError):
-        raise Stop(f"{samples} is not a sealed sample set: give evaluation.text=FILE.jsonl") from None
+        raise Stop(f"{samples} is not a sealed sample set: add evaluation.text=FILE.jsonl") from None
     if hashlib.sha256(content).hexdigest() != index.sha256:
-        raise Stop(f"{samples}/{INDEX} is not what was sealed: texts cannot be proven to be held out")
+        raise Stop(f"{samples}/{INDEX} is not what was sealed: texts cannot be proved to be held out")
     return frozenset(str(record.get("text_sha256")) for record in read_index(samples))
 
 
-def of_file(path: Path, asked: Evaluation, tokenizer: Any) -> Texts:
+def of_file(path: Path, settings: Evaluation, tokenizer: Any) -> Texts:
     """The texts of a JSON-lines file: objects with `text`, and `dataset` where there are several kinds.
 
     Raises:
@@ -77,7 +79,7 @@ def of_file(path: Path, asked: Evaluation, tokenizer: Any) -> Texts:
     documents = []
     for number, line in enumerate(files.read_bytes(path, None, json_files.TABLE).splitlines(), 1):
         if number > _TEXTS:
-            raise Stop(f"{path} has more than {_TEXTS:,} lines: give fewer texts")
+            raise Stop(f"{path} has more than {_TEXTS:,} lines: use fewer texts")
         row = json_files.parse(line, f"{path}, line {number}")
         text = row.get("text") if isinstance(row, dict) else None
         name = row.get("dataset", path.stem) if isinstance(row, dict) else None
@@ -86,7 +88,7 @@ def of_file(path: Path, asked: Evaluation, tokenizer: Any) -> Texts:
                 f'{path}, line {number} is not an object such as {{"text": "…"}}, with "dataset" a text'
             )
         ids = np.asarray(tokenizer(text)["input_ids"], np.int32)
-        kept = ids[: asked.sequence_length]
+        kept = ids[: settings.sequence_length]
         documents.append(Sample(name, "text", number - 1, text, kept, len(kept) < len(ids)))
     if not documents:
         raise Stop(f"{path} has no text")

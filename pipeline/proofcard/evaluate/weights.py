@@ -46,7 +46,7 @@ class Checkpoint:
         self.source = readable.source or source
         self.packed = readable.linears
         self._bits = readable.bits
-        self._held: dict[str, str] = {}
+        self._dtypes: dict[str, str] = {}
 
     def weights(self) -> list[str]:
         """Names of the model's own tensors, sorted: scales are none of them."""
@@ -58,11 +58,11 @@ class Checkpoint:
 
     def dtype(self, name: str) -> str:
         """The safetensors dtype of what `bits` returns."""
-        return self._held.get(name, self.tensors[name].dtype)
+        return self._dtypes.get(name, self.tensors[name].dtype)
 
     def set_dtypes(self, dtypes: dict[str, str]) -> None:
         """Say in which dtype the model holds its weights, by name."""
-        self._held = dtypes
+        self._dtypes = dtypes
 
     def is_packed(self, name: str) -> bool:
         """Whether a weight is stored as NVFP4 codes."""
@@ -96,18 +96,18 @@ class Checkpoint:
 
     def kv(self, attention: str) -> dict[str, np.ndarray]:
         """What an attention's cache has: `k_scale`, `v_scale`, float32; `k_bias`, `v_bias`, BF16 bits."""
-        found: dict[str, np.ndarray] = {}
+        stored: dict[str, np.ndarray] = {}
         for leaf in _KV:
             names = (f"{attention}.{leaf[0]}_proj.{leaf}", f"{attention}.{leaf}")
             name = next((name for name in names if name in self.files), None)
             if name is None or (leaf.endswith("bias") and not _of_a_cache(name)):
                 continue
             if leaf.endswith("scale"):
-                found[leaf] = np.asarray(self._scale(name))
+                stored[leaf] = np.asarray(self._scale(name))
             else:
                 tensor = self.files[name]
-                found[leaf] = floats.converted(tensor.bits(), tensor.dtype, "BF16")
-        return found
+                stored[leaf] = floats.converted(tensor.bits(), tensor.dtype, "BF16")
+        return stored
 
     def stored(self, name: str) -> Tensor:
         """A tensor as it is stored."""

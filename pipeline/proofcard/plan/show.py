@@ -108,7 +108,8 @@ def _summary(shown_plan: Plan, out: Screen) -> None:
     times = [row.calibration_floor_hours for row in shown_plan.serving if row.calibration_floor_hours]
     work_time = f"; at least {duration(min(times))} on the fastest of these GPUs" if times else ""
     table = Grid("", "", left=(0, 1))
-    host = f"{size(memory.layerwise_host)} with a GPU, {size(memory.layerwise_host_without_gpu)} without"
+    with_gpu = size(memory.layerwise_host) if memory.layerwise_host else "buffers only"
+    host = f"{with_gpu} with a GPU, {size(memory.layerwise_host_without_gpu)} without"
     files = counted(len(export.files), "file")
     free = f"{size(here.memory)} memory, {size(here.disk_free)} free"
     rows = {

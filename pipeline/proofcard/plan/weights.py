@@ -175,6 +175,9 @@ def _uncollected() -> Iterator[None]:
     gc.disable()
     try:
         yield
+    except KeyboardInterrupt:
+        gc.freeze()  # the process ends now: nobody waits until all of these have been looked through
+        raise
     finally:
         gc.enable()
 

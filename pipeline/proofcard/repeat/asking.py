@@ -47,21 +47,21 @@ def request(endpoint: Endpoint, asked: Repeat, prompt: str, max_tokens: int) -> 
 
 
 def _probe(endpoint: Endpoint, asked: Repeat, title: str) -> Answers:
-    found, lost = Answers(), 0
+    answers, lost = Answers(), 0
     with Bar(title, asked.times, "answers") as bar:
         for _ in range(asked.times):
             try:
-                found.texts.append(_ask(endpoint, asked, asked.prompt, asked.max_tokens))
+                answers.texts.append(_ask(endpoint, asked, asked.prompt, asked.max_tokens))
                 lost = 0
             except NoAnswer as error:
-                found.failures.append(str(error))
+                answers.failures.append(str(error))
                 lost += 1
             if lost == _LOST:
                 raise Stop(
-                    f"{_LOST} requests failed one after the other, the last with: {found.failures[-1]}"
+                    f"{_LOST} requests failed one after the other, the last with: {answers.failures[-1]}"
                 )
             bar.advance()
-    return found
+    return answers
 
 
 def _ask(endpoint: Endpoint, asked: Repeat, prompt: str, max_tokens: int) -> str:

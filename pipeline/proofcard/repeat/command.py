@@ -30,16 +30,16 @@ def run(overrides: list[str]) -> int:
         Stop: when the server fails.
     """
     config = compose(RepeatConfig, "repeat", overrides)
-    folder, found = execute(config)
-    tables = partial(show, report.sections(found))
-    outcome.present(found, tables, f"report, numbers and answers: {shown(folder)}")
-    return _STATUS[found.finding]
+    folder, result = execute(config)
+    tables = partial(show, report.sections(result))
+    outcome.present(result, tables, f"report, numbers and answers: {shown(folder)}")
+    return _STATUS[result.finding]
 
 
 def execute(config: RepeatConfig) -> tuple[Path, RepeatReport]:
     """Ask and compare; the folder of the results and the report. Raises as `run` does."""
     if config.tokenizer is not None and not (config.tokenizer / "tokenizer.json").is_file():
-        raise Usage(f"tokenizer={config.tokenizer} has no tokenizer.json: give the model's folder")
+        raise Usage(f"tokenizer={config.tokenizer} has no tokenizer.json: use the model's folder")
     server = check(config, config.serving, config.work_dir)
     tokens = comparing.tokenizer(config.tokenizer or server.endpoint.tokenizer)
     with (
@@ -55,9 +55,9 @@ def execute(config: RepeatConfig) -> tuple[Path, RepeatReport]:
         tracker.params({"repeat": config.repeat.identity()})
         tracker.tags({"server": server.told, "key": server.key or "unknown"})
         with reached(server, tracker) as endpoint:
-            found = {"alone": alone(endpoint, config.repeat), "loaded": loaded(endpoint, config.repeat)}
-        done = _report(config, server, found["alone"], found["loaded"], tokens)
-        _leave(folder, done, found, tracker)
+            answers = {"alone": alone(endpoint, config.repeat), "loaded": loaded(endpoint, config.repeat)}
+        done = _report(config, server, answers["alone"], answers["loaded"], tokens)
+        _leave(folder, done, answers, tracker)
     return results.final(folder), done
 
 
@@ -87,9 +87,9 @@ def _report(
     )
 
 
-def _leave(folder: Path, done: RepeatReport, found: dict[str, Answers], tracker: Tracker) -> None:
+def _leave(folder: Path, done: RepeatReport, answers: dict[str, Answers], tracker: Tracker) -> None:
     """The report and the answers into their folder and the tracked run."""
-    results.write(folder, ANSWERS, readable_json({name: each.texts for name, each in found.items()}))
+    results.write(folder, ANSWERS, readable_json({name: each.texts for name, each in answers.items()}))
     page = "\n".join([f"# {done.name}: {done.finding}", "", *markdown(report.sections(done))]) + "\n"
     results.leave(folder, NUMBERS, done, page, tracker, "repeat")
     tracker.metrics({"distinct_answers": float(done.distinct)})

@@ -23,16 +23,16 @@ def usual(alone: Answers, loaded: Answers) -> str | None:
     return counted.most_common(1)[0][0] if counted else None
 
 
-def phase(found: Answers, usual: str | None, confidence: float, tokens: Tokens | None) -> Phase:
+def phase(answers: Answers, usual: str | None, confidence: float, tokens: Tokens | None) -> Phase:
     """The answers of one phase beside the usual one."""
-    others = {text for text in found.texts if text != usual}
+    others = {text for text in answers.texts if text != usual}
     parted = [each for text in others if (each := first_difference(text, usual or "", tokens)) is not None]
     return Phase(
-        asked=len(found.texts) + len(found.failures),
-        failed=len(found.failures),
-        first_failure=found.failures[0] if found.failures else None,
-        distinct=len(set(found.texts)),
-        same=_same(found.texts.count(usual), len(found.texts), confidence) if usual is not None else None,
+        asked=len(answers.texts) + len(answers.failures),
+        failed=len(answers.failures),
+        first_failure=answers.failures[0] if answers.failures else None,
+        distinct=len(set(answers.texts)),
+        same=_same(answers.texts.count(usual), len(answers.texts), confidence) if usual is not None else None,
         first=min(parted, key=lambda each: each.character, default=None),
     )
 

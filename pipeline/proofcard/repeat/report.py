@@ -6,7 +6,7 @@ from proofcard.reports import Section
 _TITLES = {"alone": "alone", "loaded": "under load"}
 
 
-def sections(found: RepeatReport) -> list[Section]:
+def sections(result: RepeatReport) -> list[Section]:
     """Both phases, and the different answers where there are several."""
     phases = [
         [
@@ -17,32 +17,32 @@ def sections(found: RepeatReport) -> list[Section]:
             f"{100 * each.same.value:.1f}% ({100 * each.same.low:.1f}..)" if each.same else "–",
             _place(each.first),
         ]
-        for name, each in found.phases.items()
+        for name, each in result.phases.items()
     ]
-    said = (
-        f"{found.server.told}: one greedy request, at most {found.max_tokens} tokens; under load "
-        f"{found.users} requests at a time. The same: as the most frequent answer, with the lower end of the "
-        f"{found.confidence:.0%} interval."
+    caption = (
+        f"{result.server.told}: one greedy request, at most {result.max_tokens} tokens; under load "
+        f"{result.users} requests at a time. The same: as the most frequent answer, with the lower end of "
+        f"the {result.confidence:.0%} interval."
     )
     header = ["phase", "asked", "failed", "distinct", "the same", "first difference"]
-    listed = [Section(f"Repeatability: {found.finding}", said, header, phases)]
-    if len(found.variants) > 1:
+    listed = [Section(f"Repeatability: {result.finding}", caption, header, phases)]
+    if len(result.variants) > 1:
         rows = [
             [each.sha256[:12], str(each.alone), str(each.loaded), str(each.characters), _place(each.first)]
-            for each in found.variants[:20]
+            for each in result.variants[:20]
         ]
         header = ["sha256", "alone", "under load", "characters", "first difference"]
         listed.append(Section("Answers", "The most frequent first, at most 20.", header, rows))
-    failures = [[_TITLES[n], each.first_failure] for n, each in found.phases.items() if each.first_failure]
+    failures = [[_TITLES[n], each.first_failure] for n, each in result.phases.items() if each.first_failure]
     if failures:
         listed.append(Section("Failed", "The first failure of each phase.", ["phase", "why"], failures))
     return listed
 
 
-def numbers(found: RepeatReport) -> dict[str, float]:
+def numbers(result: RepeatReport) -> dict[str, float]:
     """Every number with its interval, for MLflow."""
-    flat = {"distinct": float(found.distinct)}
-    for name, each in found.phases.items():
+    flat = {"distinct": float(result.distinct)}
+    for name, each in result.phases.items():
         flat |= {f"{name}/distinct": float(each.distinct), f"{name}/failed": float(each.failed)}
         if each.same is not None:
             flat |= {f"{name}/same": each.same.value, f"{name}/same_low": each.same.low}

@@ -135,7 +135,7 @@ def _of_run(config: ReproduceConfig) -> Recorded:
             below = client.search_runs([run.info.experiment_id], f"tags.`{_PARENT}` = '{config.run}'")
         except Exception as error:  # every store has its own family of exceptions
             raise Usage(f"run={config.run} is not in {store}: {redact(one_line(error))[:200]}") from None
-        named = [each for each in below if each.info.run_name == _STAGE]
+        named = [each for each in below if _STAGE in (each.data.tags.get("command"), each.info.run_name)]
         parents = [run.data.tags.get(_PARENT)] if run.data.tags.get(_PARENT) else []
         for candidate in (run, *named):
             path = _downloaded(client, candidate.info.run_id, Path(folder))

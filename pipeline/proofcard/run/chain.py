@@ -81,7 +81,7 @@ class Chain:
             else:
                 number += 1
                 self._start(name, f"[{number}/{max(count, number)}]")
-            if name in ("fetch", "quantize") and self._states[name].state != "reused":
+            if name in ("fetch", "quantize") and self._made(name):
                 self._look_again()
             self._save()
 
@@ -133,13 +133,10 @@ class Chain:
             raise Stop(f"{name} {_failed(name, status)}; {self._resuming(name)}")
 
     def _resuming(self, failed: StageName | None = None) -> str:
+        """What is finished, and how to go on, with and without the stage that failed."""
         done = self.document().finished()
-        said = (
-            f"finished: {', '.join(done)}; to resume: {self.again()}"
-            if done
-            else f"to resume: {self.again()}"
-        )
-        if failed is not None and failed not in ("quantize", "fetch"):
+        said = f"finished: {', '.join(done) or 'nothing'}; to resume: {self.again()}"
+        if failed is not None and failed not in ("quantize", "fetch", "verify"):
             skip = ",".join([*self.request.config.skip, failed])
             given = [word for word in self.request.given if not word.startswith("skip=")]
             said += f"; without it: {shlex.join(['proofcard', 'run', *given, f'skip=[{skip}]'])}"
@@ -151,7 +148,7 @@ class Chain:
         self.target = known(self.request.recipe)
         if former.key is None or former.sealed is None:
             self._reused = finished.reused(self.request, self.target)
-        if self._states.get("quantize") is not None and self.target.sealed is None:
+        if self._made("quantize") and self.target.sealed is None:
             raise Stop(
                 f"{self.target.folder} is not the checkpoint that quantize was to make: see its messages"
             )
@@ -186,8 +183,6 @@ def planned(request: Request) -> tuple[float, int]:
 
 def refused(status: int) -> Stop:
     """What a plan that could not be made means for the whole chain."""
-    return (
-        Usage("nothing was started: the plan says why (above)")
-        if status == 2
-        else Stop("the plan failed (above)")
-    )
+    if status == 2:
+        return Usage("nothing was started: the plan says why (above)")
+    return Stop("the plan failed (above)")

@@ -7,7 +7,7 @@ from proofcard.config.signing import SignConfig
 from proofcard.disk import write_whole
 from proofcard.pasted import command
 from proofcard.progress import shown
-from proofcard.run import finished, show, stages
+from proofcard.run import show, stages
 from proofcard.run.chain import Chain
 from proofcard.screen import Screen
 from proofcard.sign.signing import verify_command
@@ -52,7 +52,7 @@ def close(chain: Chain) -> None:
 def verification(chain: Chain) -> str:
     """The command with which somebody else verifies the checkpoint: by its signature, if it is signed."""
     target = chain.target
-    if chain.document().finished()[-1:] == ["sign"] and finished.signed(target):
+    if "sign" in chain.document().finished():
         return verify_command(compose(SignConfig, "sign", stages.words("sign", chain.request, target)[1:]))
     return command("verify", checkpoint=shown(target.folder), source=shown(target.source))
 

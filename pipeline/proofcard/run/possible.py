@@ -12,9 +12,11 @@ from proofcard.documents.plan import Plan
 from proofcard.environments import program
 from proofcard.errors import Usage
 from proofcard.extras import require
+from proofcard.run import stages
 from proofcard.run.request import Request
 from proofcard.run.target import Target
 from proofcard.serve.launch import EXTRA
+from proofcard.units import counted, size
 
 _MEASURED: tuple[StageName, ...] = ("serve", "benchmark")
 
@@ -28,13 +30,13 @@ def check(request: Request, plan: Plan, target: Target, to_do: Collection[StageN
     problems = list(_problems(request, plan, target, to_do))
     if not problems:
         return
-    stages = dict.fromkeys(stage for stage, _ in problems)
+    concerned = dict.fromkeys(stage for stage, _ in problems)
     reasons = "; ".join(dict.fromkeys(f"{why}" for _, why in problems))
     advice = ""
-    if "quantize" not in stages:
-        skipped = [*request.config.skip, *(stage for stage in stages if stage not in request.config.skip)]
+    if "quantize" not in concerned:
+        skipped = [*request.config.skip, *(stage for stage in concerned if stage not in request.config.skip)]
         advice = f"; to leave out what cannot run here: skip=[{','.join(skipped)}]"
-    raise Usage(f"{', '.join(stages)} cannot run on this machine: {reasons}{advice}")
+    raise Usage(f"{', '.join(concerned)} cannot run on this machine: {reasons}{advice}")
 
 
 def _problems(
@@ -42,6 +44,11 @@ def _problems(
 ) -> Iterator[tuple[StageName, str]]:
     if "quantize" in to_do:
         yield from (("quantize", why) for why in _quantizing(request, plan, target))
+    ranked: list[StageName] = [stage for stage in to_do if stages.processes(stage, request) > 1]
+    visible = len(gpus.machine({}).gpus) if ranked and request.recipe.hardware.device != "cpu" else 0
+    if 0 < visible < request.config.processes:
+        why = f"processes={request.config.processes}, and {counted(visible, 'GPU')} here"
+        yield from ((stage, why) for stage in ranked)
     measured = [stage for stage in _MEASURED if stage in to_do]
     for why in _serving(request.config.serving, plan) if measured else ():
         yield from ((stage, why) for stage in measured)
@@ -66,6 +73,10 @@ def _problems(
 
 
 def _quantizing(request: Request, plan: Plan, target: Target) -> Iterator[str]:
+    if request.config.processes > 1 and request.recipe.kv_cache.format == "fp8_affine":
+        yield "kv_cache=fp8_affine runs as one process: take kv_cache=fp8, or leave out processes"
+    if request.config.processes > 1 and request.recipe.engine.name == "modelopt":
+        yield "engine=modelopt runs as one process: take engine=layerwise, or leave out processes"
     memory = plan.work.memory
     layerwise = request.recipe.engine.name == "layerwise"
     on_gpu = request.recipe.hardware.device != "cpu" and bool(gpus.machine({}).gpus)
@@ -73,10 +84,10 @@ def _quantizing(request: Request, plan: Plan, target: Target) -> Iterator[str]:
         memory.source if target.source.exists() else 0
     )
     if (free := free_at(target.folder)) < disk:
-        yield f"{target.folder.parent} has {free / 1e9:.1f} GB free, and up to {disk / 1e9:.1f} GB are needed"
+        yield f"{target.folder.parent} has {size(free)} free, and up to {size(disk)} are needed"
     host = memory.layerwise_host if on_gpu else memory.layerwise_host_without_gpu
     if layerwise and (here := psutil.virtual_memory().total) < host:
-        yield f"quantize takes {host / 2**30:.1f} GiB of memory, and this machine has {here / 2**30:.1f} GiB"
+        yield f"quantize takes {size(host)} of memory, and this machine has {size(here)}"
 
 
 def _serving(serving: Serving, plan: Plan) -> Iterator[str]:
@@ -88,8 +99,8 @@ def _serving(serving: Serving, plan: Plan) -> Iterator[str]:
         weights, here = 2 * plan.model.parameters, psutil.virtual_memory().total
         if weights > here:
             yield (
-                f"serving={serving.name} holds the model in BF16, {weights / 2**30:.0f} GiB, and this "
-                f"machine has {here / 2**30:.0f} GiB of memory"
+                f"serving={serving.name} holds the model in BF16, {size(weights)}, and this machine "
+                f"has {size(here)} of memory"
             )
         return
     try:
@@ -105,5 +116,5 @@ def _serving(serving: Serving, plan: Plan) -> Iterator[str]:
         weights = here_fit.weights_per_gpu
         yield (
             f"the checkpoint does not fit on {here_fit.profile.removeprefix('here: ')}: "
-            f"{weights / 2**30:.0f} GiB of weights a GPU"
+            f"{size(weights)} of weights a GPU"
         )

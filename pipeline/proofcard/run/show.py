@@ -12,6 +12,7 @@ from proofcard.run import estimates
 from proofcard.run.request import Request
 from proofcard.run.target import Target
 from proofcard.screen import Screen
+from proofcard.units import duration, size
 
 _WHAT: dict[StageName, str] = {
     "plan": "what it will do and cost",
@@ -46,27 +47,21 @@ def plan(
         if stage in not_started:
             table.add_row(stage, "", "", not_started[stage])
             continue
-        size, seconds = estimates.disk(stage, request, told), times.seconds.get(stage)
-        space += size or 0
+        taken, seconds = estimates.disk(stage, request, told), times.seconds.get(stage)
+        space += taken or 0
         unknown += [stage] if seconds is None else []
-        table.add_row(stage, duration(seconds), _size(size) if size else "", _WHAT[stage])
-    out.print()
-    out.print(table)
-    out.print()
-    lines(
-        [
-            (
-                "time",
-                _time(sum(times.seconds.get(stage, 0) for stage in to_do), times.origin, to_do, unknown),
-            ),
-            ("disk", f"up to {_size(space)}, {_size(free_at(request.recipe.work_dir))} free"),
-            (
-                "checkpoint",
-                shown(target.folder) + ("" if target.key else " (KEY follows from what is fetched)"),
-            ),
-        ],
-        out,
-    )
+        time = "?" if seconds is None else duration(seconds / 3600)
+        table.add_row(stage, time, size(taken) if taken else "", _WHAT[stage])
+    for part in ("", table, ""):
+        out.print(part)
+    known = sum(times.seconds.get(stage, 0) for stage in to_do)
+    made = shown(target.folder) if target.key else f"{shown(target.folder)}, its key after fetch"
+    last = [
+        ("time", _time(known, times.origin, to_do, unknown)),
+        ("disk", f"up to {size(space)}, {size(free_at(request.recipe.work_dir))} free"),
+        ("checkpoint", made),
+    ]
+    lines(last, out)
 
 
 def _time(known: float, origin: str, to_do: Sequence[StageName], unknown: Sequence[StageName]) -> str:
@@ -75,7 +70,7 @@ def _time(known: float, origin: str, to_do: Sequence[StageName], unknown: Sequen
     if len(unknown) == len(to_do):
         return "not known before the first run"
     without = f", not counting {', '.join(unknown)}" if unknown else ""
-    return f"about {duration(known)} ({origin}){without}"
+    return f"about {duration(known / 3600)} ({origin}){without}"
 
 
 def times(run: Run, out: Screen) -> None:
@@ -87,25 +82,11 @@ def times(run: Run, out: Screen) -> None:
         table.add_row(stage.name, seconds, why)
     table.add_section()
     table.add_row("all", f"{sum(stage.seconds for stage in run.stages):.1f}", "")
-    out.print()
-    out.print(table)
-    out.print()
+    for part in ("", table, ""):
+        out.print(part)
 
 
 def lines(rows: Sequence[tuple[str, str]], out: Screen) -> None:
     """The last lines, one for each label."""
     for label, text in rows:
         out.print(f"{label:<12} {text}", soft_wrap=True)
-
-
-def duration(seconds: float | None) -> str:
-    """`40 s`, `3.5 min`, `6.4 h`, or `?`."""
-    if seconds is None:
-        return "?"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 10**8 else f"{count / 1e6:.1f} MB"

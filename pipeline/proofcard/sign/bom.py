@@ -31,8 +31,22 @@ def bom(sealed: Manifest, manifest_sha256: str) -> str:
     """The text of `bom.cdx.json`.
 
     Raises:
-        Stop: when CycloneDX's schema refuses it.
+        Stop: when the manifest does not list what `quantize` lists, or CycloneDX's schema refuses it.
     """
+    try:
+        values = _values(sealed, manifest_sha256)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise Stop(
+            f"no bill of materials can be made of the manifest: {plain(error) or 'an empty name'}"
+        ) from None
+    text = readable_json(values)
+    fault = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
+    if fault is not None:
+        raise Stop(f"the bill of materials does not fit CycloneDX 1.6: {plain(fault, 400)}")
+    return text
+
+
+def _values(sealed: Manifest, manifest_sha256: str) -> dict[str, Any]:
     model, source = _model(sealed, manifest_sha256), _source(sealed)
     datasets, tools = list(_datasets(sealed)), list(_packages(sealed))
     made = Bom(
@@ -44,15 +58,11 @@ def bom(sealed: Manifest, manifest_sha256: str) -> str:
         components=[Component(name="proofcard", version=__version__, type=ComponentType.APPLICATION)]
     )
     made.register_dependency(model, [source, *datasets, *tools])
-    values = json.loads(JsonV1Dot6(made).output_as_string())
+    values: dict[str, Any] = json.loads(JsonV1Dot6(made).output_as_string())
     del values["metadata"]["timestamp"]  # the same checkpoint gives the same bytes
     del values["version"]  # 1 by default; protobuf, in which it is signed, would make it 1.0
     values["metadata"]["component"]["modelCard"] = _card(sealed, datasets)
-    text = readable_json(values)
-    fault = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
-    if fault is not None:
-        raise Stop(f"the bill of materials does not fit CycloneDX 1.6: {plain(fault, 400)}")
-    return text
+    return values
 
 
 def _model(sealed: Manifest, manifest_sha256: str) -> Component:

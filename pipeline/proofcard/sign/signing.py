@@ -140,10 +140,10 @@ def _written(folder: Path, name: str) -> SignedFile:
 
 def verify_command(config: SignConfig) -> str:
     """The command with which a stranger checks the signatures, with the paths that hold here."""
+    place = shown(config.checkpoint)
     if config.sigstore:
-        whose = "signed_by=YOU identity_provider=URL"
-    elif config.certificate is not None:
-        whose = "certificate_chain=[FILE]"
-    else:
-        whose = f"public_key={keys.public_path(config.key) if config.key else 'FILE'}"
-    return f"{command('verify', checkpoint=shown(config.checkpoint))} {whose}"
+        return f"{command('verify', checkpoint=place)} signed_by=YOU identity_provider=URL"
+    if config.certificate is not None:
+        return f"{command('verify', checkpoint=place)} certificate_chain=[FILE]"
+    public = keys.public_path(config.key) if config.key is not None else "FILE"
+    return command("verify", checkpoint=place, public_key=public)

@@ -23,6 +23,7 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
     "secp384r1": hashes.SHA384(),
     "secp521r1": hashes.SHA512(),
 }
+_UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _LARGEST = 16 << 20  # bytes of a file of keys or certificates
 
 
@@ -58,16 +59,16 @@ class PublicKey:
                 f"{bundle.name} is signed with a certificate, not a bare key: check it with "
                 "certificate_chain=[FILE]"
             )
+        if _fits(self._key, bundle):
+            return  # whatever name the bundle gives the key: cosign's differs from model-signing's
         if bundle.hint is not None and bundle.hint != self.fingerprint:
             raise Untrusted(
                 f"{bundle.name} is signed with another key: it names {plain(bundle.hint)[:16]}…, "
                 f"{self._name} is {self.fingerprint[:16]}…"
             )
-        if not _fits(self._key, bundle):
-            raise Untrusted(
-                f"the signature in {bundle.name} does not fit: its content was altered, or another key "
-                "signed it"
-            )
+        raise Untrusted(
+            f"the signature in {bundle.name} does not fit: its content was altered, or another key signed it"
+        )
 
     def named(self) -> str:
         """The fingerprint."""
@@ -94,8 +95,8 @@ class Issuers:
             raise Untrusted(f"{bundle.name} has no certificate: check it with public_key=FILE")
         try:
             signer, *between = [x509.load_der_x509_certificate(each) for each in bundle.certificates]
-            key, subject = signer.public_key(), signer.subject.rfc4514_string()
-        except (ValueError, UnsupportedAlgorithm) as error:
+            key, subject, may_sign = signer.public_key(), signer.subject.rfc4514_string(), _may_sign(signer)
+        except _UNREADABLE as error:
             raise Untrusted(f"{bundle.name} has a certificate that cannot be read: {plain(error)}") from None
         now = self._now or datetime.datetime.now(datetime.UTC)
         if now > signer.not_valid_after_utc:
@@ -108,7 +109,7 @@ class Issuers:
                 f"the certificate of {bundle.name} ({plain(subject)}) is valid only from "
                 f"{signer.not_valid_before_utc:%Y-%m-%d}"
             )
-        if not _may_sign(signer):
+        if not may_sign:
             raise Untrusted(
                 f"the certificate of {bundle.name} ({plain(subject)}) is not for signing: it has neither the "
                 "key usage digitalSignature nor the extended key usage codeSigning"
@@ -132,7 +133,7 @@ class Issuers:
         )
         try:
             verifier.verify(signer, between)
-        except verification.VerificationError as error:
+        except (verification.VerificationError, *_UNREADABLE) as error:
             late = [each for each in (*between, *self._roots) if now > each.not_valid_after_utc]
             if late:
                 issuer, end = late[0].subject.rfc4514_string(), late[0].not_valid_after_utc

@@ -1,4 +1,4 @@
-"""The harness as a process of its own, once for each repeat of each server, and what it found."""
+"""Runs the harness as a process of its own, once for each repeat of each server, and reads its results."""
 
 import os
 import time
@@ -19,6 +19,7 @@ from proofcard.serve.logs import last_lines
 from proofcard.serve.process import Supervised
 from proofcard.serve.reasoning import template_opens
 from proofcard.tasks.harness import ANSWERS, KEY, RESULT
+from proofcard.tasks.kept import Kept
 
 _LOOK_EVERY_S = 0.25
 _SAY_EVERY_S = 10.0
@@ -31,27 +32,32 @@ Repeats = list[dict[str, Asked]]
 
 
 def ask_all(
-    config: TasksConfig, endpoint: Endpoint, folder: Path, side: str
+    config: TasksConfig, endpoint: Endpoint, folder: Path, side: str, kept: Path | None = None
 ) -> tuple[str, dict[str, Repeats]]:
     """The harness's version, and every repeat of every chosen task; answers are left in `folder`.
+
+    Answers in the file `kept`, of an interrupted run, are not asked for again; new ones are added to it.
 
     Raises:
         Usage: when a task cannot be run as configured.
         Stop: when the harness or the server fails.
     """
     chosen = config.tasks.chosen()
-    found: dict[str, Repeats] = {name: [] for name in chosen}
+    repeats: dict[str, Repeats] = {name: [] for name in chosen}
     harness = ""
+    if count := len(Kept(kept)):
+        console.print(f"{side}: reusing {count} answers of an interrupted run")
     for repeat in range(max(task.repeats for task in chosen.values())):
         tasks = {name: task for name, task in chosen.items() if repeat < task.repeats}
         order = _order(config, tasks, endpoint, repeat)
+        order = order.model_copy(update={"kept": str(kept.absolute()) if kept is not None else None})
         place = folder / f"{side}-{repeat + 1}"
         place.mkdir()
         outcomes = _run(order, place, endpoint.api_key, f"{side}, repeat {repeat + 1}" if repeat else side)
         harness = outcomes.harness
         for name, asked in outcomes.tasks.items():
-            found[name].append(asked)
-    return harness, found
+            repeats[name].append(asked)
+    return harness, repeats
 
 
 def rehearse(config: TasksConfig) -> None:
@@ -93,6 +99,7 @@ def _order(config: TasksConfig, tasks: dict[str, Task], endpoint: Endpoint, repe
         fewshot_seed=_FEWSHOT_SEED,
         offline=not asked.download,
         rehearsal=False,
+        repeat=repeat,
     )
 
 
@@ -130,17 +137,17 @@ def _run(order: Order, folder: Path, key: str | None, title: str) -> Outcomes:
                 console.print(f"{title}: {count} answers")
         status = harness.status()
     if status != 0 or not (folder / RESULT).is_file():
-        said = " ".join(last_lines(log)[-3:]) or "it said nothing"
-        raise Stop(f"lm-evaluation-harness ended with exit status {status}: {said}; see {shown(log)}")
+        ending = " ".join(last_lines(log)[-3:]) or "no output"
+        raise Stop(f"lm-evaluation-harness ended with exit status {status}: {ending}; see {shown(log)}")
     try:
-        found = Outcomes.model_validate_json(read_bytes(folder / RESULT, folder, _RESULT))
+        outcomes = Outcomes.model_validate_json(read_bytes(folder / RESULT, folder, _RESULT))
     except ValidationError as error:
         raise Stop(
             f"{shown(folder / RESULT)} is not what the harness should write: {one_line(error)}"
         ) from None
-    if found.refused is not None:
-        raise Usage(found.refused) if order.rehearsal else Stop(found.refused)
-    return found
+    if outcomes.refused is not None:
+        raise Usage(outcomes.refused) if order.rehearsal else Stop(outcomes.refused)
+    return outcomes
 
 
 def _lines(path: Path) -> int:

@@ -16,6 +16,7 @@ from proofcard.serve.target import Reachable, check, reached
 from proofcard.tasks import paired, report
 from proofcard.tasks.asking import Repeats, ask_all, rehearse
 from proofcard.tasks.judging import judged
+from proofcard.tasks.resuming import done, place
 from proofcard.tracking import Tracker
 from proofcard.tracking_headlines import of_tasks
 
@@ -31,10 +32,10 @@ def run(overrides: list[str]) -> int:
         Stop: when a server or the harness fails.
     """
     config = compose(TasksConfig, "tasks", overrides)
-    folder, found = execute(config)
-    tables = partial(show, report.sections(found))
-    outcome.present(found, tables, f"report, numbers and answers: {shown(folder)}")
-    return _STATUS[found.verdict]
+    folder, result = execute(config)
+    tables = partial(show, report.sections(result))
+    outcome.present(result, tables, f"report, numbers and answers: {shown(folder)}")
+    return _STATUS[result.verdict]
 
 
 def execute(config: TasksConfig) -> tuple[Path, TasksReport]:
@@ -46,7 +47,7 @@ def execute(config: TasksConfig) -> tuple[Path, TasksReport]:
         side: check(getattr(config, side), config.serving, config.work_dir, f"{side}.")
         for side in ("reference", "candidate")
     }
-    stand = config.work_dir / "tasks"
+    home = config.work_dir / "tasks"
     with (
         tracking.opened(
             config.tracking,
@@ -55,19 +56,21 @@ def execute(config: TasksConfig) -> tuple[Path, TasksReport]:
             subject=sides["candidate"].subject,
             name=f"tasks {config.tasks.name}",
         ) as tracker,
-        results.new_folder(stand, config.tasks.name) as folder,
+        results.new_folder(home, config.tasks.name) as folder,
     ):
         tracker.params({"tasks": config.tasks.identity(), "policy": config.policy.identity()})
         tracker.tags({f"{side}.{name}": value for side, server in sides.items() for name, value in
                       (("server", server.told), ("key", server.key or "unknown"))})  # fmt: skip
+        kept = {side: place(config, getattr(config, side), server) for side, server in sides.items()}
         answers: dict[str, dict[str, Repeats]] = {}
         harness = ""
         for side, server in sides.items():
             with tracker.stage(side), reached(server, tracker, side) as endpoint:
-                harness, answers[side] = ask_all(config, endpoint, folder, side)
-        found = _report(config, sides, harness, answers)
-        _leave(folder, found, tracker)
-    return results.final(folder), found
+                harness, answers[side] = ask_all(config, endpoint, folder, side, kept[side])
+        result = _report(config, sides, harness, answers)
+        _leave(folder, result, tracker)
+        done(list(kept.values()))
+    return results.final(folder), result
 
 
 def _check_data(tasks: Tasks) -> None:
@@ -76,7 +79,9 @@ def _check_data(tasks: Tasks) -> None:
         raise Usage(f"tasks.include={tasks.include} is not a folder with task files")
     for name, task in tasks.chosen().items():
         if task.path is not None and not task.path.exists():
-            raise Usage(f"tasks.tasks.{name}.path={task.path} does not exist: give the folder of its dataset")
+            raise Usage(
+                f"tasks.tasks.{name}.path={task.path} does not exist: it should be the folder of its dataset"
+            )
 
 
 def _report(
@@ -106,15 +111,15 @@ def _report(
     )
 
 
-def _leave(folder: Path, found: TasksReport, tracker: Tracker) -> None:
+def _leave(folder: Path, result: TasksReport, tracker: Tracker) -> None:
     """The report into its folder and the tracked run."""
-    page = "\n".join([f"# {found.name}: {found.verdict}", "", *markdown(report.sections(found))]) + "\n"
-    results.leave(folder, NUMBERS, found, page, tracker, "tasks")
-    for name, each in found.tasks.items():
+    page = "\n".join([f"# {result.name}: {result.verdict}", "", *markdown(report.sections(result))]) + "\n"
+    results.leave(folder, NUMBERS, result, page, tracker, "tasks")
+    for name, each in result.tasks.items():
         questions = tracker.data(f"{name}_questions", each.prompts, "tasks", questions=str(each.questions))
         tracker.metrics(
             {f"{name}/reference": each.reference.value, f"{name}/candidate": each.candidate.value}
         )
-    tracker.headlines(of_tasks(found), questions if len(found.tasks) == 1 else None)
-    tracker.numbers(report.numbers(found), "tasks/numbers.json")
-    tracker.tags({"verdict": found.verdict})
+    tracker.headlines(of_tasks(result), questions if len(result.tasks) == 1 else None)
+    tracker.numbers(report.numbers(result), "tasks/numbers.json")
+    tracker.tags({"verdict": result.verdict})

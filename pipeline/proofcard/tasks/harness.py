@@ -3,9 +3,9 @@
     python -P -m proofcard.tasks.harness ORDER FOLDER
 
 The harness makes the prompts and judges the answers. Between them every request goes through
-`proofcard.serve.client`, which believes no server; the API key comes in the variable KEY. ORDER is an `Order`
+`proofcard.serve.client`, which checks every reply; the API key comes in the variable KEY. ORDER is an `Order`
 in JSON. FOLDER gets `answers.jsonl`, a line for each request as soon as it is answered, and at the end
-`result.json`, an `Outcomes`. In a rehearsal no server is asked: it is what shows that each task can be run.
+`result.json`, an `Outcomes`. In a rehearsal no server is asked: it only shows that each task can be run.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ from proofcard.screen import quoted
 from proofcard.serve import client
 from proofcard.serve.outcomes import Outcome, outcome
 from proofcard.serve.wire import NoAnswer
+from proofcard.tasks.kept import Kept
 
 KEY = "PROOFCARD_TASKS_KEY"
 ANSWERS, RESULT = "answers.jsonl", "result.json"
@@ -45,10 +46,10 @@ def main() -> None:
     logging.disable(logging.WARNING)
     try:
         asked = {task.name: _run(task, order, folder) for task in order.tasks}
-        found = Outcomes(harness=version("lm-eval"), tasks=asked)
+        outcomes = Outcomes(harness=version("lm-eval"), tasks=asked)
     except Refused as refused:
-        found = Outcomes(harness=version("lm-eval"), tasks={}, refused=str(refused))
-    (folder / RESULT).write_text(readable_json(found.model_dump(mode="json")), encoding="utf-8")
+        outcomes = Outcomes(harness=version("lm-eval"), tasks={}, refused=str(refused))
+    (folder / RESULT).write_text(readable_json(outcomes.model_dump(mode="json")), encoding="utf-8")
 
 
 def _run(task: OrderedTask, order: Order, folder: Path) -> dict[str, Asked]:
@@ -78,7 +79,7 @@ def _run(task: OrderedTask, order: Order, folder: Path) -> dict[str, Asked]:
         raise
     except Exception as error:  # of the harness, of datasets, of a task's own code
         raise Refused(_reason(task, error, order.offline)) from None
-    found: dict[str, Asked] = {}
+    questions: dict[str, Asked] = {}
     for part, samples in (results or {})["samples"].items():
         chosen = [sample for sample in samples if sample["filter"] == task.filter]
         if not chosen:
@@ -86,8 +87,8 @@ def _run(task: OrderedTask, order: Order, folder: Path) -> dict[str, Asked]:
             raise Refused(f"task {task.name}: {part} has no filter {task.filter}: choose from {known}")
         for sample in chosen:
             name = f"{part}/{sample['doc_id']}"
-            found[name] = asking.asked[name].model_copy(update={"score": _score(task, sample)})
-    return found
+            questions[name] = asking.asked[name].model_copy(update={"score": _score(task, sample)})
+    return questions
 
 
 def _score(task: OrderedTask, sample: dict[str, Any]) -> float:
@@ -109,7 +110,7 @@ def _reason(task: OrderedTask, error: Exception, offline: bool) -> str:
     if offline and kinds & set(away):
         return (
             f"task {task.name}: its dataset is not on this machine ({quoted(str(error), 120)}): "
-            f"give tasks.tasks.{task.name}.path=DIR, or let it be fetched with tasks.download=true"
+            f"set tasks.tasks.{task.name}.path=DIR, or allow the download with tasks.download=true"
         )
     if "marked as unsafe" in str(error):
         return f"task {task.name} runs generated code, and the harness has no sandbox for it: leave it out"
@@ -117,11 +118,11 @@ def _reason(task: OrderedTask, error: Exception, offline: bool) -> str:
 
 
 def _model(order: Order, task: OrderedTask, log: Path) -> Any:
-    """The endpoint as a model of the harness. (Its class needs the harness, which is not imported before.)"""
+    """The endpoint as a model of the harness, whose base class is imported only here."""
     from lm_eval.api.model import LM
 
     class Endpoint(LM):
-        """Asks the server for answers. Likelihoods of given texts are nothing that a chat server tells."""
+        """Asks the server for answers. A chat server does not give likelihoods of given texts."""
 
         tokenizer_name = "the server's own"
 
@@ -129,6 +130,7 @@ def _model(order: Order, task: OrderedTask, log: Path) -> Any:
             super().__init__()
             self.asked: dict[str, Asked] = {}
             self._writing, self._lost = threading.Lock(), 0
+            self._kept = Kept(Path(order.kept) if order.kept is not None else None)
 
         def apply_chat_template(
             self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
@@ -136,7 +138,9 @@ def _model(order: Order, task: OrderedTask, log: Path) -> Any:
             return json.dumps(chat_history, ensure_ascii=False)
 
         def loglikelihood(self, requests: list[Any]) -> list[Any]:
-            raise Refused(f"task {task.name} wants likelihoods of given answers, which no chat server tells")
+            raise Refused(
+                f"task {task.name} needs likelihoods of given answers, which a chat server does not give"
+            )
 
         loglikelihood_rolling = loglikelihood
 
@@ -158,14 +162,22 @@ def _model(order: Order, task: OrderedTask, log: Path) -> Any:
         def _answer(self, request: Any) -> str:
             prompt, options = request.args
             sent = hashlib.sha256(prompt.encode()).hexdigest()
-            text, how, tokens, why = _ask(order, task, prompt)
+            question = f"{request.task_name}/{request.doc_id}"
+            wanted = {
+                "task": task.name, "question": question, "repeat": order.repeat,
+                "says_done": order.says_done, "thinks_first": order.thinks_first,
+                "body": _body(order, task, prompt),
+            }  # fmt: skip
+            reply = self._kept.get(wanted)
+            text, how, tokens, why = (*reply, "") if reply is not None else _ask(order, task, prompt)
             with self._writing:
+                if reply is None and how != "failed":
+                    self._kept.add(wanted, (text, how, tokens))
                 self._lost = self._lost + 1 if how == "failed" else 0
                 if self._lost >= _LOST:
                     raise NoAnswer(f"{_LOST} requests failed one after the other, the last with: {why}")
-                name = f"{request.task_name}/{request.doc_id}"
-                self.asked[name] = Asked(prompt=sent, score=0.0, outcome=how, tokens=tokens)
-                line = {"task": task.name, "question": name, "outcome": how, "answer": text[:_LONGEST]}
+                self.asked[question] = Asked(prompt=sent, score=0.0, outcome=how, tokens=tokens)
+                line = {"task": task.name, "question": question, "outcome": how, "answer": text[:_LONGEST]}
                 with log.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line | ({"why": why} if why else {}), ensure_ascii=False) + "\n")
             return _until(text, options.get("until") or [])
@@ -180,10 +192,15 @@ def _until(text: str, stops: list[str] | str) -> str:
     return text
 
 
+def _body(order: Order, task: OrderedTask, prompt: str) -> dict[str, Any]:
+    """The request."""
+    body: dict[str, Any] = {"model": order.model, "messages": json.loads(prompt), "stream": True}
+    return body | {"max_tokens": task.max_tokens, **order.sampling}
+
+
 def _ask(order: Order, task: OrderedTask, prompt: str) -> tuple[str, Outcome, int | None, str]:
     """The answer's text after its thoughts, how it ended, its tokens, and why there is none."""
-    body: dict[str, Any] = {"model": order.model, "messages": json.loads(prompt), "stream": True}
-    body |= {"max_tokens": task.max_tokens, **order.sampling}
+    body = _body(order, task, prompt)
     for left in reversed(range(order.tries)):
         try:
             answer = client.complete(

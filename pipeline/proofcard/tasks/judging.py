@@ -15,7 +15,7 @@ def judged(name: str, config: TasksConfig, reference: Repeats, candidate: Repeat
     """The result of one task.
 
     Raises:
-        Stop: when the two were not asked the same, or a server answered too little to compare anything.
+        Stop: when the two did not get the same prompts, or a server answered too little to compare anything.
     """
     task, policy = config.tasks.tasks[name], config.policy
     prompts = _same_prompts(name, reference, candidate)
@@ -34,13 +34,15 @@ def judged(name: str, config: TasksConfig, reference: Repeats, candidate: Repeat
     recovered = paired.recovery(before.value, change)
     lost, gained = paired.flips(a, b)
     margin = policy.margins.get(name, policy.margin)
-    found: dict[Side, dict[Outcome, int]] = {
+    outcomes: dict[Side, dict[Outcome, int]] = {
         "reference": _outcomes(reference),
         "candidate": _outcomes(candidate),
     }
     missing = len(prompts) - len(whole)
     detectable = paired.detectable(a, b, policy.confidence, policy.power)
-    verdict, reasons = _verdict(policy, change, margin, detectable, len(whole), missing, found["reference"])
+    verdict, reasons = _verdict(
+        policy, change, margin, detectable, len(whole), missing, outcomes["reference"]
+    )
     return TaskResult(
         questions=len(whole),
         repeats=task.repeats,
@@ -59,8 +61,8 @@ def judged(name: str, config: TasksConfig, reference: Repeats, candidate: Repeat
         detectable=detectable,
         margin=margin,
         verdict=verdict,
-        reasons=[*reasons, *_remarks(task, found["reference"], found["candidate"])],
-        outcomes=found,
+        reasons=[*reasons, *_remarks(task, outcomes["reference"], outcomes["candidate"])],
+        outcomes=outcomes,
         published=task.published,
     )
 
@@ -72,8 +74,8 @@ def _same_prompts(name: str, reference: Repeats, candidate: Repeats) -> dict[str
         if other != sent[0]:
             where = next((each for each in sent[0] if other.get(each) != sent[0][each]), "a question more")
             raise Stop(
-                f"task {name}: the two servers were not asked the same ({where[:80]}): its data or its code "
-                "changed in between, or draws at random"
+                f"task {name}: the two servers did not get the same prompts ({where[:80]}): its data or its "
+                "code changed in between, or draws at random"
             )
     return sent[0]
 
@@ -108,13 +110,13 @@ def _verdict(
         return "INCONCLUSIVE", doubts
     verdict = paired.verdict(change, margin)
     low, high = 100 * change.low, 100 * change.high
-    said = (
+    reason = (
         f"the difference lies between {low:+.2f} and {high:+.2f} points, the margin is {-100 * margin:+.2f}"
     )
     if verdict == "INCONCLUSIVE" and margin > 0:
         needed = questions * (detectable / margin) ** 2
-        said += f"; about {needed:,.0f} questions could show a loss of the margin"
-    return verdict, [said]
+        reason += f"; about {needed:,.0f} questions could show a loss of the margin"
+    return verdict, [reason]
 
 
 def _remarks(task: Task, reference: dict[Outcome, int], candidate: dict[Outcome, int]) -> list[str]:
@@ -126,9 +128,9 @@ def _remarks(task: Task, reference: dict[Outcome, int], candidate: dict[Outcome,
     }
     words |= {"tool": "called a tool", "refused": "were refusals"}
     return [
-        f"answers that {told}: {reference.get(how, 0)} of the reference's, {candidate.get(how, 0)} of the "
+        f"answers that {meaning}: {reference.get(how, 0)} of the reference's, {candidate.get(how, 0)} of the "
         "candidate's"
-        for how, told in words.items()
+        for how, meaning in words.items()
         if reference.get(how) or candidate.get(how)
     ]
 

@@ -4,9 +4,9 @@ from proofcard.documents.tasks import Range, TaskResult, TasksReport
 from proofcard.reports import Section
 
 
-def sections(found: TasksReport) -> list[Section]:
+def sections(result: TasksReport) -> list[Section]:
     """The scores, what the differences amount to, and why each verdict is what it is."""
-    confidence = f"{found.policy['confidence']:.0%}"
+    confidence = f"{result.policy['confidence']:.0%}"
     scores = [
         [
             name,
@@ -18,7 +18,7 @@ def sections(found: TasksReport) -> list[Section]:
             f"{100 * each.recovery.value:.1f}" if each.recovery else "–",
             each.verdict,
         ]
-        for name, each in found.tasks.items()
+        for name, each in result.tasks.items()
     ]
     header = ["task", "n", "ref.", "cand.", "diff.", "interval", "recov.", "verdict"]
     pairs = [
@@ -32,44 +32,44 @@ def sections(found: TasksReport) -> list[Section]:
             f"{100 * each.detectable:.2f}",
             f"{100 * each.margin:.2f}",
         ]
-        for name, each in found.tasks.items()
+        for name, each in result.tasks.items()
     ]
-    said = (
-        f"Reference: {found.reference.told}. Candidate: {found.candidate.told}. Scores and recovery in "
+    caption = (
+        f"Reference: {result.reference.told}. Candidate: {result.candidate.told}. Scores and recovery in "
         f"percent, differences in points with their {confidence} interval."
     )
     listed = [
-        Section(f"Tasks: {found.verdict}", said, header, scores),
+        Section(f"Tasks: {result.verdict}", caption, header, scores),
         Section(
             "Question by question",
             "The intervals of both scores; questions answered worse and better than before, McNemar's exact "
             "p; what loss so many questions would have shown with "
-            f"{found.policy['power']:.0%} power, and the margin, in points.",
+            f"{result.policy['power']:.0%} power, and the margin, in points.",
             ["task", "ref.", "cand.", "lost", "gained", "p", "shows", "margin"],
             pairs,
         ),
         Section(
             "Reasons",
-            f"The policy is {found.policy['name']}.",
+            f"The policy is {result.policy['name']}.",
             ["task", "why"],
-            [[name, why] for name, each in found.tasks.items() for why in each.reasons],
+            [[name, why] for name, each in result.tasks.items() for why in each.reasons],
         ),
     ]
-    if published := [_published(name, each) for name, each in found.tasks.items() if each.published]:
+    if published := [_published(name, each) for name, each in result.tasks.items() if each.published]:
         listed.append(Section("Published", "What others have printed.", ["task", "values"], published))
-    if found.not_run:
+    if result.not_run:
         listed.append(
             Section(
-                "Not run", "Tasks of this set.", ["task", "why"], [list(x) for x in found.not_run.items()]
+                "Not run", "Tasks of this set.", ["task", "why"], [list(x) for x in result.not_run.items()]
             )
         )
     return listed
 
 
-def numbers(found: TasksReport) -> dict[str, float]:
+def numbers(result: TasksReport) -> dict[str, float]:
     """Every number with its interval, for MLflow."""
     flat: dict[str, float] = {}
-    for name, each in found.tasks.items():
+    for name, each in result.tasks.items():
         ranges = {
             "reference": each.reference, "candidate": each.candidate, "difference": each.difference
         }  # fmt: skip

@@ -40,13 +40,8 @@ _INNER = {
 }  # fmt: skip
 _OUTER_KEYS = {"kv_cache_quant_algo": "kv_cache", "exclude_modules": "excluded modules"}
 _OUTER = {
-    "quant_algo",
-    "kv_cache_quant_algo",
-    "group_size",
-    "exclude_modules",
-    "has_zero_point",
-    "pre_quant_scale",
-}
+    "quant_algo", "kv_cache_quant_algo", "group_size", "exclude_modules", "has_zero_point", "pre_quant_scale",
+}  # fmt: skip
 
 
 @dataclass
