@@ -72,7 +72,7 @@ def test_a_server_that_is_gone_ends_it(tmp_path: Path) -> None:
         (["endpoint=http://127.0.0.1:1/v1", "repeat.times=1"], "repeat.times=1: it must be"),
         (
             ["endpoint=http://127.0.0.1:1/v1", "model=x", "api_key_file=/nowhere"],
-            "api_key_file=/nowhere cannot",
+            "api_key_file=/nowhere does not exist",
         ),
     ],
 )
