@@ -7,7 +7,7 @@ NIX := nix --extra-experimental-features 'nix-command flakes'
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-serve setup-vllm setup-bench demo demo-tasks demo-checkpoint test lint ui bench rehearsal
-.PHONY: nix-check image image-check server-check secrets same-bytes lock clean
+.PHONY: nix-check image image-check server-check secrets same-bytes docs lock clean
 
 # The targets whose comment begins with $(1), which must be two characters.
 targets = grep -hE '^[a-z -]+:.*$(1) ' $(MAKEFILE_LIST) | sed -E 's/^setup-.*$(1) /  setup-X\t/; s/^([a-z-]+):.*$(1) /  \1\t/' | expand -t 19
@@ -41,9 +41,10 @@ lint: setup #: ruff, types, and what pre-commit checks
 ui: setup ## the MLflow pages of the runs made here, on loopback, beside published numbers
 	@$(RUN) python mlflow/ui.py
 
-bench: setup #: packing and both engines beside ModelOpt's
+bench: setup #: packing, both engines and verify beside ModelOpt's
 	@$(RUN) python benchmarks/packing.py
 	@$(RUN) python benchmarks/engines.py
+	@$(RUN) python benchmarks/verify.py
 
 rehearsal: setup #: two layers of MiniMax-M2.7's real width, quantized and verified here (18 GB of disk)
 	@$(RUN) python benchmarks/rehearsal.py
@@ -69,6 +70,9 @@ secrets: ## the passwords of compose.yaml, made once
 
 same-bytes: demo-checkpoint #: the demo by uv, Nix and container, and their digests into the README (OFFLINE=1: no nixpkgs, no registry)
 	@PYTHONPATH=tests $(RUN) python scripts/same_bytes.py $(if $(OFFLINE),offline)
+
+docs: demo-checkpoint #: tables and pictures of the documentation that the program makes (CHECK=1: fails if one is stale)
+	@$(RUN) python scripts/docs.py $(if $(CHECK),check)
 
 lock: #: refresh uv.lock and every file that names a version; UPGRADE=PACKAGE or all for newer ones
 	@python3 scripts/pins.py refresh $(UPGRADE)
