@@ -91,7 +91,7 @@ def _verified(children: list[Any]) -> list[str]:
         for name in _LEVELS
         if f"level.{name}" in tags or name in _LEVELS[:3]
     ]
-    title = f"### Verified: {in_markdown(tags.get('result', 'unknown'))}"
+    title = f"### Verification: {in_markdown(tags.get('result', 'unknown'))}"
     return [title, "", f"By {_link(newest)}.", "", *_table(["level", "result"], rows)]
 
 

@@ -139,7 +139,7 @@ def test_a_checkpoint_s_run_explains_itself_and_leads_to_its_commands(site: Site
     page.get_by_role("link", name=f"local-{key[:12]}").first.click()
     see(page, "a checkpoint of your own", "weights_proved", "Calibration")
     page.get_by_text("Show more").first.click()
-    see(page, "Verified: verified", "Headline numbers", "proofcard quantize recipe=local", "Verify it")
+    see(page, "Verification: verified", "Headline numbers", "proofcard quantize recipe=local", "Verify it")
     keep(page, "checkpoint")
     link = page.get_by_role("link", name=f"verify local-{key[:8]}").first
     go(page, f"{site.address}/{link.get_attribute('href')}", f"verify local-{key[:8]}", "Parent run")
