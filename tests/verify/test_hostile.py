@@ -123,17 +123,17 @@ def test_a_name_that_is_not_utf_8(checkpoint: Path, source: Path) -> None:
 def test_a_source_that_is_cut_while_it_is_read(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from proofcard.verify import packed
+    from proofcard.verify import strips
 
     folder = make_source(tmp_path / "harmed")
-    real = packed.group_scale_2
+    real = strips._Weight.amax
 
-    def cutting(*arguments: Any) -> Any:
+    def cutting(weight: Any) -> Any:
         for path in folder.glob("*.safetensors"):
             os.truncate(path, 4000)
-        return real(*arguments)
+        return real(weight)
 
-    monkeypatch.setattr(packed, "group_scale_2", cutting)
+    monkeypatch.setattr(strips._Weight, "amax", cutting)
     found = checked(checkpoint, folder, UNSEALED)
     assert found.level("weights")["result"] == "not checked"
     said = found.level("weights")["unchecked"]["listed"]  # whoever reads after the first finds it changed
