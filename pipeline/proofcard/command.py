@@ -57,7 +57,8 @@ def run(
     try:
         with before_work():
             _surroundings()
-        words = understood(command, words, inputs=configured is None)
+        alone = started().count == 1  # ranks find a missing input together, once they have joined
+        words = understood(command, words, inputs=configured is None and alone)
         sys.argv[1:] = words  # Hydra and the tracked run read them there
         status = _work(command, module, configured)(words)
         sys.stdout.flush()  # write errors must be known before the exit status

@@ -121,4 +121,6 @@ def test_a_pin_without_a_set_is_a_mistake() -> None:
 def test_a_missing_set_ends_before_any_work(tmp_path: Path) -> None:
     said = command("quantize", "tracking=off", "calibration.frozen=/nowhere", cwd=tmp_path)
     assert said.returncode == 2
-    assert said.stderr.splitlines()[-1] == "quantize: /nowhere has no manifest.json: it was never sealed"
+    assert (
+        said.stderr.splitlines()[-1] == "quantize: calibration.frozen=/nowhere does not exist: check the path"
+    )

@@ -12,7 +12,8 @@ from running import ROOT
 
 TABLE = tomllib.loads((ROOT / "nix/libraries.toml").read_text())
 EVERYWHERE = {  # the C and C++ libraries of every wheel for Linux
-    "ld-linux-x86-64.so.2", "libc.so.6", "libcrypt.so.1", "libdl.so.2", "libgcc_s.so.1", "libm.so.6",
+    "ld-linux-x86-64.so.2", "libatomic.so.1", "libc.so.6", "libcrypt.so.1", "libdl.so.2", "libgcc_s.so.1",
+    "libm.so.6",
     "libmvec.so.1", "libnsl.so.1", "libpthread.so.0", "libresolv.so.2", "librt.so.1", "libstdc++.so.6",
     "libutil.so.1", "libz.so.1",
 }  # fmt: skip

@@ -148,7 +148,7 @@ def test_a_full_disk_is_foreseen(tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", 1) as small:
         said = command("quantize", f"output_dir={small}/out", "tracking=off", cwd=tmp_path)
         assert said.returncode == 2
-        assert "GB free, but the checkpoint needs up to" in said.stderr
+        assert "MB free, but the checkpoint needs up to" in said.stderr
         assert list(small.iterdir()) == []
 
 

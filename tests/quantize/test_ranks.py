@@ -48,7 +48,7 @@ def test_any_number_of_ranks_gives_the_same_bytes(
         ("kv_cache=fp8_affine", "quantize: kv_cache=fp8_affine averages over batches in their order"),
         ("engine=modelopt", "quantize: engine=modelopt runs as one process"),
         ("seed=x", "quantize: seed='x': it must be a valid integer"),
-        ("model.path=/nowhere", "quantize: model.path=/nowhere does not exist"),
+        ("model.path=/nowhere", "quantize: /nowhere is not a checkpoint folder"),
     ],
 )
 def test_what_several_ranks_cannot_do_is_refused_before_any_work(
@@ -84,7 +84,7 @@ def test_what_is_wrong_for_one_rank_alone_is_said_too(tmp_path: Path) -> None:
     ended = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [2, 2]
     for errors in ended:
-        assert errors.rstrip().splitlines()[-1].startswith("quantize: model.path=/nowhere does not exist")
+        assert errors.rstrip().splitlines()[-1].startswith("quantize: /nowhere is not a checkpoint folder")
 
 
 def wait_for_a_layer(process: subprocess.Popen[str] | Forked, cwd: Path) -> None:

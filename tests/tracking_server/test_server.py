@@ -79,17 +79,17 @@ def test_clients_do_not_notice_that_the_server_was_killed(logged: dict[str, str]
 
 
 def test_every_run_is_there_and_finished(runs: dict[str, Run]) -> None:
-    assert sorted(runs) == sorted([*CLIENTS, *(f"{name}-stage" for name in CLIENTS)])
+    assert sorted(runs) == sorted([*CLIENTS, *(f"{name}: {name}-stage" for name in CLIENTS)])
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     for name in CLIENTS:
         assert runs[name].data.params == {"client": name, "deep.list": "[1, 2, 3]"}
-        assert runs[f"{name}-stage"].data.tags["mlflow.parentRunId"] == runs[name].info.run_id
+        assert runs[f"{name}: {name}-stage"].data.tags["mlflow.parentRunId"] == runs[name].info.run_id
 
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_no_metric_is_lost(server: Server, runs: dict[str, Run], name: str) -> None:
     history = mlflow.MlflowClient(server.address).get_metric_history(
-        runs[f"{name}-stage"].info.run_id, "loss"
+        runs[f"{name}: {name}-stage"].info.run_id, "loss"
     )
     said = {point.step: point.value for point in history}  # a repeated request may have said a point twice
     assert said == {step: step / 8 for step in range(STEPS)}
@@ -97,11 +97,11 @@ def test_no_metric_is_lost(server: Server, runs: dict[str, Run], name: str) -> N
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_every_artifact_lies_on_the_servers_volume(server: Server, runs: dict[str, Run], name: str) -> None:
-    uri = runs[f"{name}-stage"].info.artifact_uri
+    uri = runs[f"{name}: {name}-stage"].info.artifact_uri
     assert uri.startswith("mlflow-artifacts:")
     for step in range(0, STEPS, 10):
         [file] = (server.folder / "artifacts").rglob(
-            f"{runs[f'{name}-stage'].info.run_id}/*/texts/{step}.txt"
+            f"{runs[f'{name}: {name}-stage'].info.run_id}/*/texts/{step}.txt"
         )
         assert file.read_text() == f"{name} at {step}"
 
@@ -157,7 +157,7 @@ def test_only_who_has_a_password_is_answered(server: Server) -> None:
 
 
 def test_an_artifact_needs_a_password_too(server: Server, runs: dict[str, Run]) -> None:
-    experiment, run = runs["first-stage"].info.experiment_id, runs["first-stage"].info.run_id
+    experiment, run = runs["first: first-stage"].info.experiment_id, runs["first: first-stage"].info.run_id
     path = f"{server.address}/api/2.0/mlflow-artifacts/artifacts/{experiment}/{run}/artifacts/texts/0.txt"
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(path, timeout=30)

@@ -12,7 +12,7 @@ from proofcard.benchmark import results
 from proofcard.benchmark.command import execute
 from proofcard.config import compose
 from proofcard.config.benchmarking import BenchmarkConfig
-from proofcard.config.spelling import spelled
+from proofcard.config.spelling import spelled, unescaped
 from proofcard.documents.benchmark import Configurations, Rate, Row
 from proofcard.errors import Stop, Usage, one_line
 from proofcard.progress import console, shown
@@ -52,7 +52,7 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
     words = spelled(BenchmarkConfig, words, sweeps=True)
     try:
         parsed = OverridesParser.create().parse_overrides(words)
-        return [list(job) for job in BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]]
+        return [unescaped(list(job)) for job in BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]]
     except HydraException as error:
         raise Usage(one_line(error)) from None
 

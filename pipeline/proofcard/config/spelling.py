@@ -9,6 +9,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from pydantic import BaseModel
 
 from proofcard.pasted import is_plain, is_quoted, quoted
@@ -20,6 +21,16 @@ def spelled(schema: type[BaseModel], words: list[str], sweeps: bool = False) -> 
     Where the command `sweeps` over several values (-m), a value with a comma is left as it is.
     """
     return [_spelled(schema, word, sweeps) for word in words]
+
+
+def unescaped(words: list[str]) -> list[str]:
+    """The words of a sweep's job as somebody would type them: Hydra escapes texts in them."""
+    parsed = OverridesParser.create().parse_overrides(words)
+    values = [override.value() for override in parsed]
+    return [
+        f"{word.partition('=')[0]}={value}" if isinstance(value, str) else word
+        for word, value in zip(words, values, strict=True)
+    ]
 
 
 def _spelled(schema: type[BaseModel], word: str, sweeps: bool) -> str:

@@ -17,7 +17,7 @@ from submitit.core.utils import FailedJobError, UncompletedJobError
 from proofcard import children, screen
 from proofcard.bundle import bundled
 from proofcard.config import QuantizeConfig, checked, compose
-from proofcard.config.spelling import spelled
+from proofcard.config.spelling import spelled, unescaped
 from proofcard.errors import Stop, Usage, one_line
 from proofcard.joining import started
 
@@ -44,7 +44,7 @@ def run(arguments: list[str]) -> int:
     except HydraException as error:
         raise Usage(one_line(error)) from None
     for job in jobs:
-        compose(QuantizeConfig, "config", job)
+        compose(QuantizeConfig, "config", unescaped(list(job)))
     if not asked.multirun:
         sys.argv.append("--multirun")  # the only mode in which Hydra asks a launcher
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing their traces
@@ -71,7 +71,7 @@ def job_of(composed: DictConfig) -> None:
 
         execute(checked(QuantizeConfig, composed))
         return
-    words = list(hydra_s.overrides.task)
+    words = unescaped(list(hydra_s.overrides.task))
     program = children.python("-m", "proofcard", "quantize")
     environment = children.environment(secrets=True)  # it fetches from the hub and writes to MLflow
     with subprocess.Popen([*program, *words], start_new_session=True, env=environment) as job:
