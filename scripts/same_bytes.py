@@ -6,7 +6,7 @@
 Offline, Nix runs through the stand-ins that the tests have for the flake's inputs, and the image is built on
 a Debian base made by mmdebstrap, from the wheels in uv's cache; the table says so.
 
-A digest is the sha256 over every file's sha256 but the manifest's, whose `platform` names the Python.
+A digest is the sha256 over every sealed file's sha256 but the manifest's, whose `platform` names the Python.
 The table is between two marks of README.md; a missing tool is reported, never guessed.
 """
 
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from proofcard import manifest
+from proofcard.beside_seal import may_lie_beside
 from proofcard.digest import sha256_file, sha256_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,9 +100,9 @@ def row(name: str, way: Way, work: Path) -> str:
 
 
 def digest(checkpoint: Path) -> str:
-    """sha256 over the names and digests of every file but the manifest."""
-    files = {path.name: sha256_file(path) for path in checkpoint.iterdir() if path.name != manifest.NAME}
-    return sha256_json(files)
+    """sha256 over the names and digests of every sealed file but the manifest."""
+    files = [path for path in checkpoint.iterdir() if path.is_file() and path.name != manifest.NAME]
+    return sha256_json({path.name: sha256_file(path) for path in files if not may_lie_beside(path.name)})
 
 
 def table(ways: dict[str, Way], work: Path) -> str:

@@ -9,6 +9,8 @@ import pytest
 from running import ROOT
 from sign import making
 
+from proofcard.card import command
+
 GOLDEN = ROOT / "tests" / "golden" / "manifest-1"
 
 
@@ -58,6 +60,9 @@ def test_a_stranger_checks_a_signature_with_the_public_key_alone(proofcard: Path
     verified = run(proofcard, "verify", *words, "report=report.json", cwd=tmp_path / "stranger")
     assert (verified.returncode, verified.stdout.splitlines()[-1]) == (0, "verified"), verified.stderr
     assert "3 statements" in verified.stdout
+    command.run([words[0], "license=apache-2.0", "tracking=off", f"work_dir={tmp_path / 'runs'}"])
+    agrees = run(proofcard, "card", words[0], "check=true", cwd=tmp_path / "stranger")
+    assert (agrees.returncode, agrees.stdout.splitlines()[-1]) == (0, "agrees"), agrees.stderr
     (tmp_path / "checkpoint/added.py").touch()
     assert run(proofcard, "verify", *words, "report=report.json", cwd=tmp_path / "stranger").returncode == 1
 

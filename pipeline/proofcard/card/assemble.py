@@ -20,7 +20,7 @@ def assembled(facts: Facts) -> Card:
     Raises:
         Stop: when a document is incomplete.
     """
-    default = compose(QuantizeConfig, "config", [f"recipe={_DEFAULT}"])
+    default = compose(QuantizeConfig, "config", [f"recipe={_DEFAULT}", "tracking=off"])
     middle: list[Callable[[Facts], Section]] = [
         making.model, making.quantized, making.kv_cache, partial(making.choices, default=default),
         making.data,
