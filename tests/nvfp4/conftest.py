@@ -1,6 +1,11 @@
 """ModelOpt's own packer as the truth, on raw bits."""
 
+import importlib
+import importlib.util
+import sysconfig
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,11 +13,24 @@ import pytest
 Packed = tuple[np.ndarray, np.ndarray]
 
 
+def _as_published() -> Any:
+    """The installed module itself: another test of this process may have activated a patch series."""
+    name = "modelopt.torch.quantization.qtensor.nvfp4_tensor"
+    module = importlib.import_module(name)
+    installed = Path(sysconfig.get_path("purelib"), *name.split(".")).with_suffix(".py")
+    if module.__file__ is not None and Path(module.__file__).resolve() == installed.resolve():
+        return module
+    spec = importlib.util.spec_from_file_location(f"{name}_as_published", installed)
+    assert spec is not None and spec.loader is not None
+    published = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(published)
+    return published
+
+
 @pytest.fixture(scope="session")
 def qtensor() -> Iterator[type]:
     pytest.importorskip("modelopt")
-    from modelopt.torch.quantization.qtensor import nvfp4_tensor
-
+    nvfp4_tensor = _as_published()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nvfp4_tensor, "fp4_compatible", lambda: False)  # it asks a driver that may be missing
         yield nvfp4_tensor.NVFP4QTensor
