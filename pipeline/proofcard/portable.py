@@ -23,13 +23,9 @@ def document(made: Kind, names: Mapping[Path, str] | None = None) -> Kind:
     return made if replaced == values else type(made).model_validate(replaced)
 
 
+@cache
 def pattern(path: str) -> re.Pattern[str]:
     """Matches a path in a text, also as the beginning of a longer path, but not within another name."""
-    return _compiled(path)
-
-
-@cache
-def _compiled(path: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w.~-]){re.escape(path)}(?![\w-]|\.\w)")
 
 

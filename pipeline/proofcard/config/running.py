@@ -1,6 +1,5 @@
 """The configuration of `run`: a recipe and everything its stages need."""
 
-from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, NonNegativeFloat
@@ -9,6 +8,7 @@ from proofcard.config.benchmarking import Benchmark
 from proofcard.config.evaluating import Evaluation
 from proofcard.config.schema import Part, QuantizeConfig
 from proofcard.config.serving import Serving, Truth
+from proofcard.config.signing import Signer
 
 StageName = Literal[
     "plan",
@@ -47,11 +47,11 @@ class Usual(Part):
     measured_on: str
 
 
-class RunConfig(QuantizeConfig):
+class RunConfig(QuantizeConfig, Signer):
     """The whole of `run`'s configuration.
 
-    `skip` are the stages that are left out, `processes` those of `quantize` and `evaluate`. `key` and what
-    follows it are those of `sign`; the licence is the card's.
+    `skip` are the stages that are left out, `processes` those of `quantize` and `evaluate`. The licence is
+    the card's.
     """
 
     serving: Serving
@@ -60,14 +60,6 @@ class RunConfig(QuantizeConfig):
     evaluation: Evaluation
     skip: tuple[Annotated[StageName, AfterValidator(_may_be_skipped)], ...]
     processes: int = Field(ge=1)
-    key: Path | None
-    create_key: bool
-    password_file: Path | None
-    certificate: Path | None
-    certificate_chain: tuple[Path, ...]
-    sigstore: bool
-    pkcs11: str | None
-    builder: str
     license: str | None
     license_name: str | None
     license_link: str | None

@@ -8,13 +8,9 @@ from pydantic import Field, model_validator
 from proofcard.config.schema import Part, Tracking
 
 
-class SignConfig(Part):
-    """The whole of `sign`'s configuration. Exactly one of `key`, `sigstore` and `pkcs11` says who signs.
+class Signer(Part):
+    """Who signs. `create_key` makes `key`, unless it exists. `password_file` has its password on line 1."""
 
-    `create_key` makes `key`, unless it exists. `password_file` holds the key's password on its first line.
-    """
-
-    checkpoint: Path
     key: Path | None
     create_key: bool
     password_file: Path | None
@@ -23,6 +19,12 @@ class SignConfig(Part):
     sigstore: bool
     pkcs11: str | None
     builder: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:\S+$")
+
+
+class SignConfig(Signer):
+    """The whole of `sign`'s configuration. Exactly one of `key`, `sigstore` and `pkcs11` says who signs."""
+
+    checkpoint: Path
     tracking: Tracking
     work_dir: Path
     report: Path | None

@@ -12,11 +12,10 @@ from omegaconf.errors import OmegaConfBaseException
 from proofcard.bundle import bundled
 from proofcard.config import QuantizeConfig, compose
 from proofcard.config.running import STAGES, RunConfig, StageName, Usual
+from proofcard.config.signing import Signer
 from proofcard.config.spelling import spelled
 
-SIGNER = (
-    "key", "create_key", "password_file", "certificate", "certificate_chain", "sigstore", "pkcs11", "builder",
-)  # fmt: skip
+SIGNER = tuple(Signer.model_fields)
 """Keys that say who signs: one of them on the command line takes the place of all that are usual."""
 
 _RECIPE: tuple[StageName, ...] = ("plan", "fetch", "quantize", "evaluate", "audit")

@@ -57,26 +57,7 @@ def verify(
 class _Callable(ModuleType):
     """The package `proofcard.verify`, which is called like the function of that name."""
 
-    def __call__(
-        self,
-        checkpoint: str | PathLike[str],
-        source: str | PathLike[str] | None = None,
-        *,
-        levels: Sequence[str] | None = None,
-        samples: str | PathLike[str] | None = None,
-        public_key: str | PathLike[str] | None = None,
-        scales: str = "derived",
-        work_dir: str | PathLike[str] = "runs",
-    ) -> Verification:
-        return verify(
-            checkpoint,
-            source,
-            levels=levels,
-            samples=samples,
-            public_key=public_key,
-            scales=scales,
-            work_dir=work_dir,
-        )
+    __call__ = staticmethod(verify)
 
 
 def make_callable(module: str) -> None:
