@@ -61,7 +61,10 @@ class Repository:
 
 
 class Hub:
-    """A context that serves, at any free port unless one is given. Faults are asked for by file name and each happens `times` times."""
+    """A context that serves, at any free port unless one is given.
+
+    Faults are asked for by file name and each happens `times` times.
+    """
 
     def __init__(self, port: int = 0) -> None:
         self.requests: list[Asked] = []
