@@ -89,6 +89,8 @@ _ENGINES = {
         "quantize.layerwise.pack",
         "quantize.layerwise.probe",
         "quantize.layerwise.run",
+        "quantize.layerwise.screen",
+        "quantize.layerwise.screen_kernels",
         "quantize.layerwise.stacked",
         "quantize.layerwise.stepper",
         "quantize.layerwise.stretches",

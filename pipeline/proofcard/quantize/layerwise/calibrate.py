@@ -120,7 +120,8 @@ class LayerCalibration:
         """Statistics of layer `index`, which must be loaded; writes the next layer's input to `hidden`."""
         layer = self._structure.layers[index]
         probe = probed(self._stepper, layer, index, hidden)
-        forced = [Forced(block, self._stepper.modules, probe) for block in layer.blocks]
+        screened = self._config.hardware.screen == "auto"
+        forced = [Forced(block, self._stepper.modules, probe, screened) for block in layer.blocks]
         everywhere = self._config.coverage.name == "all_experts"
         forced_experts = {block.name: block.experts if everywhere else () for block in layer.blocks}
         quantizers = {name: self._structure.kv_quantizers(name) for name in layer.attentions}
@@ -184,12 +185,19 @@ class LayerCalibration:
         inputs: dict[str, torch.Tensor] = {}
         amaxes: list[torch.Tensor] = []
         counts: list[list[int]] = []
-        due = [stretch.last for stretch in stretches(self._batches)]
+        due = stretches(self._batches)
+
+        def force(call: Callable[[Forced, tuple[str, ...]], None]) -> None:
+            for one in forced:
+                if experts := forced_experts[one.block.name]:
+                    observer.only = within[one.block.name]
+                    call(one, experts)
+                    observer.flush(FORCED)
 
         def note(before: int) -> None:
-            while due and due[0] < before:
-                due.pop(0)
-                amaxes.append(torch.cat([observer.take(), _take_kv(quantizers)], dim=1))
+            while due and due[0].last < before:
+                force(lambda one, _: one.drain())
+                amaxes.append(torch.cat([observer.take(due.pop(0).dataset), _take_kv(quantizers)], dim=1))
                 counts.append(list(rows.values()))
                 rows.update(dict.fromkeys(rows, 0))
 
@@ -212,11 +220,8 @@ class LayerCalibration:
                 if routed and index < len(self._structure.layers) - 1:
                     traffic.send(number, output)
                 observer.flush(ROUTED)
-                for force in forced:
-                    if experts := forced_experts[force.block.name]:
-                        observer.only = within[force.block.name]
-                        force.run(inputs[force.block.name], experts)
-                        observer.flush(FORCED)
+                observer.dataset = due[0].dataset
+                force(lambda one, experts: one.run(inputs[one.block.name], experts, observer))
                 self._progress(self._batches[number])
             traffic.finish()
         note(len(self._batches))
@@ -237,8 +242,13 @@ class Observer:
         self._index = {name: i for i, name in enumerate(layer.linears)}
         self._seen: dict[int, torch.Tensor] = {}
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._before: dict[str, torch.Tensor] = {}
+        self._known = False
+        self._places: dict[tuple[str, ...], torch.Tensor] = {}
         self.only: Set[str] = self._index.keys()
         """The linears whose inputs are currently recorded."""
+        self.dataset = ""
+        """What `largest` is asked about."""
 
     def see(self, name: str, values: torch.Tensor) -> None:
         """Record an input of the linear `name`. Gate and up get the same tensor, which is measured once."""
@@ -258,12 +268,32 @@ class Observer:
             where = torch.tensor(list(self._seen), device=self._amax.device)
             before = self._amax[way, where]
             self._amax[way, where] = torch.maximum(before, torch.stack(list(self._seen.values())).float())
+            self._known = self._known or way == FORCED
         self._seen, self._last = {}, None
 
-    def take(self) -> torch.Tensor:
-        """The amax since the last call, on the CPU; resets it to 0."""
+    def largest(self, names: tuple[str, ...]) -> torch.Tensor | None:
+        """What an input of each linear has to exceed to change a statistic, float32 on the device.
+
+        Statistics are maxima over a dataset or over everything so far, of both rows: all are at least that.
+        """
+        if not self._known and self.dataset not in self._before:
+            return None
+        if names not in self._places:
+            places = [self._index[name] for name in names]
+            self._places[names] = torch.tensor(places, device=self._amax.device)
+        every = self._amax.amax(dim=0)
+        if self.dataset in self._before:
+            every = torch.maximum(every, self._before[self.dataset])
+        return every[self._places[names]]
+
+    def take(self, dataset: str = "") -> torch.Tensor:
+        """The amax since the last call, over batches of `dataset`, on the CPU; resets it to 0."""
         current = self._amax.cpu().clone()
+        if self._known:
+            every, before = self._amax.amax(dim=0), self._before.get(dataset)
+            self._before[dataset] = every if before is None else torch.maximum(before, every)
         self._amax.zero_()
+        self._known = False
         return current
 
 
