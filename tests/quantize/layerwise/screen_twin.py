@@ -1,4 +1,4 @@
-"""The screen's kernels in plain torch, with the same names and results: for a CPU, and to check Triton's by."""
+"""The screen's kernels in plain torch, with the same names and results: for a CPU, and to check Triton's."""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -10,12 +10,13 @@ from proofcard.quantize.layerwise.screen_kernels import CAPACITY, Coded, Tiling,
 
 Tensor = torch.Tensor
 _UP = 1 + 2**-18
+_addresses = kernels.addresses
 _TABLES: dict[int, list[tuple[Tensor, Tensor]]] = {}
 
 
 def addresses(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """The kernels' table, with the weights kept by its own address."""
-    table = kernels.addresses(pairs)
+    table = _addresses(pairs)
     _TABLES[table.data_ptr()] = list(pairs)
     return table
 
@@ -65,7 +66,7 @@ def candidates(
     words = (over.view(experts, tall, across, -1, 4).long() << shifts).sum(dim=3).flatten(1)
     words = torch.where(words >= 1 << 31, words - (1 << 32), words).int()
     counts = (words != 0).sum(dim=1).int()
-    found = torch.zeros((experts, CAPACITY, 2), dtype=torch.int32)
+    found = torch.empty((experts, CAPACITY, 2), dtype=torch.int32)
     for expert, row in enumerate(words):
         at = row.nonzero()[:CAPACITY, 0]
         found[expert, : len(at)] = torch.stack([at.int(), row[at]], dim=1)
@@ -76,9 +77,9 @@ def pairs_of(counts: Tensor, found: Tensor, wide: int, tiling: Tiling) -> list[s
     """Each expert's listed candidates as (token, neuron)."""
     per_row = wide // tiling.neurons * 4
     every: list[set[tuple[int, int]]] = []
-    for count, listed in zip(counts.tolist(), found.tolist(), strict=True):
+    for count, listed in zip(counts.tolist(), found, strict=True):
         own = set()
-        for place, bits in listed[: min(count, CAPACITY)]:
+        for place, bits in listed[: min(count, CAPACITY)].tolist():
             first = place % per_row // 4 * tiling.neurons + place % 4
             own |= {
                 (place // per_row, first + 4 * bit) for bit in range(tiling.neurons // 4) if bits >> bit & 1

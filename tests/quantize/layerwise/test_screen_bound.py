@@ -14,7 +14,7 @@ from quantize.layerwise import screen_twin as twin
 from quantize.layerwise.screen_rows import KINDS, NEURONS, TILING, Pairs, drawn, exact
 from running import ROOT
 
-from proofcard.quantize.layerwise.screen import ROUNDINGS, factors, limits
+from proofcard.quantize.layerwise.screen import factors, limits
 
 
 def judged(
@@ -50,7 +50,7 @@ def test_what_exceeds_a_maximum_is_found(kind: str, place: int | None) -> None:
     assert_none_is_missed(x, pairs, most)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(sorted(KINDS)), st.integers(0, 10**6), st.floats(-30, 3))
 def test_whatever_is_drawn(kind: str, seed: int, below: float) -> None:
     x, pairs = drawn(kind, seed, tokens=33)
@@ -58,7 +58,7 @@ def test_whatever_is_drawn(kind: str, seed: int, below: float) -> None:
     assert_none_is_missed(x, pairs, (largest * 2.0**below).bfloat16().float())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_any_bits_at_all(data: st.DataObject) -> None:
     """Rows and weights of any BF16 bits, NaN and infinity among them."""
@@ -106,17 +106,16 @@ def test_more_candidates_than_are_kept_flag_the_expert(monkeypatch: pytest.Monke
     assert judged(x, pairs, most)[1] == [True] * 3
 
 
-def test_factors_are_powers_of_two() -> None:
-    x, pairs = drawn("one channel", 4)
-    x[:, 9] = 0
+def test_factors_even_out_the_channels_and_stay_finite() -> None:
+    x, pairs = drawn("outliers", 4)
+    x[:, 9], x[0, 10], x[0, 11] = 0, torch.nan, torch.inf
     made = factors(x, [weight for pair in pairs for weight in pair])
-    assert bool((made.view(torch.int32) & 0x7FFFFF == 0).all())
-    assert made.max() / made.min() > 2.0**10
-    assert ROUNDINGS < 1
+    assert 4 < made[:3].mean() / made[12:].mean() < 7
+    assert bool((made > 0).all()) and bool(made.isfinite().all())
 
 
 def test_the_triton_kernels_do_the_same() -> None:
-    """`screen_cases.py`, in a process of its own: the interpreter has to be chosen before Triton is imported."""
+    """`screen_cases.py`, in a process of its own: Triton reads the variable when it is imported."""
     interpreted = {"TRITON_INTERPRET": str(int(not torch.cuda.is_available()))}
     said = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", Path(__file__).with_name("screen_cases.py")],
@@ -124,4 +123,4 @@ def test_the_triton_kernels_do_the_same() -> None:
     )  # fmt: skip
     assert said.returncode == 0, said.stdout
     passed = re.search(r"(\d+) passed", said.stdout)
-    assert passed and int(passed[1]) >= 4, said.stdout
+    assert passed and int(passed[1]) >= 3, said.stdout

@@ -148,7 +148,8 @@ class Screen:
         from proofcard.quantize.layerwise.screen_kernels import DEEPEST
 
         ((shape, dtype, contiguous),) = kinds
-        return dtype == torch.bfloat16 and contiguous and shape[1] % 16 == 0 and shape[1] <= DEEPEST
+        aligned = shape[1] % 16 == 0 and not any(weight.data_ptr() % 16 for weight in weights)
+        return dtype == torch.bfloat16 and contiguous and aligned and shape[1] <= DEEPEST
 
     def _look(
         self, expert: str, rows: torch.Tensor, outputs: dict[str, torch.Tensor], taken: torch.Tensor
@@ -205,18 +206,19 @@ class _Products:
 
 
 def limits(largest: torch.Tensor) -> torch.Tensor:
-    """What |gate · up| is below for a pair that cannot exceed the maxima; 0, which nothing is below, for NaN."""
+    """A pair whose |gate · up| is below cannot exceed the maxima. 0 for NaN: nothing is below that."""
     return torch.where(largest >= _LEAST, largest * ROUNDINGS, 0.0)
 
 
 def factors(rows: torch.Tensor, weights: Sequence[torch.Tensor]) -> torch.Tensor:
-    """A power of two for each channel, float32 [channels]: it evens weights times it, rows divided by it."""
+    """What each channel of the weights is multiplied by, and of rows divided by, so that both are more even.
+
+    float32 [channels]. Any positive factors are right; these are SmoothQuant's with equal shares.
+    """
     largest = torch.stack([torch.linalg.vector_norm(w, float("inf"), dim=0) for w in weights]).amax(dim=0)
     ratio = torch.linalg.vector_norm(rows, float("inf"), dim=0).float() / largest.float()
-    ratio = torch.where((ratio > 0) & (ratio < float("inf")), ratio, 1.0)
-    exponent = ratio.log2() / 2
-    exponent = (exponent - exponent.median()).round().clamp(-_LARGEST_EXPONENT, _LARGEST_EXPONENT)
-    return ((exponent.to(torch.int32) + 127) << 23).view(torch.float32)
+    exponent = torch.where((ratio > 0) & (ratio < float("inf")), ratio, 1.0).log2() / 2
+    return (exponent - exponent.mean()).clamp(-_LARGEST_EXPONENT, _LARGEST_EXPONENT).exp2()
 
 
 def _gated(outputs: dict[str, torch.Tensor], order: tuple[str, str]) -> torch.Tensor:
