@@ -224,7 +224,7 @@ class LayerCalibration:
                 force(lambda one, experts: one.run(inputs[one.block.name], experts, observer))
                 self._progress(self._batches[number])
             traffic.finish()
-        note(len(self._batches))
+            note(len(self._batches))  # still watching: what was left open is run here
         return self._over_ranks(torch.stack(amaxes), torch.tensor(counts, dtype=torch.int64))
 
     def _over_ranks(self, amaxes: torch.Tensor, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
