@@ -88,6 +88,7 @@ _ENGINES = {
         "quantize.layerwise.intake",
         "quantize.layerwise.pack",
         "quantize.layerwise.probe",
+        "quantize.layerwise.routed",
         "quantize.layerwise.run",
         "quantize.layerwise.stacked",
         "quantize.layerwise.stepper",
@@ -95,6 +96,7 @@ _ENGINES = {
         "quantize.layerwise.structure",
         "quantize.layerwise.tensors",
         "quantize.layerwise.traffic",
+        "quantize.layerwise.ways",
         "quantize.statistics",  # what the sealed tables hold
         "quantize.tables",
     ),

@@ -22,6 +22,7 @@ from proofcard.quantize.layerwise.experts import Forced
 from proofcard.quantize.layerwise.hidden import Hidden
 from proofcard.quantize.layerwise.hooks import collecting_kv, watching
 from proofcard.quantize.layerwise.probe import KV, probed
+from proofcard.quantize.layerwise.routed import Routed, learned, taking_over
 from proofcard.quantize.layerwise.stepper import Stepper
 from proofcard.quantize.layerwise.stretches import by_dataset, running, stretches, sums_by_dataset
 from proofcard.quantize.layerwise.structure import Layer, Structure
@@ -121,11 +122,14 @@ class LayerCalibration:
         layer = self._structure.layers[index]
         probe = probed(self._stepper, layer, index, hidden)
         forced = [Forced(block, self._stepper.modules, probe) for block in layer.blocks]
+        blocks = learned(self._stepper, layer, index, hidden, self._batches[0])
         everywhere = self._config.coverage.name == "all_experts"
         forced_experts = {block.name: block.experts if everywhere else () for block in layer.blocks}
         quantizers = {name: self._structure.kv_quantizers(name) for name in layer.attentions}
         with collecting_kv(self._stepper.modules, quantizers):
-            by_stretch, rows = self._pass(index, hidden, forced, forced_experts, quantizers, routed=True)
+            by_stretch, rows = self._pass(
+                index, hidden, blocks, forced, forced_experts, quantizers, routed=True
+            )
         if self._config.coverage.name == "top_up":
             minimum = self._config.coverage.minimum_tokens
             assert minimum is not None
@@ -135,7 +139,9 @@ class LayerCalibration:
                 for block in layer.blocks
             }
             if any(forced_experts.values()):
-                forced_amaxes, _ = self._pass(index, hidden, forced, forced_experts, quantizers, routed=False)
+                forced_amaxes, _ = self._pass(
+                    index, hidden, blocks, forced, forced_experts, quantizers, routed=False
+                )
                 by_stretch = torch.maximum(by_stretch, forced_amaxes)
         names = layer.linears + [f"{name}.{kind}" for name in layer.attentions for kind in KV]
         every, both = by_stretch.amax(dim=1), by_stretch.amax(dim=0)
@@ -161,6 +167,7 @@ class LayerCalibration:
         self,
         index: int,
         hidden: Hidden,
+        blocks: list[Routed],
         forced: list[Forced],
         forced_experts: dict[str, tuple[str, ...]],
         quantizers: dict[str, tuple[Any, Any]],
@@ -205,9 +212,10 @@ class LayerCalibration:
                 note(number)
                 observer.only = routed_linears
                 counting = True
-                output = self._stepper.run(
-                    states, self._batches[number], self._config.calibration.attention_mask
-                )
+                with taking_over(blocks):
+                    output = self._stepper.run(
+                        states, self._batches[number], self._config.calibration.attention_mask
+                    )
                 counting = False
                 if routed and index < len(self._structure.layers) - 1:
                     traffic.send(number, output)
