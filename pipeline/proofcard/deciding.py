@@ -82,10 +82,13 @@ _ENGINES = {
     "layerwise": (
         "nvfp4.gpu",
         "quantize.layerwise.calibrate",
+        "quantize.layerwise.crew",
         "quantize.layerwise.experts",
+        "quantize.layerwise.gated",
         "quantize.layerwise.hidden",
         "quantize.layerwise.hooks",
         "quantize.layerwise.intake",
+        "quantize.layerwise.observer",
         "quantize.layerwise.pack",
         "quantize.layerwise.probe",
         "quantize.layerwise.routed",

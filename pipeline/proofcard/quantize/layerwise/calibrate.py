@@ -5,7 +5,7 @@ of keys and of values. A magnitude is exact in BF16 and a maximum is the same in
 rounds. ModelOpt also measures each weight's amax in every call; here only inputs are measured.
 """
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +18,13 @@ from proofcard import nvfp4
 from proofcard.calibration.batches import Batch
 from proofcard.config.schema import QuantizeConfig
 from proofcard.errors import Stop
+from proofcard.quantize.layerwise.crew import Crew
 from proofcard.quantize.layerwise.experts import Forced
 from proofcard.quantize.layerwise.hidden import Hidden
 from proofcard.quantize.layerwise.hooks import collecting_kv, watching
+from proofcard.quantize.layerwise.observer import Observer
 from proofcard.quantize.layerwise.probe import KV, probed
-from proofcard.quantize.layerwise.routed import Routed, learned, taking_over
+from proofcard.quantize.layerwise.routed import Routed, Watch, learned, taking_over
 from proofcard.quantize.layerwise.stepper import Stepper
 from proofcard.quantize.layerwise.stretches import by_dataset, running, stretches, sums_by_dataset
 from proofcard.quantize.layerwise.structure import Layer, Structure
@@ -115,6 +117,7 @@ class LayerCalibration:
     ) -> None:
         self._config, self._structure, self._stepper = config, structure, stepper
         self._batches, self._ranks, self._progress = batches, ranks, progress
+        self._crew = Crew(stepper.device)
         self._positions = sum(batch.input_ids.size for batch in batches)
 
     def run(self, index: int, hidden: Hidden) -> LayerStatistics:
@@ -122,7 +125,7 @@ class LayerCalibration:
         layer = self._structure.layers[index]
         probe = probed(self._stepper, layer, index, hidden)
         forced = [Forced(block, self._stepper.modules, probe) for block in layer.blocks]
-        blocks = learned(self._stepper, layer, index, hidden, self._batches[0])
+        blocks = learned(self._stepper, self._crew, layer, index, hidden, self._batches[0])
         everywhere = self._config.coverage.name == "all_experts"
         forced_experts = {block.name: block.experts if everywhere else () for block in layer.blocks}
         quantizers = {name: self._structure.kv_quantizers(name) for name in layer.attentions}
@@ -200,19 +203,22 @@ class LayerCalibration:
                 counts.append(list(rows.values()))
                 rows.update(dict.fromkeys(rows, 0))
 
-        def count(expert: str, values: torch.Tensor) -> None:
-            rows[expert] += counting * (values.numel() // values.shape[-1])
+        def take(expert: str, count: int) -> None:
+            rows[expert] += counting * count
+
+        def see(expert: str, values: torch.Tensor) -> None:
+            take(expert, values.numel() // values.shape[-1])
 
         with ExitStack() as stack:
             stack.enter_context(watching(modules, layer.linears, observer.see))
-            stack.enter_context(watching(modules, rows, count))
+            stack.enter_context(watching(modules, rows, see))
             stack.enter_context(watching(modules, [block.name for block in layer.blocks], inputs.__setitem__))
             traffic = stack.enter_context(Traffic(hidden, index, self._stepper.device))
             for number, states in traffic.inputs(self._ranks.share(len(self._batches))):
                 note(number)
                 observer.only = routed_linears
                 counting = True
-                with taking_over(blocks):
+                with taking_over(blocks, Watch(take, observer.note)):
                     output = self._stepper.run(
                         states, self._batches[number], self._config.calibration.attention_mask
                     )
@@ -235,52 +241,6 @@ class LayerCalibration:
         self._ranks.largest(everywhere)
         self._ranks.total(total)
         return everywhere.cpu(), total.cpu()
-
-
-class Observer:
-    """Running amax per linear, float32 [2, linears] in the order of `layer.linears`; 0 without any input."""
-
-    def __init__(self, layer: Layer, device: torch.device) -> None:
-        self._amax = torch.zeros((2, len(layer.linears)), dtype=torch.float32, device=device)
-        self._index = {name: i for i, name in enumerate(layer.linears)}
-        self._seen: dict[int, torch.Tensor] = {}
-        self._last: tuple[torch.Tensor, torch.Tensor] | None = None
-        self.only: Set[str] = self._index.keys()
-        """The linears whose inputs are currently recorded."""
-
-    def see(self, name: str, values: torch.Tensor) -> None:
-        """Record an input of the linear `name`. Gate and up get the same tensor, which is measured once."""
-        if name not in self.only or not values.numel():
-            return
-        if self._last is None or self._last[0] is not values:
-            self._last = (values, _magnitude(values))
-        index, value = self._index[name], self._last[1]
-        self._seen[index] = torch.maximum(self._seen[index], value) if index in self._seen else value
-
-    def flush(self, way: int) -> None:
-        """Merge what was seen since the last flush into the row `ROUTED` or `FORCED`.
-
-        Done once per batch and row, so that a GPU gets few small kernels.
-        """
-        if self._seen:
-            where = torch.tensor(list(self._seen), device=self._amax.device)
-            before = self._amax[way, where]
-            self._amax[way, where] = torch.maximum(before, torch.stack(list(self._seen.values())).float())
-        self._seen, self._last = {}, None
-
-    def take(self) -> torch.Tensor:
-        """The amax since the last call, on the CPU; resets it to 0."""
-        current = self._amax.cpu().clone()
-        self._amax.zero_()
-        return current
-
-
-def _magnitude(values: torch.Tensor) -> torch.Tensor:
-    """The largest magnitude: one kernel on a GPU, where launches cost; on a CPU two are 25 times faster."""
-    if values.is_cuda:
-        return torch.linalg.vector_norm(values, float("inf"))
-    low, high = torch.aminmax(values)
-    return torch.maximum(-low, high)
 
 
 def _take_kv(quantizers: dict[str, tuple[Any, Any]]) -> torch.Tensor:

@@ -12,6 +12,8 @@ keeps its own loop; so does a call that does not go like the recorded one.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,13 +21,15 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from proofcard.calibration.batches import Batch
+from proofcard.quantize.layerwise.crew import Crew
+from proofcard.quantize.layerwise.gated import Answer, Gated, gated
 from proofcard.quantize.layerwise.hidden import Hidden
+from proofcard.quantize.layerwise.observer import magnitude
 from proofcard.quantize.layerwise.stepper import Stepper
 from proofcard.quantize.layerwise.structure import Block, Layer
 from proofcard.quantize.layerwise.ways import Recording, Way, results
 
 _TOKENS = 256  # of the recorded call
-_ROWS = 1 << 15  # of experts' inputs in memory at a time
 _ALIGNED = 256  # bytes: a matrix that begins elsewhere may get another cuBLAS kernel
 _SEARCHES = (torch.nonzero, torch.Tensor.nonzero, torch.argwhere, torch.Tensor.argwhere)
 
@@ -36,13 +40,24 @@ class _OtherWay(Exception):
     """A call does not go like the recorded one."""
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Called with what no hook sees: an expert's name and how many rows it takes; a linear's and a scalar,
+    the largest magnitude of its input."""
+
+    rows: Callable[[str, int], None]
+    note: Callable[[str, Tensor], None]
+
+
 class Routed:
     """One block. `learning` records a call; `taking_over` then replaces the loop, where that is exact."""
 
-    def __init__(self, block: Block, modules: dict[str, Any]) -> None:
+    def __init__(self, block: Block, modules: dict[str, Any], crew: Crew) -> None:
         self.way: Way | None = None
-        self._block = modules[block.name]
+        self.gated: Gated | None = None
+        self._block, self._names, self._crew = modules[block.name], block.experts, crew
         self._experts = [modules[name] for name in block.experts]
+        self._calls: list[Callable[[Tensor], Answer]] = []
 
     @contextmanager
     def learning(self) -> Iterator[None]:
@@ -53,7 +68,9 @@ class Routed:
             with Recording(self._experts) as recording:
                 output = own(*args, **named)
             self.way = recording.way(_tokens(args, named))
-            if self.way is not None and not _alike(output, self._run(own, args, named)):
+            self.gated = gated(self._experts, recording.calls)
+            self._calls = [self.gated.of(expert) for expert in self._experts] if self.gated else []
+            if self.way is not None and not _alike(output, self._run(own, args, named, None)):
                 self.way = None
             return output
 
@@ -61,18 +78,19 @@ class Routed:
             yield
 
     @contextmanager
-    def taking_over(self) -> Iterator[None]:
+    def taking_over(self, watch: Watch) -> Iterator[None]:
         """Let the block's calls skip its loop, if its way is known."""
         own = self._block.forward
         if self.way is None:
             yield
             return
-        with _replaced(self._block, lambda *args, **named: self._run(own, args, named)):
+        with _replaced(self._block, lambda *args, **named: self._run(own, args, named, watch)):
             yield
 
-    def _run(self, own: Callable[..., Any], args: Any, named: Any) -> Any:
+    def _run(self, own: Callable[..., Any], args: Any, named: Any, watch: Watch | None) -> Any:
         assert self.way is not None
-        replay = _Replay(self.way, self._experts, _tokens(args, named))
+        tokens = _tokens(args, named)
+        replay = _Replay(self.way, lambda *found: self._add_up(watch, tokens, *found))
         try:
             with replay:
                 output = own(*args, **named)
@@ -80,14 +98,81 @@ class Routed:
             return own(*args, **named)
         return output if replay.done else own(*args, **named)
 
+    def _add_up(
+        self, watch: Watch | None, tokens: Tensor, chosen: Tensor, weights: Tensor, total: Tensor
+    ) -> None:
+        """Add each expert's weighted output for `tokens` [tokens, width] to `total`, which has their shape.
+
+        Raises:
+            _OtherWay: when the shapes are not those of the way, or a token has an expert twice.
+        """
+        way, count = self.way, len(tokens)
+        assert way is not None
+        slots = way.slots
+        if chosen.shape != (count, slots) or weights.shape != chosen.shape or len(total) != count:
+            raise _OtherWay
+        flat = (chosen.t() if way.by_slot else chosen).reshape(-1)
+        sorted_experts, order = flat.sort(stable=True)
+        ascending, by_expert = chosen.sort(dim=1)
+        twice = (ascending[:, 1:] == ascending[:, :-1]).any()  # what the model adds at once is rounded once
+        numbers = torch.arange(len(self._experts), device=flat.device)
+        ends = torch.searchsorted(sorted_experts, numbers, right=True)
+        *bounds, again = torch.cat([ends, twice[None].long()]).tolist()
+        if again or bounds[-1] != len(flat):
+            raise _OtherWay
+        sizes = np.diff(bounds, prepend=0).tolist()
+        rows = order % count if way.by_slot else order // slots
+        outputs = self._outputs(tokens, rows, sizes, watch)
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device)
+        place = place.view(slots, count).t() if way.by_slot else place.view(count, slots)
+        place, weights = place.gather(1, by_expert), weights.gather(1, by_expert)
+        for slot in range(slots):
+            part = outputs[place[:, slot]] * weights[:, slot, None]
+            total.add_(part.to(total.dtype))
+
+    def _outputs(self, tokens: Tensor, rows: Tensor, sizes: list[int], watch: Watch | None) -> Tensor:
+        """Each expert's outputs [rows, width] for its `rows` of `tokens`, `sizes` of them, in order."""
+        aligned = tokens.shape[1] * tokens.element_size() % _ALIGNED == 0
+        parts = [part if aligned else part.clone() for part in tokens[rows].split(sizes)]
+        busy = [number for number, size in enumerate(sizes) if size]
+        if self.gated is None:
+            return torch.cat(self._crew.run([partial(self._experts[n], parts[n]) for n in busy]))
+        answers = self._crew.run(
+            [partial(_measured, self.gated.of(self._experts[n]), parts[n]) for n in busy]
+        )
+        if watch is not None:
+            outer = _largest(tokens, rows, sizes).unbind()
+            for n, (_, inner) in zip(busy, answers, strict=True):
+                name = self._names[n]
+                watch.rows(name, sizes[n])
+                for linear in (self.gated.gate, self.gated.up):
+                    watch.note(f"{name}.{linear}", outer[n])
+                watch.note(f"{name}.{self.gated.down}", inner)
+        return torch.cat([output for output, _ in answers])
+
+
+def _measured(expert: Callable[[Tensor], Answer], rows: Tensor) -> tuple[Tensor, Tensor]:
+    """An expert's output, and the largest magnitude of what goes into its last product."""
+    output, inner = expert(rows)
+    return output, magnitude(inner)
+
+
+def _largest(tokens: Tensor, rows: Tensor, sizes: list[int]) -> Tensor:
+    """The largest magnitude among each expert's rows of `tokens`, float32 [experts]."""
+    low, high = torch.aminmax(tokens, dim=1)
+    each = torch.maximum(-low, high).float()[rows]
+    lengths = torch.tensor(sizes, device=each.device)
+    return torch.segment_reduce(each, "max", lengths=lengths, unsafe=True, initial=0)
+
 
 class _Replay(TorchFunctionMode):
-    """A block's call: once indices and weights are there, its sum is filled, and it finds no more tokens."""
+    """A block's call: once indices and weights are there, `fill` adds up, and no more tokens are found."""
 
-    def __init__(self, way: Way, experts: list[Any], tokens: Tensor) -> None:
+    def __init__(self, way: Way, fill: Callable[..., None]) -> None:
         super().__init__()
         self.done = False
-        self._way, self._experts, self._tokens = way, experts, tokens
+        self._way, self._fill = way, fill
         self._seen: dict[tuple[int, int], Any] = {}
         self._step = 0
 
@@ -103,8 +188,7 @@ class _Replay(TorchFunctionMode):
                 self._seen[step, place] = value
         self._step += 1
         if self._step == len(way.functions):
-            seen = (self._seen[place] for place in (way.chosen, way.weights, way.total))
-            add_up(self._experts, self._tokens, way, *seen)
+            self._fill(*(self._seen[place] for place in (way.chosen, way.weights, way.total)))
             self.done = True
         return returned
 
@@ -124,73 +208,11 @@ def _no_indices(searched: Tensor, *columns: int) -> Tensor:
     return torch.empty((0, *columns), dtype=torch.int64, device=searched.device)
 
 
-def add_up(
-    experts: list[Any], tokens: Tensor, way: Way, chosen: Tensor, weights: Tensor, total: Tensor
-) -> None:
-    """Add each expert's weighted output for `tokens` [tokens, width] to `total`, which has their shape.
-
-    Raises:
-        _OtherWay: when the shapes are not those of the way, or a token has an expert twice.
-    """
-    count, slots = len(tokens), way.slots
-    if chosen.shape != (count, slots) or weights.shape != chosen.shape or len(total) != count:
-        raise _OtherWay
-    flat = (chosen.t() if way.by_slot else chosen).reshape(-1)
-    sorted_experts, order = flat.sort(stable=True)
-    ascending, by_expert = chosen.sort(dim=1)
-    twice = (ascending[:, 1:] == ascending[:, :-1]).any()  # what the model adds at once is rounded once
-    ends = torch.searchsorted(sorted_experts, torch.arange(len(experts), device=flat.device), right=True)
-    *bounds, again = torch.cat([ends, twice[None].long()]).tolist()
-    if again or bounds[-1] != len(flat):
-        raise _OtherWay
-    outputs = _outputs(experts, tokens, order % count if way.by_slot else order // slots, bounds)
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order), device=order.device)
-    place = place.view(slots, count).t() if way.by_slot else place.view(count, slots)
-    place, weights = place.gather(1, by_expert), weights.gather(1, by_expert)
-    for slot in range(slots):
-        part = outputs[place[:, slot]] * weights[:, slot, None]
-        total.add_(part.to(total.dtype))
-
-
-def _outputs(experts: list[Any], tokens: Tensor, rows: Tensor, bounds: list[int]) -> Tensor:
-    """Each expert's outputs [rows, width] for its `rows` of `tokens`, one expert's after another's.
-
-    `bounds` has where each expert's rows end.
-    """
-    aligned = tokens.shape[1] * tokens.element_size() % _ALIGNED == 0
-    outputs: Tensor | None = None
-    made: list[Tensor] = []
-    begin = first = last = 0
-    for number, end in enumerate(bounds):
-        if end == begin:
-            continue
-        if end > last:
-            outputs = _kept(outputs, made, first, len(rows))
-            first, made = begin, []
-            last = max(end, *(bound for bound in bounds[number:] if bound <= begin + _ROWS))
-            gathered = tokens[rows[first:last]]
-        own = gathered[begin - first : end - first]
-        made.append(experts[number](own if aligned else own.clone()))
-        begin = end
-    outputs = _kept(outputs, made, first, len(rows))
-    assert outputs is not None
-    return outputs
-
-
-def _kept(outputs: Tensor | None, made: list[Tensor], first: int, count: int) -> Tensor | None:
-    """`outputs` with what some experts made from row `first` on."""
-    if not made:
-        return outputs
-    if outputs is None:
-        outputs = made[0].new_empty((count, made[0].shape[1]))
-    torch.cat(made, out=outputs[first : first + sum(map(len, made))])
-    return outputs
-
-
-def learned(stepper: Stepper, layer: Layer, index: int, hidden: Hidden, first: Batch) -> list[Routed]:
+def learned(
+    stepper: Stepper, crew: Crew, layer: Layer, index: int, hidden: Hidden, first: Batch
+) -> list[Routed]:
     """The loaded layer's blocks, from a call with up to 256 tokens of the first batch, no padding."""
-    routed = [Routed(block, stepper.modules) for block in layer.blocks]
+    routed = [Routed(block, stepper.modules, crew) for block in layer.blocks]
     if routed:
         some = (np.flatnonzero(first.attention_mask[0]) if first.attention_mask[0].any() else np.arange(1))[
             :_TOKENS
@@ -205,11 +227,11 @@ def learned(stepper: Stepper, layer: Layer, index: int, hidden: Hidden, first: B
 
 
 @contextmanager
-def taking_over(blocks: list[Routed]) -> Iterator[None]:
+def taking_over(blocks: list[Routed], watch: Watch) -> Iterator[None]:
     """Let the blocks' calls skip their loops."""
     with ExitStack() as stack:
         for block in blocks:
-            stack.enter_context(block.taking_over())
+            stack.enter_context(block.taking_over(watch))
         yield
 
 

@@ -34,7 +34,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class _Call:
+class Call:
     """An expert's number and input [rows, width], and its output."""
 
     expert: int
@@ -47,16 +47,16 @@ class Recording(TorchFunctionMode):
 
     def __init__(self, experts: Sequence[Any]) -> None:
         super().__init__()
+        self.calls: list[Call] = []
         self._experts = experts
         self._hooks: list[Any] = []
         self._steps: list[tuple[Callable[..., Any], Any]] = []
-        self._calls: list[_Call] = []
         self._added: list[tuple[Any, ...]] = []
 
     def __enter__(self) -> "Recording":
         for number, expert in enumerate(self._experts):
             hook = expert.register_forward_hook(
-                lambda _, args, output, number=number: self._calls.append(_Call(number, args[0], output))
+                lambda _, args, output, number=number: self.calls.append(Call(number, args[0], output))
             )
             self._hooks.append(hook)
         super().__enter__()
@@ -71,13 +71,13 @@ class Recording(TorchFunctionMode):
         result = function(*args, **(kwargs or {}))
         if function is torch.Tensor.index_add_:
             self._added.append(args)
-        elif not self._calls:
+        elif not self.calls:
             self._steps.append((function, result))
         return result
 
     def way(self, tokens: torch.Tensor) -> Way | None:
         """How the block routed `tokens` [tokens, width]; None where that is not plain from the call."""
-        calls, added = self._calls, self._added
+        calls, added = self.calls, self._added
         if not calls or len(calls) != len(added) or any(len(args) != 4 for args in added):
             return None
         total = added[0][0]
@@ -107,17 +107,17 @@ class Recording(TorchFunctionMode):
 
     def _takes(self, tokens: torch.Tensor, chosen: torch.Tensor, by_slot: bool) -> bool:
         """Whether each expert got, in order, the rows that these indices give it."""
-        for call, (_, _, index, _) in zip(self._calls, self._added, strict=True):
+        for call, (_, _, index, _) in zip(self.calls, self._added, strict=True):
             rows, _ = _found(chosen, call.expert, by_slot)
             if not torch.equal(rows, index) or not torch.equal(tokens[rows], call.rows):
                 return False
-        return int(chosen.numel()) == sum(len(call.rows) for call in self._calls)
+        return int(chosen.numel()) == sum(len(call.rows) for call in self.calls)
 
     def _weighs(self, chosen: torch.Tensor, weights: torch.Tensor, by_slot: bool) -> bool:
         """Whether what was added is each expert's output times these weights."""
         if weights.shape != chosen.shape:
             return False
-        for call, (total, _, _, part) in zip(self._calls, self._added, strict=True):
+        for call, (total, _, _, part) in zip(self.calls, self._added, strict=True):
             rows, slots = _found(chosen, call.expert, by_slot)
             if not torch.equal((call.output * weights[rows, slots, None]).to(total.dtype), part):
                 return False
