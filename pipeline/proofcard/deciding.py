@@ -93,6 +93,8 @@ _ENGINES = {
         "quantize.layerwise.probe",
         "quantize.layerwise.routed",
         "quantize.layerwise.run",
+        "quantize.layerwise.screen",
+        "quantize.layerwise.screen_kernels",
         "quantize.layerwise.stacked",
         "quantize.layerwise.stepper",
         "quantize.layerwise.stretches",

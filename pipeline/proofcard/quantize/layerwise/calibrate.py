@@ -22,7 +22,7 @@ from proofcard.quantize.layerwise.crew import Crew
 from proofcard.quantize.layerwise.experts import Forced
 from proofcard.quantize.layerwise.hidden import Hidden
 from proofcard.quantize.layerwise.hooks import collecting_kv, watching
-from proofcard.quantize.layerwise.observer import Observer
+from proofcard.quantize.layerwise.observer import FORCED, ROUTED, Observer
 from proofcard.quantize.layerwise.probe import KV, probed
 from proofcard.quantize.layerwise.routed import Routed, Watch, learned, taking_over
 from proofcard.quantize.layerwise.stepper import Stepper
@@ -32,9 +32,6 @@ from proofcard.quantize.layerwise.tensors import Tensors, named, raw
 from proofcard.quantize.layerwise.traffic import Traffic
 from proofcard.quantize.quantizers import CONSTANT_AMAX
 from proofcard.ranks import Ranks
-
-ROUTED, FORCED = 0, 1
-"""Rows of a recorded amax: over routed tokens, and over tokens that an expert was forced to take."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,8 @@ class LayerCalibration:
         """Statistics of layer `index`, which must be loaded; writes the next layer's input to `hidden`."""
         layer = self._structure.layers[index]
         probe = probed(self._stepper, layer, index, hidden)
-        forced = [Forced(block, self._stepper.modules, probe) for block in layer.blocks]
+        screened = self._config.hardware.screen == "auto"
+        forced = [Forced(block, self._stepper.modules, probe, screened) for block in layer.blocks]
         blocks = learned(self._stepper, self._crew, layer, index, hidden, self._batches[0])
         everywhere = self._config.coverage.name == "all_experts"
         forced_experts = {block.name: block.experts if everywhere else () for block in layer.blocks}
@@ -194,12 +192,19 @@ class LayerCalibration:
         inputs: dict[str, torch.Tensor] = {}
         amaxes: list[torch.Tensor] = []
         counts: list[list[int]] = []
-        due = [stretch.last for stretch in stretches(self._batches)]
+        due = stretches(self._batches)
+
+        def force(call: Callable[[Forced, tuple[str, ...]], None]) -> None:
+            for one in forced:
+                if experts := forced_experts[one.block.name]:
+                    observer.only = within[one.block.name]
+                    call(one, experts)
+                    observer.flush(FORCED)
 
         def note(before: int) -> None:
-            while due and due[0] < before:
-                due.pop(0)
-                amaxes.append(torch.cat([observer.take(), _take_kv(quantizers)], dim=1))
+            while due and due[0].last < before:
+                force(lambda one, _: one.drain())
+                amaxes.append(torch.cat([observer.take(due.pop(0).dataset), _take_kv(quantizers)], dim=1))
                 counts.append(list(rows.values()))
                 rows.update(dict.fromkeys(rows, 0))
 
@@ -226,14 +231,11 @@ class LayerCalibration:
                 if routed and index < len(self._structure.layers) - 1:
                     traffic.send(number, output)
                 observer.flush(ROUTED)
-                for force in forced:
-                    if experts := forced_experts[force.block.name]:
-                        observer.only = within[force.block.name]
-                        force.run(inputs[force.block.name], experts)
-                        observer.flush(FORCED)
+                observer.dataset = due[0].dataset
+                force(lambda one, experts: one.run(inputs[one.block.name], experts, observer))
                 self._progress(self._batches[number])
             traffic.finish()
-        note(len(self._batches))
+            note(len(self._batches))  # still watching: what was left open is run here
         return self._over_ranks(torch.stack(amaxes), torch.tensor(counts, dtype=torch.int64))
 
     def _over_ranks(self, amaxes: torch.Tensor, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

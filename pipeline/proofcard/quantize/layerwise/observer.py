@@ -6,6 +6,9 @@ import torch
 
 from proofcard.quantize.layerwise.structure import Layer
 
+ROUTED, FORCED = 0, 1
+"""Rows of a recorded amax: over routed tokens, and over tokens that an expert was forced to take."""
+
 
 class Observer:
     """Running amax per linear, float32 [2, linears] in the order of `layer.linears`; 0 without any input."""
@@ -15,8 +18,13 @@ class Observer:
         self._index = {name: i for i, name in enumerate(layer.linears)}
         self._seen: dict[int, torch.Tensor] = {}
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._before: dict[str, torch.Tensor] = {}
+        self._known = False
+        self._places: dict[tuple[str, ...], torch.Tensor] = {}
         self.only: Set[str] = self._index.keys()
         """The linears whose inputs are currently recorded."""
+        self.dataset = ""
+        """What `largest` is asked about."""
 
     def see(self, name: str, values: torch.Tensor) -> None:
         """Record an input of the linear `name`. Gate and up get the same tensor, which is measured once."""
@@ -42,12 +50,32 @@ class Observer:
             where = torch.tensor(list(self._seen), device=self._amax.device)
             before = self._amax[way, where]
             self._amax[way, where] = torch.maximum(before, torch.stack(list(self._seen.values())).float())
+            self._known = self._known or way == FORCED
         self._seen, self._last = {}, None
 
-    def take(self) -> torch.Tensor:
-        """The amax since the last call, on the CPU; resets it to 0."""
+    def largest(self, names: tuple[str, ...]) -> torch.Tensor | None:
+        """What an input of each linear has to exceed to change a statistic, float32 on the device.
+
+        Statistics are maxima over a dataset or over everything so far, of both rows: all are at least that.
+        """
+        if not self._known and self.dataset not in self._before:
+            return None
+        if names not in self._places:
+            places = [self._index[name] for name in names]
+            self._places[names] = torch.tensor(places, device=self._amax.device)
+        every = self._amax.amax(dim=0)
+        if self.dataset in self._before:
+            every = torch.maximum(every, self._before[self.dataset])
+        return every[self._places[names]]
+
+    def take(self, dataset: str = "") -> torch.Tensor:
+        """The amax since the last call, over batches of `dataset`, on the CPU; resets it to 0."""
         current = self._amax.cpu().clone()
+        if self._known:
+            every, before = self._amax.amax(dim=0), self._before.get(dataset)
+            self._before[dataset] = every if before is None else torch.maximum(before, every)
         self._amax.zero_()
+        self._known = False
         return current
 
 
