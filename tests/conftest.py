@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hung
 import pytest
 from running import WORDS, command, contents, quantize, tiny, tiny_recipe
 from several import small
@@ -25,6 +26,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: a core that starts one last would keep the other waiting."""
     order = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A program that a failed test leaves running is ended, and its stacks are part of the report."""
+    report = yield
+    if report.failed and (told := hung.end()):
+        report.sections.append(("Programs that were still running", told))
+    hung.forget()
+    return report
 
 
 @pytest.fixture(autouse=True)
