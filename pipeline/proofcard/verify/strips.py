@@ -1,12 +1,10 @@
 """Tensors held to the source strip by strip, in memory that a thread uses again.
 
 What a strip should contain is compared while it is in the processor's cache and never written out as a whole.
-Memory of its own for every tensor would cost as much as the rest: the system clears each page of it.
+Memory of its own for every tensor would cost as much as the rest (`memory`).
 """
 
-import threading
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -15,31 +13,16 @@ from proofcard.checkpoint import floats
 from proofcard.checkpoint.dialects.following import same_bits
 from proofcard.checkpoint.source import SCALE_SUFFIX, Source
 from proofcard.checkpoint.tensors import BITS, Tensor
+from proofcard.verify.memory import Array, Memory
 
 _STRIP = 1 << 20  # weights at a time
 _PIECE = 1 << 20  # bytes at a time of tensors that should be alike
 _KEPT = 32 << 20  # bytes of a weight that stays between its amax and its codes; a larger one is read twice
 
-Array = np.ndarray[Any, Any]
 Follows = dict[str, tuple[bool, bool]]
 """By module: whether every byte follows, and whether a block scale of it is zero."""
 
-
-class _Memory(threading.local):
-    """Buffers of one thread by their use; each is as large as the largest so far."""
-
-    def __init__(self) -> None:
-        self._buffers: dict[str, Array] = {}
-
-    def of(self, use: str, size: int) -> Array:
-        """`size` bytes, with whatever they held before."""
-        buffer = self._buffers.get(use)
-        if buffer is None or buffer.size < size:
-            buffer = self._buffers[use] = np.empty(size, np.uint8)
-        return buffer[:size]
-
-
-_memory = _Memory()
+_memory = Memory()
 
 
 class _Weight:
@@ -95,16 +78,23 @@ class _Weight:
             for _, _, bits, scales in self.strips()
         )
 
-    def packed(self, scale_2: np.float32, float32: bool) -> Iterator[tuple[int, int, Array, Array]]:
-        """First row and last of each strip, its codes and its block scales, as `recompute.quantize`."""
+    def matches(self, stored: dict[str, Tensor], scale_2: np.float32, float32: bool) -> tuple[bool, bool]:
+        """Whether the stored bytes are those of `recompute.quantize`, and a block scale is zero."""
+        from proofcard.nvfp4.matching import match, match_fp8  # with numba, which takes a while to import
+
+        zero = False
         for first, last, bits, scales in self.strips():
+            packed, scale = (_rows(stored[leaf], leaf, first, last) for leaf in ("weight", "weight_scale"))
             if scales is None:
-                codes, block_scales = nvfp4.quantize(bits, scale_2)
+                found = match(bits, scale_2, packed, scale)
             else:
-                codes, block_scales = nvfp4.quantize_fp8(
-                    bits, scales, scale_2, block=self.block, unrounded_scales=float32
+                found = match_fp8(
+                    bits, scales, scale_2, packed, scale, block=self.block, unrounded_scales=float32
                 )
-            yield first, last, codes, block_scales
+            if not found.follows:
+                return found
+            zero = zero or found.zero
+        return True, zero
 
 
 def follow_max(
@@ -157,14 +147,13 @@ def _follows(
     shared = np.frombuffer(stored["weight_scale_2"].raw().tobytes(), "<f4")[0]
     if not same_bits(shared, scale_2):
         return False, False
-    zero = False
-    for first, _, codes, block_scales in weight.packed(scale_2, float32):
-        if not (
-            _holds(stored["weight"], first, codes) and _holds(stored["weight_scale"], first, block_scales)
-        ):
-            return False, False
-        zero = zero or not block_scales.all()
-    return True, zero
+    return weight.matches(stored, scale_2, float32)
+
+
+def _rows(tensor: Tensor, use: str, first: int, last: int) -> Array:
+    """Rows of a stored tensor of bytes."""
+    width = tensor.shape[1]
+    return tensor.fill(_memory.of(use, (last - first) * width), first * width).reshape(last - first, width)
 
 
 def _holds(tensor: Tensor, row: int, wanted: Array) -> bool:
