@@ -48,6 +48,16 @@ def test_whatever_order_tensors_are_compared_in(checkpoint: Path, threads: int) 
     assert hashed.finished("config.json", print) is None
 
 
+def test_a_file_of_the_same_name_elsewhere_does_not_count(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / SHARD).write_bytes((checkpoint / SHARD).read_bytes())
+    hashed = digests_of(checkpoint)
+    hashed.follow(read_header(tmp_path / SHARD).values())
+    assert hashed.finished(SHARD, lambda _: None) is None
+    tensors = read_header(checkpoint / SHARD)
+    hashed.follow([next(iter(tensors.values())), *read_header(tmp_path / SHARD).values()])
+    assert hashed.finished(SHARD, lambda _: None) == sha256(checkpoint / SHARD)
+
+
 def replaced(path: Path) -> None:
     content = path.read_bytes()
     path.unlink()

@@ -35,6 +35,8 @@ class FileDigests:
     def follow(self, compared: Iterable[Tensor]) -> None:
         """Hash up to the end of tensors that were compared, or some of what other calls have left behind.
 
+        Those of other folders do not count.
+
         Raises nothing: a file that cannot be read is left to `finished`.
         """
         for tensor in compared:
@@ -54,9 +56,11 @@ class FileDigests:
 
     def _of(self, tensor: Tensor) -> "_Running | None":
         name, seen = tensor.path.name, tensor.seen
+        if tensor.path.parent != self._folder:  # the source's, whose files may have the same names
+            return None
         if (running := self._running.get(name)) is not None:
             return running
-        if tensor.path.parent != self._folder or seen is None or self._sizes.get(name) != seen[2]:
+        if seen is None or self._sizes.get(name) != seen[2]:
             return None
         with self._starting:
             return self._running.setdefault(name, _Running(tensor.path, seen))
