@@ -46,7 +46,7 @@ def changed(random: Random, array: np.ndarray) -> np.ndarray:
 
 def held(check: Callable[[Any, Any], matching.Match], packed: Any, scale: Any, random: Random) -> None:
     """What was packed matches, and with any bit flipped it does not."""
-    assert check(packed, scale) == (True, not scale.all())
+    assert check(packed, scale)[:2] == (True, not scale.all())
     for _ in range(8):
         assert not check(changed(random, packed), scale).follows
         assert not check(packed, changed(random, scale)).follows
@@ -60,6 +60,7 @@ def test_from_bf16(shape: tuple[int, int], factor: float) -> None:
     scale_2 = max(np.float32(nvfp4.amax(bits) * np.float32(factor) / 2688), np.float32(1e-38))
     made = nvfp4.quantize(bits, scale_2)
     held(lambda packed, scale: matching.match(bits, scale_2, packed, scale), *made, random)
+    assert matching.match(bits, scale_2, *made).amax == nvfp4.amax(bits)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -72,6 +73,8 @@ def test_from_fp8(shape: tuple[int, int], block: int, unrounded: bool) -> None:
     scale_2 = nvfp4.weight_scale_2(nvfp4.amax_fp8(codes, scale_inv, block=(block, block)))
     made = nvfp4.quantize_fp8(codes, scale_inv, scale_2, **settings)
     held(lambda p, s: matching.match_fp8(codes, scale_inv, scale_2, p, s, **settings), *made, random)
+    amax = matching.match_fp8(codes, scale_inv, scale_2, *made, **settings).amax
+    assert amax == nvfp4.amax_fp8(codes, scale_inv, block=(block, block))
 
 
 @pytest.mark.parametrize("value", [0x7F80, 0xFF80, 0x7FC0, 0xFFFF])

@@ -17,7 +17,7 @@ from numpy import uint32 as U32
 
 from proofcard.nvfp4 import plain
 from proofcard.nvfp4.bits import BF16_INF, BLOCK, FP8_BLOCK
-from proofcard.nvfp4.checks import blocks_of, expect, expect_matrix, expect_scale_2
+from proofcard.nvfp4.checks import bf16_scalar, blocks_of, expect, expect_matrix, expect_scale_2
 from proofcard.nvfp4.compiled import float32, inline, int64, kernel, readable, uint8, uint32
 from proofcard.nvfp4.fp8 import _expect_fp8, block_amaxes_fp8
 from proofcard.nvfp4.packing import (  # private names stay so: another name would change every key
@@ -29,15 +29,16 @@ from proofcard.nvfp4.packing import (  # private names stay so: another name wou
     e4m3_value,
 )
 
-_DIFFERS, _ZERO = 1, 2
+_DIFFERS, _ZERO, _FLAGS = 1, 2, 3  # of an outcome, which has max |W| as BF16 bits in its upper half
 _OWN = np.empty(0, F32)  # block amaxes of the BF16 weight, computed on the way
 
 
 class Match(NamedTuple):
-    """Whether every byte follows; if so, whether a block scale is zero."""
+    """Whether every byte follows. Only then, whether a block scale is zero, and max |W| in BF16."""
 
     follows: bool
-    zero: bool
+    zero: bool = False
+    amax: np.float32 = F32(np.nan)
 
 
 def match(weight: np.ndarray, scale_2: float | np.floating, packed: np.ndarray, scale: np.ndarray) -> Match:
@@ -82,8 +83,11 @@ def _expect_stored(
     return np.ascontiguousarray(packed).reshape(-1), np.ascontiguousarray(scale).reshape(-1)
 
 
-def _match(flags: int) -> Match:
-    return Match(not flags & _DIFFERS, bool(flags & _ZERO))
+def _match(outcome: int) -> Match:
+    flags, largest = int(outcome) & _FLAGS, int(outcome) >> 16
+    if flags & _DIFFERS or largest >= BF16_INF:
+        return Match(False)
+    return Match(True, bool(flags & _ZERO), bf16_scalar(largest))
 
 
 # --- the loops --------------------------------------------------------------------------------
@@ -109,7 +113,8 @@ def _plain_fp8_rows(
 def _plain(
     pairs: np.ndarray, amaxes: np.ndarray, scale_2: np.float32, packed: np.ndarray, scale: np.ndarray
 ) -> int:
-    if plain.largest_bf16(pairs.view(np.uint16), 0, 2 * pairs.size) >= BF16_INF:
+    largest = plain.largest_bf16(pairs.view(np.uint16), 0, 2 * pairs.size)
+    if largest >= BF16_INF:
         return _DIFFERS
     wanted, wanted_scale = np.empty_like(packed), np.empty_like(scale)
     into: Any = (scale_2, wanted, wanted_scale, 0, scale.size)
@@ -118,28 +123,28 @@ def _plain(
     else:
         plain.quantize_blocks(pairs, *into)
     same = np.array_equal(wanted, packed) and np.array_equal(wanted_scale, scale)
-    return (0 if same else _DIFFERS) | (0 if wanted_scale.all() else _ZERO)
+    return largest << 16 | (0 if same else _DIFFERS) | (0 if wanted_scale.all() else _ZERO)
 
 
 @kernel(uint32(readable(uint32), float32, readable(uint8), readable(uint8), int64, int64), _plain_blocks)
 def _match_blocks(
     pairs: np.ndarray, scale_2: F32, packed: np.ndarray, scale: np.ndarray, begin: int, end: int
 ) -> U32:
-    """Flags of blocks `begin` to `end`, up to the first chunk that differs."""
+    """Outcome of blocks `begin` to `end`, up to the first chunk that differs."""
     amaxes, divisor, wanted = np.empty(CHUNK, F32), np.empty(8 * CHUNK, F32), np.empty(CHUNK, np.uint8)
     codes = np.empty(8 * CHUNK, np.uint8)
-    flags = U32(0)
+    largest, flags = U32(0), U32(0)
     for start in range(begin, end, CHUNK):
         stop = min(end, start + CHUNK)
         part, amaxes_here, size = pairs[8 * start : 8 * stop], amaxes[: stop - start], stop - start
-        flags |= _not_finite(_amax_blocks(part, amaxes_here))
+        largest = max(largest, _amax_blocks(part, amaxes_here))
         _scale_blocks(amaxes_here, scale_2, wanted[:size], divisor)
         flags |= _compare(
             part, divisor, wanted[:size], codes, packed[8 * start : 8 * stop], scale[start:stop]
         )
         if flags & U32(_DIFFERS):
             break
-    return flags
+    return U32(largest << U32(16)) | flags
 
 
 @kernel(
@@ -153,14 +158,14 @@ def _match_fp8_rows(
     weight: np.ndarray, scale_inv: np.ndarray, block_rows: int, block_cols: int, amaxes: np.ndarray,
     scale_2: F32, packed: np.ndarray, scale: np.ndarray, begin: int, end: int,
 ) -> U32:  # fmt: skip
-    """`_match_blocks` of rows; `amaxes` of all blocks or, if there are none, those of the BF16 weight."""
+    """As `_match_blocks`, of rows; `amaxes` of all blocks or, if there are none, those of the BF16 weight."""
     cols = weight.shape[1]
     blocks = cols // 16
     bits = np.empty(cols, np.uint16)
     pairs = bits.view(U32)
     own, divisor, wanted = np.empty(CHUNK, F32), np.empty(8 * CHUNK, F32), np.empty(CHUNK, np.uint8)
     codes = np.empty(8 * CHUNK, np.uint8)
-    flags = U32(0)
+    largest, flags = U32(0), U32(0)
     for row in range(begin, end):
         for j in range(scale_inv.shape[1]):
             first, last = j * block_cols, min((j + 1) * block_cols, cols)
@@ -171,7 +176,7 @@ def _match_fp8_rows(
             size = min(CHUNK, blocks - block)
             start = row * blocks + block
             part, own_here = pairs[8 * block : 8 * (block + size)], own[:size]
-            flags |= _not_finite(_amax_blocks(part, own_here))
+            largest = max(largest, _amax_blocks(part, own_here))
             if amaxes.size > 0:
                 own_here[:] = amaxes[start : start + size]
             _scale_blocks(own_here, scale_2, wanted[:size], divisor)
@@ -185,12 +190,7 @@ def _match_fp8_rows(
             )
         if flags & U32(_DIFFERS):
             break
-    return flags
-
-
-@inline
-def _not_finite(largest: U32) -> U32:
-    return U32(largest >= U32(BF16_INF)) * U32(_DIFFERS)
+    return U32(largest << U32(16)) | flags
 
 
 @inline
