@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from forking import Forked
-from running import BIN
+from running import BIN, surroundings
 from slurm import free_port
 
 DATASETS = ("open_code_reasoning", "open_math_reasoning", "magpie_pro_mt", "nemotron_post_training_v2")
@@ -23,11 +23,18 @@ def torchrun(count: int) -> list[str]:
     ]
 
 
-def ranks(count: int, words: list[str], cwd: Path) -> list[Forked]:
-    """As many processes as torchrun would start, forked and without it; nobody watches over them."""
-    port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
-    words = [str(BIN / words[0]), *words[1:]]
-    return [Forked(words, cwd, os.environ | port | {"RANK": str(rank)}) for rank in range(count)]
+def ranks(each: list[list[str]], cwd: Path) -> list[Forked]:
+    """The processes that torchrun would start, forked and without it; nobody watches over them.
+
+    `each` has the words of every rank.
+    """
+    port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(len(each))}
+    return [
+        Forked(
+            [str(BIN / words[0]), *words[1:]], cwd, os.environ | surroundings() | port | {"RANK": str(rank)}
+        )
+        for rank, words in enumerate(each)
+    ]
 
 
 def together(processes: list[Forked]) -> tuple[int, str, str]:

@@ -35,7 +35,7 @@ def numbers(folder: Path) -> list[bytes]:
 
 
 def test_two_ranks_find_what_one_does(pair: Pair, evaluation: object) -> None:
-    status, _, errors = together(ranks(2, ["proofcard", *words(pair, "two")], pair.folder))
+    status, _, errors = together(ranks(2 * [["proofcard", *words(pair, "two")]], pair.folder))
     assert status == 0, errors
     assert numbers(pair.folder / "two") == numbers(pair.folder / "whole")
 

@@ -26,19 +26,23 @@ def by_torchrun(words: list[str], cwd: Path) -> tuple[int, str, str]:
 
 
 def forked(count: int) -> Started:
-    return lambda words, cwd: together(several.ranks(count, words, cwd))
+    return lambda words, cwd: together(several.ranks(count * [words], cwd))
 
 
-@pytest.mark.parametrize("started", [forked(1), by_torchrun, forked(4)], ids=["1", "2 by torchrun", "4"])
+@pytest.mark.parametrize(
+    ("started", "again"),
+    [(forked(1), forked(1)), (by_torchrun, forked(2)), (forked(4), forked(4))],
+    ids=["1", "2 by torchrun", "4"],
+)
 def test_any_number_of_ranks_gives_the_same_bytes(
-    alone: dict[str, bytes], tmp_path: Path, started: Started
+    alone: dict[str, bytes], tmp_path: Path, started: Started, again: Started
 ) -> None:
     status, said, errors = started(small(), tmp_path)
     assert status == 0, errors
     assert contents(tmp_path / "checkpoint") == alone  # the manifest too: it says nothing of ranks
     assert said.count("checkpoint (made)") == 1
     assert errors.count("layer 3/3") == 1  # only the leading rank speaks
-    status, said, _ = started(small(), tmp_path)
+    status, said, _ = again(small(), tmp_path)
     assert (status, said.count("checkpoint (reused)")) == (0, 1)
 
 
@@ -55,7 +59,7 @@ def test_what_several_ranks_cannot_do_is_refused_before_any_work(
     tmp_path: Path, override: str, sentence: str
 ) -> None:
     """The leading rank says so; the other one leaves it time to, and ends without a word."""
-    leading, other = several.ranks(2, small(override), tmp_path)
+    leading, other = several.ranks(2 * [small(override)], tmp_path)
     said, errors = leading.communicate(timeout=120)
     assert leading.returncode == 2
     assert errors.count(sentence) == 1
@@ -78,9 +82,8 @@ def test_torchrun_shows_a_refusal_once(tmp_path: Path) -> None:
 def test_what_is_wrong_for_one_rank_alone_is_said_too(tmp_path: Path) -> None:
     """The second machine does not see the model."""
     (tmp_path / "model").symlink_to(ROOT / "demo" / "model")
-    port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    places = [f"model.path={tmp_path}/model", "model.path=/nowhere"]
-    both = [start(small(place), tmp_path, port | {"RANK": str(n)}) for n, place in enumerate(places)]
+    words = [small(f"model.path={tmp_path}/model"), small("model.path=/nowhere")]
+    both = several.ranks(words, tmp_path)
     ended = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [2, 2]
     for errors in ended:
@@ -99,7 +102,7 @@ def test_a_killed_rank_ends_the_other_and_three_go_on_to_the_same_bytes(
     alone: dict[str, bytes], tmp_path: Path
 ) -> None:
     """Nobody watches over these two, as under srun: the one that is left notices by itself."""
-    left, lost = several.ranks(2, small(), tmp_path)
+    left, lost = several.ranks(2 * [small()], tmp_path)
     wait_for_a_layer(left, tmp_path)
     lost.kill()
     _, errors = left.communicate(timeout=60)
@@ -108,7 +111,7 @@ def test_a_killed_rank_ends_the_other_and_three_go_on_to_the_same_bytes(
     assert "quantize: rank 0 of 2 lost another rank" in errors
     assert "the same command resumes after the last complete layer" in errors
     assert not (tmp_path / "checkpoint").exists()
-    status, _, errors = together(several.ranks(3, small(), tmp_path))
+    status, _, errors = together(several.ranks(3 * [small()], tmp_path))
     assert status == 0, errors
     assert "resuming after layer" in errors
     assert contents(tmp_path / "checkpoint") == alone
@@ -124,7 +127,7 @@ def test_torchrun_ends_all_when_the_leading_rank_is_killed_and_one_process_goes_
     assert process.returncode == 1
     assert "SIGKILL" in errors
     assert not (tmp_path / "checkpoint").exists()
-    status, _, errors = together(several.ranks(1, small(), tmp_path))
+    status, _, errors = together(several.ranks([small()], tmp_path))
     assert status == 0, errors
     assert "resuming after layer" in errors
     assert contents(tmp_path / "checkpoint") == alone

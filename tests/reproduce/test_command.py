@@ -88,7 +88,7 @@ def test_a_run_of_mlflow_is_enough_and_gets_a_child_with_the_outcome(small_demo:
 
 def test_two_ranks_give_the_bytes_of_one(small_demo: Path, tmp_path: Path) -> None:
     words = ["proofcard", "reproduce", f"checkpoint={checkpoint(small_demo)}", "tracking=off"]
-    status, said, errors = together(ranks(2, words, cwd=tmp_path))
+    status, said, errors = together(ranks(2 * [words], cwd=tmp_path))
     assert status == 0, errors
     assert said.splitlines()[-1] == "reproduced bit for bit"
 
