@@ -114,8 +114,8 @@ def _reason(task: OrderedTask, error: Exception, offline: bool) -> str:
         )
     if kinds & set(away):
         return (
-            f"task {task.name}: its dataset cannot be fetched ({quoted(str(error), 120)}): check the network, "
-            f"HF_ENDPOINT and HF_TOKEN, or set tasks.tasks.{task.name}.path=DIR"
+            f"task {task.name}: its dataset cannot be fetched ({quoted(str(error), 120)}): check the "
+            f"network, HF_ENDPOINT and HF_TOKEN, or set tasks.tasks.{task.name}.path=DIR"
         )
     if isinstance(error, ModuleNotFoundError) and error.name:
         return (
