@@ -81,6 +81,7 @@ _QUANTIZE = (
 _ENGINES = {
     "layerwise": (
         "nvfp4.gpu",
+        "quantize.layerwise.adding_kernel",
         "quantize.layerwise.calibrate",
         "quantize.layerwise.crew",
         "quantize.layerwise.experts",

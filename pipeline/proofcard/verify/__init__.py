@@ -143,11 +143,14 @@ def _checked(
     from_source = {"structure", "weights", "calibration"}
     source, refused = _source(places.source) if from_source & set(requested) else (None, None)
     seal = integrity.Seal(folder)
+    hashed = None
+    if {"integrity", "weights"} <= set(requested) and source is not None and not places.streams:
+        hashed = seal.digests()
 
     def check_integrity() -> Level:
         if "checkpoint" in places.streams and seal.body is None and seal.finding is None:
             return hub_digests.check(places.streams["checkpoint"])
-        return integrity.check(folder, seal, threads)
+        return integrity.check(folder, seal, threads, hashed)
 
     def check_structure() -> Level:
         level = structure.check(folder, source, seal.body, places.passing)
@@ -157,7 +160,8 @@ def _checked(
     def check_weights() -> Level:
         if source is None:
             return Level("weights", unchecked=[refused or "it needs source=DIR"])
-        return weights.check(folder, source, threads, seal.body, config.scales == "given", places.passing)
+        given = config.scales == "given"
+        return weights.check(folder, source, threads, seal.body, given, places.passing, hashed)
 
     def check_signature() -> Level:
         if trust is None:
@@ -177,6 +181,8 @@ def _checked(
     timed = {
         name: partial(_timed, name, checks[name], places, source) for name in LEVELS if name in requested
     }
+    if hashed is not None:  # it has what is left to hash then
+        timed["integrity"] = timed.pop("integrity")
     done = side_by_side(timed, places) if places.streams else {name: check() for name, check in timed.items()}
     levels = [
         done[name] if name in done else Level(name, not_requested=_not_requested(name, config))

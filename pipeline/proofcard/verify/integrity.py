@@ -1,6 +1,7 @@
 """Level `integrity`: the folder holds what was sealed; nothing is missing, nothing is extra.
 
-Every file is read once; its digest and those of its tensors are taken from the same bytes.
+Every file is hashed once: where its digest is the sealed one, so are all of its tensors. Where it is not, the
+file is read again, and the digest of each tensor says which one differs.
 """
 
 import threading
@@ -19,6 +20,7 @@ from proofcard.documents.manifest import FileEntry, Manifest, TensorEntry
 from proofcard.errors import Stop, one_line
 from proofcard.files import Refused, Unreadable, located
 from proofcard.progress import Bar
+from proofcard.verify.file_digests import FileDigests
 from proofcard.verify.inventory import natural
 from proofcard.verify.report import Finding, Level
 
@@ -34,6 +36,7 @@ class Seal:
 
     def __init__(self, folder: Path) -> None:
         """Read and check `manifest.json`; raises nothing."""
+        self._folder = folder
         self.body: Manifest | None = None
         self.finding: Finding | None = None
         self.unchecked: str | None = None
@@ -51,13 +54,22 @@ class Seal:
     def _refuse(self, why: str) -> None:
         self.finding = Finding("mismatched", why, file=manifest.NAME)
 
+    def digests(self) -> FileDigests | None:
+        """Of the sealed files, before anything of them is hashed."""
+        if self.body is None:
+            return None
+        return FileDigests(self._folder, {name: file.size for name, file in self.body.outputs.files.items()})
+
     def identity(self) -> dict[str, Any] | None:
         """How the report identifies it."""
         return None if self.body is None else {"key": self.body.key, "sha256": self.sha256}
 
 
-def check(folder: Path, seal: Seal, threads: int) -> Level:
-    """Compare every file and tensor of `folder` with the manifest."""
+def check(folder: Path, seal: Seal, threads: int, hashed: FileDigests | None = None) -> Level:
+    """Compare every file and tensor of `folder` with the manifest.
+
+    `hashed` has what was hashed while another level read the same files.
+    """
     level = Level("integrity")
     if seal.body is None:
         level.unchecked += [seal.unchecked] if seal.unchecked else []
@@ -91,15 +103,15 @@ def check(folder: Path, seal: Seal, threads: int) -> Level:
 
         def compare(name: str) -> list[Finding] | str:
             try:
-                return list(
-                    _compare(name, folder, sealed[name], expected[name], name in counted, progress.add)
-                )
+                counts = name in counted
+                found = _compare(name, folder, sealed[name], expected[name], counts, hashed, progress.add)
+                return list(found)
             except (Unreadable, OSError) as error:
                 return f"{name}: {one_line(error, checkpoint=folder)}"
 
         pool = ThreadPoolExecutor(threads)
         try:
-            for outcome in pool.map(compare, sizes):
+            for outcome in pool.map(compare, sorted(sizes, key=lambda name: -sizes[name])):
                 if isinstance(outcome, str):
                     level.unchecked.append(outcome)
                 else:
@@ -165,6 +177,7 @@ def _compare(
     sealed: FileEntry,
     expected: Tensors,
     counted: bool,
+    hashed: FileDigests | None,
     tick: Callable[[int], None],
 ) -> Iterator[Finding]:
     """Differences of one file: by tensor where its header counts and allows it, else of the file.
@@ -183,7 +196,7 @@ def _compare(
         except Stop as error:
             broken = one_line(error, checkpoint=folder)
     if size == sealed.size:
-        digest, inside = digests(path, list(tensors.values()), tick, folder)
+        digest, inside = _digests(path, folder, tensors, sealed.sha256, hashed, tick)
     else:
         digest, inside = "", _digests_of_alike(tensors, expected)
     same = digest == sealed.sha256 and size == sealed.size
@@ -196,12 +209,31 @@ def _compare(
         return
     if size != sealed.size:
         message = f"it has {size} bytes, but {sealed.size} were sealed"
-    elif tensors:
+    elif inside:
         end = min(tensor.start for tensor in tensors.values())
         message = f"bytes 0 to {end - 1}, its header, differ; every tensor in it is what was sealed"
     else:
         message = f"its content differs: sha256 {digest}, but {sealed.sha256} was sealed"
     yield Finding("mismatched", message, file=name, expected=sealed.sha256, found=digest or None)
+
+
+def _digests(
+    path: Path,
+    folder: Path,
+    tensors: dict[str, Tensor],
+    sealed: str,
+    hashed: FileDigests | None,
+    tick: Callable[[int], None],
+) -> tuple[str, dict[str, str]]:
+    """Hex sha256 of a file and, where it is not the sealed one, of each tensor."""
+    digest = hashed.finished(path.relative_to(folder).as_posix(), tick) if hashed is not None else None
+    inside: dict[str, str] = {}
+    if digest is None:
+        digest, inside = digests(path, [], tick, folder)
+    if digest != sealed and not inside:
+        again, inside = digests(path, list(tensors.values()), lambda _: tick(0), folder)
+        inside = inside if again == digest else {}  # it is being written to: nothing is known of its tensors
+    return digest, inside
 
 
 def _digests_of_alike(tensors: dict[str, Tensor], sealed: Tensors) -> dict[str, str]:
@@ -225,7 +257,7 @@ def _compare_tensors(
         if not _alike(tensor, entry):
             expected, actual = f"{entry.dtype} {entry.shape}", f"{tensor.dtype} {list(tensor.shape)}"
             message = f"it is {actual}, but {expected} was sealed"
-        elif digests[name] != entry.sha256:
+        elif digests.get(name, entry.sha256) != entry.sha256:
             expected, actual = entry.sha256, digests[name]
             last = tensor.start + tensor.size - 1
             message = f"it differs, somewhere in bytes {tensor.start} to {last} of {file}"

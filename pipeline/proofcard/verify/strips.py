@@ -1,12 +1,11 @@
 """Tensors held to the source strip by strip, in memory that a thread uses again.
 
 What a strip should contain is compared while it is in the processor's cache and never written out as a whole.
-Memory of its own for every tensor would cost as much as the rest: the system clears each page of it.
+Memory of its own for every tensor would cost as much as the rest (`memory`).
 """
 
-import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,42 +14,25 @@ from proofcard.checkpoint import floats
 from proofcard.checkpoint.dialects.following import same_bits
 from proofcard.checkpoint.source import SCALE_SUFFIX, Source
 from proofcard.checkpoint.tensors import BITS, Tensor
+from proofcard.verify.memory import Array, Memory
+
+if TYPE_CHECKING:
+    from proofcard.nvfp4.matching import Match
 
 _STRIP = 1 << 20  # weights at a time
 _PIECE = 1 << 20  # bytes at a time of tensors that should be alike
-_KEPT = 32 << 20  # bytes of a weight that stays between its amax and its codes; a larger one is read twice
 
-Array = np.ndarray[Any, Any]
 Follows = dict[str, tuple[bool, bool]]
 """By module: whether every byte follows, and whether a block scale of it is zero."""
 
-
-class _Memory(threading.local):
-    """Buffers of one thread by their use; each is as large as the largest so far."""
-
-    def __init__(self) -> None:
-        self._buffers: dict[str, Array] = {}
-
-    def of(self, use: str, size: int) -> Array:
-        """`size` bytes, with whatever they held before."""
-        buffer = self._buffers.get(use)
-        if buffer is None or buffer.size < size:
-            buffer = self._buffers[use] = np.empty(size, np.uint8)
-        return buffer[:size]
-
-
-_memory = _Memory()
+_memory = Memory()
 
 
 class _Weight:
     """A weight of the source, as strips of rows."""
 
-    def __init__(self, source: Source, name: str, place: int = 0, again: bool = True) -> None:
-        """`place` among the weights in memory at the same time; `again`: its strips are asked for twice.
-
-        Raises:
-            ValueError: for a shape, a dtype or scales that do not come in strips.
-        """
+    def __init__(self, source: Source, name: str) -> None:
+        """Raises ValueError for a shape, a dtype or scales that do not come in strips."""
         self._tensor = tensor = source.tensors[name]
         fp8, self.block = tensor.dtype == "F8_E4M3", source.block
         if len(tensor.shape) != 2 or not tensor.size or not (fp8 or floats.is_float(tensor.dtype)):
@@ -66,22 +48,13 @@ class _Weight:
                 raise ValueError(f"{name} has other scales")
         unit = self.block[0] if fp8 else 1
         self._height = unit * max(1, _STRIP // (self.columns * unit))
-        self._kept = again and tensor.size <= _KEPT
-        self._use = f"weight {place}"
-        self._whole: Array | None = None
 
     def strips(self) -> Iterator[tuple[int, int, Array, Array | None]]:
         """First row and last, BF16 bits or FP8 codes, and the scales of FP8. Valid until the next one."""
         row_bytes = self._tensor.size // self.rows
-        whole, filled = self._whole, self._whole is not None
-        if self._kept and whole is None:
-            whole = self._whole = _memory.of(self._use, self._tensor.size)
         for first in range(0, self.rows, self._height):
             last = min(self.rows, first + self._height)
-            begin, end = first * row_bytes, last * row_bytes
-            raw = whole[begin:end] if whole is not None else _memory.of(self._use, end - begin)
-            if not filled:
-                self._tensor.fill(raw, begin)
+            raw = self._tensor.fill(_memory.of("source", (last - first) * row_bytes), first * row_bytes)
             bits = raw.view(BITS[self._tensor.dtype]).reshape(last - first, self.columns)
             if self._scales is None:
                 yield first, last, floats.converted(bits, self._tensor.dtype, "BF16"), None
@@ -90,21 +63,34 @@ class _Weight:
 
     def amax(self) -> np.float32:
         """max |W| in BF16. Raises ValueError for a weight that is not finite."""
-        return max(
-            nvfp4.amax(bits) if scales is None else nvfp4.amax_fp8(bits, scales, block=self.block)
-            for _, _, bits, scales in self.strips()
-        )
+        return max(self._amax(bits, scales) for _, _, bits, scales in self.strips())
 
-    def packed(self, scale_2: np.float32, float32: bool) -> Iterator[tuple[int, int, Array, Array]]:
-        """First row and last of each strip, its codes and its block scales, as `recompute.quantize`."""
+    def match(self, stored: dict[str, Tensor], scale_2: np.float32, float32: bool) -> "Match":
+        """Hold the stored codes and block scales to those of `recompute.quantize`, and find the amax.
+
+        The amax counts whatever the outcome is. Raises as `amax`.
+        """
+        from proofcard.nvfp4.matching import Match, match, match_fp8  # numba takes a while to import
+
+        follows, zero, amax = True, False, np.float32(0)
         for first, last, bits, scales in self.strips():
-            if scales is None:
-                codes, block_scales = nvfp4.quantize(bits, scale_2)
-            else:
-                codes, block_scales = nvfp4.quantize_fp8(
-                    bits, scales, scale_2, block=self.block, unrounded_scales=float32
+            found = None
+            if follows:
+                packed, scale = (
+                    _rows(stored[leaf], leaf, first, last) for leaf in ("weight", "weight_scale")
                 )
-            yield first, last, codes, block_scales
+                if scales is None:
+                    found = match(bits, scale_2, packed, scale)
+                else:
+                    found = match_fp8(
+                        bits, scales, scale_2, packed, scale, block=self.block, unrounded_scales=float32
+                    )
+                follows, zero = found.follows, zero or found.zero
+            amax = max(amax, found.amax if found is not None and follows else self._amax(bits, scales))
+        return Match(follows, zero, amax)
+
+    def _amax(self, bits: Array, scales: Array | None) -> np.float32:
+        return nvfp4.amax(bits) if scales is None else nvfp4.amax_fp8(bits, scales, block=self.block)
 
 
 def follow_max(
@@ -112,16 +98,28 @@ def follow_max(
 ) -> Follows:
     """Whether linears follow from a fused group's largest amax; none of those that cannot be decided here.
 
-    `stored` has `weight`, `weight_scale` and `weight_scale_2` by module, of the right dtypes and shapes.
+    `stored` has `weight`, `weight_scale` and `weight_scale_2` by module, of the right dtypes and shapes. The
+    source is read once: codes and block scales are held to the stored `weight_scale_2`, and that to the amax.
     """
+    amaxes, found, shared = [], {}, {}
     try:
-        weights = {module: _Weight(source, f"{module}.weight", place) for place, module in enumerate(group)}
-        scale_2 = nvfp4.weight_scale_2(max(weight.amax() for weight in weights.values()))
-        return {
-            module: _follows(weights[module], scale_2, tensors, float32) for module, tensors in stored.items()
-        }
+        for module in group:
+            weight, tensors = _Weight(source, f"{module}.weight"), stored.get(module)
+            if tensors is None:
+                amaxes.append(weight.amax())
+                continue
+            shared[module] = np.frombuffer(tensors["weight_scale_2"].raw().tobytes(), "<f4")[0]
+            if not (np.isfinite(shared[module]) and shared[module] > 0):
+                return {}
+            found[module] = weight.match(tensors, shared[module], float32)
+            amaxes.append(found[module].amax)
+        scale_2 = nvfp4.weight_scale_2(max(amaxes))
     except ValueError:  # named where each value's place is known
         return {}
+    return {
+        module: (each.follows and same_bits(shared[module], scale_2), each.zero)
+        for module, each in found.items()
+    }
 
 
 def is_dequantized(source: Source, name: str, stored: Tensor) -> bool:
@@ -129,7 +127,7 @@ def is_dequantized(source: Source, name: str, stored: Tensor) -> bool:
     if stored.dtype != "BF16" or stored.shape != source.tensors[name].shape:
         return False
     try:
-        weight = _Weight(source, name, again=False)
+        weight = _Weight(source, name)
     except ValueError:
         return False
     return all(
@@ -151,20 +149,10 @@ def same_bytes(stored: Tensor, origin: Tensor) -> bool:
     return True
 
 
-def _follows(
-    weight: _Weight, scale_2: np.float32, stored: dict[str, Tensor], float32: bool
-) -> tuple[bool, bool]:
-    shared = np.frombuffer(stored["weight_scale_2"].raw().tobytes(), "<f4")[0]
-    if not same_bits(shared, scale_2):
-        return False, False
-    zero = False
-    for first, _, codes, block_scales in weight.packed(scale_2, float32):
-        if not (
-            _holds(stored["weight"], first, codes) and _holds(stored["weight_scale"], first, block_scales)
-        ):
-            return False, False
-        zero = zero or not block_scales.all()
-    return True, zero
+def _rows(tensor: Tensor, use: str, first: int, last: int) -> Array:
+    """Rows of a stored tensor of bytes."""
+    width = tensor.shape[1]
+    return tensor.fill(_memory.of(use, (last - first) * width), first * width).reshape(last - first, width)
 
 
 def _holds(tensor: Tensor, row: int, wanted: Array) -> bool:

@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from proofcard.checkpoint.dialects.rules import RULES
 from proofcard.checkpoint.source import SCALE_SUFFIX, Source
 from proofcard.checkpoint.tensors import Tensor
 from proofcard.checkpoint.ties import Ties
+from proofcard.verify.inventory import natural
 from proofcard.verify.packed import Judged
 from proofcard.verify.report import Finding
 
@@ -45,6 +48,16 @@ def reads_of(source: Source, tensors: dict[str, Tensor], bound: Ties) -> Callabl
         return [tensors[modules[0]], *(source.tensors[name] for name in names if name in source.tensors)]
 
     return reads
+
+
+def in_file_order(unit: Unit, reads: list[Tensor], folder: Path) -> tuple[Any, ...]:
+    """A sort key: where the last bytes of a unit are in `folder`, whose files a disk reads in order."""
+    places = ((tensor.path.name, tensor.start) for tensor in reads if tensor.path.parent == folder)
+    file, start = max(places, default=("", 0))
+    return _natural(file), start, natural(unit[0][0])
+
+
+_natural = cache(natural)
 
 
 class Sound:

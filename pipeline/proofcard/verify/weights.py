@@ -26,6 +26,7 @@ from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop, one_line
 from proofcard.progress import Bar
 from proofcard.verify import diagnose, quantconfig
+from proofcard.verify.file_digests import FileDigests
 from proofcard.verify.folded import in_norm
 from proofcard.verify.inventory import Inventory, against_source, fused_groups, natural
 from proofcard.verify.linear_outcomes import verdicts
@@ -38,7 +39,7 @@ from proofcard.verify.steps import LOCAL, Passing
 from proofcard.verify.strips import is_dequantized, same_bytes
 from proofcard.verify.structure import not_understood
 from proofcard.verify.weight_files import read_tensors
-from proofcard.verify.weight_steps import Outcome, Sound, Unit, origin_of, reads_of
+from proofcard.verify.weight_steps import Outcome, Sound, Unit, in_file_order, origin_of, reads_of
 
 _DIAGNOSED = 8  # differing modules whose cause is looked for: it takes far longer than to compare them
 _SLICE = 1 << 22  # values compared at a time where the dtypes differ
@@ -53,10 +54,12 @@ def check(
     sealed: Manifest | None,
     given: bool = False,
     passing: Passing = LOCAL,
+    digests: FileDigests | None = None,
 ) -> Level:
     """Recompute `folder` from `source`. `sealed`, its manifest, helps to recognise a wrong source.
 
     `given`: block scales that a search chose are taken as they are stored, and the codes held to them.
+    `digests` hashes the files of `folder` behind the comparison.
     """
     level = Level("weights")
     tensors, broken = read_tensors(folder)
@@ -84,8 +87,8 @@ def check(
     units: list[Unit] = [(group, True) for group in _groups(source, quantized)]
     units += [((name,), False) for name in unpacked if origin_of(source, name, bound) is not None]
     units += [((module,), True) for module in inventory.fp8 if f"{module}.weight" in source.tensors]
-    units.sort(key=lambda unit: natural(unit[0][0]))
     reads = reads_of(source, tensors, bound)
+    units.sort(key=lambda unit: in_file_order(unit, reads(unit), folder))
     steps = passing.steps("weights", units, reads, lambda unit: f"{unit[0][0]} {unit[1]}", Sound())
 
     def compare(unit: Unit) -> Outcome:
@@ -105,7 +108,10 @@ def check(
             return _compare_plain(source, modules[0], tensors, float32, bound)
 
         try:
-            return steps.run(unit, work)
+            outcome = steps.run(unit, work)
+            if digests is not None:
+                digests.follow(reads(unit))
+            return outcome
         except (Stop, ValueError, OSError) as error:
             where = one_line(error, checkpoint=folder, source=source.path)
             return Outcome(

@@ -28,9 +28,9 @@ def test_codes_candidates_and_flags_are_the_twin_s(kind: str) -> None:
         torch.testing.assert_close(made.measures.cpu(), wanted.measures, rtol=1e-4, atol=0, equal_nan=True)
     values = exact(x, pairs).nan_to_num(0).flatten(1).sort(descending=True).values
     for most in (values[:, 3], 1.1 * values[:, 0]):
-        counts, found = kernels.candidates(tokens, weights, limits(most).to(DEVICE), TILING, 2)
+        counts, found = kernels.candidates(tokens, weights, limits(most).to(DEVICE), TILING)
         flags = kernels.recheck(x.to(DEVICE), table, neurons, most.to(DEVICE), counts, found, TILING)
-        wanted = twin.candidates(*expected, limits(most), TILING, 2)
+        wanted = twin.candidates(*expected, limits(most), TILING)
         listed = [
             twin.pairs_of(*pair, wide=32, tiling=TILING) for pair in ((counts.cpu(), found.cpu()), wanted)
         ]

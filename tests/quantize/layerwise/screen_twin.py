@@ -55,9 +55,7 @@ def bounds(tokens: Coded, weights: Coded, experts: int) -> tuple[Tensor, Tensor]
     return most, inverse, pair  # type: ignore[return-value]
 
 
-def candidates(
-    tokens: Coded, weights: Coded, limits: Tensor, tiling: Tiling, programs: int
-) -> tuple[Tensor, Tensor]:
+def candidates(tokens: Coded, weights: Coded, limits: Tensor, tiling: Tiling) -> tuple[Tensor, Tensor]:
     most, inverse, pair = bounds(tokens, weights, len(limits))  # type: ignore[misc]
     over = ~(most < inverse * torch.clamp(limits[:, None, None] * pair, max=2.0**40))
     experts, tall, wide = over.shape

@@ -82,8 +82,8 @@ def call(
         if ".experts." in name and isinstance(module, nn.Linear)
     ]
 
-    def note(name: str, value: torch.Tensor) -> None:
-        seen[name] = max(seen.get(name, 0.0), float(value))
+    def note(name: str, value: float) -> None:
+        seen[name] = max(seen.get(name, 0.0), value)
 
     def take(name: str, count: int) -> None:
         rows[name] += count
@@ -92,13 +92,19 @@ def call(
         watching(
             modules(block),
             linears,
-            lambda name, values: note(name, magnitude(values)) if len(values) else None,
+            lambda name, values: note(name, float(magnitude(values))) if len(values) else None,
         ),
         watching(modules(block), rows, lambda name, values: take(name, len(values))),
     ):
         if made is None:
             return block(states), seen, rows
-        with made.taking_over(Watch(take, note)):
+
+        def note_all(linears: tuple[str, ...], values: torch.Tensor) -> None:
+            for name, value in zip(linears, values.tolist(), strict=True):
+                if value:
+                    note(name, value)
+
+        with made.taking_over(Watch(take, note_all)):
             return block(states), seen, rows
 
 

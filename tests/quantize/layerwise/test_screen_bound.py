@@ -24,7 +24,7 @@ def judged(
     table = twin.addresses(pairs)
     up = factors(x, [weight for pair in pairs for weight in pair])
     weights = twin.code_weights(table, NEURONS, up, TILING)
-    counts, found = twin.candidates(twin.code_tokens(x, 1 / up, TILING), weights, limits(most), TILING, 1)
+    counts, found = twin.candidates(twin.code_tokens(x, 1 / up, TILING), weights, limits(most), TILING)
     flags = twin.recheck(x, table, NEURONS, most, counts, found, TILING)
     wide = weights.measures.shape[1] // len(pairs)
     return twin.pairs_of(counts, found, wide, TILING), [bool(flag) for flag in flags]

@@ -18,7 +18,7 @@ from proofcard import nvfp4
 from proofcard.calibration.batches import Batch
 from proofcard.config.schema import QuantizeConfig
 from proofcard.errors import Stop
-from proofcard.quantize.layerwise.crew import Crew
+from proofcard.quantize.layerwise.crew import Crew, urgent
 from proofcard.quantize.layerwise.experts import Forced
 from proofcard.quantize.layerwise.hidden import Hidden
 from proofcard.quantize.layerwise.hooks import collecting_kv, watching
@@ -119,6 +119,10 @@ class LayerCalibration:
 
     def run(self, index: int, hidden: Hidden) -> LayerStatistics:
         """Statistics of layer `index`, which must be loaded; writes the next layer's input to `hidden`."""
+        with urgent(self._stepper.device):
+            return self._statistics(index, hidden)
+
+    def _statistics(self, index: int, hidden: Hidden) -> LayerStatistics:
         layer = self._structure.layers[index]
         probe = probed(self._stepper, layer, index, hidden)
         screened = self._config.hardware.screen == "auto"
@@ -223,7 +227,7 @@ class LayerCalibration:
                 note(number)
                 observer.only = routed_linears
                 counting = True
-                with taking_over(blocks, Watch(take, observer.note)):
+                with taking_over(blocks, Watch(take, observer.note_all)):
                     output = self._stepper.run(
                         states, self._batches[number], self._config.calibration.attention_mask
                     )

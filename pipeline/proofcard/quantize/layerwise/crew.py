@@ -1,12 +1,15 @@
 """Threads that launch work on a GPU side by side: choosing a kernel for a product takes the host longer than
 the GPU needs for a small one, and PyTorch lets go of Python's lock meanwhile."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+URGENT = -1
+"""The priority of a stream whose work goes before the screen's, which has the default."""
 _THREADS = 4  # on an H100, two need twice as long for 256 experts, six as long as four
 
 
@@ -15,7 +18,8 @@ class Crew:
 
     def __init__(self, device: torch.device, threads: int = _THREADS) -> None:
         self._device = device
-        self._streams = [torch.cuda.Stream(device) for _ in range(threads)] if device.type == "cuda" else []
+        count = threads if device.type == "cuda" else 0
+        self._streams = [torch.cuda.Stream(device, priority=URGENT) for _ in range(count)]
         self._pool = ThreadPoolExecutor(threads) if self._streams else None
 
     def run(self, jobs: list[Callable[[], Any]]) -> list[Any]:
@@ -50,3 +54,18 @@ class Crew:
         """End the threads."""
         if self._pool is not None:
             self._pool.shutdown()
+
+
+@contextmanager
+def urgent(device: torch.device) -> Iterator[None]:
+    """Work on a stream that goes before others, and wait for all work of the device at the end."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device, priority=URGENT)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        torch.cuda.synchronize(device)

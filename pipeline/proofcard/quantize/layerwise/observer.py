@@ -17,6 +17,7 @@ class Observer:
         self._amax = torch.zeros((2, len(layer.linears)), dtype=torch.float32, device=device)
         self._index = {name: i for i, name in enumerate(layer.linears)}
         self._seen: dict[int, torch.Tensor] = {}
+        self._many: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None
         self._before: dict[str, torch.Tensor] = {}
         self._known = False
@@ -38,8 +39,17 @@ class Observer:
     def note(self, linear: str, magnitude: torch.Tensor) -> None:
         """Record the largest magnitude, a scalar, of an input of a linear that is recorded now."""
         if linear in self.only:
-            index, value = self._index[linear], magnitude
-            self._seen[index] = torch.maximum(self._seen[index], value) if index in self._seen else value
+            index = self._index[linear]
+            before = self._seen.get(index)
+            self._seen[index] = magnitude if before is None else torch.maximum(before, magnitude)
+
+    def note_all(self, linears: tuple[str, ...], magnitudes: torch.Tensor) -> None:
+        """As `note` for many linears, `magnitudes` [linears]; 0 changes nothing."""
+        places = [place for place, name in enumerate(linears) if name in self.only]
+        if len(places) < len(linears):
+            linears, magnitudes = tuple(linears[place] for place in places), magnitudes[places]
+        if linears:
+            self._many.append((self._where(linears), magnitudes))
 
     def flush(self, way: int) -> None:
         """Merge what was seen since the last flush into the row `ROUTED` or `FORCED`.
@@ -48,10 +58,18 @@ class Observer:
         """
         if self._seen:
             where = torch.tensor(list(self._seen), device=self._amax.device)
+            self._many.append((where, torch.stack(list(self._seen.values()))))
+        for where, values in self._many:
             before = self._amax[way, where]
-            self._amax[way, where] = torch.maximum(before, torch.stack(list(self._seen.values())).float())
+            self._amax[way, where] = torch.maximum(before, values.float())
             self._known = self._known or way == FORCED
-        self._seen, self._last = {}, None
+        self._seen, self._many, self._last = {}, [], None
+
+    def _where(self, linears: tuple[str, ...]) -> torch.Tensor:
+        if linears not in self._places:
+            places = [self._index[name] for name in linears]
+            self._places[linears] = torch.tensor(places, device=self._amax.device)
+        return self._places[linears]
 
     def largest(self, names: tuple[str, ...]) -> torch.Tensor | None:
         """What an input of each linear has to exceed to change a statistic, float32 on the device.
@@ -60,13 +78,10 @@ class Observer:
         """
         if not self._known and self.dataset not in self._before:
             return None
-        if names not in self._places:
-            places = [self._index[name] for name in names]
-            self._places[names] = torch.tensor(places, device=self._amax.device)
         every = self._amax.amax(dim=0)
         if self.dataset in self._before:
             every = torch.maximum(every, self._before[self.dataset])
-        return every[self._places[names]]
+        return every[self._where(names)]
 
     def take(self, dataset: str = "") -> torch.Tensor:
         """The amax since the last call, over batches of `dataset`, on the CPU; resets it to 0."""

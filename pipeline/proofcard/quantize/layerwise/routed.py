@@ -42,11 +42,11 @@ class _OtherWay(Exception):
 
 @dataclass(frozen=True)
 class Watch:
-    """Called with what no hook sees: an expert's name and how many rows it takes; a linear's and a scalar,
-    the largest magnitude of its input."""
+    """Called with what no hook sees: an expert's name and how many rows it takes; the names of linears and
+    the largest magnitude of each one's input, 0 without any."""
 
     rows: Callable[[str, int], None]
-    note: Callable[[str, Tensor], None]
+    note_all: Callable[[tuple[str, ...], Tensor], None]
 
 
 class Routed:
@@ -58,6 +58,7 @@ class Routed:
         self._block, self._names, self._crew = modules[block.name], block.experts, crew
         self._experts = [modules[name] for name in block.experts]
         self._calls: list[Callable[[Tensor], Answer]] = []
+        self._linears: dict[str, tuple[str, ...]] = {}
 
     @contextmanager
     def learning(self) -> Iterator[None]:
@@ -69,7 +70,10 @@ class Routed:
                 output = own(*args, **named)
             self.way = recording.way(_tokens(args, named))
             self.gated = gated(self._experts, recording.calls)
-            self._calls = [self.gated.of(expert) for expert in self._experts] if self.gated else []
+            if self.gated is not None:
+                self._calls = [self.gated.of(expert) for expert in self._experts]
+                parts = (self.gated.gate, self.gated.up, self.gated.down)
+                self._linears = {part: tuple(f"{name}.{part}" for name in self._names) for part in parts}
             if self.way is not None and not _alike(output, self._run(own, args, named, None)):
                 self.way = None
             return output
@@ -126,10 +130,7 @@ class Routed:
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order), device=order.device)
         place = place.view(slots, count).t() if way.by_slot else place.view(count, slots)
-        place, weights = place.gather(1, by_expert), weights.gather(1, by_expert)
-        for slot in range(slots):
-            part = outputs[place[:, slot]] * weights[:, slot, None]
-            total.add_(part.to(total.dtype))
+        add_weighted(total, outputs, place.gather(1, by_expert), weights.gather(1, by_expert))
 
     def _outputs(self, tokens: Tensor, rows: Tensor, sizes: list[int], watch: Watch | None) -> Tensor:
         """Each expert's outputs [rows, width] for its `rows` of `tokens`, `sizes` of them, in order."""
@@ -138,24 +139,41 @@ class Routed:
         busy = [number for number, size in enumerate(sizes) if size]
         if self.gated is None:
             return torch.cat(self._crew.run([partial(self._experts[n], parts[n]) for n in busy]))
-        answers = self._crew.run(
-            [partial(_measured, self.gated.of(self._experts[n]), parts[n]) for n in busy]
-        )
+        inner = torch.zeros(len(sizes), dtype=tokens.dtype, device=tokens.device)
+        outputs = self._crew.run([partial(_measured, self._calls[n], parts[n], inner[n]) for n in busy])
         if watch is not None:
-            outer = _largest(tokens, rows, sizes).unbind()
-            for n, (_, inner) in zip(busy, answers, strict=True):
-                name = self._names[n]
-                watch.rows(name, sizes[n])
-                for linear in (self.gated.gate, self.gated.up):
-                    watch.note(f"{name}.{linear}", outer[n])
-                watch.note(f"{name}.{self.gated.down}", inner)
-        return torch.cat([output for output, _ in answers])
+            for n in busy:
+                watch.rows(self._names[n], sizes[n])
+            outer = _largest(tokens, rows, sizes)
+            for linear, values in (
+                (self.gated.gate, outer),
+                (self.gated.up, outer),
+                (self.gated.down, inner),
+            ):
+                watch.note_all(self._linears[linear], values)
+        return torch.cat(outputs)
 
 
-def _measured(expert: Callable[[Tensor], Answer], rows: Tensor) -> tuple[Tensor, Tensor]:
-    """An expert's output, and the largest magnitude of what goes into its last product."""
+def add_weighted(total: Tensor, outputs: Tensor, place: Tensor, weights: Tensor) -> None:
+    """Add weighted rows of `outputs`, those at `place`, to `total`, slot after slot, each sum rounded.
+
+    `total` [tokens, width], `outputs` [rows, width], `place` and `weights` [tokens, slots].
+    """
+    if total.is_cuda and total.is_contiguous() and outputs.dtype == torch.bfloat16:
+        from proofcard.quantize.layerwise import adding_kernel
+
+        adding_kernel.add(total, outputs, place, weights)
+        return
+    for slot in range(place.shape[1]):
+        part = outputs[place[:, slot]] * weights[:, slot, None]
+        total.add_(part.to(total.dtype))
+
+
+def _measured(expert: Callable[[Tensor], Answer], rows: Tensor, largest: Tensor) -> Tensor:
+    """An expert's output; `largest`, a scalar, gets the largest magnitude of its last product's input."""
     output, inner = expert(rows)
-    return output, magnitude(inner)
+    largest.copy_(magnitude(inner))
+    return output
 
 
 def _largest(tokens: Tensor, rows: Tensor, sizes: list[int]) -> Tensor:

@@ -34,10 +34,11 @@ def available(device: torch.device) -> bool:
 
 @dataclass
 class Question:
-    """Asked of one batch: `flags` is ready once `done` is."""
+    """Asked of one batch: `flags` is ready once `done` is, and until then `rows` and `largest` are needed."""
 
     rows: torch.Tensor
     experts: tuple[str, ...]
+    largest: torch.Tensor
     flags: torch.Tensor
     done: torch.cuda.Event | None
 
@@ -60,6 +61,7 @@ class Screen:
         self._votes: list[torch.Tensor] = []
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._products: _Products | None = None
+        self._stream: torch.cuda.Stream | None = None
         self.on = self._possible()
 
     def serves(self, rows: torch.Tensor, experts: Sequence[str]) -> bool:
@@ -110,6 +112,29 @@ class Screen:
 
         None when the device's memory does not hold the int8 weights: then the screen is off.
         """
+        with self._beside():
+            flags = self._flags(rows, experts, largest)
+            if flags is None or not flags.is_cuda:
+                return None if flags is None else Question(rows, experts, largest, flags, None)
+            held = torch.empty(flags.shape, dtype=flags.dtype, pin_memory=True)
+            held.copy_(flags, non_blocking=True)
+            return Question(rows, experts, largest, held, torch.cuda.current_stream().record_event())
+
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        """On a GPU, a stream for work that fills what the current, more urgent one leaves free."""
+        weight = self._modules[self.whole(self._experts)[0]].weight
+        if not weight.is_cuda:
+            yield
+            return
+        self._stream = self._stream or torch.cuda.Stream(weight.device)
+        self._stream.wait_stream(torch.cuda.current_stream(weight.device))
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def _flags(
+        self, rows: torch.Tensor, experts: tuple[str, ...], largest: torch.Tensor
+    ) -> torch.Tensor | None:
         assert self._order is not None
         if self._products is None or self._products.experts != experts:
             pairs = [tuple(self._modules[expert + part].weight for part in self._order) for expert in experts]
@@ -119,14 +144,7 @@ class Screen:
             except torch.OutOfMemoryError:
                 self.on = False
                 return None
-        flags = self._products.flags(rows, largest)
-        if not flags.is_cuda:
-            return Question(rows, experts, flags, None)
-        held = torch.empty(flags.shape, dtype=flags.dtype, pin_memory=True)
-        held.copy_(flags, non_blocking=True)
-        done = torch.cuda.Event()
-        done.record()
-        return Question(rows, experts, held, done)
+        return self._products.flags(rows, largest)
 
     def judge(self, share: float) -> None:
         """Note which share of the experts a batch flagged; turns the screen off when it does not pay."""
@@ -193,15 +211,12 @@ class _Products:
         self._up = factors(rows, [weight for pair in pairs[::step] for weight in pair])
         self._coded = kernels.code_weights(self._table, self._neurons, self._up, self._tiling)
         self._down = 1 / self._up
-        self._programs = (
-            torch.cuda.get_device_properties(rows.device).multi_processor_count if rows.is_cuda else 2
-        )
 
     def flags(self, rows: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
         """int32 [experts], not 0 where a row may exceed `largest`."""
         kernels, rows = self._kernels, rows.contiguous()
         tokens = kernels.code_tokens(rows, self._down, self._tiling)
-        counts, found = kernels.candidates(tokens, self._coded, limits(largest), self._tiling, self._programs)
+        counts, found = kernels.candidates(tokens, self._coded, limits(largest), self._tiling)
         return kernels.recheck(rows, self._table, self._neurons, largest, counts, found, self._tiling)
 
 

@@ -17,9 +17,9 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 DEEPEST = 1 << 14
 """The longest row: its squares add up in int32, and its float32 sums are good to 2^-10."""
-CAPACITY = (
-    32768  # words of candidates per expert; to recheck so many takes half as long as the exact products
-)
+CAPACITY = 32768
+"""Words of candidates per expert; to recheck so many takes half as long as the exact products."""
+_TILES = 4  # of one program, 0.1 ms on an H100: more urgent work waits for no longer than that
 _PARTS = 32  # programs that recheck one expert's candidates
 _UP = tl.constexpr(1 + 2**-18)  # more than a few float32 roundings
 _LEAST_UNIT = tl.constexpr(2.0**-40)
@@ -95,7 +95,7 @@ def code_weights(table: torch.Tensor, neurons: int, factor: torch.Tensor, tiling
 
 
 def candidates(
-    tokens: Coded, weights: Coded, limits: torch.Tensor, tiling: Tiling, programs: int
+    tokens: Coded, weights: Coded, limits: torch.Tensor, tiling: Tiling
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pairs whose bound is not below their expert's limit, float32 [experts].
 
@@ -108,12 +108,13 @@ def candidates(
     counts = torch.zeros(experts, dtype=torch.int32, device=limits.device)
     found = torch.empty((experts, CAPACITY, 2), dtype=torch.int32, device=limits.device)
     tiles = experts * (tall // tiling.tokens) * (wide // tiling.neurons)
-    _candidates[(min(programs, tiles),)](
+    programs = triton.cdiv(tiles, _TILES)
+    _candidates[(programs,)](
         TensorDescriptor.from_tensor(tokens.codes, [tiling.tokens, tiling.depth]),
         TensorDescriptor.from_tensor(weights.codes, [2 * tiling.neurons, tiling.depth]),
         tokens.measures, weights.measures, limits, counts, found, tall, wide, experts, tiles,
         DEEP=deep, TOKENS=tiling.tokens, NEURONS=tiling.neurons, DEPTH=tiling.depth, GROUP=tiling.group,
-        CAPACITY=CAPACITY, PROGRAMS=min(programs, tiles),
+        CAPACITY=CAPACITY, PROGRAMS=programs,
         num_warps=tiling.warps, num_stages=tiling.stages,
     )  # fmt: skip
     return counts, found

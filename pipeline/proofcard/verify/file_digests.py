@@ -1,0 +1,119 @@
+"""Digests of sealed files, taken piece by piece behind the level that compares their tensors.
+
+What was just compared is still in memory, so a checkpoint larger than that comes from the disk once, and
+hashing is work for whichever thread is free. The outcome is that of hashing each file by itself: a file that
+another one replaced, or that changed meanwhile, is left to whoever asks to read it again.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from proofcard.checkpoint import reading
+from proofcard.checkpoint.reading import Seen
+from proofcard.checkpoint.tensors import Tensor
+from proofcard.errors import Stop
+from proofcard.files import opened
+from proofcard.verify.memory import Memory
+
+_PIECE = 1 << 20  # bytes that are hashed while they are in the processor's cache
+_TURN = 32 << 20  # bytes that one call hashes, so that no thread is away for long
+
+_memory = Memory()
+
+
+class FileDigests:
+    """sha256 of the files directly below `folder`, each of which is read by one thread at a time."""
+
+    def __init__(self, folder: Path, sizes: Mapping[str, int]) -> None:
+        """`sizes` in bytes by file name, as sealed: a file of another size is not hashed."""
+        self._folder, self._sizes = folder, sizes
+        self._running: dict[str, _Running] = {}
+        self._starting = threading.Lock()
+
+    def follow(self, compared: Iterable[Tensor]) -> None:
+        """Hash up to the end of tensors that were compared, or some of what other calls have left behind.
+
+        Those of other folders do not count.
+
+        Raises nothing: a file that cannot be read is left to `finished`.
+        """
+        for tensor in compared:
+            if (running := self._of(tensor)) is not None:
+                running.wanted = max(running.wanted, tensor.start + tensor.size)
+        for running in list(self._running.values()):
+            if running.is_behind() and running.advance():
+                return
+
+    def finished(self, name: str, tick: Callable[[int], None]) -> str | None:
+        """Hex sha256 of a file, the rest of it read now; None if it has to be read from the beginning.
+
+        `tick` is called with byte counts, and may raise to give up.
+        """
+        running = self._running.get(name)
+        return None if running is None else running.finish(self._folder, tick)
+
+    def _of(self, tensor: Tensor) -> "_Running | None":
+        name, seen = tensor.path.name, tensor.seen
+        if tensor.path.parent != self._folder:  # the source's, whose files may have the same names
+            return None
+        if (running := self._running.get(name)) is not None:
+            return running
+        if seen is None or self._sizes.get(name) != seen[2]:
+            return None
+        with self._starting:
+            return self._running.setdefault(name, _Running(tensor.path, seen))
+
+
+class _Running:
+    """One file: its first `place` bytes are hashed, and `wanted` should be."""
+
+    def __init__(self, path: Path, seen: Seen) -> None:
+        self.wanted = 0
+        self._path, self._seen = path, seen
+        self._place, self._failed = 0, False
+        self._sha256, self._turn = hashlib.sha256(), threading.Lock()
+
+    def is_behind(self) -> bool:
+        """Whether there is something to hash."""
+        return self._place < self.wanted and not self._failed
+
+    def advance(self) -> bool:
+        """Hash some of what is wanted; False where another thread is at it."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            until = min(self.wanted, self._place + _TURN)
+            while self._place < until and not self._failed:
+                self._piece(until)
+            return True
+        finally:
+            self._turn.release()
+
+    def finish(self, folder: Path, tick: Callable[[int], None]) -> str | None:
+        """As `FileDigests.finished`."""
+        with self._turn:
+            tick(self._place)
+            while self._place < self._seen[2] and not self._failed:
+                tick(self._piece(self._seen[2]))
+        try:
+            with opened(self._path, folder) as file:
+                same = reading.seen_of(file.fileno()) == self._seen
+        except (Stop, OSError):
+            return None
+        return self._sha256.hexdigest() if same and not self._failed else None
+
+    def _piece(self, until: int) -> int:
+        """Hash the next bytes before `until`; returns how many."""
+        size = min(_PIECE, until - self._place)
+        try:
+            piece = reading.read(
+                self._path, self._seen, self._place, size, self._path.name, _memory.of("piece", size)
+            )
+        except (Stop, OSError):
+            self._failed = True
+            return 0
+        self._sha256.update(piece.data)
+        self._place += size
+        return size
