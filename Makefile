@@ -32,8 +32,8 @@ demo-checkpoint: setup ## its checkpoint alone: quantized, then every byte prove
 	@$(RUN) proofcard quantize recipe=demo
 	@$(RUN) proofcard verify checkpoint=runs/checkpoints/demo source=demo/model
 
-test: setup #: every test, in two processes
-	@$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: setup #: every test, in three processes for two cores: a good part of the time a test waits
+	@$(RUN) pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: setup #: ruff, types, and what pre-commit checks
 	@$(RUN) pre-commit run --all-files

@@ -104,6 +104,7 @@ def arguments(text: str | None, numbers: dict[str, int]) -> argparse.ArgumentPar
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--dir", type=Path)
+    parser.add_argument("--set", nargs="*", default=[], help="settings of `quantize`: coverage=natural")
     return parser
 
 
@@ -115,7 +116,8 @@ def real_size(said: argparse.Namespace, folder: Path) -> "QuantizeConfig":
 
     make_source(folder / "source", said.layers, said.experts, HIDDEN, EXPERT, head_dim=128)
     overrides = [f"model.path={folder}/source", "model.attn_implementation=sdpa", f"hardware={said.device}"]
-    config = compose(QuantizeConfig, "config", [*overrides, "hardware.threads=0", "tracking=off"])
+    overrides += ["hardware.threads=0", "tracking=off", *said.set]
+    config = compose(QuantizeConfig, "config", overrides)
     activate(materialise("fixed", folder / "tools"))
     make_deterministic(0, 0)
     return config

@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hung
 import pytest
 from running import WORDS, command, contents, quantize, tiny, tiny_recipe
 from several import small
@@ -13,18 +14,31 @@ IN_THIS_PROCESS = ("verify/test_calibration_level.py", "quantize/layerwise/test_
 """Files that activate a toolchain in the process of the tests: before any other imports ModelOpt there."""
 LONGEST = (
     *IN_THIS_PROCESS,
-    "plan/test_command.py", "quantize/test_memory.py", "quantize/test_interruption.py",
-    "quantize/test_ranks.py", "checkpoint/test_repository.py", "quantize/test_launched.py",
-    "quantize/test_engines.py", "benchmark/test_command.py", "quantize/test_resume.py",
-    "serve/test_profiles.py", "oracle/test_oracle.py", "quantize/test_statistics.py",
-    "quantize/test_models.py",
+    "quantize/test_launched.py", "walkthroughs/test_walkthroughs.py", "quantize/test_ranks.py",
+    "quantize/test_interruption.py", "nix/test_demo.py", "checkpoint/test_repository.py",
+    "tasks/test_command.py", "quantize/test_resume.py", "quantize/test_engines.py",
+    "pages/test_pages.py", "quantize/test_memory.py", "serve/test_served.py",
+    "reproduce/test_command.py", "run/test_command.py", "benchmark/test_command.py",
+    "publish/test_command.py", "toolchain/test_behaviour.py", "verify/test_campaign.py",
+    "plan/test_command.py", "config/test_compose.py", "quantize/test_demo.py",
+    "tracking_server/test_server.py",
 )  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: a core that starts one last would keep the other waiting."""
+    """The longest files first: who starts one last would keep the others waiting."""
     order = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A program that a failed test leaves running is ended, and its stacks are part of the report."""
+    report = yield
+    if report.failed and (told := hung.end()):
+        report.sections.append(("Programs that were still running", told))
+    hung.forget()
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,8 @@
 A program finds here what a process of its own would give it: arguments, folder, environment, standard files,
 `proofcard` still to be imported, an interpreter that ends as always. It shares with the others the libraries
 as imported, ModelOpt with the series `fixed`, the compiled loops of `proofcard.nvfp4` and the seed of hashes.
-What is about one of these, about memory or about a launcher needs a process of its own.
+What is about one of these or about a launcher needs a process of its own. The most memory that a program had
+counts what it shares, too.
 """
 
 import atexit
@@ -23,7 +24,9 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import hung
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = (
@@ -35,22 +38,39 @@ FREE = (
     "MASTER_", "RANK", "SLURM_", "SUBMITIT_", "WORLD_SIZE",  # read when ranks join
     "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR",  # torch itself sets them
     "CUBLAS_WORKSPACE_CONFIG", "HF_MODULES_CACHE", "HF_UPDATE_DOWNLOAD_COUNTS",  # ours sets them
+    "HF_TOKEN",  # read when it is needed
 )  # fmt: skip
 """How variables begin that may differ from program to program."""
 # Several commands run side by side here: a thread that waits for another one sleeps instead of spinning.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _started_with = dict(os.environ)
+_settings: list[dict[str, str]] = [{}]
+
+
+def serve_with(settings: dict[str, str]) -> None:
+    """Have a server for programs that find these variables besides: for what libraries read when imported.
+
+    It is started when the first such program is.
+    """
+    if settings not in _settings:
+        _settings.append(settings)
 
 
 def alike(environment: dict[str, str]) -> bool:
-    """Whether what is imported with this environment is what the server has imported with its own.
+    """Whether what is imported with this environment is what its server has imported with its own.
 
     Never where there is a GPU: CUDA does not work in a process that was forked.
     """
     if Path("/dev/nvidiactl").exists():
         return False
-    names = {name for name in environment.keys() | _started_with.keys() if not name.startswith(FREE)}
-    return all(environment.get(name) == _started_with.get(name) for name in names)
+    imported_with = _started_with | _settings_of(environment)
+    names = {name for name in environment.keys() | imported_with.keys() if not name.startswith(FREE)}
+    return all(environment.get(name) == imported_with.get(name) for name in names)
+
+
+def _settings_of(environment: dict[str, str]) -> dict[str, str]:
+    """Those that a server was asked for and that are all here; none is the least."""
+    return max((known for known in _settings if known.items() <= environment.items()), key=len)
 
 
 class Forked:
@@ -60,14 +80,17 @@ class Forked:
         """The environment has to be `alike`."""
         self.args = words
         self.returncode: int | None = None
+        self.peak = 0
+        """The most memory that it had, in bytes; known when it has ended."""
         self._folder = tempfile.TemporaryDirectory()
         files = {name: f"{self._folder.name}/{name}" for name in ("stdout", "stderr")}
-        self._server = Server.one()
+        self._server = Server.of(_settings_of(environment))
         self.pid = self._server.ask(files | {"words": words, "cwd": str(cwd), "environment": environment})
+        hung.watch(self)
 
     def poll(self) -> int | None:
-        if self.returncode is None:
-            self.returncode = self._server.ask({"poll": self.pid})
+        if self.returncode is None and (ended := self._server.ask({"poll": self.pid})):
+            self.returncode, self.peak = ended
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -89,32 +112,34 @@ class Forked:
 
 
 def run(words: list[str], cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """As `subprocess.run`; a program that outlives the time of its test is killed."""
+    """As `subprocess.run`."""
     process = Forked(words, cwd, environment)
     try:
         out, err = process.communicate()
-    except BaseException:
-        os.kill(process.pid, signal.SIGKILL)
+    except KeyboardInterrupt:  # when a test fails, tests/hung.py ends it
+        process.kill()
         raise
     assert process.returncode is not None
     return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 class Server:
-    """The process that has imported everything."""
+    """The process that has imported everything, with some settings."""
 
-    _running: "Server | None" = None
+    _running: ClassVar[dict[str, "Server"]] = {}
 
     @classmethod
-    def one(cls) -> "Server":
-        if cls._running is None:
-            cls._running = cls()
-        return cls._running
+    def of(cls, settings: dict[str, str]) -> "Server":
+        known = json.dumps(settings, sort_keys=True)
+        if known not in cls._running:
+            cls._running[known] = cls(settings)
+        return cls._running[known]
 
-    def __init__(self) -> None:
+    def __init__(self, settings: dict[str, str]) -> None:
         out = subprocess.PIPE
         words = [sys.executable, __file__]
-        self._process = subprocess.Popen(words, text=True, env=_started_with, stdin=out, stdout=out)
+        environment = _started_with | settings | {"PYTHONFAULTHANDLER": "1"}  # see tests/hung.py
+        self._process = subprocess.Popen(words, text=True, env=environment, stdin=out, stdout=out)
         atexit.register(self._process.communicate)
 
     def ask(self, request: dict[str, Any]) -> Any:
@@ -124,7 +149,7 @@ class Server:
             answer = self._process.stdout.readline()
             assert answer, "the server of tests/forking.py has ended"
         except BaseException:  # an answer may still come: to nobody
-            Server._running = None
+            Server._running = {name: one for name, one in Server._running.items() if one is not self}
             raise
         return json.loads(answer)
 
@@ -136,8 +161,9 @@ def serve() -> dict[str, Any]:
     for line in sys.stdin:
         request: dict[str, Any] = json.loads(line)
         if "poll" in request:
-            pid, status = os.waitpid(request["poll"], os.WNOHANG)
-            print(json.dumps(os.waitstatus_to_exitcode(status) if pid else None), flush=True)
+            pid, status, used = os.wait4(request["poll"], os.WNOHANG)
+            ended = (os.waitstatus_to_exitcode(status), 1024 * used.ru_maxrss) if pid else None
+            print(json.dumps(ended), flush=True)
             continue
         pid = os.fork()
         if pid == 0:
@@ -182,11 +208,18 @@ def compile_loops() -> None:
     nvfp4.dequantize(*nvfp4.quantize(bits, 1.0), 1.0)
 
 
+_SIGNALS = {  # where the tests run in the background, they ignore the first two, and so does the server
+    signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL, signal.SIGTERM: signal.SIG_DFL,
+}  # fmt: skip
+
+
 def become(request: dict[str, Any]) -> None:
     """What a new process has."""
     import numpy as np
     import torch
 
+    for number, action in _SIGNALS.items():
+        signal.signal(number, action)
     np.random.seed()
     torch.default_generator.seed()
     os.chdir(request["cwd"])

@@ -61,9 +61,12 @@ class Repository:
 
 
 class Hub:
-    """A context that serves. Faults are asked for by file name and each happens `times` times."""
+    """A context that serves, at any free port unless one is given.
 
-    def __init__(self) -> None:
+    Faults are asked for by file name and each happens `times` times.
+    """
+
+    def __init__(self, port: int = 0) -> None:
         self.requests: list[Asked] = []
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.refusals: deque[tuple[int, dict[str, str]]] = deque()  # status and headers of the next answers
@@ -73,7 +76,7 @@ class Hub:
         self.moved: dict[str, str] = {}  # former names of models
         self.uploads = hub_uploads.Uploads()
         handler = type("Handler", (_Handler,), {"hub": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self._server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import forking
+import hung
 from forking import Forked
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,16 +34,21 @@ def start(
     Programs of this environment are found by name. What Slurm has set around the tests is left out.
     """
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SUBMITIT_"))}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         words, cwd=cwd, env=inherited | surroundings() | (environment or {}), text=True,
         stdin=subprocess.DEVNULL, stdout=out, stderr=err,
         preexec_fn=as_from_a_terminal,
     )  # fmt: skip
+    hung.watch(process)
+    return process
 
 
 def surroundings() -> dict[str, str]:
-    """What every program of the tests gets besides: this environment's programs, and a terminal's width."""
-    return WIDE | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    """What every program of the tests gets besides: this environment's programs, and a terminal's width.
+
+    And that it writes its stacks when it is aborted: see hung.py.
+    """
+    return WIDE | {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONFAULTHANDLER": "1"}
 
 
 def run(

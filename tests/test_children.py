@@ -11,6 +11,8 @@ import pytest
 from running import PROOFCARD
 
 from proofcard import children
+from proofcard.cli import _MODULES
+from proofcard.sandbox import policy
 from proofcard.serve.process import Supervised
 
 PIPELINE = Path(__file__).parents[1] / "pipeline"
@@ -121,13 +123,30 @@ def test_an_engine_and_its_children_import_nothing_of_it(
     assert not (hostile / "ran").exists()
 
 
-@pytest.mark.parametrize(
-    "command", ["quantize", "verify", "plan", "serve", "benchmark", "compare", "analyse", "fetch"]
-)
+@pytest.mark.parametrize("command", _MODULES)
 def test_our_commands_import_nothing_of_it(hostile: Path, command: str) -> None:
     done = subprocess.run([PROOFCARD, command, "no_such_key=1"], capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert not (hostile / "ran").exists()
+
+
+def test_security_md_has_a_row_for_every_command_and_names_tests_that_are_there() -> None:
+    page = (PIPELINE.parent / "docs/security.md").read_text()
+    table = page.partition("| Command |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == _MODULES.keys()
+    names = {path.name for path in Path(__file__).parent.rglob("test_*.py")}
+    assert set(re.findall(r"test_\w+\.py", page)) <= names
+    modules = {path.name for path in PIPELINE.rglob("*.py")}
+    assert {name for name in re.findall(r"(\w+\.py)\b", page) if not name.startswith("test_")} - modules == {
+        "generate.py"  # transformers'
+    }
+
+
+def test_the_number_of_system_calls_in_the_sandbox_is_the_documented_one() -> None:
+    docs = PIPELINE.parent / "docs"
+    always = len(policy._CALLS)
+    assert f"seccomp: {always} system calls and four more" in (docs / "security.md").read_text()
+    assert f"to {always + 4} system calls" in (docs / "serving.md").read_text()
 
 
 def test_a_process_that_is_made_safe_forgets_relative_folders(hostile: Path) -> None:

@@ -41,9 +41,10 @@ def test_what_is_listed_as_not_deciding_exists() -> None:
     "override",
     [
         "work_dir=/a", "output_dir=/b", "model.path=/c", "tracking.uri=http://d", "tracking=off",
-        "hardware=cpu", "hardware.threads=7", "hardware.activation_memory_gib=1", "recipe.name=other",
-        "recipe.summary=other", "model.name=other", "model.repository=a/b", "model.config=/d",
-        "toolchain.series=fixed", "calibration.datasets.magpie_pro_mt.path=/e", "calibration.frozen=/f",
+        "hardware=cpu", "hardware.threads=7", "hardware.activation_memory_gib=1", "hardware.screen=off",
+        "recipe.name=other", "recipe.summary=other", "model.name=other", "model.repository=a/b",
+        "model.config=/d", "toolchain.series=fixed", "calibration.datasets.magpie_pro_mt.path=/e",
+        "calibration.frozen=/f",
     ],
 )  # fmt: skip
 def test_where_and_for_whom_is_in_no_key(override: str) -> None:

@@ -31,6 +31,12 @@ def test_what_does_not_is_known_at_once(listening: int, monkeypatch: pytest.Monk
     assert time.monotonic() - started < 3
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{listening}")
     assert why_unreachable("http://nothing.invalid:80") is None  # the proxy's matter
+    for proxy in ("http://me:secret@127.0.0.1:1", "127.0.0.1:1"):
+        monkeypatch.setenv("http_proxy", proxy)
+        said = "the proxy 127.0.0.1:1: connection refused"
+        assert why_unreachable("http://nothing.invalid:80") == said
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1")
+    assert why_unreachable("http://nothing.invalid:80") is None
 
 
 @pytest.mark.parametrize(

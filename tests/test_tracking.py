@@ -120,8 +120,8 @@ def test_a_store_that_does_not_answer_stops_before_work(
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """MLflow's own server on loopback."""
+def server(tmp_path: Path) -> Iterator[tuple[str, int]]:
+    """MLflow's own server on loopback: its address, and its group of processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -146,18 +146,22 @@ def server(tmp_path: Path) -> Iterator[str]:
             except OSError:
                 assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.3)
-        yield address
+        yield address, process.pid
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def test_a_server_gets_runs_and_artifacts(server: str, tmp_path: Path) -> None:
-    with tracking.opened(Tracking(uri=server, experiment="test"), "demo", tmp_path) as tracker:
+def test_a_server_gets_runs_and_artifacts_and_an_interrupt_does_not_wait_for_one_that_hangs(
+    server: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, processes = server
+    store = Tracking(uri=address, experiment="test")
+    with tracking.opened(store, "demo", tmp_path) as tracker:
         tracker.params({"kv_cache": {"format": "fp8"}})
         with tracker.stage("quantize"):
             tracker.text("sealed", "manifest.json")
-    client = mlflow.MlflowClient(server)
+    client = mlflow.MlflowClient(address)
     experiment = client.get_experiment_by_name("test")
     found = {run.data.tags["mlflow.runName"]: run for run in client.search_runs([experiment.experiment_id])}
     assert found["demo"].data.params == {"kv_cache.format": "fp8"}
@@ -165,6 +169,14 @@ def test_a_server_gets_runs_and_artifacts(server: str, tmp_path: Path) -> None:
         mlflow.artifacts.load_text(f"{found['demo: quantize'].info.artifact_uri}/manifest.json") == "sealed"
     )
     assert not list(tmp_path.glob("mlartifacts*"))  # the server keeps them, not our folder
+    monkeypatch.setattr("proofcard.tracking_run._HURRIED", "1")
+    monkeypatch.setattr("proofcard.tracking_run._PATIENCE", 0.5)
+    with pytest.raises(KeyboardInterrupt), tracking.opened(store, "demo", tmp_path) as tracker:
+        os.killpg(processes, signal.SIGSTOP)
+        began = time.monotonic()
+        raise KeyboardInterrupt
+    assert time.monotonic() - began < 30  # of four minutes of retries
+    assert tracker.lost == "timed out"
 
 
 def test_a_store_lost_on_the_way_costs_the_tracking_not_the_work(

@@ -169,7 +169,8 @@ def test_links_go_straight_to_the_run() -> None:
     assert "pw" not in run_link(server, "7", "abc")
     local = Tracking(uri="sqlite:///a folder/mlflow.db", experiment="e")
     command, _, page = run_link(local, "7", "abc").partition(", then open ")
-    assert shlex.split(command) == ["mlflow", "ui", "--backend-store-uri", "sqlite:///a folder/mlflow.db"]
+    words = ["mlflow", "ui", "--app-name", "proofcard", "--backend-store-uri", "sqlite:///a folder/mlflow.db"]
+    assert shlex.split(command) == words
     assert page == "http://127.0.0.1:5000/#/experiments/7/runs/abc?workflowType=machine_learning"
     assert runs_page(local, "7").endswith("/runs?workflowType=machine_learning&viewStateShareKey=headlines")
 
@@ -216,7 +217,7 @@ def test_every_command_prints_its_link(
         pass
     out, errors = capsys.readouterr()
     assert out == ""  # standard output is for documents
-    assert errors.count("MLflow: mlflow ui --backend-store-uri sqlite:///") == 1
+    assert errors.count("MLflow: mlflow ui --app-name proofcard --backend-store-uri sqlite:///") == 1
 
 
 def test_the_start_page_of_make_ui_leads_to_the_runs_and_others_are_left_alone() -> None:

@@ -19,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from proofcard import interrupts
 from proofcard.children import secure_this_process
 from proofcard.command_line import understood
 from proofcard.disk import check_writable
@@ -28,8 +29,6 @@ from proofcard.joining import started
 from proofcard.redact import redact
 from proofcard.scratch import private_folder
 from proofcard.screen import ask_for_json, indented
-
-_DEBUG = "PROOFCARD_DEBUG"  # if set, an unexpected error's traceback is also printed
 
 _NARROWEST, _WIDEST = 40, 1000  # columns
 
@@ -51,17 +50,18 @@ def run(
         ask_for_json()
     secure_this_process()
     _standard_files()
-    signal.signal(signal.SIGTERM, _terminate)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
-        signal.signal(signal.SIGHUP, _terminate)
+    interrupts.listen()
     try:
-        with before_work():
-            _surroundings()
-        alone = started().count == 1  # ranks find a missing input together, once they have joined
-        words = understood(command, words, inputs=configured is None and alone)
-        sys.argv[1:] = words  # Hydra and the tracked run read them there
-        status = _work(command, module, configured)(words)
-        sys.stdout.flush()  # write errors must be known before the exit status
+        try:
+            with before_work():
+                _surroundings()
+            alone = started().count == 1  # ranks find a missing input together, once they have joined
+            words = understood(command, words, inputs=configured is None and alone)
+            sys.argv[1:] = words  # Hydra and the tracked run read them there
+            status = _work(command, module, configured)(words)
+            sys.stdout.flush()  # write errors must be known before the exit status
+        finally:
+            interrupts.over()
     except Stop as stop:
         if isinstance(stop, Usage) and not started().leads:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -69,7 +69,7 @@ def run(
         status = 2 if isinstance(stop, Usage) else failed
         _say(f"{command}: {indented('; '.join([redact(str(stop)), *_notes(stop)[-1:]]))}")
     except KeyboardInterrupt as stop:
-        status = 128 + (stop.number if isinstance(stop, _Terminated) else signal.SIGINT)
+        status = 128 + (stop.number if isinstance(stop, interrupts.Interrupted) else signal.SIGINT)
         _say(f"interrupted: {_standing(stop)}")
     except Exception as error:
         status = failed
@@ -115,7 +115,7 @@ def _where_full(error: Exception) -> str:
 def _kept_traceback(command: str, error: Exception, words: list[str]) -> str:
     """Save the traceback; returns the end of the sentence that says where."""
     text = redact("".join(traceback.format_exception(error)))
-    if os.environ.get(_DEBUG):
+    if os.environ.get(interrupts.DEBUG):
         _say(text)
     chosen = [word.removeprefix("work_dir=") for word in words if word.startswith("work_dir=")]
     work_dir = Path([*chosen[-1:], "runs"][0])
@@ -129,7 +129,7 @@ def _kept_traceback(command: str, error: Exception, words: list[str]) -> str:
             path = Path(name)
         path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError:
-        return f"with the output of the same command with {_DEBUG}=1"
+        return f"with the output of the same command with {interrupts.DEBUG}=1"
     return f"with {path}"
 
 
@@ -143,18 +143,6 @@ def _standing(error: BaseException) -> str:
 def _notes(error: BaseException) -> list[str]:
     notes: list[str] = getattr(error, "__notes__", [])
     return notes
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM and SIGHUP stop the work like Ctrl-C."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-
-def _terminate(number: int, _: object) -> None:
-    raise _Terminated(number)
 
 
 def _say(text: str) -> None:

@@ -81,20 +81,28 @@ _QUANTIZE = (
 _ENGINES = {
     "layerwise": (
         "nvfp4.gpu",
+        "quantize.layerwise.adding_kernel",
         "quantize.layerwise.calibrate",
+        "quantize.layerwise.crew",
         "quantize.layerwise.experts",
+        "quantize.layerwise.gated",
         "quantize.layerwise.hidden",
         "quantize.layerwise.hooks",
         "quantize.layerwise.intake",
+        "quantize.layerwise.observer",
         "quantize.layerwise.pack",
         "quantize.layerwise.probe",
+        "quantize.layerwise.routed",
         "quantize.layerwise.run",
+        "quantize.layerwise.screen",
+        "quantize.layerwise.screen_kernels",
         "quantize.layerwise.stacked",
         "quantize.layerwise.stepper",
         "quantize.layerwise.stretches",
         "quantize.layerwise.structure",
         "quantize.layerwise.tensors",
         "quantize.layerwise.traffic",
+        "quantize.layerwise.ways",
         "quantize.statistics",  # what the sealed tables hold
         "quantize.tables",
     ),
@@ -237,7 +245,12 @@ def of_quantize(engine: str) -> tuple[str, ...]:
 def digest(modules: Iterable[str], package: Path = _PACKAGE) -> str:
     """Digest of modules of the package, by their names and what they do."""
     sources = {name: path_of(name, package).read_text(encoding="utf-8") for name in modules}
-    return sha256_json({name: _digest(source) for name, source in sources.items()})
+    return together({name: _digest(source) for name, source in sources.items()})
+
+
+def together(digests: dict[str, str]) -> str:
+    """The digest of modules, from each one's own (`syntax.digest`)."""
+    return sha256_json(digests)
 
 
 def path_of(module: str, package: Path = _PACKAGE) -> Path:

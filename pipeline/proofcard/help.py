@@ -54,7 +54,7 @@ usage: proofcard verify checkpoint=DIR [source=DIR] [levels=[...]]
                         [report=FILE] [junit=FILE] [sarif=FILE] [--json]
 
   proofcard verify checkpoint=runs/checkpoints/demo source=demo/model
-      every level
+      integrity, structure and weights
   proofcard verify checkpoint=/data/MiniMax-M2.7-NVFP4
       without the source, as far as possible
   proofcard verify checkpoint=hf://OWNER/NAME@COMMIT \\
@@ -103,7 +103,7 @@ Shows how many bytes depend on calibration, how each amax converged with
 the samples, what each dataset adds, how routers distribute tokens, and what
 calibrating all experts changes. Tables on the screen; report.md, analysis.json
 and figures in <checkpoint>.analysis. Needs neither the source nor a GPU.
-Exit status: 0 done, 2 nothing could be analysed.
+Exit status: 0 analysed, 1 failed, 2 nothing was: the request is wrong.
 """
 
 _EVALUATE = """\
@@ -143,7 +143,7 @@ A table on the screen; report.md and comparison.json in <a>.against.<name of b>.
 RUN RUN: what differs in configuration, toolchain, data and platform, then in
 bytes and headline figures, and which can explain which, from the manifests and
 MLflow alone; in <work_dir>/comparisons.
-Exit status: 0 compared, 2 nothing could be compared.
+Exit status: 0 compared, 1 failed, 2 nothing was: the request is wrong.
 """
 
 _PLAN = """\
@@ -199,9 +199,9 @@ usage: proofcard serve checkpoint=DIR [serving=PROFILE] [truth=QUESTIONS]
 Profiles are the files in conf/serving, question sets those in conf/truth. The
 server listens on loopback unless serving.host and serving.api_key_file are
 set. Its log is in <work_dir>/serve. It runs until Ctrl-C. What does not
-verify (integrity, structure) is not served, but with verify=off.
+verify (integrity, structure) is not served, unless with verify=off.
 Exit status: 0 checked and stopped (stay=false), 1 failed, 2 not started,
-130 Ctrl-C, 143 SIGTERM.
+130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
 """
 
 _BENCHMARK = """\
@@ -263,5 +263,6 @@ def overview() -> str:
         f"{rows}\nproofcard COMMAND --help shows a command's usage and examples.\n"
         "proofcard COMMAND --cfg job prints what it is configured to do.\n"
         "A recipe or a checkpoint may be named alone: proofcard verify DIR\n"
+        "Ctrl-C ends any command in order (status 130), a second one at once.\n"
         "proofcard --version prints the version.\n"
     )

@@ -13,8 +13,8 @@ usage: proofcard publish checkpoint=DIR repository=OWNER/NAME [source=DIR]
       yes=true
       readable by everybody, and no question: for scripts
 
-Refused: what does not verify, a card that is missing or disagrees, a file with
-a local folder or this host's name, a repository with anything else in it.
+Refused: what does not verify, a card that is missing or disagrees, a file that
+names a local folder or this host, a repository with anything else in it.
 Without yes=true and a terminal it only shows. One commit, tagged with the key;
 then every digest and header is read back. An interrupted upload resumes.
 HF_TOKEN or a login is used; a token on the command line is refused.

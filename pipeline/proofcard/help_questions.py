@@ -13,7 +13,6 @@ usage: proofcard tasks candidate.checkpoint=DIR reference.checkpoint=DIR
       reference.endpoint=http://127.0.0.1:8001/v1 tasks=nvidia_m2_7 \\
       policy=nvidia tasks.only=[ifeval,aime25] tasks.download=true
       two of the tasks that NVIDIA's card reports, its values beside
-
   proofcard tasks candidate.endpoint=URL reference.endpoint=URL \\
       policy.margin=0.02 tasks.limit=100
       another margin, fewer questions
@@ -33,7 +32,7 @@ usage: proofcard agentic endpoint=URL [key=value ...]
       13 tasks in four phases that end in eleven Python files
   proofcard agentic checkpoint=/data/mine serving=sglang_recommended \\
       agentic.runs=5 agentic.at_least=12
-
+      the engine is started; five runs, of which the worst must pass 12 tasks
   proofcard agentic endpoint=URL agentic.turns=40 agentic.sandbox=weak
       more replies a task; on a machine without Landlock
 
@@ -53,13 +52,13 @@ usage: proofcard repeat endpoint=URL [tokenizer=DIR] [key=value ...]
       is it deterministic on this GPU?
   proofcard repeat checkpoint=runs/checkpoints/demo \\
       serving=transformers_cpu repeat=demo
-
+      the demo on two cores
   proofcard repeat endpoint=URL tokenizer=DIR repeat.times=1000
       a server that runs; the first differing token by its number
 
 The same greedy request 100 times alone, then 100 times among others: how many
 different answers, and the first token that differs. Results are in
 <work_dir>/repeat.
-Exit status: 0 always the same, 1 it differs, 2 it could not be shown, or not
-started.
+Exit status: 0 always the same, 1 it differs, 2 it could not be shown, or
+nothing was started.
 """

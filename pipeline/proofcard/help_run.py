@@ -16,8 +16,9 @@ benchmark, evaluate, audit, card, sign. Each is the command of its name, started
 with the overrides that concern it, and printed so that it can be pasted.
 Shown first: every stage with its time and its disk. What is sealed, or has its
 document for this very manifest and configuration, is reused. What this machine
-cannot do is refused before any work. Without key=FILE nothing is signed. After
-a failure or Ctrl-C the same command resumes.
+cannot do is refused before any work. Without key=FILE nothing is signed (the
+demo makes a key of its own). After a failure or Ctrl-C the same command
+resumes; a second Ctrl-C ends the stage at once.
 Exit status: 0 everything made or reused, 1 a stage failed, 2 not started: the
-request is wrong, 130 Ctrl-C, 143 SIGTERM.
+request is wrong, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
 """

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 from proofcard.errors import Stop, is_full, one_line
 from proofcard.progress import console
-from proofcard.reachable import in_brief
+from proofcard.reachable import in_brief, why_unreachable
 
 _RETRIES = 4  # in a row without a new byte, after 1, 2, 4 and 8 seconds, or as the hub requests
 _LONGEST_WAIT = 300.0  # seconds; the hub counts requests over five minutes
@@ -63,15 +63,40 @@ class Wanted:
             return ""
 
 
+class Unreachable(ConnectionError):
+    """Nobody listens at the hub's address, for a reason in a few words."""
+
+    def __str__(self) -> str:
+        why = self.args[0]
+        return f"the hub at {endpoint()} cannot be reached ({why}): check the network and HF_ENDPOINT"
+
+
+def endpoint() -> str:
+    """The hub's address."""
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+_heard = False
+"""Whether this process has had an answer from the hub: one that was never reached is not asked again."""
+
+
 def with_retries(call: Callable[[], Result], progress: Callable[[], int] = lambda: 0) -> Result:
     """The result of a call, with retries of temporary failures. `progress` counts received bytes."""
+    global _heard
     failed = 0
     while True:
         before = progress()
         try:
-            return call()
+            result = call()
+            _heard = True
+            return result
         except Exception as error:
             cause = _behind(error)
+            _heard = _heard or progress() > before or _status(cause) is not None
+            if _may_pass(cause) and not _heard and (why := why_unreachable(endpoint())):
+                raise Unreachable(why) from None
             failed = 1 if progress() > before else failed + 1
             if is_full(error) or not _may_pass(cause) or failed > _RETRIES:
                 raise
@@ -140,10 +165,10 @@ def _wait(error: Exception, failed: int) -> float:
 
 def _explained(wanted: Wanted, error: Exception) -> str | None:
     """One sentence: what is wrong and what to do. None if it is not an error of the hub."""
-    from huggingface_hub import constants, errors
+    from huggingface_hub import errors
 
     status, name, where = _status(error), wanted.name, wanted.repository_key
-    page = f"{constants.ENDPOINT}/{'datasets/' * (wanted.kind == 'dataset')}{name}"
+    page = f"{endpoint()}/{'datasets/' * (wanted.kind == 'dataset')}{name}"
     locally = wanted.locally
     if isinstance(error, errors.OfflineModeIsEnabled):
         return f"{name} is incomplete in the local cache and HF_HUB_OFFLINE is set: unset it, {locally}"
@@ -158,7 +183,7 @@ def _explained(wanted: Wanted, error: Exception) -> str | None:
             f"HF_TOKEN to a token of an account that may read it, {locally}"
         )
     if status == 403:
-        return f"the token has no permission to read {name} (403): grant it at {constants.ENDPOINT}"
+        return f"the token has no permission to read {name} (403): grant it at {endpoint()}"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{name} has no commit {wanted.commit}: check {wanted.revision_key}{wanted.main()}"
     if isinstance(error, errors.RepositoryNotFoundError) or _is_no_dataset(wanted, error):
@@ -171,6 +196,8 @@ def _explained(wanted: Wanted, error: Exception) -> str | None:
         )
     if status is not None:
         return f"the hub is unavailable ({status}) for {name}: try again later; {RESUMES}"
+    if isinstance(error, Unreachable):
+        return f"{error}, {locally}"
     if not _may_pass(error):
         return None
     return f"the connection to the hub failed for {name} ({in_brief(error)}): check the network; {RESUMES}"

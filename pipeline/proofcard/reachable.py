@@ -1,5 +1,6 @@
 """Whether a server can be reached, before a client library tries for long; and why not, in a few words."""
 
+import contextlib
 import re
 import socket
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ _INSTEAD = {
 def why_unreachable(address: str) -> str | None:
     """Why no connection to an http(s) address can be made, in a few words; None if one can, or is not tried.
 
-    It is not tried where a proxy stands in between.
+    Where a proxy stands in between, it is the proxy that is tried.
     """
     parts = urlsplit(address)
     try:
@@ -34,9 +35,22 @@ def why_unreachable(address: str) -> str | None:
     if not host:
         return "it names no host"
     if parts.scheme in getproxies() and not proxy_bypass(host):
-        return None
+        return _why_no_proxy(getproxies()[parts.scheme])
+    return _why_no_connection(host, port or (443 if parts.scheme == "https" else 80))
+
+
+def _why_no_proxy(address: str) -> str | None:
+    parts = urlsplit(address if "//" in address else f"//{address}")
+    with contextlib.suppress(ValueError):
+        if parts.scheme in ("", "http", "https") and parts.hostname and parts.port:
+            why = _why_no_connection(parts.hostname, parts.port)
+            return f"the proxy {parts.hostname}:{parts.port}: {why}" if why else None
+    return None  # the client library knows more kinds of them
+
+
+def _why_no_connection(host: str, port: int) -> str | None:
     try:
-        socket.create_connection((host, port or (443 if parts.scheme == "https" else 80)), _SECONDS).close()
+        socket.create_connection((host, port), _SECONDS).close()
     except socket.gaierror:
         return f"the host {host} is not known"
     except TimeoutError:

@@ -37,8 +37,8 @@ def run_link(tracking: Tracking, experiment: str, run: str) -> str:
 
 
 def opening(tracking: Tracking) -> str:
-    """The command that serves the pages of an SQLite store."""
-    return f"mlflow ui --backend-store-uri {shlex.quote(redact(str(tracking.uri)))}"
+    """The command that serves the pages of an SQLite store, for runs (`tracking_app`)."""
+    return f"mlflow ui --app-name proofcard --backend-store-uri {shlex.quote(redact(str(tracking.uri)))}"
 
 
 def is_server(tracking: Tracking) -> bool:

@@ -14,13 +14,15 @@ from typing import Any
 
 from proofcard import tracking_data
 from proofcard.config.compose import flatten
-from proofcard.errors import one_line
 from proofcard.progress import console
+from proofcard.reachable import in_brief
 from proofcard.redact import redact
 from proofcard.tracking_checkpoint import BATCH, LONGEST
 
 _DEEPEST = 8  # nested runs
 _TRIES, _PAUSE = 5, 0.3  # calls, seconds between them
+_PATIENCE = 3.0  # seconds for the thread that samples system metrics, once the work was interrupted
+_HURRIED = "5"  # seconds for a request then
 
 
 class RunTracker:
@@ -103,6 +105,7 @@ class RunTracker:
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
+            _hurry(self._mlflow)
             raise
         finally:
             tell(status)
@@ -122,7 +125,7 @@ class RunTracker:
         except Exception as error:  # every store has its own family of exceptions
             mlflow, self._mlflow = self._mlflow, None
             assert mlflow is not None
-            self.lost = redact(one_line(error))[:400]
+            self.lost = redact(in_brief(error))
             console.print(
                 f"MLflow stopped responding ({self.lost}): continuing without tracking", markup=False
             )
@@ -143,12 +146,22 @@ def _again_if_busy(call: Callable[..., Any], *values: Any, **named: Any) -> None
 
 def _give_up(mlflow: ModuleType) -> None:
     """End the open runs as failed, if the store still responds, and the sampling of system metrics."""
-    from mlflow.tracking.fluent import run_id_to_system_metrics_monitor as monitors
-
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    _hurry(mlflow)
     for _ in range(_DEEPEST):
         with suppress(Exception):
             mlflow.end_run("FAILED")
-    for run in list(monitors):
+
+
+def _hurry(mlflow: ModuleType | None) -> None:
+    """Try nothing again from now on, and do not wait for a thread that does."""
+    if mlflow is None:
+        return
+    from mlflow.tracking.fluent import run_id_to_system_metrics_monitor as monitors
+
+    os.environ |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": _HURRIED}
+    for run, monitor in list(monitors.items()):
         with suppress(Exception):
-            monitors.pop(run).finish()
+            monitor._shutdown_event.set()
+            monitor._process.join(_PATIENCE)
+            if monitor._process.is_alive():  # in a request: MLflow would wait until that has failed for good
+                del monitors[run]

@@ -234,7 +234,7 @@ def test_no_file_of_the_working_folder_changes_how_it_is_asked(
     ("words", "sentence"),
     [
         ([], "give either endpoint=http://HOST:PORT/v1 of a server that runs, or checkpoint=DIR"),
-        (["endpoint=http://127.0.0.1:1/v1"], "names no model"),
+        (["endpoint=http://127.0.0.1:1/v1"], "cannot be reached (connection refused): start the server"),
         (["endpoint=http://127.0.0.1:1/v1", "serving=vllm"], "serving goes with a checkpoint"),
         (["endpoint=ftp://x/v1"], "should be an address such as"),
         ([f"checkpoint={ROOT}/demo/model"], "give serving=PROFILE"),

@@ -27,7 +27,7 @@ def sealed() -> Manifest:
     )  # fmt: skip
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # of what other tests left
 @pytest.mark.parametrize(
     "made",
     [

@@ -103,7 +103,7 @@ def test_each_configuration_has_a_row_also_one_that_is_refused(aiperf: None, tmp
     page = (tmp_path / "runs/benchmarks/comparison-001/report.md").read_text()
     for port in (1, 2):
         assert f"| endpoint=http://127.0.0.1:{port}/v1 | – | – | – | refused |" in page
-        assert f"http://127.0.0.1:{port}/v1/models lists no model (" in page
+        assert f"http://127.0.0.1:{port}/v1 cannot be reached (connection refused): start the server" in page
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fetching import FIRST, LAST, MODEL, NAME, SECOND, fetch, folder, large, small, start
+from forking import Forked
 from hub import Hub
 from running import contents
 from several import small as small_recipe
@@ -152,7 +153,7 @@ def test_a_branch_that_moves_changes_nothing_pinned(hub: Hub, tmp_path: Path) ->
     assert contents(folder(tmp_path, pinned)) == small()
 
 
-def made(process: subprocess.Popen[str]) -> None:
+def made(process: subprocess.Popen[str] | Forked) -> None:
     said, errors = process.communicate(timeout=240)
     assert process.returncode == 0, said + errors
 
@@ -161,7 +162,7 @@ def overrides() -> list[str]:
     return small_recipe()[2:]
 
 
-def until(path: Path, process: subprocess.Popen[str]) -> None:
+def until(path: Path, process: subprocess.Popen[str] | Forked) -> None:
     deadline = time.monotonic() + 180
     while not path.exists():
         assert process.poll() is None, process.communicate()

@@ -133,6 +133,12 @@ def test_the_bare_address_leads_to_the_runs_with_headline_numbers(site: Site, pa
     keep(page, "runs")
 
 
+def test_the_list_of_experiments_leads_to_the_runs_too(site: Site, page: Any) -> None:
+    go(page, f"{site.address}/#/experiments")
+    page.get_by_role("link", name="proofcard", exact=True).first.click()
+    page.wait_for_url(f"{site.experiment}/runs{RUNS}**")
+
+
 def test_a_checkpoint_s_run_explains_itself_and_leads_to_its_commands(site: Site, page: Any) -> None:
     key = site.keys["with_kv"]
     go(page, site.link, f"local-{key[:12]}")

@@ -1,8 +1,8 @@
 """Kill, interrupt, changed code, full disk: nothing half-written, nothing lost, one true sentence.
 
 engine=modelopt starts over; engine=layerwise goes on after the last complete layer. `test_resume.py` ends it
-at every moment; here the real command is ended at a few. What ends by a signal that it hears is a process of
-its own, and may hear it while it imports; what is killed, or finds the disk full, is forked.
+at every moment; here the real command is ended at a few. One that an interrupt reaches early is a process of
+its own, which may hear it while it imports, and so is one that is tracked; the others are forked.
 """
 
 import re
@@ -92,7 +92,10 @@ def test_after_a_kill_the_same_command_goes_on_to_the_same_bytes(demo: Path, tmp
 
 @pytest.mark.parametrize("engine", ["modelopt", "layerwise"])
 def test_interrupt_before_anything_is_complete_leaves_nothing(tmp_path: Path, engine: str) -> None:
-    process = started(tmp_path, f"engine={engine}")
+    if engine == "layerwise":
+        process: subprocess.Popen[str] | Forked = started(tmp_path)
+    else:
+        process = forked("quantize", "output_dir=checkpoint", f"engine={engine}", cwd=tmp_path)
     wait_for_work(process, tmp_path)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
@@ -118,7 +121,7 @@ def test_after_an_interrupt_the_same_command_goes_on_and_was_told_so(demo: Path,
 
 
 def test_termination_ends_as_an_interrupt_does(tmp_path: Path) -> None:
-    process = started(tmp_path, "tracking=off")
+    process = forked("quantize", "output_dir=checkpoint", "tracking=off", cwd=tmp_path)
     wait_for_a_layer(process, tmp_path)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)

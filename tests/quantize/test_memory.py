@@ -7,19 +7,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from running import PROOFCARD, ROOT, contents
+from running import ROOT, contents, forked
 
 from proofcard.checkpoint.tensors import read_folder
 
 SHALLOW, DEEP = 2, 8
-# Starts the command by itself: a process that a large one starts is charged with the large one's memory.
-MEASURE = """
-import os, sys
-process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
-_, status, used = os.wait4(process, 0)
-print("peak", used.ru_maxrss)
-raise SystemExit(os.waitstatus_to_exitcode(status))
-"""
 
 
 class Measured:
@@ -40,21 +32,20 @@ class Measured:
 
     @cache  # noqa: B019
     def run(self, layers: int, engine: str, activations: float) -> tuple[Path, int]:
-        """The checkpoint, and the most memory that the command had, in bytes."""
+        """The checkpoint, and the most memory that the command had, in bytes, imported libraries included."""
         made = self._folder / f"{engine}-{layers}-{activations}"
         names = ("open_code_reasoning", "open_math_reasoning", "magpie_pro_mt", "llama_nemotron")
         few = [f"calibration.datasets.{n}.samples=1" for n in (*names, "nemotron_post_training_v2")]
-        said = subprocess.run(
-            [
-                sys.executable, "-c", MEASURE, PROOFCARD, "quantize", *few,
-                f"model.path={self.source(layers)}", f"output_dir={made}", f"work_dir={self._folder}/runs",
-                f"engine={engine}", f"hardware.activation_memory_gib={activations}", "tracking=off",
-                "coverage=natural", "calibration.sequence_length=16",
-            ],
-            capture_output=True, text=True, check=False,
+        process = forked(
+            "quantize", *few,
+            f"model.path={self.source(layers)}", f"output_dir={made}", f"work_dir={self._folder}/runs",
+            f"engine={engine}", f"hardware.activation_memory_gib={activations}", "tracking=off",
+            "coverage=natural", "calibration.sequence_length=16",
+            cwd=self._folder,
         )  # fmt: skip
-        assert said.returncode == 0, said.stderr
-        return made, 1024 * int(said.stdout.split("peak ")[-1])
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+        return made, process.peak
 
     def layer_bytes(self) -> int:
         """One layer's weights in BF16."""

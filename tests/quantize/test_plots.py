@@ -96,7 +96,7 @@ def test_the_tables_of_the_real_model_stay_below_30_megabytes(tmp_path: Path) ->
     assert sum(table.stat().st_size for table in written) < 30e6
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # of what other tests left
 @pytest.mark.parametrize(
     "made",
     [

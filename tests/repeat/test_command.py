@@ -68,7 +68,7 @@ def test_a_server_that_is_gone_ends_it(tmp_path: Path) -> None:
         ([], "give either endpoint="),
         (["endpoint=http://127.0.0.1:1/v1", "tokenizer=."], "tokenizer=. has no tokenizer.json"),
         (["endpoint=http://127.0.0.1:1"], "should end in /v1"),
-        (["endpoint=http://127.0.0.1:1/v1"], "is the server up?"),
+        (["endpoint=http://127.0.0.1:1/v1"], "cannot be reached (connection refused): start the server"),
         (["endpoint=http://127.0.0.1:1/v1", "repeat.times=1"], "repeat.times=1: it must be"),
         (
             ["endpoint=http://127.0.0.1:1/v1", "model=x", "api_key_file=/nowhere"],

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import time
@@ -116,7 +117,8 @@ def test_what_this_machine_cannot_do_is_refused_before_any_stage(tmp_path: Path)
     assert said.returncode == 2
     assert last.startswith("run: serve, benchmark cannot run on this machine: ")
     assert "serving=sglang_recommended needs an NVIDIA GPU, and none is visible" in last
-    assert last.endswith("to leave out what cannot run here: skip=[serve,benchmark]")
+    without = shlex.join(["proofcard", "run", *words, "skip=[serve,benchmark]"])
+    assert last.endswith(f"; to leave out what cannot run here: {without}")
     assert not (tmp_path / "runs" / "chains").exists()
 
 

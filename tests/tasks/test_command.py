@@ -161,7 +161,7 @@ def test_a_task_that_cannot_be_run_is_named(
         ([f"reference.checkpoint={MODEL}", f"candidate.checkpoint={MODEL}"], "give serving=PROFILE"),
         (
             ["reference.endpoint=http://127.0.0.1:1/v1", "candidate.endpoint=http://127.0.0.1:1/v1"],
-            "give reference.model=NAME",
+            "cannot be reached (connection refused): start the server, or correct reference.endpoint",
         ),
         (["tasks.only=[dance]"], "tasks.only names dance: choose from arithmetic"),
         (["tasks=nvidia_m2_7", "tasks.only=[scicode]"], "task scicode cannot be run: the harness does not"),

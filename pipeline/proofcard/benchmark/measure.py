@@ -23,7 +23,7 @@ from proofcard.reports import show
 from proofcard.screen import Screen, quoted
 from proofcard.serve import session, truth
 from proofcard.serve.address import read_key
-from proofcard.serve.client import NoAnswer, check_address, first_model
+from proofcard.serve.client import NoAnswer, check_address, first_model, no_model
 from proofcard.serve.endpoint import Endpoint
 from proofcard.serve.engine import Prepared, prepare
 from proofcard.tracking import Tracker
@@ -71,9 +71,7 @@ def resolved(config: BenchmarkConfig) -> BenchmarkConfig:
     try:
         model = config.model or first_model(url, key)
     except NoAnswer as error:
-        raise Usage(
-            f"{url}/models lists no model ({error}): is the server running? Otherwise set model=NAME"
-        ) from None
+        raise Usage(no_model(url, error)) from None
     if flaw := load.unusable(model):
         raise Usage(
             f"the model's name, {quoted(model)}, {flaw}: serve it under another name, or set model=NAME"

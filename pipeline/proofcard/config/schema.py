@@ -165,11 +165,15 @@ class Toolchain(Part):
 
 
 class Hardware(Part):
-    """The hardware to use. `threads` 0 means all cores available to this process."""
+    """The hardware to use. `threads` 0 means all cores available to this process.
+
+    `screen` auto leaves out products of the forced pass that can change no statistic, where that is faster.
+    """
 
     device: Literal["auto", "cpu", "cuda"]
     threads: int = Field(ge=0)
     activation_memory_gib: float = Field(ge=0)
+    screen: Literal["auto", "off"] = "auto"
 
 
 class Tracking(Part):

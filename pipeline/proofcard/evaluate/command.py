@@ -29,6 +29,7 @@ from proofcard.progress import console, shown
 from proofcard.ranks import Ranks
 from proofcard.reports import place, show
 from proofcard.screen import Screen
+from proofcard.units import size
 
 
 def run(overrides: list[str]) -> int:
@@ -172,7 +173,7 @@ def _check_disk(final: Path, source: Source, count: int, chosen: text_set.Texts)
     needed = disk(tokens, int(source.config.get("hidden_size") or 0), count) - stage.taken(final)
     if (free := free_at(final)) < needed:
         raise Stop(f"{final} has {free / 1e9:.1f} GB free; hidden states need up to {needed / 1e9:.1f} GB")
-    console.print(f"disk: up to {needed / 1e9:.2f} GB for hidden states until it is sealed", soft_wrap=True)
+    console.print(f"disk: up to {size(needed)} for hidden states until it is sealed", soft_wrap=True)
 
 
 def disk(tokens: int, width: int, count: int) -> int:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from proofcard.errors import Stop, Usage
-from proofcard.hub import RESUMES, with_retries
+from proofcard.hub import RESUMES, Unreachable, with_retries
 from proofcard.screen import quoted
 
 Result = TypeVar("Result")
@@ -117,6 +117,8 @@ def _sentence(repository: str, error: Exception) -> str | None:
         )
     if status is not None:
         return f"the hub cannot take {repository} now ({status}{message}): try again later; {RESUMES}"
+    if isinstance(error, Unreachable):
+        return f"{error}; nothing was sent"
     if isinstance(error, OSError) or _of_a_client(error):
         what = type(error).__name__
         return f"the connection to the hub broke ({what}), {repository}: check the network; {RESUMES}"

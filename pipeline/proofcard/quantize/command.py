@@ -56,22 +56,21 @@ def _execute(config: QuantizeConfig, team: Ranks) -> int:
         if checkpoint is not None:
             tracker.checkpoint(checkpoint, made=True)
             tracker.headlines(tracking_headlines.of_manifest(checkpoint))
-        link = tracker.link()
     if team.leads:
         assert checkpoint is not None
         named = naming.name_latest(config, plan.final)
-        lines = _summary(config, plan, checkpoint, link if tracker.lost is None else None)
+        lines = _summary(config, plan, checkpoint)
         outcome.present(checkpoint, lambda out: _show(lines | {"name": named}, out))
     team.wait()  # the first rank to end would have some launchers end the others
     return 0
 
 
-def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, link: str | None) -> dict[str, str]:
+def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest) -> dict[str, str]:
     """What was made, and what to do with it; lines without text are omitted."""
     files, said = sealed.outputs.files, sealed.statistics
     assert config.model.path is not None
     final, source = shown(plan.final), shown(config.model.path)
-    lines = {
+    return {
         "checkpoint": f"{final} ({'reused' if plan.checkpoint else 'made'})",
         "key": sealed.key,
         "size": f"{size(sum(file.size for file in files.values()))} in {counted(len(files), 'file')}",
@@ -80,9 +79,6 @@ def _summary(config: QuantizeConfig, plan: Plan, sealed: Manifest, link: str | N
         "coverage": _coverage(said),
         "prove it": command("verify", checkpoint=final, source=source),
     }
-    if link is not None:
-        lines["see the run"] = link
-    return lines
 
 
 def _show(lines: dict[str, str], out: Screen) -> None:

@@ -1,9 +1,11 @@
 """`quantize` through Hydra's own main: its launchers (`hydra/launcher=slurm`) and its sweeps (`-m`)."""
 
+import math
 import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -14,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
-from proofcard import children, screen
+from proofcard import children, interrupts, screen
 from proofcard.bundle import bundled
 from proofcard.config import QuantizeConfig, checked, compose
 from proofcard.config.spelling import spelled, unescaped
@@ -78,6 +80,8 @@ def job_of(composed: DictConfig) -> None:
         try:
             status = job.wait()
         except KeyboardInterrupt:
+            # it ends itself in time
+            interrupts.allow(math.inf, partial(os.killpg, job.pid, signal.SIGKILL))
             job.send_signal(signal.SIGINT)
             raise
     if status:

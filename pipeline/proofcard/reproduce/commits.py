@@ -1,18 +1,14 @@
 """Which commit of this checkout a manifest's program was: by the digest of its code, else of its lock."""
 
 import hashlib
-import io
 import shutil
 import subprocess
-import tarfile
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
-from proofcard import children, deciding
+from proofcard import children, deciding, syntax
 from proofcard.bundle import bundled
-from proofcard.errors import Stop
 
-_MOST = 400  # commits that are looked through; a syntax tree that was digested once is not again
+_MOST = 400  # commits that are looked through; a version of a file is read once
 _PACKAGE = "pipeline/proofcard"
 
 
@@ -21,16 +17,35 @@ def with_code(digest: str, engine: str) -> str | None:
 
     None if there is no history, or the list has changed since.
     """
-    for commit in _touching(_PACKAGE):
-        with tempfile.TemporaryDirectory() as folder:
-            archive = _git("archive", commit, _PACKAGE)
-            try:
-                _write_files(archive, Path(folder))
-                if deciding.digest(deciding.of_quantize(engine), Path(folder) / _PACKAGE) == digest:
-                    return commit
-            except (OSError, tarfile.TarError, Stop, SyntaxError, ValueError):
-                continue
+    modules = deciding.of_quantize(engine)
+    known: dict[str, str] = {}  # a version's digest, by git's id of it
+    seen = set()
+    for commit, versions in _versions(_touching(_PACKAGE), modules):
+        if versions in seen:
+            continue
+        seen.add(versions)
+        try:
+            for version in versions:
+                if version not in known:
+                    known[version] = syntax.digest(_git("cat-file", "blob", version).decode())
+        except (SyntaxError, ValueError):
+            continue
+        if deciding.together({m: known[v] for m, v in zip(modules, versions, strict=True)}) == digest:
+            return commit
     return None
+
+
+def _versions(commits: list[str], modules: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Git's ids of the modules' files in each commit, but for a commit that lacks one of them."""
+    files = [f"{_PACKAGE}/{m.replace('.', '/')}{end}" for m in modules for end in ("/__init__.py", ".py")]
+    asked = "".join(f"{commit}:{file}\n" for commit in commits for file in files)
+    told = _git("cat-file", "--batch-check=%(objectname)", given=asked).decode().splitlines()
+    for number, commit in enumerate(commits):
+        ids = [line if " " not in line else None for line in told[len(files) * number :][: len(files)]]
+        found = [package or module for package, module in zip(ids[::2], ids[1::2], strict=True)]
+        present = tuple(one for one in found if one is not None)
+        if len(present) == len(modules):
+            yield commit, present
 
 
 def with_lock(sha256: str) -> str | None:
@@ -43,17 +58,6 @@ def with_lock(sha256: str) -> str | None:
     return None
 
 
-def _write_files(archive: bytes, folder: Path) -> None:
-    """Regular files of a tar archive, below `folder` (`extractall` has no filter before Python 3.11.4)."""
-    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
-        for member in members:
-            path = folder / member.name
-            content = members.extractfile(member) if member.isreg() else None
-            if content is not None and ".." not in path.parts and not Path(member.name).is_absolute():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content.read())
-
-
 def _touching(path: str) -> list[str]:
     """Commits that changed a path, the newest first; none outside a checkout of this repository."""
     root = bundled("uv.lock").parent
@@ -64,8 +68,12 @@ def _touching(path: str) -> list[str]:
     return _git("rev-list", f"--max-count={_MOST}", "HEAD", "--", path).decode().split()
 
 
-def _git(*words: str) -> bytes:
+def _git(*words: str, given: str = "") -> bytes:
     root = bundled("uv.lock").parent
     return subprocess.run(
-        ["git", "-C", root, *words], capture_output=True, check=False, env=children.environment()
+        ["git", "-C", root, *words],
+        input=given.encode(),
+        capture_output=True,
+        check=False,
+        env=children.environment(),
     ).stdout

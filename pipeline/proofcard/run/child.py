@@ -1,15 +1,17 @@
 """A stage as a child process: one command of proofcard, with our terminal, and stopped when we are."""
 
 import ctypes
+import math
 import os
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
-from proofcard import children, screen
+from proofcard import children, interrupts, screen
 
 _PR_SET_PDEATHSIG = 1
 
@@ -44,12 +46,10 @@ def ended(words: Sequence[str], processes: int = 1, shows: Shows = "all") -> int
         try:
             return child.wait()
         except KeyboardInterrupt as stop:
+            # it ends itself in time
+            interrupts.allow(math.inf, partial(os.killpg, child.pid, signal.SIGKILL))
             child.send_signal(getattr(stop, "number", signal.SIGINT))
-            try:
-                child.wait()
-            except KeyboardInterrupt:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
+            child.wait()
             raise
 
 

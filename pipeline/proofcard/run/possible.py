@@ -1,5 +1,6 @@
 """What this machine cannot do, found before any stage has begun."""
 
+import shlex
 from collections.abc import Collection, Iterator
 
 import psutil
@@ -35,7 +36,9 @@ def check(request: Request, plan: Plan, target: Target, to_do: Collection[StageN
     advice = ""
     if "quantize" not in concerned:
         skipped = [*request.config.skip, *(stage for stage in concerned if stage not in request.config.skip)]
-        advice = f"; to leave out what cannot run here: skip=[{','.join(skipped)}]"
+        given = [word for word in request.given if not word.startswith("skip=")]
+        without = shlex.join(["proofcard", "run", *given, f"skip=[{','.join(skipped)}]"])
+        advice = f"; to leave out what cannot run here: {without}"
     raise Usage(f"{', '.join(concerned)} cannot run on this machine: {reasons}{advice}")
 
 

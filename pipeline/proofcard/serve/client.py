@@ -8,9 +8,9 @@ from proofcard.screen import quoted
 from proofcard.serve import answers
 from proofcard.serve.answers import Answer
 from proofcard.serve.replies import events, json_object, kind_of
-from proofcard.serve.wire import Limits, NoAnswer, exchange
+from proofcard.serve.wire import Limits, NoAnswer, NoConnection, exchange
 
-__all__ = ["Answer", "NoAnswer", "ask", "complete", "first_model", "healthy", "look", "models"]
+__all__ = ["Answer", "NoAnswer", "ask", "complete", "first_model", "healthy", "look", "models", "no_model"]
 
 _STREAM = "text/event-stream"
 _JSON = "application/json"
@@ -51,6 +51,13 @@ def models(url: str, api_key: str | None, timeout_s: float = 60.0) -> list[str]:
     if len(usable) < len(names):
         raise NoAnswer("its list of models contains one without a valid name")
     return usable
+
+
+def no_model(url: str, error: NoAnswer, setting: str = "") -> str:
+    """Why a server does not say which model it has, and what to do; `setting` is what precedes `model=`."""
+    if isinstance(error, NoConnection):
+        return f"{url} cannot be reached ({error.args[0]}): start the server, or correct {setting}endpoint"
+    return f"{url}/models names no model ({error}): give {setting}model=NAME"
 
 
 def first_model(url: str, api_key: str | None, timeout_s: float = 60.0) -> str:

@@ -53,7 +53,11 @@ class Prepared:
 
     def command(self) -> str:
         """The command line, ready to paste into a shell, with secrets redacted."""
-        said = {k: STRUCK if is_secret(k) else v for k, v in sorted(self.launch.environment.items())}
+        switches = ("0", "1")  # as of HF_HUB_DISABLE_IMPLICIT_TOKEN
+        said = {
+            k: STRUCK if is_secret(k) and v not in switches else v
+            for k, v in sorted(self.launch.environment.items())
+        }
         checked_config = [f"{name}={shlex.quote(value)}" for name, value in said.items()]
         return redact(" ".join([*checked_config, shlex.join(self.launch.argv)]))
 
@@ -170,7 +174,8 @@ def _until_ready(serving: Serving, endpoint: Endpoint, engine: Supervised) -> fl
                 raise Stop(ended_badly(endpoint, engine.status()))
             if elapsed > serving.ready_timeout_s:
                 raise Stop(_late(serving, endpoint, elapsed))
-            now = on_one_line(f"{serving.name} starts: {elapsed:.0f} s, {last_line(endpoint.log)[:100]}")
+            latest = last_line(endpoint.log)[:100]
+            now = on_one_line(f"{serving.name} starts: {elapsed:.0f} s{latest and f', {latest}'}")
             status.update(Text(now))
             if not console.is_terminal and time.monotonic() - said > _LINE_EVERY:
                 said = time.monotonic()

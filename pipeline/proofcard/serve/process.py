@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from proofcard import children
+from proofcard import children, interrupts
 from proofcard.errors import Stop
 from proofcard.serve import supervisor
 
@@ -102,6 +102,7 @@ class Supervised:
         with suppress(BrokenPipeError):
             self._supervisor.stdin.close()
         if self._supervisor.poll() is None:
+            interrupts.allow(self._grace_s + 60)
             try:
                 self._supervisor.wait(self._grace_s + 30)
             except subprocess.TimeoutExpired:  # stuck: without it the kernel and `_sweep` do its work

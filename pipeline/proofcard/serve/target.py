@@ -14,7 +14,7 @@ from proofcard.errors import Usage
 from proofcard.screen import quoted
 from proofcard.serve import session
 from proofcard.serve.address import read_key
-from proofcard.serve.client import NoAnswer, check_address, first_model
+from proofcard.serve.client import NoAnswer, check_address, first_model, no_model
 from proofcard.serve.endpoint import Endpoint
 from proofcard.serve.engine import Prepared, prepare
 from proofcard.tracking import Subject, Tracker
@@ -72,9 +72,7 @@ def _running(target: Target, url: str, setting: str) -> Reachable:
     try:
         model = target.model or first_model(url, key)
     except NoAnswer as error:
-        raise Usage(
-            f"{url}/models names no model ({error}): is the server up? Or give {setting}model=NAME"
-        ) from None
+        raise Usage(no_model(url, error, setting)) from None
     found = Endpoint(url, model, key, None, "", 0, Path(os.devnull))
     return Reachable(f"{quoted(model, 80)} by a server that was running", None, found)
 

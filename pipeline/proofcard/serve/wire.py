@@ -15,6 +15,7 @@ from typing import Any
 
 import httpcore
 
+from proofcard.reachable import in_brief
 from proofcard.screen import quoted
 
 _MIB = 1 << 20
@@ -54,6 +55,13 @@ class Limits:
         self._left -= count
         if self._left < 0:
             raise NoAnswer(f"its answer is longer than the limit of {self.size / _MIB:.1f} MiB")
+
+
+class NoConnection(NoAnswer):
+    """Nobody could be asked."""
+
+    def __str__(self) -> str:
+        return f"the connection failed: {self.args[0]}"
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def exchange(
     except (httpcore.TimeoutException, TimeoutError):
         raise NoAnswer(f"no complete answer within {limits.seconds:g} s") from None
     except httpcore.ConnectError as error:
-        raise NoAnswer(f"the connection failed: {quoted(str(error))}") from None
+        raise NoConnection(quoted(in_brief(error))) from None
     except (httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
         raise NoAnswer(f"its reply is incomplete or not valid HTTP: {quoted(str(error))}") from None
     except (httpcore.NetworkError, OSError) as error:

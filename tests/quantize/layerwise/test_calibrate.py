@@ -13,12 +13,12 @@ from proofcard.quantize.layerwise.calibrate import (
     FORCED,
     ROUTED,
     LayerStatistics,
-    Observer,
     exported_amaxes,
     input_scales,
     kv_scales,
     quantizer_name,
 )
+from proofcard.quantize.layerwise.observer import Observer
 
 LINEARS, ATTENTION = layer(0).linears, layer(0).attentions[0]
 

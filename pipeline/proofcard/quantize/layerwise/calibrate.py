@@ -5,7 +5,7 @@ of keys and of values. A magnitude is exact in BF16 and a maximum is the same in
 rounds. ModelOpt also measures each weight's amax in every call; here only inputs are measured.
 """
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +18,13 @@ from proofcard import nvfp4
 from proofcard.calibration.batches import Batch
 from proofcard.config.schema import QuantizeConfig
 from proofcard.errors import Stop
+from proofcard.quantize.layerwise.crew import Crew, urgent
 from proofcard.quantize.layerwise.experts import Forced
 from proofcard.quantize.layerwise.hidden import Hidden
 from proofcard.quantize.layerwise.hooks import collecting_kv, watching
+from proofcard.quantize.layerwise.observer import FORCED, ROUTED, Observer
 from proofcard.quantize.layerwise.probe import KV, probed
+from proofcard.quantize.layerwise.routed import Routed, Watch, learned, taking_over
 from proofcard.quantize.layerwise.stepper import Stepper
 from proofcard.quantize.layerwise.stretches import by_dataset, running, stretches, sums_by_dataset
 from proofcard.quantize.layerwise.structure import Layer, Structure
@@ -29,9 +32,6 @@ from proofcard.quantize.layerwise.tensors import Tensors, named, raw
 from proofcard.quantize.layerwise.traffic import Traffic
 from proofcard.quantize.quantizers import CONSTANT_AMAX
 from proofcard.ranks import Ranks
-
-ROUTED, FORCED = 0, 1
-"""Rows of a recorded amax: over routed tokens, and over tokens that an expert was forced to take."""
 
 
 @dataclass(frozen=True)
@@ -114,18 +114,27 @@ class LayerCalibration:
     ) -> None:
         self._config, self._structure, self._stepper = config, structure, stepper
         self._batches, self._ranks, self._progress = batches, ranks, progress
+        self._crew = Crew(stepper.device)
         self._positions = sum(batch.input_ids.size for batch in batches)
 
     def run(self, index: int, hidden: Hidden) -> LayerStatistics:
         """Statistics of layer `index`, which must be loaded; writes the next layer's input to `hidden`."""
+        with urgent(self._stepper.device):
+            return self._statistics(index, hidden)
+
+    def _statistics(self, index: int, hidden: Hidden) -> LayerStatistics:
         layer = self._structure.layers[index]
         probe = probed(self._stepper, layer, index, hidden)
-        forced = [Forced(block, self._stepper.modules, probe) for block in layer.blocks]
+        screened = self._config.hardware.screen == "auto"
+        forced = [Forced(block, self._stepper.modules, probe, screened) for block in layer.blocks]
+        blocks = learned(self._stepper, self._crew, layer, index, hidden, self._batches[0])
         everywhere = self._config.coverage.name == "all_experts"
         forced_experts = {block.name: block.experts if everywhere else () for block in layer.blocks}
         quantizers = {name: self._structure.kv_quantizers(name) for name in layer.attentions}
         with collecting_kv(self._stepper.modules, quantizers):
-            by_stretch, rows = self._pass(index, hidden, forced, forced_experts, quantizers, routed=True)
+            by_stretch, rows = self._pass(
+                index, hidden, blocks, forced, forced_experts, quantizers, routed=True
+            )
         if self._config.coverage.name == "top_up":
             minimum = self._config.coverage.minimum_tokens
             assert minimum is not None
@@ -135,7 +144,9 @@ class LayerCalibration:
                 for block in layer.blocks
             }
             if any(forced_experts.values()):
-                forced_amaxes, _ = self._pass(index, hidden, forced, forced_experts, quantizers, routed=False)
+                forced_amaxes, _ = self._pass(
+                    index, hidden, blocks, forced, forced_experts, quantizers, routed=False
+                )
                 by_stretch = torch.maximum(by_stretch, forced_amaxes)
         names = layer.linears + [f"{name}.{kind}" for name in layer.attentions for kind in KV]
         every, both = by_stretch.amax(dim=1), by_stretch.amax(dim=0)
@@ -161,6 +172,7 @@ class LayerCalibration:
         self,
         index: int,
         hidden: Hidden,
+        blocks: list[Routed],
         forced: list[Forced],
         forced_experts: dict[str, tuple[str, ...]],
         quantizers: dict[str, tuple[Any, Any]],
@@ -184,42 +196,50 @@ class LayerCalibration:
         inputs: dict[str, torch.Tensor] = {}
         amaxes: list[torch.Tensor] = []
         counts: list[list[int]] = []
-        due = [stretch.last for stretch in stretches(self._batches)]
+        due = stretches(self._batches)
+
+        def force(call: Callable[[Forced, tuple[str, ...]], None]) -> None:
+            for one in forced:
+                if experts := forced_experts[one.block.name]:
+                    observer.only = within[one.block.name]
+                    call(one, experts)
+                    observer.flush(FORCED)
 
         def note(before: int) -> None:
-            while due and due[0] < before:
-                due.pop(0)
-                amaxes.append(torch.cat([observer.take(), _take_kv(quantizers)], dim=1))
+            while due and due[0].last < before:
+                force(lambda one, _: one.drain())
+                amaxes.append(torch.cat([observer.take(due.pop(0).dataset), _take_kv(quantizers)], dim=1))
                 counts.append(list(rows.values()))
                 rows.update(dict.fromkeys(rows, 0))
 
-        def count(expert: str, values: torch.Tensor) -> None:
-            rows[expert] += counting * (values.numel() // values.shape[-1])
+        def take(expert: str, count: int) -> None:
+            rows[expert] += counting * count
+
+        def see(expert: str, values: torch.Tensor) -> None:
+            take(expert, values.numel() // values.shape[-1])
 
         with ExitStack() as stack:
             stack.enter_context(watching(modules, layer.linears, observer.see))
-            stack.enter_context(watching(modules, rows, count))
+            stack.enter_context(watching(modules, rows, see))
             stack.enter_context(watching(modules, [block.name for block in layer.blocks], inputs.__setitem__))
             traffic = stack.enter_context(Traffic(hidden, index, self._stepper.device))
             for number, states in traffic.inputs(self._ranks.share(len(self._batches))):
                 note(number)
                 observer.only = routed_linears
                 counting = True
-                output = self._stepper.run(
-                    states, self._batches[number], self._config.calibration.attention_mask
-                )
+                with taking_over(blocks, Watch(take, observer.note_all)):
+                    output = self._stepper.run(
+                        states, self._batches[number], self._config.calibration.attention_mask
+                    )
                 counting = False
                 if routed and index < len(self._structure.layers) - 1:
                     traffic.send(number, output)
                 observer.flush(ROUTED)
-                for force in forced:
-                    if experts := forced_experts[force.block.name]:
-                        observer.only = within[force.block.name]
-                        force.run(inputs[force.block.name], experts)
-                        observer.flush(FORCED)
+                observer.dataset = due[0].dataset
+                force(lambda one, experts: one.run(inputs[one.block.name], experts, observer))
                 self._progress(self._batches[number])
             traffic.finish()
-        note(len(self._batches))
+            note(len(self._batches))  # still watching: what was left open is run here
         return self._over_ranks(torch.stack(amaxes), torch.tensor(counts, dtype=torch.int64))
 
     def _over_ranks(self, amaxes: torch.Tensor, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -227,52 +247,6 @@ class LayerCalibration:
         self._ranks.largest(everywhere)
         self._ranks.total(total)
         return everywhere.cpu(), total.cpu()
-
-
-class Observer:
-    """Running amax per linear, float32 [2, linears] in the order of `layer.linears`; 0 without any input."""
-
-    def __init__(self, layer: Layer, device: torch.device) -> None:
-        self._amax = torch.zeros((2, len(layer.linears)), dtype=torch.float32, device=device)
-        self._index = {name: i for i, name in enumerate(layer.linears)}
-        self._seen: dict[int, torch.Tensor] = {}
-        self._last: tuple[torch.Tensor, torch.Tensor] | None = None
-        self.only: Set[str] = self._index.keys()
-        """The linears whose inputs are currently recorded."""
-
-    def see(self, name: str, values: torch.Tensor) -> None:
-        """Record an input of the linear `name`. Gate and up get the same tensor, which is measured once."""
-        if name not in self.only or not values.numel():
-            return
-        if self._last is None or self._last[0] is not values:
-            self._last = (values, _magnitude(values))
-        index, value = self._index[name], self._last[1]
-        self._seen[index] = torch.maximum(self._seen[index], value) if index in self._seen else value
-
-    def flush(self, way: int) -> None:
-        """Merge what was seen since the last flush into the row `ROUTED` or `FORCED`.
-
-        Done once per batch and row, so that a GPU gets few small kernels.
-        """
-        if self._seen:
-            where = torch.tensor(list(self._seen), device=self._amax.device)
-            before = self._amax[way, where]
-            self._amax[way, where] = torch.maximum(before, torch.stack(list(self._seen.values())).float())
-        self._seen, self._last = {}, None
-
-    def take(self) -> torch.Tensor:
-        """The amax since the last call, on the CPU; resets it to 0."""
-        current = self._amax.cpu().clone()
-        self._amax.zero_()
-        return current
-
-
-def _magnitude(values: torch.Tensor) -> torch.Tensor:
-    """The largest magnitude: one kernel on a GPU, where launches cost; on a CPU two are 25 times faster."""
-    if values.is_cuda:
-        return torch.linalg.vector_norm(values, float("inf"))
-    low, high = torch.aminmax(values)
-    return torch.maximum(-low, high)
 
 
 def _take_kv(quantizers: dict[str, tuple[Any, Any]]) -> torch.Tensor:

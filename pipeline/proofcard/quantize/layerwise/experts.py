@@ -7,44 +7,98 @@ expert's last product affects no statistic there and is skipped.
 """
 
 from collections.abc import Iterator, Set
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any, Protocol
 
 import torch
 
 from proofcard.errors import Stop
 from proofcard.quantize.layerwise.probe import Probe
+from proofcard.quantize.layerwise.screen import Question, Screen
 from proofcard.quantize.layerwise.stacked import Stack, stacks
 from proofcard.quantize.layerwise.structure import Block
 
 
-class Forced:
-    """The forced pass of one block. `whole` names the linears that take their expert's own input."""
+class Recorder(Protocol):
+    """Records the inputs of linears."""
 
-    def __init__(self, block: Block, modules: dict[str, Any], probe: Probe) -> None:
+    def see(self, name: str, values: torch.Tensor) -> None:
+        """Record an input of a linear."""
+
+    def largest(self, names: tuple[str, ...]) -> torch.Tensor | None:
+        """What no new input of each linear needs to be recorded below, float32; None if nothing is known."""
+
+
+class Forced:
+    """The forced pass of one block. `whole` names the linears that take their expert's own input.
+
+    With `screened`, most experts of most batches are left out where that changes no statistic (`screen`).
+    """
+
+    def __init__(self, block: Block, modules: dict[str, Any], probe: Probe, screened: bool = False) -> None:
         self.block = block
         self.whole = probe.whole(block)
         self._modules = modules
         self._last = probe.last(block)
         self._direct: bool | None = None
         self._stacks: list[tuple[list[str], Stack]] | None = None
+        self._screen = Screen(block.experts, self.whole, self._last, modules) if screened else None
+        self._asked: Question | None = None
 
-    def run(self, states: torch.Tensor, experts: tuple[str, ...]) -> None:
-        """Run every row of `states`, the block's input, through `experts`."""
+    def run(self, states: torch.Tensor, experts: tuple[str, ...], recorder: Recorder | None = None) -> None:
+        """Run every row of `states`, the block's input, through `experts`.
+
+        With a screen, what the rows add to `recorder` is complete only after the next call, or `drain`.
+        """
+        rows = states.reshape(-1, states.shape[-1])
         with self._without_last():
             if self._direct is None:
-                self._direct = self._through_block(states)
-            elif self._direct:
-                self._one_by_one(states.reshape(-1, states.shape[-1]), set(experts))
-            else:
+                with nullcontext() if self._screen is None else self._screen.looking(rows):
+                    self._direct = self._through_block(states)
+            elif self._direct and (recorder is None or not self._left_out(rows, experts, recorder)):
+                self._one_by_one(rows, set(experts))
+            elif not self._direct:
                 self._through_block(states)
+
+    def drain(self) -> None:
+        """Complete what the earlier calls recorded: before it is taken, while it is still recorded."""
+        if self._asked is not None:
+            with self._without_last():
+                self._settle()
+
+    def _left_out(self, rows: torch.Tensor, experts: tuple[str, ...], recorder: Recorder) -> bool:
+        """Ask the screen about a batch; whether its exact products can wait until there is an answer."""
+        screen = self._screen
+        if screen is None or not screen.serves(rows, experts):
+            self._settle()
+            return False
+        largest = recorder.largest(screen.inputs(experts))
+        asked = None
+        if largest is None:
+            screen.fresh()
+        else:
+            self._stack()  # moves the weights that the screen has the addresses of
+            asked = screen.ask(rows, experts, largest)
+        self._settle()  # only now: the device has the next batch to work on
+        self._asked = asked
+        if asked is not None:
+            for name in screen.whole(experts):
+                recorder.see(name, rows)
+        return asked is not None
+
+    def _settle(self) -> None:
+        """Run the experts that the last batch may have raised the maximum of."""
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            suspects = asked.suspects()
+            assert self._screen is not None
+            self._screen.judge(len(suspects) / len(asked.experts))
+            self._one_by_one(asked.rows, suspects)
 
     def _one_by_one(self, rows: torch.Tensor, experts: Set[str]) -> None:
         """Call the experts directly, with the first products of a group merged where that is exact."""
-        if self._stacks is None:
-            self._stacks = stacks(self.block.experts, self.whole, self._modules)
         left = dict.fromkeys(name for name in self.block.experts if name in experts)
-        for group, stack in self._stacks:
+        for group, stack in self._stack():
             if left.keys() >= set(group) and stack.serves(rows):
                 with stack.answering(rows):
                     for name in group:
@@ -52,6 +106,11 @@ class Forced:
                         del left[name]
         for name in left:
             self._modules[name](rows)
+
+    def _stack(self) -> list[tuple[list[str], Stack]]:
+        if self._stacks is None:
+            self._stacks = stacks(self.block.experts, self.whole, self._modules)
+        return self._stacks
 
     def _through_block(self, states: torch.Tensor) -> bool:
         """One forward pass that selects every expert; returns whether each got all rows once, in order."""

@@ -1,0 +1,279 @@
+"""The routed pass of a block of experts without the model's own loop over them.
+
+Models look for each expert's tokens in turn: on a GPU every search waits for its result, and every sum is
+sorted for itself. Here the tokens of all experts are sorted once. Which token goes where and with which
+weight is still decided by the model's own code, which runs with its searches answered by "none"; the experts
+are the model's own modules, called with the same rows in the same order; and a token's weighted outputs are
+added one by one, expert by expert, every sum rounded as the model rounds it.
+
+A block whose way is not plain from a recorded call (`ways`), or whose output would differ in a bit there,
+keeps its own loop; so does a call that does not go like the recorded one.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
+
+from proofcard.calibration.batches import Batch
+from proofcard.quantize.layerwise.crew import Crew
+from proofcard.quantize.layerwise.gated import Answer, Gated, gated
+from proofcard.quantize.layerwise.hidden import Hidden
+from proofcard.quantize.layerwise.observer import magnitude
+from proofcard.quantize.layerwise.stepper import Stepper
+from proofcard.quantize.layerwise.structure import Block, Layer
+from proofcard.quantize.layerwise.ways import Recording, Way, results
+
+_TOKENS = 256  # of the recorded call
+_ALIGNED = 256  # bytes: a matrix that begins elsewhere may get another cuBLAS kernel
+_SEARCHES = (torch.nonzero, torch.Tensor.nonzero, torch.argwhere, torch.Tensor.argwhere)
+
+Tensor = torch.Tensor
+
+
+class _OtherWay(Exception):
+    """A call does not go like the recorded one."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Called with what no hook sees: an expert's name and how many rows it takes; the names of linears and
+    the largest magnitude of each one's input, 0 without any."""
+
+    rows: Callable[[str, int], None]
+    note_all: Callable[[tuple[str, ...], Tensor], None]
+
+
+class Routed:
+    """One block. `learning` records a call; `taking_over` then replaces the loop, where that is exact."""
+
+    def __init__(self, block: Block, modules: dict[str, Any], crew: Crew) -> None:
+        self.way: Way | None = None
+        self.gated: Gated | None = None
+        self._block, self._names, self._crew = modules[block.name], block.experts, crew
+        self._experts = [modules[name] for name in block.experts]
+        self._calls: list[Callable[[Tensor], Answer]] = []
+        self._linears: dict[str, tuple[str, ...]] = {}
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Record the block's calls; the way of one is kept if it gives the same output."""
+        own = self._block.forward
+
+        def forward(*args: Any, **named: Any) -> Any:
+            with Recording(self._experts) as recording:
+                output = own(*args, **named)
+            self.way = recording.way(_tokens(args, named))
+            self.gated = gated(self._experts, recording.calls)
+            if self.gated is not None:
+                self._calls = [self.gated.of(expert) for expert in self._experts]
+                parts = (self.gated.gate, self.gated.up, self.gated.down)
+                self._linears = {part: tuple(f"{name}.{part}" for name in self._names) for part in parts}
+            if self.way is not None and not _alike(output, self._run(own, args, named, None)):
+                self.way = None
+            return output
+
+        with _replaced(self._block, forward):
+            yield
+
+    @contextmanager
+    def taking_over(self, watch: Watch) -> Iterator[None]:
+        """Let the block's calls skip its loop, if its way is known."""
+        own = self._block.forward
+        if self.way is None:
+            yield
+            return
+        with _replaced(self._block, lambda *args, **named: self._run(own, args, named, watch)):
+            yield
+
+    def _run(self, own: Callable[..., Any], args: Any, named: Any, watch: Watch | None) -> Any:
+        assert self.way is not None
+        tokens = _tokens(args, named)
+        replay = _Replay(self.way, lambda *found: self._add_up(watch, tokens, *found))
+        try:
+            with replay:
+                output = own(*args, **named)
+        except _OtherWay:
+            return own(*args, **named)
+        return output if replay.done else own(*args, **named)
+
+    def _add_up(
+        self, watch: Watch | None, tokens: Tensor, chosen: Tensor, weights: Tensor, total: Tensor
+    ) -> None:
+        """Add each expert's weighted output for `tokens` [tokens, width] to `total`, which has their shape.
+
+        Raises:
+            _OtherWay: when the shapes are not those of the way, or a token has an expert twice.
+        """
+        way, count = self.way, len(tokens)
+        assert way is not None
+        slots = way.slots
+        if chosen.shape != (count, slots) or weights.shape != chosen.shape or len(total) != count:
+            raise _OtherWay
+        flat = (chosen.t() if way.by_slot else chosen).reshape(-1)
+        sorted_experts, order = flat.sort(stable=True)
+        ascending, by_expert = chosen.sort(dim=1)
+        twice = (ascending[:, 1:] == ascending[:, :-1]).any()  # what the model adds at once is rounded once
+        numbers = torch.arange(len(self._experts), device=flat.device)
+        ends = torch.searchsorted(sorted_experts, numbers, right=True)
+        *bounds, again = torch.cat([ends, twice[None].long()]).tolist()
+        if again or bounds[-1] != len(flat):
+            raise _OtherWay
+        sizes = np.diff(bounds, prepend=0).tolist()
+        rows = order % count if way.by_slot else order // slots
+        outputs = self._outputs(tokens, rows, sizes, watch)
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device)
+        place = place.view(slots, count).t() if way.by_slot else place.view(count, slots)
+        add_weighted(total, outputs, place.gather(1, by_expert), weights.gather(1, by_expert))
+
+    def _outputs(self, tokens: Tensor, rows: Tensor, sizes: list[int], watch: Watch | None) -> Tensor:
+        """Each expert's outputs [rows, width] for its `rows` of `tokens`, `sizes` of them, in order."""
+        aligned = tokens.shape[1] * tokens.element_size() % _ALIGNED == 0
+        parts = [part if aligned else part.clone() for part in tokens[rows].split(sizes)]
+        busy = [number for number, size in enumerate(sizes) if size]
+        if self.gated is None:
+            return torch.cat(self._crew.run([partial(self._experts[n], parts[n]) for n in busy]))
+        inner = torch.zeros(len(sizes), dtype=tokens.dtype, device=tokens.device)
+        outputs = self._crew.run([partial(_measured, self._calls[n], parts[n], inner[n]) for n in busy])
+        if watch is not None:
+            for n in busy:
+                watch.rows(self._names[n], sizes[n])
+            outer = _largest(tokens, rows, sizes)
+            for linear, values in (
+                (self.gated.gate, outer),
+                (self.gated.up, outer),
+                (self.gated.down, inner),
+            ):
+                watch.note_all(self._linears[linear], values)
+        return torch.cat(outputs)
+
+
+def add_weighted(total: Tensor, outputs: Tensor, place: Tensor, weights: Tensor) -> None:
+    """Add weighted rows of `outputs`, those at `place`, to `total`, slot after slot, each sum rounded.
+
+    `total` [tokens, width], `outputs` [rows, width], `place` and `weights` [tokens, slots].
+    """
+    if total.is_cuda and total.is_contiguous() and outputs.dtype == torch.bfloat16:
+        from proofcard.quantize.layerwise import adding_kernel
+
+        adding_kernel.add(total, outputs, place, weights)
+        return
+    for slot in range(place.shape[1]):
+        part = outputs[place[:, slot]] * weights[:, slot, None]
+        total.add_(part.to(total.dtype))
+
+
+def _measured(expert: Callable[[Tensor], Answer], rows: Tensor, largest: Tensor) -> Tensor:
+    """An expert's output; `largest`, a scalar, gets the largest magnitude of its last product's input."""
+    output, inner = expert(rows)
+    largest.copy_(magnitude(inner))
+    return output
+
+
+def _largest(tokens: Tensor, rows: Tensor, sizes: list[int]) -> Tensor:
+    """The largest magnitude among each expert's rows of `tokens`, float32 [experts]."""
+    low, high = torch.aminmax(tokens, dim=1)
+    each = torch.maximum(-low, high).float()[rows]
+    lengths = torch.tensor(sizes, device=each.device)
+    return torch.segment_reduce(each, "max", lengths=lengths, unsafe=True, initial=0)
+
+
+class _Replay(TorchFunctionMode):
+    """A block's call: once indices and weights are there, `fill` adds up, and no more tokens are found."""
+
+    def __init__(self, way: Way, fill: Callable[..., None]) -> None:
+        super().__init__()
+        self.done = False
+        self._way, self._fill = way, fill
+        self._seen: dict[tuple[int, int], Any] = {}
+        self._step = 0
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.done:
+            return _nothing(function, args, kwargs or {})
+        way, step = self._way, self._step
+        if function != way.functions[step]:  # a property is another object each time
+            raise _OtherWay
+        returned = function(*args, **(kwargs or {}))
+        for place, value in enumerate(results(returned)):
+            if (step, place) in (way.chosen, way.weights, way.total):
+                self._seen[step, place] = value
+        self._step += 1
+        if self._step == len(way.functions):
+            self._fill(*(self._seen[place] for place in (way.chosen, way.weights, way.total)))
+            self.done = True
+        return returned
+
+
+def _nothing(function: Any, args: Any, named: dict[str, Any]) -> Any:
+    """What a function returns; a search for elements finds none."""
+    if function is torch.where and len(args) == 1 and not named:
+        return tuple(_no_indices(args[0]) for _ in range(args[0].dim()))
+    if function in _SEARCHES:
+        if named.get("as_tuple") or args[1:] == (True,):
+            return tuple(_no_indices(args[0]) for _ in range(args[0].dim()))
+        return _no_indices(args[0], args[0].dim())
+    return function(*args, **named)
+
+
+def _no_indices(searched: Tensor, *columns: int) -> Tensor:
+    return torch.empty((0, *columns), dtype=torch.int64, device=searched.device)
+
+
+def learned(
+    stepper: Stepper, crew: Crew, layer: Layer, index: int, hidden: Hidden, first: Batch
+) -> list[Routed]:
+    """The loaded layer's blocks, from a call with up to 256 tokens of the first batch, no padding."""
+    routed = [Routed(block, stepper.modules, crew) for block in layer.blocks]
+    if routed:
+        some = (np.flatnonzero(first.attention_mask[0]) if first.attention_mask[0].any() else np.arange(1))[
+            :_TOKENS
+        ]
+        states = hidden.read(index, 0)[:1, torch.from_numpy(some)] if index else None
+        ids = first.input_ids[:1, some]
+        with ExitStack() as stack:
+            for block in routed:
+                stack.enter_context(block.learning())
+            stepper.run(states, Batch(ids, np.ones_like(ids)), attention_mask=False)
+    return routed
+
+
+@contextmanager
+def taking_over(blocks: list[Routed], watch: Watch) -> Iterator[None]:
+    """Let the blocks' calls skip their loops."""
+    with ExitStack() as stack:
+        for block in blocks:
+            stack.enter_context(block.taking_over(watch))
+        yield
+
+
+@contextmanager
+def _replaced(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+
+
+def _tokens(args: Any, named: dict[str, Any]) -> Tensor:
+    """A block's input as [tokens, width]."""
+    states: Tensor = args[0] if args else named["hidden_states"]
+    return states.reshape(-1, states.shape[-1])
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether a block's outputs are the same to the last bit."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        one, other = one.contiguous(), other.contiguous()
+        same = (one.dtype, one.shape) == (other.dtype, other.shape)
+        return same and torch.equal(one.view(torch.uint8), other.view(torch.uint8))
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return one is None and other is None

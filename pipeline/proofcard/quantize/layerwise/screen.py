@@ -1,0 +1,245 @@
+"""The screen of the forced pass: which experts a batch may raise the recorded maximum of.
+
+The forced pass wants one number of each expert, the largest |silu(x·gate) · (x·up)| over all rows. A product
+in int8 with a bound on its error shows for nearly every expert and batch that no row can exceed what is
+already recorded. The others run as they always did, so that every recorded value has the bits of the
+batch's own products. docs/layerwise.md has the proof and what it assumes.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import silu
+
+_ROWS = 2048  # of a batch; below, launching the exact products takes as long as their work
+_EXPERTS = 8
+_RECENT, _MOST_FLAGGED = 8, 0.4  # batches, and the share of experts above which exact products are faster
+_SAMPLE = 64  # rows whose products are compared with float64
+_FACTORS_FROM = 8  # experts whose weights decide the channels' factors
+_LARGEST_EXPONENT = 15
+_LEAST = 2.0**-100  # a maximum below it counts as none: rounding is relative only to what is normal
+ROUNDINGS = (1 + 2**-9) / (1 + 2**-8) ** 3 * (1 - 2**-16)
+"""What exceeds a maximum in BF16 has |gate · up| of at least this times the maximum: gate, up and act(gate)
+are rounded upwards at most by 1 + 2^-8, and the product at least by half a step from the maximum."""
+
+
+def available(device: torch.device) -> bool:
+    """Whether the screen was measured to pay off on such a device."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
+
+
+@dataclass
+class Question:
+    """Asked of one batch: `flags` is ready once `done` is, and until then `rows` and `largest` are needed."""
+
+    rows: torch.Tensor
+    experts: tuple[str, ...]
+    largest: torch.Tensor
+    flags: torch.Tensor
+    done: torch.cuda.Event | None
+
+    def suspects(self) -> set[str]:
+        """The experts whose recorded maximum the rows may exceed. Waits for the device."""
+        if self.done is not None:
+            self.done.synchronize()
+        return {name for name, flag in zip(self.experts, self.flags.tolist(), strict=True) if flag}
+
+
+class Screen:
+    """The screen of one block. `whole` and `last` name linears as `Forced` has them."""
+
+    def __init__(
+        self, experts: Sequence[str], whole: set[str], last: set[str], modules: dict[str, Any]
+    ) -> None:
+        self._modules, self._experts = modules, experts
+        self._whole, self._last = _local(experts, whole), _local(experts, last)
+        self._order: tuple[str, str] | None = None
+        self._votes: list[torch.Tensor] = []
+        self._recent: deque[float] = deque(maxlen=_RECENT)
+        self._products: _Products | None = None
+        self._stream: torch.cuda.Stream | None = None
+        self.on = self._possible()
+
+    def serves(self, rows: torch.Tensor, experts: Sequence[str]) -> bool:
+        """Whether to ask about these rows."""
+        return self.on and self._order is not None and len(rows) >= _ROWS and len(experts) >= _EXPERTS
+
+    def inputs(self, experts: Sequence[str]) -> tuple[str, ...]:
+        """The linear in each expert whose input's largest magnitude is in question."""
+        return tuple(expert + self._last[0] for expert in experts)
+
+    def whole(self, experts: Sequence[str]) -> list[str]:
+        """The linears that take the rows themselves."""
+        return [expert + part for expert in experts for part in self._whole]
+
+    @contextmanager
+    def looking(self, rows: torch.Tensor) -> Iterator[None]:
+        """See in the exact pass of a batch whether every expert computes silu(gate(x)) * up(x), bit by bit.
+
+        Turns the screen off where one does not, or where a product is further from float64's than the bound
+        allows.
+        """
+        if not self.on or len(rows) < _ROWS:
+            yield
+            return
+        outputs: dict[str, torch.Tensor] = {}
+        with ExitStack() as stack:
+            for expert in self._experts:
+                for part in self._whole:
+                    hook = self._modules[expert + part].register_forward_hook(
+                        lambda _, args, output, part=part: outputs.__setitem__(part, output)
+                    )
+                    stack.callback(hook.remove)
+                hook = self._modules[expert + self._last[0]].register_forward_pre_hook(
+                    lambda _, args, expert=expert: self._look(expert, rows, outputs, args[0])
+                )
+                stack.callback(hook.remove)
+            yield
+        if self._order is None or not bool(torch.stack(self._votes).all()):
+            self.on = False
+        self._votes = []
+
+    def fresh(self) -> None:
+        """Note that a batch is the first of its kind, which flags every expert."""
+        self._recent.clear()
+
+    def ask(self, rows: torch.Tensor, experts: tuple[str, ...], largest: torch.Tensor) -> Question | None:
+        """Ask which of the `experts` may exceed `largest`, their recorded maxima, float32 [experts].
+
+        None when the device's memory does not hold the int8 weights: then the screen is off.
+        """
+        with self._beside():
+            flags = self._flags(rows, experts, largest)
+            if flags is None or not flags.is_cuda:
+                return None if flags is None else Question(rows, experts, largest, flags, None)
+            held = torch.empty(flags.shape, dtype=flags.dtype, pin_memory=True)
+            held.copy_(flags, non_blocking=True)
+            return Question(rows, experts, largest, held, torch.cuda.current_stream().record_event())
+
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        """On a GPU, a stream for work that fills what the current, more urgent one leaves free."""
+        weight = self._modules[self.whole(self._experts)[0]].weight
+        if not weight.is_cuda:
+            yield
+            return
+        self._stream = self._stream or torch.cuda.Stream(weight.device)
+        self._stream.wait_stream(torch.cuda.current_stream(weight.device))
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def _flags(
+        self, rows: torch.Tensor, experts: tuple[str, ...], largest: torch.Tensor
+    ) -> torch.Tensor | None:
+        assert self._order is not None
+        if self._products is None or self._products.experts != experts:
+            pairs = [tuple(self._modules[expert + part].weight for part in self._order) for expert in experts]
+            self._products = None
+            try:
+                self._products = _Products(experts, pairs, rows)
+            except torch.OutOfMemoryError:
+                self.on = False
+                return None
+        return self._products.flags(rows, largest)
+
+    def judge(self, share: float) -> None:
+        """Note which share of the experts a batch flagged; turns the screen off when it does not pay."""
+        self._recent.append(share)
+        if len(self._recent) == _RECENT and sum(self._recent) / _RECENT > _MOST_FLAGGED:
+            self.on, self._products = False, None
+
+    def _possible(self) -> bool:
+        """Two plain BF16 products of the same shape that take the expert's input, and one after them."""
+        if len(self._whole) != 2 or len(self._last) != 1 or self._last[0] in self._whole:
+            return False
+        linears = [self._modules[name] for name in self.whole(self._experts)]
+        weights = [
+            linear.weight for linear in linears if type(linear) is torch.nn.Linear and linear.bias is None
+        ]
+        kinds = {(weight.shape, weight.dtype, weight.is_contiguous()) for weight in weights}
+        if len(weights) != len(linears) or len(kinds) != 1 or not available(weights[0].device):
+            return False
+        from proofcard.quantize.layerwise.screen_kernels import DEEPEST
+
+        ((shape, dtype, contiguous),) = kinds
+        aligned = shape[1] % 16 == 0 and not any(weight.data_ptr() % 16 for weight in weights)
+        return dtype == torch.bfloat16 and contiguous and aligned and shape[1] <= DEEPEST
+
+    def _look(
+        self, expert: str, rows: torch.Tensor, outputs: dict[str, torch.Tensor], taken: torch.Tensor
+    ) -> None:
+        """Compare one expert's `taken`, the input of its last linear, with what its first two gave."""
+        orders = [(self._whole[0], self._whole[1]), (self._whole[1], self._whole[0])]
+        if self._order is None and not self._votes:
+            right = [order for order in orders if torch.equal(taken, _gated(outputs, order))]
+            if len(right) != 1:
+                self._votes.append(torch.zeros((), dtype=torch.bool, device=rows.device))
+                return
+            self._order = right[0]
+            self._votes += [self._close(expert + part, rows, outputs[part]) for part in self._whole]
+        elif self._order is not None:
+            self._votes.append((taken == _gated(outputs, self._order)).all())
+        outputs.clear()
+
+    def _close(self, name: str, rows: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """Whether the products of some rows are as close to the real ones as the bound takes for granted."""
+        from proofcard.quantize.layerwise.screen_kernels import gamma
+
+        step = max(1, len(rows) // _SAMPLE)
+        x, weight = rows[::step].double(), self._modules[name].weight.double()
+        real, size = x @ weight.T, x.abs() @ weight.abs().T
+        allowed = real.abs() * 2**-8 + size * (gamma(rows.shape[1]) * (1 + 2**-8)) + 2.0**-100
+        return ((output[::step].double() - real).abs() <= allowed).all()
+
+
+class _Products:
+    """The int8 weights of some experts."""
+
+    def __init__(self, experts: tuple[str, ...], pairs: list[Any], rows: torch.Tensor) -> None:
+        from proofcard.quantize.layerwise import screen_kernels as kernels
+
+        self.experts = experts
+        self._kernels, self._tiling = kernels, kernels.HOPPER
+        self._weights = pairs  # the table has their addresses
+        self._neurons = len(pairs[0][0])
+        self._table = kernels.addresses(pairs)
+        step = -(-len(pairs) // _FACTORS_FROM)
+        self._up = factors(rows, [weight for pair in pairs[::step] for weight in pair])
+        self._coded = kernels.code_weights(self._table, self._neurons, self._up, self._tiling)
+        self._down = 1 / self._up
+
+    def flags(self, rows: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
+        """int32 [experts], not 0 where a row may exceed `largest`."""
+        kernels, rows = self._kernels, rows.contiguous()
+        tokens = kernels.code_tokens(rows, self._down, self._tiling)
+        counts, found = kernels.candidates(tokens, self._coded, limits(largest), self._tiling)
+        return kernels.recheck(rows, self._table, self._neurons, largest, counts, found, self._tiling)
+
+
+def limits(largest: torch.Tensor) -> torch.Tensor:
+    """A pair whose |gate · up| is below cannot exceed the maxima. 0 for NaN: nothing is below that."""
+    return torch.where(largest >= _LEAST, largest * ROUNDINGS, 0.0)
+
+
+def factors(rows: torch.Tensor, weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """What each channel of the weights is multiplied by, and of rows divided by, so that both are more even.
+
+    float32 [channels]. Any positive factors are right; these are SmoothQuant's with equal shares.
+    """
+    largest = torch.stack([torch.linalg.vector_norm(w, float("inf"), dim=0) for w in weights]).amax(dim=0)
+    ratio = torch.linalg.vector_norm(rows, float("inf"), dim=0).float() / largest.float()
+    exponent = torch.where((ratio > 0) & (ratio < float("inf")), ratio, 1.0).log2() / 2
+    return (exponent - exponent.mean()).clamp(-_LARGEST_EXPONENT, _LARGEST_EXPONENT).exp2()
+
+
+def _gated(outputs: dict[str, torch.Tensor], order: tuple[str, str]) -> torch.Tensor:
+    return silu(outputs[order[0]]) * outputs[order[1]]
+
+
+def _local(experts: Sequence[str], names: set[str]) -> list[str]:
+    """The names of linears within the first expert; the others' are alike."""
+    return sorted(name.removeprefix(experts[0]) for name in names if name.startswith(experts[0] + "."))

@@ -1,0 +1,142 @@
+"""How a block of experts routes, read from one recorded call of it: no model is known by name.
+
+A block decides which expert takes which token with which weight, then looks for each expert's tokens, calls
+the expert and adds its weighted output to a sum. The recorded call shows which function results are the
+indices, the weights and the sum, and in which order an expert takes its tokens.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+Place = tuple[int, int]
+"""Where a tensor comes from: the number of the function call, and its place among what that returned."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a block routes, as places in its calls of `functions`, in order.
+
+    `chosen` int64 [tokens, slots] are the experts of a token, `weights` [tokens, slots] their weights and
+    `total` [tokens, width] the sum of their outputs, zero at first. An expert takes its tokens slot by slot
+    if `by_slot`, else token by token.
+    """
+
+    functions: tuple[Callable[..., Any], ...]
+    chosen: Place
+    weights: Place
+    total: Place
+    slots: int
+    by_slot: bool
+
+
+@dataclass(frozen=True)
+class Call:
+    """An expert's number and input [rows, width], and its output."""
+
+    expert: int
+    rows: torch.Tensor
+    output: torch.Tensor
+
+
+class Recording(TorchFunctionMode):
+    """Keeps the torch functions that a block calls before its first expert, and what follows from experts."""
+
+    def __init__(self, experts: Sequence[Any]) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self._experts = experts
+        self._hooks: list[Any] = []
+        self._steps: list[tuple[Callable[..., Any], Any]] = []
+        self._added: list[tuple[Any, ...]] = []
+
+    def __enter__(self) -> "Recording":
+        for number, expert in enumerate(self._experts):
+            hook = expert.register_forward_hook(
+                lambda _, args, output, number=number: self.calls.append(Call(number, args[0], output))
+            )
+            self._hooks.append(hook)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        for hook in self._hooks:
+            hook.remove()
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if function is torch.Tensor.index_add_:
+            self._added.append(args)
+        elif not self.calls:
+            self._steps.append((function, result))
+        return result
+
+    def way(self, tokens: torch.Tensor) -> Way | None:
+        """How the block routed `tokens` [tokens, width]; None where that is not plain from the call."""
+        calls, added = self.calls, self._added
+        if not calls or len(calls) != len(added) or any(len(args) != 4 for args in added):
+            return None
+        total = added[0][0]
+        if any(args[0] is not total or args[1] != 0 for args in added):
+            return None
+        places = dict(self._places())
+        sums = [place for place, tensor in places.items() if tensor is total]
+        chosen = [(p, t) for p, t in places.items() if t.dtype == torch.int64 and _is_table(t, tokens)]
+        weights = [(p, t) for p, t in places.items() if t.is_floating_point() and _is_table(t, tokens)]
+        for place, experts in chosen:
+            ways = [by_slot for by_slot in (False, True) if self._takes(tokens, experts, by_slot)]
+            if experts.shape[1] == 1:
+                ways = ways[:1]
+            for origin, factors in weights:
+                if sums and len(ways) == 1 and self._weighs(experts, factors, ways[0]):
+                    last = max(place, origin, sums[0])[0]
+                    functions = tuple(function for function, _ in self._steps[: last + 1])
+                    return Way(functions, place, origin, sums[0], experts.shape[1], ways[0])
+        return None
+
+    def _places(self) -> Iterator[tuple[Place, torch.Tensor]]:
+        """Every tensor by its place, the latest first."""
+        for step in reversed(range(len(self._steps))):
+            for place, tensor in enumerate(results(self._steps[step][1])):
+                if isinstance(tensor, torch.Tensor):
+                    yield (step, place), tensor
+
+    def _takes(self, tokens: torch.Tensor, chosen: torch.Tensor, by_slot: bool) -> bool:
+        """Whether each expert got, in order, the rows that these indices give it."""
+        for call, (_, _, index, _) in zip(self.calls, self._added, strict=True):
+            rows, _ = _found(chosen, call.expert, by_slot)
+            if not torch.equal(rows, index) or not torch.equal(tokens[rows], call.rows):
+                return False
+        return int(chosen.numel()) == sum(len(call.rows) for call in self.calls)
+
+    def _weighs(self, chosen: torch.Tensor, weights: torch.Tensor, by_slot: bool) -> bool:
+        """Whether what was added is each expert's output times these weights."""
+        if weights.shape != chosen.shape:
+            return False
+        for call, (total, _, _, part) in zip(self.calls, self._added, strict=True):
+            rows, slots = _found(chosen, call.expert, by_slot)
+            if not torch.equal((call.output * weights[rows, slots, None]).to(total.dtype), part):
+                return False
+        return True
+
+
+def results(returned: Any) -> tuple[Any, ...]:
+    """What a function returned, as a tuple."""
+    return tuple(returned) if isinstance(returned, tuple | list) else (returned,)
+
+
+def _is_table(tensor: torch.Tensor, tokens: torch.Tensor) -> bool:
+    return tensor.dim() == 2 and len(tensor) == len(tokens) and tensor.shape[1] > 0
+
+
+def _found(chosen: torch.Tensor, expert: int, by_slot: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens of an expert in its order, and the slot of each."""
+    if by_slot:
+        slots, rows = torch.where(chosen.t() == expert)
+    else:
+        rows, slots = torch.where(chosen == expert)
+    return rows, slots

@@ -1,0 +1,256 @@
+"""The routed pass without the model's loop gives the loop's bits, and keeps the loop where it might not."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from proofcard.quantize.layerwise.crew import Crew
+from proofcard.quantize.layerwise.hooks import watching
+from proofcard.quantize.layerwise.observer import magnitude
+from proofcard.quantize.layerwise.routed import Routed, Watch
+from proofcard.quantize.layerwise.structure import Block
+
+WIDTH, EXPERTS, SLOTS = 32, 6, 2
+ARCHITECTURES = {  # transformers' own blocks: sums in BF16 and float32, shared experts, grouped routing
+    "mixtral": ("MixtralSparseMoeBlock", "MixtralConfig", "num_local_experts", {}),
+    "qwen2_moe": ("Qwen2MoeSparseMoeBlock", "Qwen2MoeConfig", "num_experts", {}),
+    "qwen3_moe": ("Qwen3MoeSparseMoeBlock", "Qwen3MoeConfig", "num_experts", {"norm_topk_prob": True}),
+    "deepseek_v3": ("DeepseekV3MoE", "DeepseekV3Config", "n_routed_experts", {"n_group": 2, "topk_group": 1}),
+    "glm4_moe": ("Glm4MoeMoE", "Glm4MoeConfig", "n_routed_experts", {}),
+    "deepseek_v2": ("DeepseekV2MoE", "DeepseekV2Config", "n_routed_experts", {}),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Any:
+    with torch.no_grad():
+        yield
+
+
+def of_transformers(architecture: str) -> nn.Module:
+    block, settings, experts, more = ARCHITECTURES[architecture]
+    home = f"transformers.models.{architecture}"
+    sizes = dict.fromkeys(("intermediate_size", "moe_intermediate_size"), 16)
+    config = getattr(import_module(f"{home}.configuration_{architecture}"), settings)(
+        hidden_size=WIDTH, num_experts_per_tok=SLOTS, **{experts: EXPERTS}, **sizes, **more
+    )
+    return drawn(getattr(import_module(f"{home}.modeling_{architecture}"), block)(config))
+
+
+def drawn(block: nn.Module) -> nn.Module:
+    """The block in BF16 with weights of its own."""
+    random = torch.Generator().manual_seed(1)
+    block = block.to(torch.bfloat16).eval()
+    for parameter in block.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=random) * 0.2)
+    return block
+
+
+def tokens(samples: int, count: int) -> torch.Tensor:
+    return torch.randn((samples, count, WIDTH), generator=torch.Generator().manual_seed(count)).bfloat16()
+
+
+def routed(block: nn.Module) -> Routed:
+    """The block, after one call with 40 tokens."""
+    made = Routed(Block("block", names(block), "block"), modules(block), Crew(torch.device("cpu")))
+    with made.learning():
+        block(tokens(1, 40))
+    return made
+
+
+def modules(block: nn.Module) -> dict[str, Any]:
+    return {"block": block} | {f"block.{name}": module for name, module in block.named_modules() if name}
+
+
+def names(block: nn.Module) -> tuple[str, ...]:
+    return tuple(f"block.experts.{number}" for number in range(len(block.experts)))  # type: ignore[arg-type]
+
+
+def call(
+    block: nn.Module, made: Routed | None, states: torch.Tensor
+) -> tuple[Any, dict[str, Any], dict[str, int]]:
+    """A block's output, the largest magnitude of each expert linear's input, and the rows of each expert."""
+    seen: dict[str, Any] = {}
+    rows = dict.fromkeys(names(block), 0)
+    linears = [
+        name
+        for name, module in modules(block).items()
+        if ".experts." in name and isinstance(module, nn.Linear)
+    ]
+
+    def note(name: str, value: float) -> None:
+        seen[name] = max(seen.get(name, 0.0), value)
+
+    def take(name: str, count: int) -> None:
+        rows[name] += count
+
+    with (
+        watching(
+            modules(block),
+            linears,
+            lambda name, values: note(name, float(magnitude(values))) if len(values) else None,
+        ),
+        watching(modules(block), rows, lambda name, values: take(name, len(values))),
+    ):
+        if made is None:
+            return block(states), seen, rows
+
+        def note_all(linears: tuple[str, ...], values: torch.Tensor) -> None:
+            for name, value in zip(linears, values.tolist(), strict=True):
+                if value:
+                    note(name, value)
+
+        with made.taking_over(Watch(take, note_all)):
+            return block(states), seen, rows
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, tuple):
+        return all(same(*pair) for pair in zip(one, other, strict=True))
+    return one.dtype == other.dtype and torch.equal(one.view(torch.int16), other.view(torch.int16))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("samples, count", [(1, 1), (2, 37), (3, 200)])
+def test_every_block_gives_the_bits_the_maxima_and_the_rows_of_its_own_loop(
+    architecture: str, samples: int, count: int
+) -> None:
+    block = of_transformers(architecture)
+    made = routed(block)
+    assert (made.way is None) == (architecture == "deepseek_v2")  # which sorts its tokens itself
+    states = tokens(samples, count)
+    theirs, ours = call(block, None, states), call(block, made, states)
+    assert same(theirs[0], ours[0])
+    assert theirs[1:] == ours[1:]
+
+
+def test_the_loop_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = of_transformers("mixtral")
+    made = routed(block)
+    for name in names(block):
+        monkeypatch.setattr(modules(block)[name], "forward", None)
+    call(block, made, tokens(2, 9))
+
+
+class Own(nn.Module):
+    """A block whose parts can be replaced; `top_k` slots."""
+
+    def __init__(self, expert: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.top_k = SLOTS
+        self.gate = nn.Linear(WIDTH, EXPERTS, bias=False)
+        self.experts = nn.ModuleList(expert() for _ in range(EXPERTS))
+
+    def order(self) -> list[int]:
+        return list(range(EXPERTS))
+
+    def choose(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        weights, chosen = torch.topk(scores, self.top_k, dim=-1)
+        return chosen, weights
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        states = hidden_states.reshape(-1, WIDTH)
+        chosen, weights = self.choose(self.gate(states).float().softmax(dim=-1))
+        total = torch.zeros_like(states)
+        for number in self.order():
+            row, slot = torch.where(chosen == number)
+            if row.numel():
+                part = self.experts[number](states[row]) * weights[row, slot, None]
+                total.index_add_(0, row, part.to(total.dtype))
+        return total.view_as(hidden_states)
+
+
+class Plain(nn.Module):
+    """One activation between two linears: no gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(WIDTH, 16), nn.Linear(16, WIDTH)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.two(self.one(rows).tanh())
+
+
+def test_experts_of_another_kind_are_called_as_modules() -> None:
+    block = drawn(Own(Plain))
+    made = routed(block)
+    assert made.way is not None and made.gated is None
+    theirs, ours = call(block, None, tokens(2, 50)), call(block, made, tokens(2, 50))
+    assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
+
+
+class Backwards(Own):
+    def order(self) -> list[int]:
+        return list(reversed(range(EXPERTS)))
+
+
+def test_a_block_that_adds_up_in_another_order_keeps_its_loop() -> None:
+    class Three(Backwards):
+        def __init__(self, expert: Callable[[], nn.Module]) -> None:
+            super().__init__(expert)
+            self.top_k = 3  # of two, either comes first with the same sum
+
+    assert routed(drawn(Three(Plain))).way is None
+
+
+class Twice(Own):
+    """Gives a token the same expert twice when it is far from zero."""
+
+    def choose(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        chosen, weights = super().choose(scores)
+        far = scores.amax(dim=-1, keepdim=True) > 0.9
+        self.far = bool(far.any())
+        return torch.where(far, chosen[:, :1], chosen), weights
+
+
+class Sometimes(Own):
+    """Decides in another way for many tokens."""
+
+    def choose(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        chosen, weights = super().choose(scores)
+        return (chosen, weights) if len(scores) < 60 else (chosen.flip(1), weights * 0.5)
+
+
+@pytest.mark.parametrize("kind", [Twice, Sometimes])
+def test_a_call_that_goes_another_way_takes_the_loop(kind: type[Own]) -> None:
+    block = drawn(kind(Plain))
+    block.gate.weight.mul_(0.1)
+    made = routed(block)
+    assert made.way is not None
+    block.gate.weight.mul_(200)
+    states = tokens(2, 50)
+    theirs, ours = call(block, None, states), call(block, made, states)
+    assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
+    assert getattr(block, "far", True)
+
+
+def test_another_top_k_takes_the_loop() -> None:
+    block = drawn(Own(Plain))
+    made = routed(block)
+    block.top_k = EXPERTS
+    theirs, ours = call(block, None, tokens(1, 20)), call(block, made, tokens(1, 20))
+    assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
+
+
+class Hidden(Own):
+    """Adds up with an assignment instead of `index_add_`."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        states = hidden_states.reshape(-1, WIDTH)
+        chosen, weights = self.choose(self.gate(states).float().softmax(dim=-1))
+        total = torch.zeros_like(states)
+        for number in range(EXPERTS):
+            row, slot = torch.where(chosen == number)
+            total[row] += (self.experts[number](states[row]) * weights[row, slot, None]).to(total.dtype)
+        return total.view_as(hidden_states)
+
+
+def test_a_block_that_is_not_understood_keeps_its_loop() -> None:
+    block = drawn(Hidden(Plain))
+    made = routed(block)
+    assert made.way is None
+    assert same(call(block, None, tokens(1, 20))[0], call(block, made, tokens(1, 20))[0])

@@ -1,0 +1,196 @@
+"""The forced pass makes the same statistics with the screen as without; it is off where it does not pay."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from quantize.layerwise import screen_twin
+from torch.nn.functional import gelu, silu
+
+from proofcard.quantize.layerwise import screen, screen_kernels
+from proofcard.quantize.layerwise.calibrate import FORCED, Observer
+from proofcard.quantize.layerwise.experts import Forced
+from proofcard.quantize.layerwise.hooks import watching
+from proofcard.quantize.layerwise.screen import Screen
+from proofcard.quantize.layerwise.structure import Block, Layer
+
+EXPERTS = tuple(f"block.experts.{number}" for number in range(6))
+LINEARS = [f"{expert}.{name}" for expert in EXPERTS for name in ("w1", "w2", "w3")]
+LAYER = Layer("layer", LINEARS, [Block("block", EXPERTS, "block")], [])
+Act = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Expert(torch.nn.Module):
+    def __init__(self, act: Act, swapped: bool) -> None:
+        super().__init__()
+        self.w1, self.w2, self.w3 = (
+            torch.nn.Linear(*shape, bias=False, dtype=torch.bfloat16)
+            for shape in ((48, 32), (32, 48), (48, 32))
+        )
+        self.act, self.swapped = act, swapped
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        one, other = (self.w3, self.w1) if self.swapped else (self.w1, self.w3)
+        made: torch.Tensor = self.w2(self.act(one(rows)) * other(rows))
+        return made
+
+
+class Experts(torch.nn.Module):
+    """Every expert takes every row once `top_k` is raised to their number."""
+
+    def __init__(self, act: Act = silu, swapped: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(11)
+        self.experts = torch.nn.ModuleList(Expert(act, swapped) for _ in EXPERTS)
+        self.top_k = 2
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        rows = states.reshape(-1, states.shape[-1])
+        return torch.stack([expert(rows) for expert in self.experts[: self.top_k]]).sum(0)
+
+
+@pytest.fixture(autouse=True)
+def _on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("addresses", "code_tokens", "code_weights", "candidates", "recheck"):
+        monkeypatch.setattr(screen_kernels, name, getattr(screen_twin, name))
+    monkeypatch.setattr(screen, "available", lambda device: True)
+    for name in ("_ROWS", "_EXPERTS"):
+        monkeypatch.setattr(screen, name, 1)
+
+
+def forcing(screened: bool, **how: Any) -> tuple[Forced, dict[str, Any]]:
+    block = Experts(**how)
+    modules = {"block": block} | {f"block.{name}": module for name, module in block.named_modules()}
+    whole = {name for name in LINEARS if not name.endswith("w2")}
+    probe = SimpleNamespace(whole=lambda _: whole, last=lambda _: set(LINEARS) - whole)
+    return Forced(LAYER.blocks[0], modules, probe, screened), modules  # type: ignore[arg-type]
+
+
+def batches(count: int = 30) -> list[torch.Tensor]:
+    torch.manual_seed(12)
+    made = [torch.randn(1, 40, 48) for _ in range(count)]
+    made[7][0, 3] *= 4
+    made[11][0] = made[11][0, 0].clone()
+    made[12] = made[10].clone()
+    made[13][:] = 0
+    return [batch.bfloat16() for batch in made]
+
+
+Run = tuple[list[torch.Tensor], list[float], Forced]
+STRETCHES = [(1, "a"), (2, "a"), (4, "a"), (9, "a"), (15, "b"), (16, "a"), (30, "b")]
+
+
+def passed(screened: bool, rows: list[torch.Tensor], experts: tuple[str, ...] = EXPERTS, **how: Any) -> Run:
+    """A forced pass as calibration makes it: each stretch's maxima, and which share each batch flagged."""
+    force, modules = forcing(screened, **how)
+    observer, shares, taken, begin = Observer(LAYER, torch.device("cpu")), [], [], 0
+    if force._screen is not None:
+        judge = force._screen.judge
+        force._screen.judge = lambda share: (shares.append(share), judge(share))[1]  # type: ignore[method-assign]
+    observer.only = {name for name in LINEARS if name.rsplit(".", 1)[0] in experts}
+    with torch.no_grad(), watching(modules, LINEARS, observer.see):
+        for end, dataset in STRETCHES:
+            observer.dataset = dataset
+            for batch in rows[begin:end]:
+                force.run(batch, experts, observer)
+                observer.flush(FORCED)
+            force.drain()
+            observer.flush(FORCED)
+            taken.append(observer.take(dataset)[FORCED])
+            begin = end
+    return taken, shares, force
+
+
+def statistics(taken: list[torch.Tensor]) -> list[torch.Tensor]:
+    """What calibration makes of the stretches: the running maxima and each dataset's."""
+    every = torch.stack(taken)
+    rows = [[place for place, (_, name) in enumerate(STRETCHES) if name == wanted] for wanted in "ab"]
+    return [every.cummax(dim=0).values, *(every[own].amax(dim=0) for own in rows)]
+
+
+def assert_alike(one: Run, other: Run) -> None:
+    for mine, theirs in zip(statistics(one[0]), statistics(other[0]), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_statistics_are_those_of_the_exact_pass(swapped: bool) -> None:
+    with_it, without = (passed(screened, batches(), swapped=swapped) for screened in (True, False))
+    assert_alike(with_it, without)
+    assert len(with_it[1]) > 20
+    assert 0 < sum(with_it[1]) / len(with_it[1]) < 0.35
+
+
+def test_some_experts_alone_are_asked_about() -> None:
+    some = EXPERTS[1:4]
+    with_it, without = (passed(screened, batches(), some) for screened in (True, False))
+    assert_alike(with_it, without)
+    assert len(with_it[1]) > 20
+    assert not any(taken[[0, 1, 2, 12, 13]].any() for taken in with_it[0])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_not_finite_is_recorded(value: float) -> None:
+    rows = batches()
+    rows[20][0, 5, 7] = value
+    with_it, without = (passed(screened, rows) for screened in (True, False))
+    for mine, theirs in zip(statistics(with_it[0]), statistics(without[0]), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0, equal_nan=True)
+    assert not torch.stack(with_it[0]).isfinite().all()
+
+
+@pytest.mark.parametrize("how", [{"act": gelu}, {"act": lambda values: silu(values.clamp(max=1))}])
+def test_other_experts_take_the_exact_pass(how: dict[str, Any]) -> None:
+    with_it, without = (passed(screened, batches(), **how) for screened in (True, False))
+    assert torch.equal(torch.stack(with_it[0]), torch.stack(without[0]))
+    assert with_it[2]._screen is not None and not with_it[2]._screen.on
+    assert with_it[1] == []
+
+
+def test_products_further_off_than_the_bound_takes_for_granted_take_the_exact_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(screen_kernels, "gamma", lambda channels: -1.0)
+    assert passed(True, batches())[1] == []
+
+
+def test_rising_maxima_turn_the_screen_off_and_change_nothing() -> None:
+    rows = [batch * (1.1**number) for number, batch in enumerate(batches())]
+    with_it, without = (passed(screened, rows) for screened in (True, False))
+    assert_alike(with_it, without)
+    assert with_it[2]._screen is not None and not with_it[2]._screen.on
+    assert 8 <= len(with_it[1]) < 20
+
+
+def test_too_little_memory_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(screen_kernels, "code_weights", full)
+    with_it, without = (passed(screened, batches()) for screened in (True, False))
+    assert_alike(with_it, without)
+    assert with_it[1] == []
+
+
+def test_small_batches_and_other_linears_are_not_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screen, "_ROWS", 41)
+    assert passed(True, batches())[1] == []
+    _, modules = forcing(False)
+    whole = {name for name in LINEARS if not name.endswith("w2")}
+    last = set(LINEARS) - whole
+    assert Screen(EXPERTS, whole, last, modules).on
+    assert not Screen(EXPERTS, {name for name in whole if name.endswith("w1")}, last, modules).on
+    modules[f"{EXPERTS[3]}.w1"].weight.data = modules[f"{EXPERTS[3]}.w1"].weight.data.float()
+    assert not Screen(EXPERTS, whole, last, modules).on
+    modules[f"{EXPERTS[3]}.w1"] = torch.nn.Linear(48, 32, dtype=torch.bfloat16)
+    assert not Screen(EXPERTS, whole, last, modules).on
+
+
+def test_only_hopper_devices_are_taken_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert not screen.available(torch.device("cpu"))
+    for capability, wanted in (((8, 0), False), ((9, 0), True), ((10, 0), False)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
+        assert screen.available(torch.device("cuda")) is wanted

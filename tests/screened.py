@@ -1,0 +1,37 @@
+"""`proofcard` with the screen on a CPU: its kernels in plain torch, and no batch or layer too small for it.
+
+Arguments as the command's. Says at the end how many experts of how many asked about ran exactly.
+"""
+
+import sys
+
+from quantize.layerwise import screen_twin
+
+from proofcard.quantize.layerwise import screen, screen_kernels
+
+
+def put_on() -> list[float]:
+    """Put the screen on in this process; the shares of experts that batches flag are added to the list."""
+    for name in ("addresses", "code_tokens", "code_weights", "candidates", "recheck"):
+        setattr(screen_kernels, name, getattr(screen_twin, name))
+    screen.available = lambda device: True  # type: ignore[assignment]
+    screen._ROWS = screen._EXPERTS = 1
+    shares: list[float] = []
+    judge = screen.Screen.judge
+
+    def judged(self: screen.Screen, share: float) -> None:
+        shares.append(share)
+        judge(self, share)
+
+    screen.Screen.judge = judged  # type: ignore[method-assign]
+    return shares
+
+
+if __name__ == "__main__":
+    from proofcard.cli import main
+
+    shares = put_on()
+    try:
+        main()
+    finally:
+        print(f"screened {len(shares)} batches, {sum(shares):.2f} ran exactly", file=sys.stderr)
