@@ -164,11 +164,11 @@ def whole_command(made: Path, source: Path) -> float:
 
 
 def start_up() -> None:
-    """CPU seconds until the first linear is packed, without and with loops that an earlier run has kept."""
+    """CPU seconds until the first linear is compared, without and with loops that an earlier run has kept."""
     code = (
-        "import numpy as np; from proofcard import nvfp4; from proofcard.nvfp4.matching import match_fp8;"
-        "w = np.full((16, 16), 0x38, np.uint8); s = np.ones((1, 1), np.float32);"
-        "nvfp4.amax_fp8(w, s); match_fp8(w, s, 1.0, *nvfp4.quantize_fp8(w, s, 1.0))"
+        "import numpy as np; from proofcard.nvfp4.matching import match_fp8;"
+        "w = np.full((16, 16), 0x38, np.uint8);"
+        "match_fp8(w, np.ones((1, 1), np.float32), 1.0, w[:, :8], w[:, :1])"
     )
     for name, environment in (("compiled", {"XDG_CACHE_HOME": os.devnull}), ("kept", {})):
         for _ in range(2):
