@@ -2,9 +2,9 @@
 
 The recipe end to end on GPUs, as a user types it: layers of MiniMax-M2.7's width (FP8, random weights) are
 made, quantized by `quantize` with long samples, once for each number of GPUs, and what came out is verified
-against the source. Prints the seconds of a layer and of the whole command, GPU memory and power, whether every
-number of GPUs gave the same bytes, and the hours of 62 layers of 1,250 batches if each took as long. Exit
-status 1 when something does not hold. Wants 4 GB of disk a layer for the source, 2.4 for each checkpoint.
+against the source. Prints the seconds of a layer and of the whole command, GPU memory and power, whether
+every number of GPUs gave the same bytes, and the hours of 62 layers of 1,250 batches if each took as long.
+Exit status 1 when something does not hold. Wants 4 GB of disk a layer for the source, 2.4 for a checkpoint.
 """
 
 import argparse

@@ -5,9 +5,12 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from running import start
+
+from proofcard import cli
 
 PROGRAM = """
 import sys, types
@@ -162,6 +165,19 @@ def test_sigint_stays_ignored_where_a_shell_has_it_so(tmp_path: Path) -> None:
     process = start(["bash", "-c", f"trap '' INT; exec {sys.executable} {file}"], tmp_path)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_before_anything_is_started_it_is_said_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "proofcard.command", SimpleNamespace(run=run))  # type: ignore[misc]
+    monkeypatch.setattr(sys, "argv", ["proofcard", "plan"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert (end.value.code, capsys.readouterr().err) == (130, "interrupted: nothing was started\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

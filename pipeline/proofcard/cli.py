@@ -33,7 +33,14 @@ _JSON = "--json"
 
 def main() -> None:
     """Console entry point."""
-    words = sys.argv[1:]
+    try:
+        _main(sys.argv[1:])
+    except KeyboardInterrupt:  # while it was imported; `command.run` sees to itself
+        print("interrupted: nothing was started", file=sys.stderr)
+        sys.exit(130)
+
+
+def _main(words: list[str]) -> None:
     command, overrides = (words[0], words[1:]) if words else ("--help", [])
     if command in _MODULES:
         _run(command, overrides)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from proofcard import json_files
+from proofcard.documents.former import renamed
 from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop
 from proofcard.files import check_handed, read_bytes
@@ -92,7 +93,7 @@ def opened(path: Path, root: Path) -> Evidence | None:
     """The document in a file, or nothing where the file holds no document of `KINDS`."""
     try:
         content = read_bytes(path, root, _LARGEST)
-        values = json_files.parse(content, path.name)
+        values = renamed(json_files.parse(content, path.name))
     except (OSError, Stop):
         return None
     kind = kind_of(values)

@@ -11,7 +11,7 @@ usage: proofcard tasks candidate.checkpoint=DIR reference.checkpoint=DIR
       300 questions of the demo's own on two cores
   proofcard tasks candidate.endpoint=http://127.0.0.1:8000/v1 \\
       reference.endpoint=http://127.0.0.1:8001/v1 tasks=nvidia_m2_7 \\
-      policy=nvidia tasks.only=[ifeval,aime25] tasks.download=true
+      policy=nvidia tasks.only=[mmlu_pro,aime25] tasks.download=true
       two of the tasks that NVIDIA's card reports, its values beside
   proofcard tasks candidate.endpoint=URL reference.endpoint=URL \\
       policy.margin=0.02 tasks.limit=100

@@ -105,7 +105,7 @@ def level(users: int, rate: float) -> dict[str, Any]:
 
 
 def test_a_measurement_agrees_or_says_otherwise_or_is_not_there() -> None:
-    results = {"levels": [level(1, 91.0), level(4, 127.7)], "server": {"told": "x by y"}}
+    results = {"levels": [level(1, 91.0), level(4, 127.7)], "server": {"label": "x by y"}}
     found = audited(documents=[evidence("benchmark", results)])
     assert found["users_1"].verdict == "holds"
     assert found["users_4"].verdict == "contradicted by measurement"

@@ -8,7 +8,7 @@ LOAD = {"input_tokens": 32, "output_tokens": 64}
 
 
 def made(load) -> Results:
-    return Results(name="demo", load=load, serving=None, server=Server(told="a server", key=None))
+    return Results(name="demo", load=load, serving=None, server=Server(label="a server", key=None))
 
 
 def finished(folder, name: str = "demo", **load):

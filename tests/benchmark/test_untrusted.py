@@ -145,7 +145,7 @@ def test_a_server_counts_only_where_its_count_can_be_true(what: str):
         assert dialect_of(target(url=server.url("a")), 0.0, 100).usage is counts
 
 
-SCHEMA = "proofcard/benchmark/2"
+SCHEMA = "proofcard/benchmark/3"
 EARLIER = {
     "not JSON": "{", "a list": "[]", "deep": "[" * 100_000, "another schema": '{"schema": "x"}',
     "nothing in it": json.dumps({"schema": SCHEMA}),

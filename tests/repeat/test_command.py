@@ -47,7 +47,7 @@ def test_the_exit_status_says_what_was_found(
     assert f"Repeatability: {finding}" in said.stdout
     (folder,) = (tmp_path / "runs/repeat").iterdir()
     found = RepeatReport.model_validate_json((folder / "repeat.json").read_text())
-    assert found.finding == finding and found.phases["alone"].asked == found.phases["loaded"].asked == 6
+    assert found.finding == finding and found.phases["alone"].requests == found.phases["loaded"].requests == 6
     if "3 four" in str(probe(9)):
         assert found.phases["alone"].distinct == 1 and found.phases["loaded"].first.character == 8
         answers = json.loads((folder / "answers.json").read_text())

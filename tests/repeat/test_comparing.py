@@ -12,7 +12,7 @@ def test_one_answer_is_repeatable() -> None:
     both = Answers(["a b"] * 5)
     usual = comparing.usual(both, both)
     phase = comparing.phase(both, usual, 0.95, tokens)
-    assert (phase.asked, phase.distinct, phase.first) == (5, 1, None)
+    assert (phase.requests, phase.distinct, phase.first) == (5, 1, None)
     assert phase.same is not None and phase.same.value == 1 and 0.4 < phase.same.low < 0.5
     assert comparing.finding([phase, phase], 1) == "REPEATABLE"
 
@@ -37,6 +37,6 @@ def test_an_answer_that_ends_early_parts_at_its_end() -> None:
 
 def test_what_was_not_answered_shows_nothing() -> None:
     phase = comparing.phase(Answers(["a"], ["HTTP 500"]), "a", 0.95, None)
-    assert (phase.asked, phase.failed, phase.first_failure) == (2, 1, "HTTP 500")
+    assert (phase.requests, phase.failed, phase.first_failure) == (2, 1, "HTTP 500")
     assert comparing.finding([phase], 1) == "NOT SHOWN"
     assert comparing.usual(Answers(), Answers()) is None

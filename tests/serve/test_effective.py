@@ -58,11 +58,11 @@ def test_sglang_replaces_the_card_s_attention_and_nothing_else() -> None:
     found = effective.sglang(profile("sglang_published"), published(), POOL, scales=True)
     assert [setting.name for setting in found if setting.differs] == ["attention_backend"]
     said = by_name(found)
-    assert (said["attention_backend"].asked, said["attention_backend"].effective) == ("fa3", "triton")
+    assert (said["attention_backend"].requested, said["attention_backend"].effective) == ("fa3", "triton")
     assert said["KV cache tokens"].effective == "198000"
     assert said["KV cache in memory"].effective == "fp8_e5m2"
     backend = said["sampling_backend"]
-    assert (backend.asked, backend.effective) == (None, "flashinfer")
+    assert (backend.requested, backend.effective) == (None, "flashinfer")
     assert said["KV scales"].effective == "the checkpoint's"
 
 

@@ -10,7 +10,7 @@ from hostile_answers import WRONG
 
 from proofcard.documents.tasks import Order, OrderedTask
 from proofcard.serve.outcomes import OUTCOMES
-from proofcard.tasks.harness import _ask, _until
+from proofcard.tasks.harness import _ask, _reason, _until
 
 TASK = OrderedTask(name="t", harness="t", metric="m", filter="none", path=None, max_tokens=64)
 PROMPT = json.dumps([{"role": "user", "content": "7 × 8?"}])
@@ -83,3 +83,28 @@ def test_hostile_answers_are_counted_as_something() -> None:
 def test_an_order_of_another_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="extra"):
         Order.model_validate_json(json.dumps({"anything": 1}))
+
+
+@pytest.mark.parametrize(
+    ("error", "offline", "sentence"),
+    [
+        (
+            ConnectionError("no"),
+            True,
+            "task t: its dataset is not on this machine (no): set tasks.tasks.t.path",
+        ),
+        (
+            ConnectionError("no"),
+            False,
+            "task t: its dataset cannot be fetched (no): check the network, HF_END",
+        ),
+        (
+            ModuleNotFoundError("no", name="langdetect"),
+            False,
+            "task t needs langdetect, which the harness does",
+        ),
+        (ValueError("no"), False, "task t cannot be run: ValueError: no"),
+    ],
+)
+def test_what_a_task_lacks_is_said_with_how_to_get_it(error: Exception, offline: bool, sentence: str) -> None:
+    assert _reason(TASK, error, offline).startswith(sentence)

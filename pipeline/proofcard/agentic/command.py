@@ -58,7 +58,7 @@ def execute(config: AgenticConfig) -> tuple[Path, AgenticReport]:
     ):
         settings = config.agentic.model_dump(mode="json", exclude={"specification", "tasks"})
         tracker.params({"agentic": settings | {"specification_sha256": _digest(config)}})
-        tracker.tags({"server": server.told, "key": server.key or "unknown"})
+        tracker.tags({"server": server.label, "key": server.key or "unknown"})
         with reached(server, tracker) as endpoint:
             _keep_inspect_to_itself()
             from proofcard.agentic.building import build

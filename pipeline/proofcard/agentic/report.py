@@ -20,7 +20,7 @@ def sections(result: AgenticReport) -> list[Section]:
     ]
     score = result.score
     caption = (
-        f"{result.server.told}: {100 * score.value:.1f}% of the tasks passed, {result.confidence:.0%} "
+        f"{result.server.label}: {100 * score.value:.1f}% of the tasks passed, {result.confidence:.0%} "
         f"interval {100 * score.low:.1f} to {100 * score.high:.1f}. Repaired: own programs that failed "
         "and then ran, of those that failed. Bad calls: of unknown tools, or not JSON."
     )

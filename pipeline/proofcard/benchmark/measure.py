@@ -259,8 +259,8 @@ def _measure_client(benchmark: Benchmark, measurement: Measurement, tokenizer: P
 
 def _server(config: BenchmarkConfig) -> Server:
     if config.serving is None or config.checkpoint is None:
-        told = f"{quoted(config.model or '')} on a running server"
-        return Server(told=told, key=None, model=config.model)
+        label = f"{quoted(config.model or '')} on a running server"
+        return Server(label=label, key=None, model=config.model)
     try:
         key = manifest.read(config.checkpoint).key
     except manifest.NeverSealed:
@@ -268,7 +268,7 @@ def _server(config: BenchmarkConfig) -> Server:
     except Stop as error:
         raise Usage(str(error)) from None
     checkpoint = config.checkpoint.absolute().name
-    return Server(told=f"{checkpoint} with {config.serving.name}", key=key, checkpoint=checkpoint)
+    return Server(label=f"{checkpoint} with {config.serving.name}", key=key, checkpoint=checkpoint)
 
 
 def _line(done: Point) -> str:

@@ -66,7 +66,7 @@ def page(results: Results, sections_so_far: list[Section]) -> str:
 def _throughput(results: Results) -> Section:
     load, starts = results.load, len(results.starts)
     text = (
-        f"{results.server.told}, {starts} start{'s' if starts > 1 else ''} of it, "
+        f"{results.server.label}, {starts} start{'s' if starts > 1 else ''} of it, "
         f"{load['output_tokens']}-token answers to prompts of {load['input_tokens']} tokens; "
         f"tokens counted by the {'server' if results.usage else 'tokenizer'}. Mean over the starts, "
         "and lowest to highest. Per user: tokens over the seconds waited. Client: upper bound of its share."

@@ -32,7 +32,7 @@ def performance(facts: Facts) -> Section:
                 "ready_s",
             ),
         ]
-        rows = [[each["name"], each["asked"], each["effective"]] for each in session["settings"]]
+        rows = [[each["name"], each["requested"], each["effective"]] for each in session["settings"]]
         if rows:
             tables.append(
                 table(["Setting", "Requested", "In effect"], rows, "measured", file, "settings", profile)
@@ -77,7 +77,7 @@ def _levels(one: Evidence) -> list[Table]:
     doubts += [[f"{each.name}, {users}", why] for each, wrong in series for users, why in wrong.items()]
     load = results["load"]
     caption = (
-        f"{results['server']['told']}: {len(results['starts'])} starts, {load['input_tokens']} tokens in, "
+        f"{results['server']['label']}: {len(results['starts'])} starts, {load['input_tokens']} tokens in, "
         f"{load['output_tokens']} out"
     )
     made = [table(header, rows, "measured", file, "levels", caption)]
@@ -92,7 +92,7 @@ def _mean(level: dict[str, Any], name: str) -> str:
 
 
 def _curve(one: Evidence) -> Chart:
-    levels, name = one.values["levels"], one.values["server"]["told"]
+    levels, name = one.values["levels"], one.values["server"]["label"]
     rates = [level["tokens_per_s"]["mean"] if level.get("tokens_per_s") else None for level in levels]
     series: dict[str, list[float | None]] = {str(name): rates}
     for each in published(tuple(one.values["load"].get("beside", ()))):

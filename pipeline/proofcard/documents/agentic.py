@@ -48,7 +48,7 @@ class Build(Document):
 class AgenticReport(Document):
     """`agentic.json`: `score` is the share of tasks that passed, over all runs."""
 
-    schema_: Literal["proofcard/agentic/1"] = Field(default="proofcard/agentic/1", alias="schema")
+    schema_: Literal["proofcard/agentic/2"] = Field(default="proofcard/agentic/2", alias="schema")
     name: str
     server: Server
     specification: Sha256

@@ -124,7 +124,7 @@ class Start(Document):
 class Server(Document):
     """What was measured: a sealed checkpoint has a `key`, a running server a `model`."""
 
-    told: str
+    label: str
     key: Sha256 | None
     checkpoint: str | None = None
     model: str | None = None
@@ -137,7 +137,7 @@ class Results(Document):
     itself; both are null before the first request.
     """
 
-    schema_: Literal["proofcard/benchmark/2"] = Field(default="proofcard/benchmark/2", alias="schema")
+    schema_: Literal["proofcard/benchmark/3"] = Field(default="proofcard/benchmark/3", alias="schema")
     complete: bool = False
     name: str
     load: dict[str, Json]

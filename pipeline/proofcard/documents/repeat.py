@@ -23,7 +23,7 @@ class Phase(Document):
     `first` is the earliest place at which any answer of the phase leaves that one.
     """
 
-    asked: PositiveInt
+    requests: PositiveInt
     failed: NonNegativeInt
     first_failure: str | None
     distinct: NonNegativeInt
@@ -44,7 +44,7 @@ class Variant(Document):
 class RepeatReport(Document):
     """`repeat.json`: the request, and how many different answers came back."""
 
-    schema_: Literal["proofcard/repeat/1"] = Field(default="proofcard/repeat/1", alias="schema")
+    schema_: Literal["proofcard/repeat/2"] = Field(default="proofcard/repeat/2", alias="schema")
     name: str
     finding: Finding
     server: Server

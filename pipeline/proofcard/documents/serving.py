@@ -11,7 +11,7 @@ class Setting(Document):
     """A setting as requested and in effect; null if the profile or the engine does not have it."""
 
     name: str
-    asked: str | None
+    requested: str | None
     effective: str | None
     differs: bool
 
@@ -43,7 +43,7 @@ class ServingSession(Document):
     start (its log, the code that the engine may run) START.
     """
 
-    schema_: Literal["proofcard/serving/1"] = Field(default="proofcard/serving/1", alias="schema")
+    schema_: Literal["proofcard/serving/2"] = Field(default="proofcard/serving/2", alias="schema")
     checkpoint: str
     key: Sha256 | None
     profile: dict[str, Json]

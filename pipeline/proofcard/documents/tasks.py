@@ -73,9 +73,9 @@ class Range(Document):
 
 
 class Server(Document):
-    """One of the two: in words, the key of a sealed checkpoint, and the model's name."""
+    """One of the two: its name in words, the key of a sealed checkpoint, and the model's name."""
 
-    told: str
+    label: str
     key: Sha256 | None
     model: str
     serving: dict[str, Json] | None
@@ -113,7 +113,7 @@ class TaskResult(Document):
 class TasksReport(Document):
     """`tasks.json`: two servers, the same questions."""
 
-    schema_: Literal["proofcard/tasks/1"] = Field(default="proofcard/tasks/1", alias="schema")
+    schema_: Literal["proofcard/tasks/2"] = Field(default="proofcard/tasks/2", alias="schema")
     name: str
     verdict: Judged
     reference: Server

@@ -178,7 +178,8 @@ def _match_fp8_rows(
             part, own_here = pairs[8 * block : 8 * (block + size)], own[:size]
             largest = max(largest, _amax_blocks(part, own_here))
             if amaxes.size > 0:
-                own_here[:] = amaxes[start : start + size]
+                for i in range(size):
+                    own_here[i] = amaxes[start + i]
             _scale_blocks(own_here, scale_2, wanted[:size], divisor)
             flags |= _compare(
                 part,

@@ -53,7 +53,7 @@ def execute(config: RepeatConfig) -> tuple[Path, RepeatReport]:
         results.new_folder(config.work_dir / "repeat", config.repeat.name) as folder,
     ):
         tracker.params({"repeat": config.repeat.identity()})
-        tracker.tags({"server": server.told, "key": server.key or "unknown"})
+        tracker.tags({"server": server.label, "key": server.key or "unknown"})
         with reached(server, tracker) as endpoint:
             answers = {"alone": alone(endpoint, config.repeat), "loaded": loaded(endpoint, config.repeat)}
         done = _report(config, server, answers["alone"], answers["loaded"], tokens)

@@ -28,7 +28,7 @@ def phase(answers: Answers, usual: str | None, confidence: float, tokens: Tokens
     others = {text for text in answers.texts if text != usual}
     parted = [each for text in others if (each := first_difference(text, usual or "", tokens)) is not None]
     return Phase(
-        asked=len(answers.texts) + len(answers.failures),
+        requests=len(answers.texts) + len(answers.failures),
         failed=len(answers.failures),
         first_failure=answers.failures[0] if answers.failures else None,
         distinct=len(set(answers.texts)),

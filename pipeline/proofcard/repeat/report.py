@@ -11,7 +11,7 @@ def sections(result: RepeatReport) -> list[Section]:
     phases = [
         [
             _TITLES[name],
-            str(each.asked),
+            str(each.requests),
             str(each.failed),
             str(each.distinct),
             f"{100 * each.same.value:.1f}% ({100 * each.same.low:.1f}..)" if each.same else "–",
@@ -20,11 +20,11 @@ def sections(result: RepeatReport) -> list[Section]:
         for name, each in result.phases.items()
     ]
     caption = (
-        f"{result.server.told}: one greedy request, at most {result.max_tokens} tokens; under load "
+        f"{result.server.label}: one greedy request, at most {result.max_tokens} tokens; under load "
         f"{result.users} requests at a time. The same: as the most frequent answer, with the lower end of "
         f"the {result.confidence:.0%} interval."
     )
-    header = ["phase", "asked", "failed", "distinct", "the same", "first difference"]
+    header = ["phase", "requests", "failed", "distinct", "the same", "first difference"]
     listed = [Section(f"Repeatability: {result.finding}", caption, header, phases)]
     if len(result.variants) > 1:
         rows = [

@@ -49,7 +49,7 @@ _ALIKE = {"bfloat16": "bf16", "float8_e4m3fn": "fp8_e4m3", "fp8": "fp8_e4m3", "f
 def setting(name: str, asked: str | None, effective: str | None) -> Setting:
     """A setting, and whether the engine does not do what was requested."""
     differs = asked not in (None, "auto") and effective is not None and _plain(asked) != _plain(effective)
-    return Setting(name=name, asked=asked, effective=effective, differs=differs)
+    return Setting(name=name, requested=asked, effective=effective, differs=differs)
 
 
 def settings(serving: Serving, endpoint: Endpoint, checkpoint: Path) -> list[Setting]:
@@ -130,7 +130,7 @@ def track(settings: list[Setting], tracker: Tracker) -> None:
     for each in settings:
         if each.differs:
             console.print(
-                f"warning: {each.name}={each.asked} was requested, but {each.effective} is in effect",
+                f"warning: {each.name}={each.requested} was requested, but {each.effective} is in effect",
                 soft_wrap=True,
             )  # fmt: skip
     tracker.params({"effective": {_key(s.name): s.effective for s in settings if s.effective is not None}})
@@ -139,7 +139,7 @@ def track(settings: list[Setting], tracker: Tracker) -> None:
 
 def section(settings: list[Setting]) -> Section:
     """All settings as a table."""
-    rows = [[s.name, s.asked or "", s.effective or "?", "differs" if s.differs else ""] for s in settings]
+    rows = [[s.name, s.requested or "", s.effective or "?", "differs" if s.differs else ""] for s in settings]
     differing = sum(each.differs for each in settings)
     summary = (
         f"{differing} of {len(settings)} settings differ from the request." if differing else "As requested."
@@ -153,7 +153,7 @@ def _field(flag: str, fields: dict[str, str]) -> str:
 
 
 def _value(settings: list[Setting], name: str) -> str | None:
-    return next((each.effective or each.asked for each in settings if each.name == name), None)
+    return next((each.effective or each.requested for each in settings if each.name == name), None)
 
 
 def _text(value: Any) -> str | None:

@@ -24,10 +24,10 @@ from proofcard.tracking import Subject, Tracker
 class Reachable:
     """A server that can be asked, or started: nothing is wrong with what was asked for.
 
-    `told` says in words what it is, `subject` is the checkpoint where it is a sealed one.
+    `label` says in words what it is, `subject` is the checkpoint where it is a sealed one.
     """
 
-    told: str
+    label: str
     subject: Subject | None
     endpoint: Endpoint = field(repr=False)
     prepared: Prepared | None = field(default=None, repr=False)
@@ -40,7 +40,7 @@ class Reachable:
     def described(self, serving: Serving | None) -> Server:
         """The server in a document; `serving` is the profile of what is started here."""
         profile = serving.identity() if serving is not None and self.prepared is not None else None
-        return Server(told=self.told, key=self.key, model=self.endpoint.model, serving=profile)
+        return Server(label=self.label, key=self.key, model=self.endpoint.model, serving=profile)
 
 
 def check(target: Target, serving: Serving | None, work_dir: Path, setting: str = "") -> Reachable:
@@ -54,7 +54,7 @@ def check(target: Target, serving: Serving | None, work_dir: Path, setting: str 
     assert target.checkpoint is not None and serving is not None
     prepared = prepare(serving, target.checkpoint, work_dir)
     return Reachable(
-        told=f"{target.checkpoint.absolute().name} by {serving.name}",
+        label=f"{target.checkpoint.absolute().name} by {serving.name}",
         subject=tracking.subject_of(target.checkpoint),
         endpoint=prepared.endpoint,
         prepared=prepared,

@@ -60,7 +60,7 @@ def execute(config: TasksConfig) -> tuple[Path, TasksReport]:
     ):
         tracker.params({"tasks": config.tasks.identity(), "policy": config.policy.identity()})
         tracker.tags({f"{side}.{name}": value for side, server in sides.items() for name, value in
-                      (("server", server.told), ("key", server.key or "unknown"))})  # fmt: skip
+                      (("server", server.label), ("key", server.key or "unknown"))})  # fmt: skip
         kept = {side: place(config, getattr(config, side), server) for side, server in sides.items()}
         answers: dict[str, dict[str, Repeats]] = {}
         harness = ""

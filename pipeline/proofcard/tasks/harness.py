@@ -112,6 +112,16 @@ def _reason(task: OrderedTask, error: Exception, offline: bool) -> str:
             f"task {task.name}: its dataset is not on this machine ({quoted(str(error), 120)}): "
             f"set tasks.tasks.{task.name}.path=DIR, or allow the download with tasks.download=true"
         )
+    if kinds & set(away):
+        return (
+            f"task {task.name}: its dataset cannot be fetched ({quoted(str(error), 120)}): check the "
+            f"network, HF_ENDPOINT and HF_TOKEN, or set tasks.tasks.{task.name}.path=DIR"
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return (
+            f"task {task.name} needs {quoted(error.name)}, which the harness does not bring: add it with "
+            f"`uv pip install --python {sys.executable} {quoted(error.name)}`, or leave the task out"
+        )
     if "marked as unsafe" in str(error):
         return f"task {task.name} runs generated code, and the harness has no sandbox for it: leave it out"
     return f"task {task.name} cannot be run: {type(error).__name__}: {quoted(str(error))}"

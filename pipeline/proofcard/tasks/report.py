@@ -35,7 +35,7 @@ def sections(result: TasksReport) -> list[Section]:
         for name, each in result.tasks.items()
     ]
     caption = (
-        f"Reference: {result.reference.told}. Candidate: {result.candidate.told}. Scores and recovery in "
+        f"Reference: {result.reference.label}. Candidate: {result.candidate.label}. Scores and recovery in "
         f"percent, differences in points with their {confidence} interval."
     )
     listed = [

@@ -55,8 +55,8 @@ def linear(
         elif leaf != "weight_scale":
             yield from finite(tensor, positive=True)
         elif weight is not None and weight.dtype == "U8" and 2 * weight.size == block * tensor.size:
-            yield from _block_scales(tensor, weight, block, layout is COMPRESSED)
             codes = tensor.raw()
+            yield from _block_scales(tensor, codes, weight, block, layout is COMPRESSED)
             if codes.size and codes.max() < _E4M3_NAN:
                 largest.add(module, codes)
 
@@ -94,9 +94,13 @@ def _squeezed(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...
     return () if wanted == () and shape == (1,) else shape
 
 
-def _block_scales(scale: Tensor, weight: Tensor, block: int, zeros: bool) -> Iterator[Finding]:
-    """Finite and positive. Zero only where it underflowed: then all codes are ±6, or 0 with `zeros`."""
-    codes = scale.raw()
+def _block_scales(
+    scale: Tensor, codes: np.ndarray, weight: Tensor, block: int, zeros: bool
+) -> Iterator[Finding]:
+    """Finite and positive. Zero only where it underflowed: then all codes are ±6, or 0 with `zeros`.
+
+    `codes` are the bytes of `scale`.
+    """
     if not codes.size or (codes.min() > 0 and codes.max() < _E4M3_NAN):
         return
     wrong = codes >= _E4M3_NAN  # NaN, and everything with a sign

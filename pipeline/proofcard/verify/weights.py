@@ -56,10 +56,10 @@ def check(
     passing: Passing = LOCAL,
     digests: FileDigests | None = None,
 ) -> Level:
-    """Recompute `folder` from `source`. `sealed`, its manifest, helps to recognise a wrong source.
+    """Recompute `folder` from `source`; `digests` hashes the files of `folder` behind the comparison.
 
-    `given`: block scales that a search chose are taken as they are stored, and the codes held to them.
-    `digests` hashes the files of `folder` behind the comparison.
+    `sealed`, its manifest, helps to recognise a wrong source. `given`: block scales that a search chose are
+    taken as they are stored, and the codes held to them.
     """
     level = Level("weights")
     tensors, broken = read_tensors(folder)
@@ -81,8 +81,7 @@ def check(
     bound = of_source(source)
     level.group(against_source(inventory, source.weights(), bound))
     float32 = dequantized_to_float32(source, tensors, sealed)
-    quantized = set(inventory.quantized)
-    eight = set(inventory.fp8)
+    quantized, eight = set(inventory.quantized), set(inventory.fp8)
     unpacked = inventory.model - {f"{module}.weight" for module in quantized | eight}
     units: list[Unit] = [(group, True) for group in _groups(source, quantized)]
     units += [((name,), False) for name in unpacked if origin_of(source, name, bound) is not None]

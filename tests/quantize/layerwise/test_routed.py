@@ -136,6 +136,19 @@ def test_the_loop_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     call(block, made, tokens(2, 9))
 
 
+def test_the_loop_takes_over_where_memory_does_not_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = of_transformers("mixtral")
+    made = routed(block)
+
+    def too_large(*_: torch.Tensor) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("proofcard.quantize.layerwise.routed.add_weighted", too_large)
+    theirs, ours = call(block, None, tokens(2, 50)), call(block, made, tokens(2, 50))
+    assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
+    assert made.way is None
+
+
 class Own(nn.Module):
     """A block whose parts can be replaced; `top_k` slots."""
 

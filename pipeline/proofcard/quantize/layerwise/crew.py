@@ -4,6 +4,7 @@ the GPU needs for a small one, and PyTorch lets go of Python's lock meanwhile.""
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -50,10 +51,16 @@ class Crew:
             done.result()
         return results
 
-    def close(self) -> None:
-        """End the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
+
+@cache
+def stream_beside(device: torch.device) -> torch.cuda.Stream:
+    """The stream for work that may wait: always the same, since a stream keeps the memory it was given."""
+    return torch.cuda.Stream(device)
+
+
+@cache
+def _urgent_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device, priority=URGENT)
 
 
 @contextmanager
@@ -62,7 +69,7 @@ def urgent(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    stream = torch.cuda.Stream(device, priority=URGENT)
+    stream = _urgent_stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     try:
         with torch.cuda.stream(stream):

@@ -100,6 +100,11 @@ class Routed:
                 output = own(*args, **named)
         except _OtherWay:
             return own(*args, **named)
+        except torch.OutOfMemoryError:
+            if self.gated is None:  # hooks have counted some rows
+                raise
+            self.way = None  # the loop needs less memory
+            return own(*args, **named)
         return output if replay.done else own(*args, **named)
 
     def _add_up(
@@ -126,32 +131,36 @@ class Routed:
             raise _OtherWay
         sizes = np.diff(bounds, prepend=0).tolist()
         rows = order % count if way.by_slot else order // slots
-        outputs = self._outputs(tokens, rows, sizes, watch)
+        outputs, inner = self._outputs(tokens, rows, sizes)
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order), device=order.device)
         place = place.view(slots, count).t() if way.by_slot else place.view(count, slots)
         add_weighted(total, outputs, place.gather(1, by_expert), weights.gather(1, by_expert))
+        if watch is not None and inner is not None:
+            self._tell(watch, sizes, _largest(tokens, rows, sizes), inner)
 
-    def _outputs(self, tokens: Tensor, rows: Tensor, sizes: list[int], watch: Watch | None) -> Tensor:
-        """Each expert's outputs [rows, width] for its `rows` of `tokens`, `sizes` of them, in order."""
+    def _outputs(self, tokens: Tensor, rows: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor | None]:
+        """Each expert's outputs [rows, width] for its `rows` of `tokens`, `sizes` of them, in order.
+
+        And where experts are called without their modules, the largest magnitude of what goes into each one's
+        last product [experts], 0 without any.
+        """
         aligned = tokens.shape[1] * tokens.element_size() % _ALIGNED == 0
         parts = [part if aligned else part.clone() for part in tokens[rows].split(sizes)]
         busy = [number for number, size in enumerate(sizes) if size]
         if self.gated is None:
-            return torch.cat(self._crew.run([partial(self._experts[n], parts[n]) for n in busy]))
+            return torch.cat(self._crew.run([partial(self._experts[n], parts[n]) for n in busy])), None
         inner = torch.zeros(len(sizes), dtype=tokens.dtype, device=tokens.device)
         outputs = self._crew.run([partial(_measured, self._calls[n], parts[n], inner[n]) for n in busy])
-        if watch is not None:
-            for n in busy:
-                watch.rows(self._names[n], sizes[n])
-            outer = _largest(tokens, rows, sizes)
-            for linear, values in (
-                (self.gated.gate, outer),
-                (self.gated.up, outer),
-                (self.gated.down, inner),
-            ):
-                watch.note_all(self._linears[linear], values)
-        return torch.cat(outputs)
+        return torch.cat(outputs), inner
+
+    def _tell(self, watch: Watch, sizes: list[int], outer: Tensor, inner: Tensor) -> None:
+        one = self.gated
+        assert one is not None
+        for name, size in zip(self._names, sizes, strict=True):
+            watch.rows(name, size)
+        for linear, values in ((one.gate, outer), (one.up, outer), (one.down, inner)):
+            watch.note_all(self._linears[linear], values)
 
 
 def add_weighted(total: Tensor, outputs: Tensor, place: Tensor, weights: Tensor) -> None:

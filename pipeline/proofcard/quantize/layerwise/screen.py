@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch.nn.functional import silu
 
+from proofcard.quantize.layerwise.crew import stream_beside
+
 _ROWS = 2048  # of a batch; below, launching the exact products takes as long as their work
 _EXPERTS = 8
 _RECENT, _MOST_FLAGGED = 8, 0.4  # batches, and the share of experts above which exact products are faster
@@ -61,7 +63,6 @@ class Screen:
         self._votes: list[torch.Tensor] = []
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._products: _Products | None = None
-        self._stream: torch.cuda.Stream | None = None
         self.on = self._possible()
 
     def serves(self, rows: torch.Tensor, experts: Sequence[str]) -> bool:
@@ -127,9 +128,9 @@ class Screen:
         if not weight.is_cuda:
             yield
             return
-        self._stream = self._stream or torch.cuda.Stream(weight.device)
-        self._stream.wait_stream(torch.cuda.current_stream(weight.device))
-        with torch.cuda.stream(self._stream):
+        stream = stream_beside(weight.device)
+        stream.wait_stream(torch.cuda.current_stream(weight.device))
+        with torch.cuda.stream(stream):
             yield
 
     def _flags(

@@ -25,6 +25,8 @@ class Stack:
         self._sizes = [linear.out_features for linear in linears]
         self._weight = torch.cat([linear.weight for linear in linears])
         for linear, part in zip(linears, self._weight.split(self._sizes), strict=True):
+            if part.is_cuda:  # its memory belongs to the stream that reads the next layer
+                linear.weight.record_stream(torch.cuda.current_stream(part.device))
             linear.weight = torch.nn.Parameter(part, requires_grad=False)
         self._equal: dict[int, bool] = {}
 
