@@ -1,5 +1,6 @@
 """Checkpoints made by the real command, once per session."""
 
+import gc
 import json
 import os
 from collections.abc import Generator, Iterator
@@ -23,6 +24,16 @@ LONGEST = (
     "plan/test_command.py", "config/test_compose.py", "quantize/test_demo.py",
     "tracking_server/test_server.py",
 )  # fmt: skip
+
+
+def pytest_sessionstart() -> None:
+    """What is imported while tests are collected stays: no search for garbage in it, now or later."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
