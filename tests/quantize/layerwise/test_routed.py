@@ -107,7 +107,7 @@ def call(
                 if value:
                     note(name, value)
 
-        with made.taking_over(Watch(take, note_all)):
+        with made.taking_over(Watch(rows, note_all)):
             return block(states), seen, rows
 
 
@@ -139,8 +139,11 @@ def test_the_loop_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     call(block, made, tokens(2, 9))
 
 
-def test_the_loop_takes_over_where_memory_does_not_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
-    block = of_transformers("mixtral")
+@pytest.mark.parametrize("gated", [True, False])
+def test_the_loop_takes_over_where_memory_does_not_suffice(
+    monkeypatch: pytest.MonkeyPatch, gated: bool
+) -> None:
+    block = of_transformers("mixtral") if gated else drawn(Own(Plain))
     made = routed(block)
 
     def too_large(*_: torch.Tensor) -> None:
@@ -223,6 +226,15 @@ class Twice(Own):
         return torch.where(far, chosen[:, :1], chosen), weights
 
 
+class Early(Own):
+    """Calls an expert before it decides, when there are many tokens."""
+
+    def choose(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if len(scores) > 60:
+            self.experts[1](scores.new_zeros((3, WIDTH)).bfloat16())
+        return super().choose(scores)
+
+
 class Sometimes(Own):
     """Decides in another way for many tokens."""
 
@@ -231,7 +243,7 @@ class Sometimes(Own):
         return (chosen, weights) if len(scores) < 60 else (chosen.flip(1), weights * 0.5)
 
 
-@pytest.mark.parametrize("kind", [Twice, Sometimes])
+@pytest.mark.parametrize("kind", [Twice, Sometimes, Early])
 def test_a_call_that_goes_another_way_takes_the_loop(kind: type[Own]) -> None:
     block = drawn(kind(Plain))
     block.gate.weight.mul_(0.1)
