@@ -192,7 +192,7 @@ def add_weighted(total: Tensor, outputs: Tensor, place: Tensor, weights: Tensor)
 def _measured(expert: Callable[[Tensor], Answer], rows: Tensor, largest: Tensor) -> Tensor:
     """An expert's output; `largest`, a scalar, gets the largest magnitude of its last product's input."""
     output, inner = expert(rows)
-    largest.copy_(magnitude(inner))
+    magnitude(inner, largest)
     return output
 
 
