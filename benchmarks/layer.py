@@ -155,12 +155,12 @@ def measure(said: argparse.Namespace, folder: Path) -> None:
     state.mkdir()
     with clock.part("all"):
         Run(config, source, batches, said.device, ours, state, Ranks()).layers(lambda *_: None)
-    report(said, clock)
+    report(said, clock, config.coverage.name == "all_experts")
     if said.modelopt == "yes":
         beside(said, clock, config, source, batches, folder)
 
 
-def report(said: argparse.Namespace, clock: Clock) -> None:
+def report(said: argparse.Namespace, clock: Clock, forced: bool) -> None:
     import torch
 
     rate = product_rate(said.device)

@@ -103,21 +103,23 @@ def flop(
 def memory(config: QuantizeConfig, inventory: Inventory, samples: int) -> Memory:
     """Bytes of memory and disk, for both engines.
 
-    layerwise: a GPU holds a layer in BF16, the next one being loaded, and the activations of one batch,
-    which are not counted; the host holds the hidden states that fit, and without a GPU the layer.
+    layerwise: a GPU holds a layer in BF16, the next one being loaded, the screen's int8 weights where experts
+    are forced, and the activations of one batch, which are not counted; the host holds the hidden states that
+    fit, and without a GPU the layer.
     modelopt: the whole model in BF16, on GPU and host together.
     """
     calibration, model_config = config.calibration, inventory.outline.config
     source = sum(tensor.size for tensor in inventory.outline.tensors.values())
     hidden = samples * calibration.sequence_length * int(model_config["hidden_size"]) * 2
     layer = 2 * largest_layer(inventory)
+    screen = layer // 2 if inventory.experts and config.coverage.name != "natural" else 0
     hidden_in_memory = 2 * hidden if 2 * hidden <= config.hardware.activation_memory_gib * 2**30 else 0
     export = sum(inventory.file_bytes.values())
     return Memory(
         source=source,
         export=export,
         layer=layer,
-        layerwise_gpu=2 * layer,
+        layerwise_gpu=2 * layer + screen,
         layerwise_host=hidden_in_memory,
         layerwise_host_without_gpu=hidden_in_memory + layer,
         layerwise_disk=source + export + 2 * hidden,

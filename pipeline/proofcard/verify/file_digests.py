@@ -29,7 +29,8 @@ class FileDigests:
     def __init__(self, folder: Path, sizes: Mapping[str, int]) -> None:
         """`sizes` in bytes by file name, as sealed: a file of another size is not hashed."""
         self._folder, self._sizes = folder, sizes
-        self._running: dict[str, _Running] = {}
+        self._named: dict[str, _Running] = {}
+        self._known: dict[Seen, _Running | None] = {}  # by what tells files apart faster than their paths
         self._starting = threading.Lock()
 
     def follow(self, compared: Iterable[Tensor]) -> None:
@@ -40,9 +41,13 @@ class FileDigests:
         Raises nothing: a file that cannot be read is left to `finished`.
         """
         for tensor in compared:
-            if (running := self._of(tensor)) is not None:
+            if tensor.seen is None:
+                continue
+            if tensor.seen not in self._known:
+                self._start(tensor.path, tensor.seen)
+            if (running := self._known[tensor.seen]) is not None:
                 running.wanted = max(running.wanted, tensor.start + tensor.size)
-        for running in list(self._running.values()):
+        for running in list(self._named.values()):
             if running.is_behind() and running.advance():
                 return
 
@@ -51,19 +56,17 @@ class FileDigests:
 
         `tick` is called with byte counts, and may raise to give up.
         """
-        running = self._running.get(name)
+        running = self._named.get(name)
         return None if running is None else running.finish(self._folder, tick)
 
-    def _of(self, tensor: Tensor) -> "_Running | None":
-        name, seen = tensor.path.name, tensor.seen
-        if tensor.path.parent != self._folder:  # the source's, whose files may have the same names
-            return None
-        if (running := self._running.get(name)) is not None:
-            return running
-        if seen is None or self._sizes.get(name) != seen[2]:
-            return None
+    def _start(self, path: Path, seen: Seen) -> None:
+        """Begin with a file, unless it is not one of those: the source's may have the same names."""
         with self._starting:
-            return self._running.setdefault(name, _Running(tensor.path, seen))
+            if path.parent == self._folder and self._sizes.get(path.name) == seen[2]:
+                running = self._named.setdefault(path.name, _Running(path, seen))
+                self._known[seen] = running if running.seen == seen else None
+            else:
+                self._known.setdefault(seen, None)
 
 
 class _Running:
@@ -71,7 +74,7 @@ class _Running:
 
     def __init__(self, path: Path, seen: Seen) -> None:
         self.wanted = 0
-        self._path, self._seen = path, seen
+        self._path, self.seen = path, seen
         self._place, self._failed = 0, False
         self._sha256, self._turn = hashlib.sha256(), threading.Lock()
 
@@ -95,11 +98,11 @@ class _Running:
         """As `FileDigests.finished`."""
         with self._turn:
             tick(self._place)
-            while self._place < self._seen[2] and not self._failed:
-                tick(self._piece(self._seen[2]))
+            while self._place < self.seen[2] and not self._failed:
+                tick(self._piece(self.seen[2]))
         try:
             with opened(self._path, folder) as file:
-                same = reading.seen_of(file.fileno()) == self._seen
+                same = reading.seen_of(file.fileno()) == self.seen
         except (Stop, OSError):
             return None
         return self._sha256.hexdigest() if same and not self._failed else None
@@ -109,7 +112,7 @@ class _Running:
         size = min(_PIECE, until - self._place)
         try:
             piece = reading.read(
-                self._path, self._seen, self._place, size, self._path.name, _memory.of("piece", size)
+                self._path, self.seen, self._place, size, self._path.name, _memory.of("piece", size)
             )
         except (Stop, OSError):
             self._failed = True

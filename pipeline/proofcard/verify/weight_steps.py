@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from proofcard.checkpoint.dialects.rules import RULES
@@ -50,11 +49,13 @@ def reads_of(source: Source, tensors: dict[str, Tensor], bound: Ties) -> Callabl
     return reads
 
 
-def in_file_order(unit: Unit, reads: list[Tensor], folder: Path) -> tuple[Any, ...]:
-    """A sort key: where the last bytes of a unit are in `folder`, whose files a disk reads in order."""
-    places = ((tensor.path.name, tensor.start) for tensor in reads if tensor.path.parent == folder)
+def in_file_order(unit: Unit, tensors: dict[str, Tensor]) -> tuple[Any, ...]:
+    """A sort key: where a unit's weights are in the checkpoint's files, which a disk reads in order."""
+    modules, packed = unit
+    weights = (tensors.get(f"{module}.weight" if packed else module) for module in modules)
+    places = ((weight.path.name, weight.start) for weight in weights if weight is not None)
     file, start = max(places, default=("", 0))
-    return _natural(file), start, natural(unit[0][0])
+    return _natural(file), start, natural(modules[0])
 
 
 _natural = cache(natural)

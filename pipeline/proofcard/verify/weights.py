@@ -87,7 +87,7 @@ def check(
     units += [((name,), False) for name in unpacked if origin_of(source, name, bound) is not None]
     units += [((module,), True) for module in inventory.fp8 if f"{module}.weight" in source.tensors]
     reads = reads_of(source, tensors, bound)
-    units.sort(key=lambda unit: in_file_order(unit, reads(unit), folder))
+    units.sort(key=lambda unit: in_file_order(unit, tensors))
     steps = passing.steps("weights", units, reads, lambda unit: f"{unit[0][0]} {unit[1]}", Sound())
 
     def compare(unit: Unit) -> Outcome:

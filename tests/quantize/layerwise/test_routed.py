@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+from quantize.layerwise.conftest import batch, layer
 from torch import nn
 
 from proofcard.quantize.layerwise.crew import Crew
+from proofcard.quantize.layerwise.hidden import Hidden
 from proofcard.quantize.layerwise.hooks import watching
 from proofcard.quantize.layerwise.observer import magnitude
-from proofcard.quantize.layerwise.routed import Routed, Watch
+from proofcard.quantize.layerwise.routed import Routed, Watch, learned
+from proofcard.quantize.layerwise.stepper import Stepper
 from proofcard.quantize.layerwise.structure import Block
 
 WIDTH, EXPERTS, SLOTS = 32, 6, 2
@@ -104,7 +107,7 @@ def call(
                 if value:
                     note(name, value)
 
-        with made.taking_over(Watch(take, note_all)):
+        with made.taking_over(Watch(rows, note_all)):
             return block(states), seen, rows
 
 
@@ -136,8 +139,11 @@ def test_the_loop_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     call(block, made, tokens(2, 9))
 
 
-def test_the_loop_takes_over_where_memory_does_not_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
-    block = of_transformers("mixtral")
+@pytest.mark.parametrize("gated", [True, False])
+def test_the_loop_takes_over_where_memory_does_not_suffice(
+    monkeypatch: pytest.MonkeyPatch, gated: bool
+) -> None:
+    block = of_transformers("mixtral") if gated else drawn(Own(Plain))
     made = routed(block)
 
     def too_large(*_: torch.Tensor) -> None:
@@ -220,6 +226,15 @@ class Twice(Own):
         return torch.where(far, chosen[:, :1], chosen), weights
 
 
+class Early(Own):
+    """Calls an expert before it decides, when there are many tokens."""
+
+    def choose(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if len(scores) > 60:
+            self.experts[1](scores.new_zeros((3, WIDTH)).bfloat16())
+        return super().choose(scores)
+
+
 class Sometimes(Own):
     """Decides in another way for many tokens."""
 
@@ -228,7 +243,7 @@ class Sometimes(Own):
         return (chosen, weights) if len(scores) < 60 else (chosen.flip(1), weights * 0.5)
 
 
-@pytest.mark.parametrize("kind", [Twice, Sometimes])
+@pytest.mark.parametrize("kind", [Twice, Sometimes, Early])
 def test_a_call_that_goes_another_way_takes_the_loop(kind: type[Own]) -> None:
     block = drawn(kind(Plain))
     block.gate.weight.mul_(0.1)
@@ -249,7 +264,7 @@ def test_another_top_k_takes_the_loop() -> None:
     assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
 
 
-class Hidden(Own):
+class Assigned(Own):
     """Adds up with an assignment instead of `index_add_`."""
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -263,7 +278,21 @@ class Hidden(Own):
 
 
 def test_a_block_that_is_not_understood_keeps_its_loop() -> None:
-    block = drawn(Hidden(Plain))
+    block = drawn(Assigned(Plain))
     made = routed(block)
     assert made.way is None
     assert same(call(block, None, tokens(1, 20))[0], call(block, made, tokens(1, 20))[0])
+
+
+def test_a_layer_s_blocks_are_learned_from_tokens_that_are_no_padding(
+    loading: Callable[[int], Stepper],
+) -> None:
+    first = batch(2, 9)
+    first.attention_mask[0, :4] = 0
+    seen: list[int] = []
+    stepper = loading(0)
+    block = layer(0).blocks[0]
+    with watching(stepper.modules, [block.name], lambda _, states: seen.append(states.shape[1])):
+        (made,) = learned(stepper, Crew(torch.device("cpu")), layer(0), 0, cast(Hidden, None), first)
+    assert seen == [5]
+    assert made.way is not None and made.gated is not None

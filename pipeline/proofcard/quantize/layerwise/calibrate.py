@@ -212,22 +212,19 @@ class LayerCalibration:
                 counts.append(list(rows.values()))
                 rows.update(dict.fromkeys(rows, 0))
 
-        def take(expert: str, count: int) -> None:
-            rows[expert] += counting * count
-
-        def see(expert: str, values: torch.Tensor) -> None:
-            take(expert, values.numel() // values.shape[-1])
+        def count(expert: str, values: torch.Tensor) -> None:
+            rows[expert] += counting * (values.numel() // values.shape[-1])
 
         with ExitStack() as stack:
             stack.enter_context(watching(modules, layer.linears, observer.see))
-            stack.enter_context(watching(modules, rows, see))
+            stack.enter_context(watching(modules, rows, count))
             stack.enter_context(watching(modules, [block.name for block in layer.blocks], inputs.__setitem__))
             traffic = stack.enter_context(Traffic(hidden, index, self._stepper.device))
             for number, states in traffic.inputs(self._ranks.share(len(self._batches))):
                 note(number)
                 observer.only = routed_linears
                 counting = True
-                with taking_over(blocks, Watch(take, observer.note_all)):
+                with taking_over(blocks, Watch(rows, observer.note_all)):
                     output = self._stepper.run(
                         states, self._batches[number], self._config.calibration.attention_mask
                     )

@@ -42,10 +42,10 @@ class _OtherWay(Exception):
 
 @dataclass(frozen=True)
 class Watch:
-    """Called with what no hook sees: an expert's name and how many rows it takes; the names of linears and
-    the largest magnitude of each one's input, 0 without any."""
+    """What calls tell that no hook sees: `rows` counts what each expert has taken, by its name; `note_all`
+    gets names of linears and the largest magnitude of each one's input, 0 without any."""
 
-    rows: Callable[[str, int], None]
+    rows: dict[str, int]
     note_all: Callable[[tuple[str, ...], Tensor], None]
 
 
@@ -74,8 +74,10 @@ class Routed:
                 self._calls = [self.gated.of(expert) for expert in self._experts]
                 parts = (self.gated.gate, self.gated.up, self.gated.down)
                 self._linears = {part: tuple(f"{name}.{part}" for name in self._names) for part in parts}
-            if self.way is not None and not _alike(output, self._run(own, args, named, None)):
-                self.way = None
+            if self.way is not None:
+                again = self._replayed(own, args, named, None)
+                if again is None or not _alike(output, again[0]):
+                    self.way = None
             return output
 
         with _replaced(self._block, forward):
@@ -91,7 +93,18 @@ class Routed:
         with _replaced(self._block, lambda *args, **named: self._run(own, args, named, watch)):
             yield
 
-    def _run(self, own: Callable[..., Any], args: Any, named: Any, watch: Watch | None) -> Any:
+    def _run(self, own: Callable[..., Any], args: Any, named: Any, watch: Watch) -> Any:
+        before = {name: watch.rows[name] for name in self._names}
+        output = self._replayed(own, args, named, watch)
+        if output is None:
+            watch.rows.update(before)  # hooks may have counted some
+            return own(*args, **named)
+        return output[0]
+
+    def _replayed(
+        self, own: Callable[..., Any], args: Any, named: Any, watch: Watch | None
+    ) -> tuple[Any] | None:
+        """The output of a call without the loop; None if it does not go like the recorded one."""
         assert self.way is not None
         tokens = _tokens(args, named)
         replay = _Replay(self.way, lambda *found: self._add_up(watch, tokens, *found))
@@ -99,13 +112,11 @@ class Routed:
             with replay:
                 output = own(*args, **named)
         except _OtherWay:
-            return own(*args, **named)
+            return None
         except torch.OutOfMemoryError:
-            if self.gated is None:  # hooks have counted some rows
-                raise
             self.way = None  # the loop needs less memory
-            return own(*args, **named)
-        return output if replay.done else own(*args, **named)
+            return None
+        return (output,) if replay.done else None
 
     def _add_up(
         self, watch: Watch | None, tokens: Tensor, chosen: Tensor, weights: Tensor, total: Tensor
@@ -158,7 +169,7 @@ class Routed:
         one = self.gated
         assert one is not None
         for name, size in zip(self._names, sizes, strict=True):
-            watch.rows(name, size)
+            watch.rows[name] += size
         for linear, values in ((one.gate, outer), (one.up, outer), (one.down, inner)):
             watch.note_all(self._linears[linear], values)
 
@@ -181,7 +192,7 @@ def add_weighted(total: Tensor, outputs: Tensor, place: Tensor, weights: Tensor)
 def _measured(expert: Callable[[Tensor], Answer], rows: Tensor, largest: Tensor) -> Tensor:
     """An expert's output; `largest`, a scalar, gets the largest magnitude of its last product's input."""
     output, inner = expert(rows)
-    largest.copy_(magnitude(inner))
+    magnitude(inner, largest)
     return output
 
 

@@ -10,6 +10,7 @@ import torch
 
 from proofcard.quantize.layerwise.hidden import Hidden
 
+_THREADS = 4  # as many as there can be reads and writes at a time
 _BEHIND = 2  # outputs that may wait to be written, each in pinned memory
 
 
@@ -18,7 +19,7 @@ class Traffic:
 
     def __init__(self, hidden: Hidden, layer: int, device: torch.device) -> None:
         self._hidden, self._layer, self._device = hidden, layer, device
-        self._pool = ThreadPoolExecutor(2) if device.type == "cuda" else None
+        self._pool = ThreadPoolExecutor(_THREADS) if device.type == "cuda" else None
         self._going: list[Future[None]] = []
 
     def __enter__(self) -> "Traffic":
