@@ -165,9 +165,8 @@ class Toolchain(Part):
 
 
 class Hardware(Part):
-    """The hardware to use. `threads` 0 means all cores available to this process.
-
-    `screen` auto leaves out products of the forced pass that can change no statistic, where that is faster.
+    """The hardware to use. `threads` 0 means all cores available to this process; `screen` auto leaves out
+    products of the forced pass that can change no statistic, where that is faster.
     """
 
     device: Literal["auto", "cpu", "cuda"]
