@@ -45,12 +45,13 @@ class Server:
     def _talk(self, connection: socket.socket) -> None:
         with connection, suppress(OSError, ValueError):
             connection.settimeout(_LONGEST_S)
-            case = _request(connection).split(b"/")[1].decode()
+            case = request(connection).split(b"/")[1].decode()
             self.visited.append(case)
             self.cases[case](connection)
 
 
-def _request(connection: socket.socket) -> bytes:
+def request(connection: socket.socket) -> bytes:
+    """The head of a request, whose body is read, too."""
     data = b""
     while b"\r\n\r\n" not in data:
         data += connection.recv(65536)

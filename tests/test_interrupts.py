@@ -63,6 +63,20 @@ def test_it_is_not_raised_where_a_lock_would_not_be_given_back(tmp_path: Path) -
     assert ended(work, tmp_path) == (130, "given back\n", IN_ORDER)
 
 
+def test_it_is_not_raised_in_a_call_of_the_database(tmp_path: Path) -> None:
+    work = """
+    state = []
+    names = {"call": lambda: (tell(), sum(range(10))), "state": state}
+    written = "def written(): state.append('open'); call(); state.append('closed')"
+    exec(compile(written, "/site-packages/sqlalchemy/engine/base.py", "exec"), names)
+    try:
+        names["written"]()
+        time.sleep(20)
+    finally:
+        print(*state)"""
+    assert ended(work, tmp_path) == (130, "open closed\n", IN_ORDER)
+
+
 def test_it_is_raised_in_one_who_waits_for_a_lock(tmp_path: Path) -> None:
     work = """
     threading.Timer(0.1, tell).start()

@@ -28,11 +28,13 @@ DEBUG = "PROOFCARD_DEBUG"  # if set, it is also printed where every thread was
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PATIENCE = 60.0  # seconds from the first signal until the process is ended
 _ONE = 1.0  # seconds: a terminal, a launcher and a parent may each send what the user asked once
-_MOMENT, _CAREFUL = 0.01, 0.2  # seconds: between attempts to raise it elsewhere; until it is raised anywhere
+_MOMENT, _CAREFUL = 0.01, 1.0  # seconds: between attempts to raise it elsewhere; until it is raised anywhere
 _DELICATE = (
     "logging/__init__.py", "/threading.py", "/weakref.py", "/_weakrefset.py", "importlib._bootstrap>",
 )  # fmt: skip
 """Files whose functions hold locks that are not given back when they are interrupted."""
+_DATABASE = "/sqlalchemy/"
+"""Interrupted in a call of it, a connection may be lost with its transaction: SQLite then stays locked."""
 _SAFE = "nothing incomplete has a final name"
 
 
@@ -147,7 +149,13 @@ class _Listener:
 
 
 def _is_delicate(frame: FrameType | None) -> bool:
-    return frame is not None and frame.f_code.co_filename.endswith(_DELICATE)
+    if frame is not None and frame.f_code.co_filename.endswith(_DELICATE):
+        return True
+    while frame is not None:
+        if _DATABASE in frame.f_code.co_filename:
+            return True
+        frame = frame.f_back
+    return False
 
 
 _listener: _Listener | None = None

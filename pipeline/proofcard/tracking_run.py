@@ -33,6 +33,7 @@ class RunTracker:
 
     def __init__(self, mlflow: ModuleType | None, parent: str | None = None) -> None:
         self._mlflow, self._parent, self._name = mlflow, parent, ""
+        self._tries = _TRIES
         self.lost: str | None = None
         """Why the store is incomplete; None if it is complete or there is none."""
 
@@ -104,7 +105,7 @@ class RunTracker:
             yield
             status = "FINISHED"
         except KeyboardInterrupt:
-            status = "KILLED"
+            status, self._tries = "KILLED", 1
             _hurry(self._mlflow)
             raise
         finally:
@@ -121,7 +122,7 @@ class RunTracker:
 
     def _called(self, call: Callable[..., Any], *values: Any, **named: Any) -> None:
         try:
-            _again_if_busy(call, *values, **named)
+            _again_if_busy(self._tries, call, *values, **named)
         except Exception as error:  # every store has its own family of exceptions
             mlflow, self._mlflow = self._mlflow, None
             assert mlflow is not None
@@ -132,9 +133,9 @@ class RunTracker:
             _give_up(mlflow)
 
 
-def _again_if_busy(call: Callable[..., Any], *values: Any, **named: Any) -> None:
+def _again_if_busy(tries: int, call: Callable[..., Any], *values: Any, **named: Any) -> None:
     """Make a call, retrying if another run was writing the same row or file at that moment."""
-    for left in reversed(range(_TRIES)):
+    for left in reversed(range(tries)):
         try:
             call(*values, **named)
             return
@@ -147,8 +148,8 @@ def _again_if_busy(call: Callable[..., Any], *values: Any, **named: Any) -> None
 def _give_up(mlflow: ModuleType) -> None:
     """End the open runs as failed, if the store still responds, and the sampling of system metrics."""
     _hurry(mlflow)
-    for _ in range(_DEEPEST):
-        with suppress(Exception):
+    with suppress(Exception):
+        for _ in range(_DEEPEST):
             mlflow.end_run("FAILED")
 
 
