@@ -264,6 +264,30 @@ def test_another_top_k_takes_the_loop() -> None:
     assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
 
 
+class Dropping(Own):
+    """Takes away the weights of some tokens at the last moment, in place; none of few tokens."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        states = hidden_states.reshape(-1, WIDTH)
+        chosen, weights = self.choose(self.gate(states).float().softmax(dim=-1))
+        total = torch.zeros_like(states)
+        weights[torch.arange(len(states)) >= 60] = 0
+        for number in range(EXPERTS):
+            row, slot = torch.where(chosen == number)
+            part = self.experts[number](states[row]) * weights[row, slot, None]
+            total.index_add_(0, row, part.to(total.dtype))
+        return total.view_as(hidden_states)
+
+
+def test_what_is_changed_in_place_before_the_loop_counts() -> None:
+    block = drawn(Dropping(Plain))
+    made = routed(block)
+    assert made.way is not None
+    theirs, ours = call(block, None, tokens(2, 50)), call(block, made, tokens(2, 50))
+    assert not theirs[0].reshape(-1, WIDTH)[60:].any()
+    assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
+
+
 class Assigned(Own):
     """Adds up with an assignment instead of `index_add_`."""
 

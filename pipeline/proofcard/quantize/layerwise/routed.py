@@ -27,11 +27,10 @@ from proofcard.quantize.layerwise.hidden import Hidden
 from proofcard.quantize.layerwise.observer import magnitude
 from proofcard.quantize.layerwise.stepper import Stepper
 from proofcard.quantize.layerwise.structure import Block, Layer
-from proofcard.quantize.layerwise.ways import Recording, Way, results
+from proofcard.quantize.layerwise.ways import Recording, Way, results, searches
 
 _TOKENS = 256  # of the recorded call
 _ALIGNED = 256  # bytes: a matrix that begins elsewhere may get another cuBLAS kernel
-_SEARCHES = (torch.nonzero, torch.Tensor.nonzero, torch.argwhere, torch.Tensor.argwhere)
 
 Tensor = torch.Tensor
 
@@ -233,13 +232,11 @@ class _Replay(TorchFunctionMode):
 
 def _nothing(function: Any, args: Any, named: dict[str, Any]) -> Any:
     """What a function returns; a search for elements finds none."""
-    if function is torch.where and len(args) == 1 and not named:
+    if not searches(function, args, named):
+        return function(*args, **named)
+    if function is torch.where or named.get("as_tuple") or args[1:] == (True,):
         return tuple(_no_indices(args[0]) for _ in range(args[0].dim()))
-    if function in _SEARCHES:
-        if named.get("as_tuple") or args[1:] == (True,):
-            return tuple(_no_indices(args[0]) for _ in range(args[0].dim()))
-        return _no_indices(args[0], args[0].dim())
-    return function(*args, **named)
+    return _no_indices(args[0], args[0].dim())
 
 
 def _no_indices(searched: Tensor, *columns: int) -> Tensor:

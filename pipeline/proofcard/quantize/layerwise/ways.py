@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+_SEARCHES = (torch.nonzero, torch.Tensor.nonzero, torch.argwhere, torch.Tensor.argwhere)
+
 Place = tuple[int, int]
 """Where a tensor comes from: the number of the function call, and its place among what that returned."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a block routes, as places in its calls of `functions`, in order.
+    """How a block routes, as places in its calls of `functions`, in order, up to its loop over experts.
 
     `chosen` int64 [tokens, slots] are the experts of a token, `weights` [tokens, slots] their weights and
     `total` [tokens, width] the sum of their outputs, zero at first. An expert takes its tokens slot by slot
@@ -31,6 +33,11 @@ class Way:
     total: Place
     slots: int
     by_slot: bool
+
+
+def searches(function: Any, args: Any, named: Any) -> bool:
+    """Whether a call looks for elements: the loop over experts begins with one."""
+    return function in _SEARCHES or (function is torch.where and len(args) == 1 and not named)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class Recording(TorchFunctionMode):
         self._hooks: list[Any] = []
         self._steps: list[tuple[Callable[..., Any], Any]] = []
         self._added: list[tuple[Any, ...]] = []
+        self._searches: list[int] = []  # steps
 
     def __enter__(self) -> "Recording":
         for number, expert in enumerate(self._experts):
@@ -72,6 +80,8 @@ class Recording(TorchFunctionMode):
         if function is torch.Tensor.index_add_:
             self._added.append(args)
         elif not self.calls:
+            if searches(function, args, kwargs):
+                self._searches.append(len(self._steps))
             self._steps.append((function, result))
         return result
 
@@ -94,7 +104,10 @@ class Recording(TorchFunctionMode):
             for origin, factors in weights:
                 if sums and len(ways) == 1 and self._weighs(experts, factors, ways[0]):
                     last = max(place, origin, sums[0])[0]
-                    functions = tuple(function for function, _ in self._steps[: last + 1])
+                    # Until the loop begins, what it adds may still be changed in place.
+                    if (begin := next((step for step in self._searches if step > last), None)) is None:
+                        return None
+                    functions = tuple(function for function, _ in self._steps[:begin])
                     return Way(functions, place, origin, sums[0], experts.shape[1], ways[0])
         return None
 
