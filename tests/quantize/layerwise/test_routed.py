@@ -178,9 +178,12 @@ class Own(nn.Module):
         for number in self.order():
             row, slot = torch.where(chosen == number)
             if row.numel():
-                part = self.experts[number](states[row]) * weights[row, slot, None]
+                part = self.weighed(self.experts[number](states[row]), weights[row, slot, None])
                 total.index_add_(0, row, part.to(total.dtype))
         return total.view_as(hidden_states)
+
+    def weighed(self, output: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return output * weights
 
 
 class Plain(nn.Module):
@@ -199,6 +202,43 @@ def test_experts_of_another_kind_are_called_as_modules() -> None:
     made = routed(block)
     assert made.way is not None and made.gated is None
     theirs, ours = call(block, None, tokens(2, 50)), call(block, made, tokens(2, 50))
+    assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
+
+
+class Gate(nn.Module):
+    """A gate whose values are limited, which few tokens reach."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.up, self.down = (
+            nn.Linear(*size, bias=False) for size in ((WIDTH, 16),) * 2 + ((16, WIDTH),)
+        )
+
+    def limited(self, values: torch.Tensor) -> torch.Tensor:
+        return values
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.down(nn.functional.silu(self.limited(self.gate(rows))) * self.up(rows))
+
+
+class LimitedGate(Gate):
+    def limited(self, values: torch.Tensor) -> torch.Tensor:
+        return values.clamp(max=1e4)
+
+
+class LimitedSum(Own):
+    def weighed(self, output: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return (output * weights).clamp(-1e4, 1e4)
+
+
+@pytest.mark.parametrize("expert", [Gate, LimitedGate])
+@pytest.mark.parametrize("kind", [Own, LimitedSum])
+def test_a_limit_that_nothing_reached_when_recorded_still_holds(kind: type[Own], expert: type[Gate]) -> None:
+    block = drawn(kind(expert))
+    made = routed(block)
+    assert (made.way is None, made.gated is None) == (kind is LimitedSum, expert is LimitedGate)
+    far = 1e4 * tokens(2, 50)
+    theirs, ours = call(block, None, far), call(block, made, far)
     assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
 
 

@@ -125,9 +125,12 @@ class LayerCalibration:
     def _statistics(self, index: int, hidden: Hidden) -> LayerStatistics:
         layer = self._structure.layers[index]
         probe = probed(self._stepper, layer, index, hidden)
-        screened = self._config.hardware.screen == "auto"
-        forced = [Forced(block, self._stepper.modules, probe, screened) for block in layer.blocks]
         blocks = learned(self._stepper, self._crew, layer, index, hidden, self._batches[0])
+        wanted = self._config.hardware.screen == "auto"
+        forced = [
+            Forced(block, self._stepper.modules, probe, wanted and one.gated is not None)
+            for block, one in zip(layer.blocks, blocks, strict=True)
+        ]
         everywhere = self._config.coverage.name == "all_experts"
         forced_experts = {block.name: block.experts if everywhere else () for block in layer.blocks}
         quantizers = {name: self._structure.kv_quantizers(name) for name in layer.attentions}

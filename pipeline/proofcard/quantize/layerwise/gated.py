@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from proofcard.quantize.layerwise.ways import Call
+from proofcard.quantize.layerwise.ways import Call, Functions
 
 _ACTIVATIONS: tuple[Callable[[torch.Tensor], torch.Tensor], ...] = (
     functional.silu,
@@ -51,6 +51,10 @@ def gated(experts: Sequence[Any], calls: Sequence[Call]) -> Gated | None:
     names = _linears(experts[0])
     if len(names) != 3 or not calls or any(_linears(expert) != names for expert in experts):
         return None
+    if len({(type(expert), repr(expert)) for expert in experts}) > 1 or not _only_gates(
+        experts[0], calls[0].rows
+    ):
+        return None
     for gate, up, down in permutations(names):
         for activation in _ACTIVATIONS:
             one = Gated(gate, up, down, activation)
@@ -65,6 +69,13 @@ def _linears(expert: Any) -> list[str]:
     plain = {f"{name}.weight" for name in linears} == set(expert.state_dict())
     hooked = any(module._forward_hooks or module._forward_pre_hooks for module in expert.modules())
     return linears if plain and not hooked else []
+
+
+def _only_gates(expert: Any, rows: torch.Tensor) -> bool:
+    """Whether it calls nothing else: a limit, say, may not have mattered in the recorded calls."""
+    with Functions() as functions:
+        expert(rows)
+    return functions.only_gate()
 
 
 def _fits(one: Gated, expert: Any) -> bool:

@@ -12,7 +12,17 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+WEIGHING = ("mul", "__mul__", "__rmul__")
 _SEARCHES = (torch.nonzero, torch.Tensor.nonzero, torch.argwhere, torch.Tensor.argwhere)
+
+_MOVING = {
+    "__bool__", "__eq__", "__get__", "__getitem__", "__index__", "__int__", "__iter__", "__len__", "any",
+    "contiguous", "dim", "eq", "expand", "flatten", "index_add_", "index_select", "item", "numel", "permute",
+    "reshape", "size", "squeeze", "t", "to", "tolist", "transpose", "type", "unbind", "unsqueeze", "view",
+    *WEIGHING,
+}  # fmt: skip
+"""All that a loop over experts may call. Anything else may have changed nothing in the recorded call, and
+change something in another: a limit, say."""
 
 Place = tuple[int, int]
 """Where a tensor comes from: the number of the function call, and its place among what that returned."""
@@ -60,13 +70,18 @@ class Recording(TorchFunctionMode):
         self._steps: list[tuple[Callable[..., Any], Any]] = []
         self._added: list[tuple[Any, ...]] = []
         self._searches: list[int] = []  # steps
+        self._looped: set[str] = set()  # names of the functions that the loop calls, experts left out
+        self._since: set[str] = set()  # after the last sum
+        self._inside = False
 
     def __enter__(self) -> "Recording":
         for number, expert in enumerate(self._experts):
-            hook = expert.register_forward_hook(
-                lambda _, args, output, number=number: self.calls.append(Call(number, args[0], output))
-            )
-            self._hooks.append(hook)
+            self._hooks += [
+                expert.register_forward_pre_hook(lambda *_: setattr(self, "_inside", True)),
+                expert.register_forward_hook(
+                    lambda _, args, output, number=number: self._end(number, args, output)
+                ),
+            ]
         super().__enter__()
         return self
 
@@ -75,8 +90,17 @@ class Recording(TorchFunctionMode):
         for hook in self._hooks:
             hook.remove()
 
+    def _end(self, number: int, args: Any, output: torch.Tensor) -> None:
+        self._inside = False
+        self.calls.append(Call(number, args[0], output))
+
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
+        if self._searches and not self._inside and not searches(function, args, kwargs):
+            self._since.add(function.__name__)
+        if function is torch.Tensor.index_add_:
+            self._looped |= self._since
+            self._since.clear()
         if function is torch.Tensor.index_add_:
             self._added.append(args)
         elif not self.calls:
@@ -89,6 +113,8 @@ class Recording(TorchFunctionMode):
         """How the block routed `tokens` [tokens, width]; None where that is not plain from the call."""
         calls, added = self.calls, self._added
         if not calls or len(calls) != len(added) or any(len(args) != 4 for args in added):
+            return None
+        if not self._looped <= _MOVING:
             return None
         total = added[0][0]
         if any(args[0] is not total or args[1] != 0 for args in added):
@@ -135,6 +161,23 @@ class Recording(TorchFunctionMode):
             if not torch.equal((call.output * weights[rows, slots, None]).to(total.dtype), part):
                 return False
         return True
+
+
+class Functions(TorchFunctionMode):
+    """The names of the torch functions that are called, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(function.__name__)
+        return function(*args, **(kwargs or {}))
+
+    def only_gate(self) -> bool:
+        """Whether it was three products, one multiplication and one more function, an activation."""
+        weighed = sum(name in WEIGHING for name in self.names)
+        return len(self.names) == 5 and self.names.count("linear") == 3 and weighed == 1
 
 
 def results(returned: Any) -> tuple[Any, ...]:
