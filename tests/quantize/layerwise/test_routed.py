@@ -7,6 +7,22 @@ from typing import Any, cast
 import pytest
 import torch
 from quantize.layerwise.conftest import batch, layer
+from quantize.layerwise.own_blocks import (
+    EXPERTS,
+    SLOTS,
+    WIDTH,
+    Assigned,
+    Backwards,
+    Dropping,
+    Early,
+    Gate,
+    LimitedGate,
+    LimitedSum,
+    Own,
+    Plain,
+    Sometimes,
+    Twice,
+)
 from torch import nn
 
 from proofcard.quantize.layerwise.crew import Crew
@@ -17,7 +33,6 @@ from proofcard.quantize.layerwise.routed import Routed, Watch, learned
 from proofcard.quantize.layerwise.stepper import Stepper
 from proofcard.quantize.layerwise.structure import Block
 
-WIDTH, EXPERTS, SLOTS = 32, 6, 2
 ARCHITECTURES = {  # transformers' own blocks: sums in BF16 and float32, shared experts, grouped routing
     "mixtral": ("MixtralSparseMoeBlock", "MixtralConfig", "num_local_experts", {}),
     "qwen2_moe": ("Qwen2MoeSparseMoeBlock", "Qwen2MoeConfig", "num_experts", {}),
@@ -155,80 +170,12 @@ def test_the_loop_takes_over_where_memory_does_not_suffice(
     assert made.way is None
 
 
-class Own(nn.Module):
-    """A block whose parts can be replaced; `top_k` slots."""
-
-    def __init__(self, expert: Callable[[], nn.Module]) -> None:
-        super().__init__()
-        self.top_k = SLOTS
-        self.gate = nn.Linear(WIDTH, EXPERTS, bias=False)
-        self.experts = nn.ModuleList(expert() for _ in range(EXPERTS))
-
-    def order(self) -> list[int]:
-        return list(range(EXPERTS))
-
-    def choose(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        weights, chosen = torch.topk(scores, self.top_k, dim=-1)
-        return chosen, weights
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        states = hidden_states.reshape(-1, WIDTH)
-        chosen, weights = self.choose(self.gate(states).float().softmax(dim=-1))
-        total = torch.zeros_like(states)
-        for number in self.order():
-            row, slot = torch.where(chosen == number)
-            if row.numel():
-                part = self.weighed(self.experts[number](states[row]), weights[row, slot, None])
-                total.index_add_(0, row, part.to(total.dtype))
-        return total.view_as(hidden_states)
-
-    def weighed(self, output: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        return output * weights
-
-
-class Plain(nn.Module):
-    """One activation between two linears: no gate."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two = nn.Linear(WIDTH, 16), nn.Linear(16, WIDTH)
-
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return self.two(self.one(rows).tanh())
-
-
 def test_experts_of_another_kind_are_called_as_modules() -> None:
     block = drawn(Own(Plain))
     made = routed(block)
     assert made.way is not None and made.gated is None
     theirs, ours = call(block, None, tokens(2, 50)), call(block, made, tokens(2, 50))
     assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
-
-
-class Gate(nn.Module):
-    """A gate whose values are limited, which few tokens reach."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate, self.up, self.down = (
-            nn.Linear(*size, bias=False) for size in ((WIDTH, 16),) * 2 + ((16, WIDTH),)
-        )
-
-    def limited(self, values: torch.Tensor) -> torch.Tensor:
-        return values
-
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return self.down(nn.functional.silu(self.limited(self.gate(rows))) * self.up(rows))
-
-
-class LimitedGate(Gate):
-    def limited(self, values: torch.Tensor) -> torch.Tensor:
-        return values.clamp(max=1e4)
-
-
-class LimitedSum(Own):
-    def weighed(self, output: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        return (output * weights).clamp(-1e4, 1e4)
 
 
 @pytest.mark.parametrize("expert", [Gate, LimitedGate])
@@ -242,11 +189,6 @@ def test_a_limit_that_nothing_reached_when_recorded_still_holds(kind: type[Own],
     assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
 
 
-class Backwards(Own):
-    def order(self) -> list[int]:
-        return list(reversed(range(EXPERTS)))
-
-
 def test_a_block_that_adds_up_in_another_order_keeps_its_loop() -> None:
     class Three(Backwards):
         def __init__(self, expert: Callable[[], nn.Module]) -> None:
@@ -254,33 +196,6 @@ def test_a_block_that_adds_up_in_another_order_keeps_its_loop() -> None:
             self.top_k = 3  # of two, either comes first with the same sum
 
     assert routed(drawn(Three(Plain))).way is None
-
-
-class Twice(Own):
-    """Gives a token the same expert twice when it is far from zero."""
-
-    def choose(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        chosen, weights = super().choose(scores)
-        far = scores.amax(dim=-1, keepdim=True) > 0.9
-        self.far = bool(far.any())
-        return torch.where(far, chosen[:, :1], chosen), weights
-
-
-class Early(Own):
-    """Calls an expert before it decides, when there are many tokens."""
-
-    def choose(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if len(scores) > 60:
-            self.experts[1](scores.new_zeros((3, WIDTH)).bfloat16())
-        return super().choose(scores)
-
-
-class Sometimes(Own):
-    """Decides in another way for many tokens."""
-
-    def choose(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        chosen, weights = super().choose(scores)
-        return (chosen, weights) if len(scores) < 60 else (chosen.flip(1), weights * 0.5)
 
 
 @pytest.mark.parametrize("kind", [Twice, Sometimes, Early])
@@ -304,21 +219,6 @@ def test_another_top_k_takes_the_loop() -> None:
     assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
 
 
-class Dropping(Own):
-    """Takes away the weights of some tokens at the last moment, in place; none of few tokens."""
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        states = hidden_states.reshape(-1, WIDTH)
-        chosen, weights = self.choose(self.gate(states).float().softmax(dim=-1))
-        total = torch.zeros_like(states)
-        weights[torch.arange(len(states)) >= 60] = 0
-        for number in range(EXPERTS):
-            row, slot = torch.where(chosen == number)
-            part = self.experts[number](states[row]) * weights[row, slot, None]
-            total.index_add_(0, row, part.to(total.dtype))
-        return total.view_as(hidden_states)
-
-
 def test_what_is_changed_in_place_before_the_loop_counts() -> None:
     block = drawn(Dropping(Plain))
     made = routed(block)
@@ -326,19 +226,6 @@ def test_what_is_changed_in_place_before_the_loop_counts() -> None:
     theirs, ours = call(block, None, tokens(2, 50)), call(block, made, tokens(2, 50))
     assert not theirs[0].reshape(-1, WIDTH)[60:].any()
     assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
-
-
-class Assigned(Own):
-    """Adds up with an assignment instead of `index_add_`."""
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        states = hidden_states.reshape(-1, WIDTH)
-        chosen, weights = self.choose(self.gate(states).float().softmax(dim=-1))
-        total = torch.zeros_like(states)
-        for number in range(EXPERTS):
-            row, slot = torch.where(chosen == number)
-            total[row] += (self.experts[number](states[row]) * weights[row, slot, None]).to(total.dtype)
-        return total.view_as(hidden_states)
 
 
 def test_a_block_that_is_not_understood_keeps_its_loop() -> None:
