@@ -1,9 +1,5 @@
 """No pair that exceeds the recorded maximum is ever left out: the bound, on adverse inputs and drawn ones."""
 
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantize.layerwise import screen_twin as twin
 from quantize.layerwise.screen_rows import KINDS, NEURONS, TILING, Pairs, drawn, exact
-from running import ROOT
+from triton_cases import passed
 
 from proofcard.quantize.layerwise.screen import factors, limits
 
@@ -115,12 +111,4 @@ def test_factors_even_out_the_channels_and_stay_finite() -> None:
 
 
 def test_the_triton_kernels_do_the_same() -> None:
-    """`screen_cases.py`, in a process of its own: Triton reads the variable when it is imported."""
-    interpreted = {"TRITON_INTERPRET": str(int(not torch.cuda.is_available()))}
-    said = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", Path(__file__).with_name("screen_cases.py")],
-        cwd=ROOT, env=os.environ | interpreted, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert said.returncode == 0, said.stdout
-    passed = re.search(r"(\d+) passed", said.stdout)
-    assert passed and int(passed[1]) >= 3, said.stdout
+    assert passed(Path(__file__).with_name("screen_cases.py")) >= 3
