@@ -17,11 +17,11 @@ _THREADS = 4  # on an H100, two need twice as long for 256 experts, six as long 
 class Crew:
     """Runs independent jobs on a device, on a GPU in four threads, each on a stream of its own."""
 
-    def __init__(self, device: torch.device, threads: int = _THREADS) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._device = device
-        count = threads if device.type == "cuda" else 0
+        count = _THREADS if device.type == "cuda" else 0
         self._streams = [torch.cuda.Stream(device, priority=URGENT) for _ in range(count)]
-        self._pool = ThreadPoolExecutor(threads) if self._streams else None
+        self._pool = ThreadPoolExecutor(count) if count else None
 
     def run(self, jobs: list[Callable[[], Any]]) -> list[Any]:
         """What the jobs return, in their order, ready for the current stream.

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from proofcard.errors import Stop
+from proofcard.quantize.layerwise.hooks import answered
 from proofcard.quantize.layerwise.probe import Probe
 from proofcard.quantize.layerwise.screen import Question, Screen
 from proofcard.quantize.layerwise.stacked import Stack, stacks
@@ -142,13 +143,8 @@ class Forced:
     @contextmanager
     def _without_last(self) -> Iterator[None]:
         chosen = [self._modules[name] for name in self._last]
-        for linear in chosen:
-            linear.forward = _Nothing(linear.out_features)
-        try:
+        with answered({linear: _Nothing(linear.out_features) for linear in chosen}):
             yield
-        finally:
-            for linear in chosen:
-                del linear.forward
 
 
 class _Nothing:

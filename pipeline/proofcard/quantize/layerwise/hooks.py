@@ -22,6 +22,18 @@ def watching(
 
 
 @contextmanager
+def answered(forwards: dict[Any, Callable[..., Any]]) -> Iterator[None]:
+    """Let functions answer for modules' own forward passes."""
+    for module, forward in forwards.items():
+        module.forward = forward
+    try:
+        yield
+    finally:
+        for module in forwards:
+            del module.forward
+
+
+@contextmanager
 def collecting_kv(modules: dict[str, Any], quantizers: dict[str, tuple[Any, Any]]) -> Iterator[None]:
     """Let ModelOpt's own quantizers collect the keys and values that reach the attention function."""
     from modelopt.torch.quantization.model_calib import enable_stats_collection

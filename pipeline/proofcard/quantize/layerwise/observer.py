@@ -34,17 +34,11 @@ class Observer:
         last = self._last  # another thread may replace it
         if last is None or last[0] is not values:
             last = self._last = (values, magnitude(values))
-        self.note(name, last[1])
-
-    def note(self, linear: str, magnitude: torch.Tensor) -> None:
-        """Record the largest magnitude, a scalar, of an input of a linear that is recorded now."""
-        if linear in self.only:
-            index = self._index[linear]
-            before = self._seen.get(index)
-            self._seen[index] = magnitude if before is None else torch.maximum(before, magnitude)
+        index, value = self._index[name], last[1]
+        self._seen[index] = torch.maximum(self._seen[index], value) if index in self._seen else value
 
     def note_all(self, linears: tuple[str, ...], magnitudes: torch.Tensor) -> None:
-        """As `note` for many linears, `magnitudes` [linears]; 0 changes nothing."""
+        """Record the largest magnitude of each linear's input, `magnitudes` [linears]; 0 changes nothing."""
         places = [place for place, name in enumerate(linears) if name in self.only]
         if len(places) < len(linears):
             linears, magnitudes = tuple(linears[place] for place in places), magnitudes[places]

@@ -24,6 +24,7 @@ from proofcard.calibration.batches import Batch
 from proofcard.quantize.layerwise.crew import Crew
 from proofcard.quantize.layerwise.gated import Answer, Gated, gated
 from proofcard.quantize.layerwise.hidden import Hidden
+from proofcard.quantize.layerwise.hooks import answered
 from proofcard.quantize.layerwise.observer import magnitude
 from proofcard.quantize.layerwise.stepper import Stepper
 from proofcard.quantize.layerwise.structure import Block, Layer
@@ -79,7 +80,7 @@ class Routed:
                     self.way = None
             return output
 
-        with _replaced(self._block, forward):
+        with answered({self._block: forward}):
             yield
 
     @contextmanager
@@ -89,7 +90,7 @@ class Routed:
         if self.way is None:
             yield
             return
-        with _replaced(self._block, lambda *args, **named: self._run(own, args, named, watch)):
+        with answered({self._block: lambda *args, **named: self._run(own, args, named, watch)}):
             yield
 
     def _run(self, own: Callable[..., Any], args: Any, named: Any, watch: Watch) -> Any:
@@ -249,9 +250,8 @@ def learned(
     """The loaded layer's blocks, from a call with up to 256 tokens of the first batch, no padding."""
     routed = [Routed(block, stepper.modules, crew) for block in layer.blocks]
     if routed:
-        some = (np.flatnonzero(first.attention_mask[0]) if first.attention_mask[0].any() else np.arange(1))[
-            :_TOKENS
-        ]
+        real = np.flatnonzero(first.attention_mask[0])
+        some = real[:_TOKENS] if real.size else np.arange(1)
         states = hidden.read(index, 0)[:1, torch.from_numpy(some)] if index else None
         ids = first.input_ids[:1, some]
         with ExitStack() as stack:
@@ -268,15 +268,6 @@ def taking_over(blocks: list[Routed], watch: Watch) -> Iterator[None]:
         for block in blocks:
             stack.enter_context(block.taking_over(watch))
         yield
-
-
-@contextmanager
-def _replaced(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward
 
 
 def _tokens(args: Any, named: dict[str, Any]) -> Tensor:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.nn.functional import linear as product
 
+from proofcard.quantize.layerwise.hooks import answered
+
 _ENOUGH = 8192  # rows that fill a device in one expert's product; on an H100, stacking only helps below
 _BYTES = 256 << 20  # of weights in one stack
 
@@ -45,13 +47,9 @@ class Stack:
     def answering(self, rows: torch.Tensor) -> Iterator[None]:
         """Let each linear answer with its columns of the one product."""
         columns = product(rows, self._weight).split(self._sizes, dim=1)
-        for linear, part in zip(self._linears, columns, strict=True):
-            linear.forward = lambda _, part=part: part
-        try:
+        parts = zip(self._linears, columns, strict=True)
+        with answered({linear: lambda _, part=part: part for linear, part in parts}):
             yield
-        finally:
-            for linear in self._linears:
-                del linear.forward
 
 
 def stacks(experts: Sequence[str], whole: set[str], modules: dict[str, Any]) -> list[tuple[list[str], Stack]]:
