@@ -21,6 +21,11 @@ from proofcard.tracking_checkpoint import BATCH, LONGEST
 
 _DEEPEST = 8  # nested runs
 _TRIES, _PAUSE = 5, 0.3  # calls, seconds between them
+_PASSING = re.compile(
+    "UNIQUE constraint failed|duplicate key value violates|database is locked|deadlock"  # as two runs write
+    "|Connection broken|Response ended prematurely",  # the server died in its reply: MLflow gives up
+    re.IGNORECASE,
+)
 _PATIENCE = 3.0  # seconds for the thread that samples system metrics, once the work was interrupted
 _HURRIED = "5"  # seconds for a request then
 
@@ -122,7 +127,7 @@ class RunTracker:
 
     def _called(self, call: Callable[..., Any], *values: Any, **named: Any) -> None:
         try:
-            _again_if_busy(self._tries, call, *values, **named)
+            _again_if_passing(self._tries, call, *values, **named)
         except Exception as error:  # every store has its own family of exceptions
             mlflow, self._mlflow = self._mlflow, None
             assert mlflow is not None
@@ -133,14 +138,14 @@ class RunTracker:
             _give_up(mlflow)
 
 
-def _again_if_busy(tries: int, call: Callable[..., Any], *values: Any, **named: Any) -> None:
-    """Make a call, retrying if another run was writing the same row or file at that moment."""
+def _again_if_passing(tries: int, call: Callable[..., Any], *values: Any, **named: Any) -> None:
+    """Make a call, retrying if another run wrote the same row or file, or if the reply broke off midway."""
     for left in reversed(range(tries)):
         try:
             call(*values, **named)
             return
         except Exception as error:
-            if not left or not re.search("UNIQUE constraint failed|database is locked", str(error)):
+            if not left or not _PASSING.search(str(error)):
                 raise
             time.sleep(_PAUSE)
 

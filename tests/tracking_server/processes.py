@@ -2,12 +2,15 @@
 
 import os
 import pwd
+import select
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -124,6 +127,49 @@ class Server:
         """End it as a lost machine would: no goodbye, workers included."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+class _Breaking(socketserver.BaseRequestHandler):
+    """A connection to the server; the first replies to `path` lack their body."""
+
+    server: "_Relay"
+
+    def handle(self) -> None:
+        relay, asked = self.server, False
+        with socket.create_connection(("127.0.0.1", relay.to)) as onward:
+            while True:
+                for ready in select.select([self.request, onward], [], [])[0]:
+                    if not (data := ready.recv(1 << 16)):
+                        return
+                    if ready is self.request:
+                        asked = asked or relay.path in data
+                        onward.sendall(data.replace(b":%d" % relay.server_address[1], b":%d" % relay.to))
+                    elif asked and relay.left:
+                        relay.left -= 1
+                        self.request.sendall(data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+                        return
+                    else:
+                        self.request.sendall(data)
+
+
+class _Relay(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    to: int
+    path: bytes
+    left: int
+
+
+@contextmanager
+def breaking(server: Server, path: str, times: int) -> Iterator[str]:
+    """An address of the server at which the first replies to `path` break off after their headers."""
+    with _Relay(("127.0.0.1", 0), _Breaking) as relay:
+        relay.to, relay.path, relay.left = server.port, path.encode(), times
+        threading.Thread(target=relay.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{relay.server_address[1]}"
+        finally:
+            relay.shutdown()
+    assert relay.left == 0
 
 
 def free_port() -> int:

@@ -17,7 +17,7 @@ from running import ROOT
 
 sys.path.insert(0, str(Path(__file__).parent))
 from client import STEPS
-from processes import SECRETS, Server, free_port, postgres, programs, until
+from processes import SECRETS, Server, breaking, free_port, postgres, programs, until
 
 from proofcard import manifest, tracking
 from proofcard.config.schema import Tracking
@@ -75,7 +75,7 @@ def runs(server: Server, logged: dict[str, str], monkeypatch: pytest.MonkeyPatch
 
 
 def test_clients_do_not_notice_that_the_server_was_killed(logged: dict[str, str]) -> None:
-    assert all("stopped answering" not in said for said in logged.values()), logged
+    assert all("stopped responding" not in said for said in logged.values()), logged
 
 
 def test_every_run_is_there_and_finished(runs: dict[str, Run]) -> None:
@@ -104,6 +104,21 @@ def test_every_artifact_lies_on_the_servers_volume(server: Server, runs: dict[st
             f"{runs[f'{name}: {name}-stage'].info.run_id}/*/texts/{step}.txt"
         )
         assert file.read_text() == f"{name} at {step}"
+
+
+def test_a_reply_that_breaks_off_is_asked_for_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in USER.items():
+        monkeypatch.setenv(name, value)
+    with breaking(server, "runs/log-batch", times=2) as address:
+        store = Tracking(uri=address, experiment="broken_replies")
+        with tracking.opened(store, "plan", tmp_path) as tracker:
+            tracker.metrics({"loss": 0.5}, step=3)
+            assert tracker.lost is None
+    client = mlflow.MlflowClient(server.address)
+    [run] = client.search_runs([client.get_experiment_by_name("broken_replies").experiment_id])
+    assert (run.info.status, run.data.metrics["loss"]) == ("FINISHED", 0.5)
 
 
 def test_a_checkpoint_has_its_run_its_model_and_its_aliases(
