@@ -53,6 +53,8 @@ def test_what_does_not_is_known_at_once(listening: int, monkeypatch: pytest.Monk
         ("[Errno 104] Connection reset by peer", "connection reset by peer"),
         ("('Connection aborted.', RemoteDisconnected('Remote end closed connection without response'))",
          "connection aborted"),
+        ("failed with exception ('Connection broken: IncompleteRead(0 bytes read, 2 more expected)', ...)",
+         "connection broken"),
         ("The read operation timed out", "timed out"),
         ("no pattern knows this", "no pattern knows this"),
     ],

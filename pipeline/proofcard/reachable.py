@@ -11,7 +11,7 @@ from proofcard.errors import one_line
 _SECONDS = 4.0
 _BRIEF = re.compile(
     r"\[Errno -?\d+\] (?P<system>[A-Z][\w ]+)"
-    r"|(?P<words>Failed to resolve|timed out|Connection aborted|Remote end closed connection"
+    r"|(?P<words>Failed to resolve|timed out|Connection (?:aborted|broken)|Remote end closed connection"
     r"|[Pp]eer closed connection|Connection refused|Connection reset by peer|certificate verify failed)"
 )
 _INSTEAD = {
