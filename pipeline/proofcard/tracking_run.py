@@ -100,8 +100,13 @@ class RunTracker:
         )  # fmt: skip
         if not nested:
             self._name = name
-        with self._ended(lambda status: self._tell("end_run", status)):
+        run = self._mlflow.active_run().info.run_id if self._mlflow is not None else None
+        with self._ended(lambda status: self._tell_end(run, status)):
             yield
+
+    def _tell_end(self, run: str | None, status: str) -> None:
+        if self._mlflow is not None:
+            self._called(_end_run, self._mlflow, run, status)
 
     @contextmanager
     def _ended(self, tell: Callable[[str], None]) -> Iterator[None]:
@@ -148,6 +153,19 @@ def _again_if_passing(tries: int, call: Callable[..., Any], *values: Any, **name
             if not left or not _PASSING.search(str(error)):
                 raise
             time.sleep(_PAUSE)
+
+
+def _end_run(mlflow: ModuleType, run: str, status: str) -> None:
+    """End a run. `mlflow.end_run` forgets it before it calls the store: repeated, it would end another one."""
+    from mlflow.tracking.fluent import run_id_to_system_metrics_monitor as monitors
+
+    active = mlflow.active_run()
+    if active is not None and active.info.run_id == run:
+        mlflow.end_run(status)
+        return
+    mlflow.MlflowClient().set_terminated(run, status)
+    if (monitor := monitors.pop(run, None)) is not None:
+        monitor.finish()
 
 
 def _give_up(mlflow: ModuleType) -> None:

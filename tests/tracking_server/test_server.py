@@ -13,6 +13,7 @@ import mlflow
 import psutil
 import pytest
 from mlflow.entities import Run
+from mlflow.tracking.fluent import run_id_to_system_metrics_monitor
 from running import ROOT
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -106,19 +107,41 @@ def test_every_artifact_lies_on_the_servers_volume(server: Server, runs: dict[st
         assert file.read_text() == f"{name} at {step}"
 
 
-def test_a_reply_that_breaks_off_is_asked_for_again(
+@pytest.mark.parametrize("path", ["runs/log-batch", "runs/update"])
+def test_a_request_whose_reply_breaks_off_is_repeated(
+    path: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in USER.items():
+        monkeypatch.setenv(name, value)
+    with breaking(server, path, times=2) as address:
+        store = Tracking(uri=address, experiment=path.replace("/", "_"))
+        with tracking.opened(store, "plan", tmp_path) as tracker:
+            tracker.metrics({"loss": 0.5}, step=3)
+            assert tracker.lost is None
+    assert tracker.lost is None and not run_id_to_system_metrics_monitor
+    client = mlflow.MlflowClient(server.address)
+    [run] = client.search_runs([client.get_experiment_by_name(store.experiment).experiment_id])
+    assert (run.info.status, run.data.metrics["loss"]) == ("FINISHED", 0.5)
+
+
+def test_the_end_of_a_stage_repeated_does_not_end_the_run_around_it(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in USER.items():
         monkeypatch.setenv(name, value)
-    with breaking(server, "runs/log-batch", times=2) as address:
-        store = Tracking(uri=address, experiment="broken_replies")
+    with breaking(server, "runs/update", times=2) as address:
+        store = Tracking(uri=address, experiment="broken_end_of_a_stage")
         with tracking.opened(store, "plan", tmp_path) as tracker:
-            tracker.metrics({"loss": 0.5}, step=3)
-            assert tracker.lost is None
+            with tracker.stage("inner"):
+                pass
+            around = mlflow.active_run()
+            assert around is not None and around.info.run_name == "plan"
+            tracker.metrics({"loss": 0.5})
+        assert tracker.lost is None
     client = mlflow.MlflowClient(server.address)
-    [run] = client.search_runs([client.get_experiment_by_name("broken_replies").experiment_id])
-    assert (run.info.status, run.data.metrics["loss"]) == ("FINISHED", 0.5)
+    runs = client.search_runs([client.get_experiment_by_name(store.experiment).experiment_id])
+    said = {run.info.run_name: (run.info.status, run.data.metrics.get("loss")) for run in runs}
+    assert said == {"plan": ("FINISHED", 0.5), "plan: inner": ("FINISHED", None)}
 
 
 def test_a_checkpoint_has_its_run_its_model_and_its_aliases(
