@@ -156,7 +156,7 @@ def _again_if_passing(tries: int, call: Callable[..., Any], *values: Any, **name
 
 
 def _end_run(mlflow: ModuleType, run: str, status: str) -> None:
-    """End a run. `mlflow.end_run` forgets it before it calls the store: repeated, it would end another one."""
+    """End a run. `mlflow.end_run` forgets it before it calls the store: repeated, it would end another."""
     from mlflow.tracking.fluent import run_id_to_system_metrics_monitor as monitors
 
     active = mlflow.active_run()
