@@ -3,6 +3,8 @@
 import hashlib
 import os
 import random
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,6 +50,43 @@ def test_whatever_order_tensors_are_compared_in(checkpoint: Path, threads: int) 
     assert hashed.finished("config.json", print) is None
 
 
+@pytest.mark.usefixtures("pieces")
+@pytest.mark.parametrize("most", [30, 1 << 30])
+def test_what_is_hashed_before_anything_is_compared(
+    checkpoint: Path, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_digests, "_AHEAD", most)
+    hashed, shards = digests_of(checkpoint), sorted(checkpoint.glob("*.safetensors"))
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), hashed.ahead():
+        wait_for(lambda: hashed_bytes(hashed) >= min(most, sum(path.stat().st_size for path in shards)))
+        raise KeyboardInterrupt
+    assert threading.active_count() == before
+    assert hashed_bytes(hashed) < most + file_digests._PIECE
+    hashed.follow(read_folder(checkpoint).values())
+    assert [hashed.finished(path.name, lambda _: None) for path in shards] == [*map(sha256, shards)]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """The condition, within a minute."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def hashed_bytes(hashed: FileDigests) -> int:
+    return sum(running._place for running in list(hashed._named.values()))
+
+
+def test_nothing_is_hashed_ahead_once_tensors_are_compared(checkpoint: Path) -> None:
+    hashed = digests_of(checkpoint)
+    hashed.follow([])
+    with hashed.ahead():
+        pass
+    assert hashed_bytes(hashed) == 0
+
+
 def test_a_file_of_the_same_name_elsewhere_does_not_count(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / SHARD).write_bytes((checkpoint / SHARD).read_bytes())
     hashed = digests_of(checkpoint)
@@ -79,13 +118,16 @@ def grown(path: Path) -> None:
 
 @pytest.mark.usefixtures("pieces")
 @pytest.mark.parametrize("change", [replaced, touched, cut, grown, Path.unlink])
-@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("begun", ["ahead", "behind", "not"])
 def test_a_file_that_is_another_by_now_is_left_to_be_read_again(
-    checkpoint: Path, change: Callable[[Path], Any], begun: bool
+    checkpoint: Path, change: Callable[[Path], Any], begun: str
 ) -> None:
     hashed, tensors = digests_of(checkpoint), read_header(checkpoint / SHARD)
     first, *_, last = sorted(tensors.values(), key=lambda tensor: tensor.start)
-    if begun:
+    if begun == "ahead":
+        with hashed.ahead():
+            wait_for(lambda: SHARD in hashed._named)
+    if begun == "behind":
         hashed.follow([first])
     change(checkpoint / SHARD)
     hashed.follow([last])

@@ -21,7 +21,6 @@ from proofcard.nvfp4.checks import bf16_scalar, blocks_of, expect, expect_matrix
 from proofcard.nvfp4.compiled import float32, inline, int64, kernel, readable, uint8, uint32
 from proofcard.nvfp4.fp8 import _expect_fp8, block_amaxes_fp8
 from proofcard.nvfp4.packing import (  # private names stay so: another name would change every key
-    CHUNK,
     _amax_blocks,
     _scale_blocks,
     bf16_bits,
@@ -30,6 +29,7 @@ from proofcard.nvfp4.packing import (  # private names stay so: another name wou
 )
 
 _DIFFERS, _ZERO, _FLAGS = 1, 2, 3  # of an outcome, which has max |W| as BF16 bits in its upper half
+_CHUNK = 256  # blocks; 18 KB of working set in the first-level cache, and few turns of the outer loop
 _OWN = np.empty(0, F32)  # block amaxes of the BF16 weight, computed on the way
 
 
@@ -131,11 +131,11 @@ def _match_blocks(
     pairs: np.ndarray, scale_2: F32, packed: np.ndarray, scale: np.ndarray, begin: int, end: int
 ) -> U32:
     """Outcome of blocks `begin` to `end`, up to the first chunk that differs."""
-    amaxes, divisor, wanted = np.empty(CHUNK, F32), np.empty(8 * CHUNK, F32), np.empty(CHUNK, np.uint8)
-    codes = np.empty(8 * CHUNK, np.uint8)
+    amaxes, divisor, wanted = np.empty(_CHUNK, F32), np.empty(8 * _CHUNK, F32), np.empty(_CHUNK, np.uint8)
+    codes = np.empty(8 * _CHUNK, np.uint8)
     largest, flags = U32(0), U32(0)
-    for start in range(begin, end, CHUNK):
-        stop = min(end, start + CHUNK)
+    for start in range(begin, end, _CHUNK):
+        stop = min(end, start + _CHUNK)
         part, amaxes_here, size = pairs[8 * start : 8 * stop], amaxes[: stop - start], stop - start
         largest = max(largest, _amax_blocks(part, amaxes_here))
         _scale_blocks(amaxes_here, scale_2, wanted[:size], divisor)
@@ -163,8 +163,8 @@ def _match_fp8_rows(
     blocks = cols // 16
     bits = np.empty(cols, np.uint16)
     pairs = bits.view(U32)
-    own, divisor, wanted = np.empty(CHUNK, F32), np.empty(8 * CHUNK, F32), np.empty(CHUNK, np.uint8)
-    codes = np.empty(8 * CHUNK, np.uint8)
+    own, divisor, wanted = np.empty(_CHUNK, F32), np.empty(8 * _CHUNK, F32), np.empty(_CHUNK, np.uint8)
+    codes = np.empty(8 * _CHUNK, np.uint8)
     largest, flags = U32(0), U32(0)
     for row in range(begin, end):
         for j in range(scale_inv.shape[1]):
@@ -172,8 +172,8 @@ def _match_fp8_rows(
             source, out, factor = weight[row, first:last], bits[first:last], scale_inv[row // block_rows, j]
             for i in range(source.size):  # not a function of its own: it would not be vectorised
                 out[i] = bf16_bits(F32(e4m3_value(U32(source[i])) * factor))
-        for block in range(0, blocks, CHUNK):
-            size = min(CHUNK, blocks - block)
+        for block in range(0, blocks, _CHUNK):
+            size = min(_CHUNK, blocks - block)
             start = row * blocks + block
             part, own_here = pairs[8 * block : 8 * (block + size)], own[:size]
             largest = max(largest, _amax_blocks(part, own_here))

@@ -6,6 +6,7 @@ import neither torch nor ModelOpt: a checkpoint is not checked with the program 
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,12 @@ def _checked(
     }
     if hashed is not None:  # it has what is left to hash then
         timed["integrity"] = timed.pop("integrity")
-    done = side_by_side(timed, places) if places.streams else {name: check() for name, check in timed.items()}
+    with hashed.ahead() if hashed is not None and threads > 1 else nullcontext():
+        done = (
+            side_by_side(timed, places)
+            if places.streams
+            else {name: check() for name, check in timed.items()}
+        )
     levels = [
         done[name] if name in done else Level(name, not_requested=_not_requested(name, config))
         for name in LEVELS

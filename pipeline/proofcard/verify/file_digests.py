@@ -7,7 +7,8 @@ another one replaced, or that changed meanwhile, is left to whoever asks to read
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from proofcard.checkpoint import reading
@@ -18,7 +19,9 @@ from proofcard.files import opened
 from proofcard.verify.memory import Memory
 
 _PIECE = 1 << 20  # bytes that are hashed while they are in the processor's cache
-_TURN = 32 << 20  # bytes that one call hashes, so that no thread is away for long
+_TURN = 256 << 20  # bytes that one call hashes: hashing keeps up with the comparison, and progress is shown
+
+_AHEAD = 4 << 30  # bytes hashed before anything is compared: still in memory when it is
 
 _memory = Memory()
 
@@ -31,7 +34,36 @@ class FileDigests:
         self._folder, self._sizes = folder, sizes
         self._named: dict[str, _Running] = {}
         self._known: dict[Seen, _Running | None] = {}  # by what tells files apart faster than their paths
-        self._starting = threading.Lock()
+        self._starting, self._comparing = threading.Lock(), threading.Event()
+
+    @contextmanager
+    def ahead(self) -> Iterator[None]:
+        """Hash in a thread of its own until the first tensor was compared; few threads have work before."""
+        thread = threading.Thread(target=self._begin)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._comparing.set()
+            thread.join()
+
+    def _begin(self) -> None:
+        left = _AHEAD
+        for name in sorted(name for name in self._sizes if name.endswith(".safetensors")):
+            try:
+                with opened(self._folder / name, self._folder) as file:
+                    seen = reading.seen_of(file.fileno())
+            except (Stop, OSError):  # left to `finished`
+                continue
+            self._start(self._folder / name, seen)
+            if (running := self._known[seen]) is None:
+                continue
+            running.wanted = max(running.wanted, min(left, seen[2]))
+            while not self._comparing.is_set() and running.is_behind():
+                running.advance(_PIECE)
+            left -= seen[2]
+            if left <= 0 or self._comparing.is_set():
+                return
 
     def follow(self, compared: Iterable[Tensor]) -> None:
         """Hash up to the end of tensors that were compared, or some of what other calls have left behind.
@@ -40,6 +72,7 @@ class FileDigests:
 
         Raises nothing: a file that cannot be read is left to `finished`.
         """
+        self._comparing.set()
         for tensor in compared:
             if tensor.seen is None:
                 continue
@@ -56,6 +89,7 @@ class FileDigests:
 
         `tick` is called with byte counts, and may raise to give up.
         """
+        self._comparing.set()
         running = self._named.get(name)
         return None if running is None else running.finish(self._folder, tick)
 
@@ -82,12 +116,12 @@ class _Running:
         """Whether there is something to hash."""
         return self._place < self.wanted and not self._failed
 
-    def advance(self) -> bool:
-        """Hash some of what is wanted; False where another thread is at it."""
+    def advance(self, most: int = _TURN) -> bool:
+        """Hash up to `most` bytes of what is wanted; False where another thread is at it."""
         if not self._turn.acquire(blocking=False):
             return False
         try:
-            until = min(self.wanted, self._place + _TURN)
+            until = min(self.wanted, self._place + most)
             while self._place < until and not self._failed:
                 self._piece(until)
             return True

@@ -19,7 +19,7 @@ from proofcard.verify.memory import Array, Memory
 if TYPE_CHECKING:
     from proofcard.nvfp4.matching import Match
 
-_STRIP = 1 << 22  # weights at a time: threads meet at the interpreter between them
+_STRIP = 1 << 21  # weights at a time: threads meet at the interpreter between them
 _PIECE = 1 << 20  # bytes at a time of tensors that should be alike
 
 Follows = dict[str, tuple[bool, bool]]
