@@ -33,6 +33,7 @@ def pytest_sessionstart() -> None:
 
 def pytest_collection_finish() -> None:
     gc.freeze()
+    gc.set_threshold(20_000, 50, 10)  # as in our commands
     gc.enable()
 
 

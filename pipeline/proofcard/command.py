@@ -48,6 +48,7 @@ def run(
     """
     if as_json:
         ask_for_json()
+    gc.set_threshold(20_000, 50, 10)  # libraries make a million objects that stay: not looked through for 2 s
     secure_this_process()
     _standard_files()
     interrupts.listen()
