@@ -1,6 +1,7 @@
 """Blocks of experts that take a way of their own, for `test_routed.py`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -121,6 +122,43 @@ class Dropping(Own):
             part = self.experts[number](states[row]) * weights[row, slot, None]
             total.index_add_(0, row, part.to(total.dtype))
         return total.view_as(hidden_states)
+
+
+class Ending(Own):
+    """Counts the turns of its loop, and has an end of its own."""
+
+    turns = 0
+
+    def order(self) -> Iterator[int]:  # type: ignore[override]
+        for number in range(EXPERTS):
+            self.turns += 1
+            yield number
+
+    def forward(self, hidden_states: torch.Tensor) -> Any:
+        return self.end(super().forward(hidden_states))
+
+    def end(self, output: torch.Tensor) -> Any:
+        return output
+
+
+class LimitedEnd(Ending):
+    def end(self, output: torch.Tensor) -> torch.Tensor:
+        return output.clamp(-1e4, 1e4)
+
+
+class WeighedEnd(Ending):
+    def end(self, output: torch.Tensor) -> torch.Tensor:
+        return output * 1.0
+
+
+class TransposedEnd(Ending):
+    def end(self, output: torch.Tensor) -> torch.Tensor:
+        return output.transpose(0, 1)
+
+
+class NamedEnd(Ending):
+    def end(self, output: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"output": output}
 
 
 class Assigned(Own):

@@ -15,13 +15,18 @@ from quantize.layerwise.own_blocks import (
     Backwards,
     Dropping,
     Early,
+    Ending,
     Gate,
+    LimitedEnd,
     LimitedGate,
     LimitedSum,
+    NamedEnd,
     Own,
     Plain,
     Sometimes,
+    TransposedEnd,
     Twice,
+    WeighedEnd,
 )
 from torch import nn
 
@@ -140,6 +145,7 @@ def test_every_block_gives_the_bits_the_maxima_and_the_rows_of_its_own_loop(
     block = of_transformers(architecture)
     made = routed(block)
     assert (made.way is None) == (architecture == "deepseek_v2")  # which sorts its tokens itself
+    assert (made.ending is not None) == (architecture in ("mixtral", "qwen3_moe"))  # the others go on
     states = tokens(samples, count)
     theirs, ours = call(block, None, states), call(block, made, states)
     assert same(theirs[0], ours[0])
@@ -216,6 +222,30 @@ def test_another_top_k_takes_the_loop() -> None:
     made = routed(block)
     block.top_k = EXPERTS
     theirs, ours = call(block, None, tokens(1, 20)), call(block, made, tokens(1, 20))
+    assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
+
+
+def test_no_expert_s_tokens_are_looked_for_where_the_end_is_plain() -> None:
+    block = drawn(Ending(Plain))
+    made = routed(block)
+    block.turns = 0
+    theirs = call(block, None, tokens(2, 50))
+    assert block.turns == EXPERTS
+    ours = call(block, made, tokens(2, 50))
+    assert block.turns == EXPERTS + 1
+    assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
+
+
+@pytest.mark.parametrize("kind", [LimitedEnd, WeighedEnd, TransposedEnd, NamedEnd])
+def test_a_block_that_has_more_to_do_goes_to_its_end(kind: type[Ending]) -> None:
+    block = drawn(kind(Plain))
+    made = routed(block)
+    assert made.ending is None
+    states = 1e4 * tokens(2, 50)
+    theirs, ours = call(block, None, states), call(block, made, states)
+    if kind is NamedEnd:  # not compared when it was learned: its loop is kept
+        theirs, ours = ((each[0]["output"], *each[1:]) for each in (theirs, ours))
+    assert (made.way is None) == (kind is NamedEnd)
     assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
 
 

@@ -28,12 +28,16 @@ from proofcard.quantize.layerwise.hooks import answered
 from proofcard.quantize.layerwise.observer import magnitude
 from proofcard.quantize.layerwise.stepper import Stepper
 from proofcard.quantize.layerwise.structure import Block, Layer
-from proofcard.quantize.layerwise.ways import Recording, Way, results, searches
+from proofcard.quantize.layerwise.ways import Ending, Recording, Way, results, searches
 
 _TOKENS = 256  # of the recorded call
 _ALIGNED = 256  # bytes: a matrix that begins elsewhere may get another cuBLAS kernel
 
 Tensor = torch.Tensor
+
+
+class _Ended(Exception):
+    """All is added up, and what the block returns is known."""
 
 
 class _OtherWay(Exception):
@@ -54,6 +58,7 @@ class Routed:
 
     def __init__(self, block: Block, modules: dict[str, Any], crew: Crew) -> None:
         self.way: Way | None = None
+        self.ending: Ending | None = None
         self.gated: Gated | None = None
         self._block, self._names, self._crew = modules[block.name], block.experts, crew
         self._experts = [modules[name] for name in block.experts]
@@ -75,13 +80,18 @@ class Routed:
                 parts = (self.gated.gate, self.gated.up, self.gated.down)
                 self._linears = {part: tuple(f"{name}.{part}" for name in self._names) for part in parts}
             if self.way is not None:
-                again = self._replayed(own, args, named, None)
-                if again is None or not _alike(output, again[0]):
-                    self.way = None
+                self.ending = recording.ending(self.way, output, _states(args, named))
+                if not self._repeats(own, args, named, output):
+                    self.ending = None
+                    self.way = self.way if self._repeats(own, args, named, output) else None
             return output
 
         with answered({self._block: forward}):
             yield
+
+    def _repeats(self, own: Callable[..., Any], args: Any, named: Any, output: Any) -> bool:
+        again = self._replayed(own, args, named, None) if self.way is not None else None
+        return again is not None and _alike(output, again[0])
 
     @contextmanager
     def taking_over(self, watch: Watch) -> Iterator[None]:
@@ -107,10 +117,12 @@ class Routed:
         """The output of a call without the loop; None if it does not go like the recorded one."""
         assert self.way is not None
         tokens = _tokens(args, named)
-        replay = _Replay(self.way, lambda *found: self._add_up(watch, tokens, *found))
+        replay = _Replay(self.way, self.ending, lambda *found: self._add_up(watch, tokens, *found))
         try:
             with replay:
                 output = own(*args, **named)
+        except _Ended:
+            return (replay.output(_states(args, named).shape),)
         except _OtherWay:
             return None
         except torch.OutOfMemoryError:
@@ -205,24 +217,35 @@ def _largest(tokens: Tensor, rows: Tensor, sizes: list[int]) -> Tensor:
 
 
 class _Replay(TorchFunctionMode):
-    """A block's call: once indices and weights are there, `fill` adds up, and no more tokens are found."""
+    """A block's call: once indices and weights are there, `fill` adds up, and no more tokens are found.
 
-    def __init__(self, way: Way, fill: Callable[..., None]) -> None:
+    Where the `ending` is known, the first search for tokens raises _Ended: not one of all experts is asked.
+    """
+
+    def __init__(self, way: Way, ending: Ending | None, fill: Callable[..., None]) -> None:
         super().__init__()
         self.done = False
-        self._way, self._fill = way, fill
+        self._way, self._ending, self._fill = way, ending, fill
+        self._wanted = {way.chosen, way.weights, way.total, *(ending.parts if ending is not None else ())}
         self._seen: dict[tuple[int, int], Any] = {}
         self._step = 0
 
+    def output(self, shape: torch.Size) -> Any:
+        """What the block returns for an input of this shape; only after _Ended."""
+        assert self._ending is not None
+        return self._ending.of(self._seen, self._seen[self._way.total], shape)
+
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self.done:
+            if self._ending is not None and searches(function, args, kwargs):
+                raise _Ended
             return _nothing(function, args, kwargs or {})
         way, step = self._way, self._step
         if function != way.functions[step]:  # a property is another object each time
             raise _OtherWay
         returned = function(*args, **(kwargs or {}))
         for place, value in enumerate(results(returned)):
-            if (step, place) in (way.chosen, way.weights, way.total):
+            if (step, place) in self._wanted:
                 self._seen[step, place] = value
         self._step += 1
         if self._step == len(way.functions):
@@ -270,9 +293,15 @@ def taking_over(blocks: list[Routed], watch: Watch) -> Iterator[None]:
         yield
 
 
+def _states(args: Any, named: dict[str, Any]) -> Tensor:
+    """A block's input [..., width]."""
+    states: Tensor = args[0] if args else named["hidden_states"]
+    return states
+
+
 def _tokens(args: Any, named: dict[str, Any]) -> Tensor:
     """A block's input as [tokens, width]."""
-    states: Tensor = args[0] if args else named["hidden_states"]
+    states = _states(args, named)
     return states.reshape(-1, states.shape[-1])
 
 

@@ -24,6 +24,9 @@ _MOVING = {
 """All that a loop over experts may call. Anything else may have changed nothing in the recorded call, and
 change something in another: a limit, say."""
 
+_ENDING = _MOVING - {*WEIGHING, "index_add_"} | {"reshape_as", "view_as"}
+"""All that may be called after the last sum where the block's own end is left out."""
+
 Place = tuple[int, int]
 """Where a tensor comes from: the number of the function call, and its place among what that returned."""
 
@@ -43,6 +46,19 @@ class Way:
     total: Place
     slots: int
     by_slot: bool
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a block returns after its loop: results of the functions before it, or the sum (None)."""
+
+    parts: tuple[Place | None, ...]
+    alone: bool  # one tensor, not a tuple
+
+    def of(self, seen: dict[Place, Any], total: torch.Tensor, shape: torch.Size) -> Any:
+        """The output of a block whose input has this shape; the sum gets it, too."""
+        parts = tuple(total.view(shape) if place is None else seen[place] for place in self.parts)
+        return parts[0] if self.alone else parts
 
 
 def searches(function: Any, args: Any, named: Any) -> bool:
@@ -136,6 +152,25 @@ class Recording(TorchFunctionMode):
                     functions = tuple(function for function, _ in self._steps[:begin])
                     return Way(functions, place, origin, sums[0], experts.shape[1], ways[0])
         return None
+
+    def ending(self, way: Way, output: Any, states: torch.Tensor) -> Ending | None:
+        """What the block returned for `states`, or None where that has to be left to the block itself."""
+        if not self._since <= _ENDING or not isinstance(output, tuple | torch.Tensor):
+            return None
+        total = results(self._steps[way.total[0]][1])[way.total[1]]
+        known = {id(tensor): place for place, tensor in self._places() if place[0] < len(way.functions)}
+        parts: list[Place | None] = []
+        for part in results(output):
+            if not isinstance(part, torch.Tensor):
+                return None
+            same_memory = part.data_ptr() == total.data_ptr() and part.is_contiguous()
+            if same_memory and (part.dtype, part.shape) == (total.dtype, states.shape):
+                parts.append(None)
+            elif id(part) in known:
+                parts.append(known[id(part)])
+            else:
+                return None
+        return Ending(tuple(parts), not isinstance(output, tuple))
 
     def _places(self) -> Iterator[tuple[Place, torch.Tensor]]:
         """Every tensor by its place, the latest first."""
