@@ -1,5 +1,6 @@
 """Free disk space, writable folders, and files that survive a power cut."""
 
+import ctypes
 import errno
 import os
 import shutil
@@ -52,6 +53,23 @@ def in_folder(path: Path) -> Iterator[None]:
         if error.filename is None and type(error.errno) is int:
             error.filename = str(path)
         raise
+
+
+def punched(handle: int, start: int, size: int) -> bool:
+    """Free the disk space of bytes of an open file, which are zeros then; its length stays (fallocate(2)).
+
+    False where the system or the filesystem cannot do that. Raises OSError when it fails.
+    """
+    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    if fallocate is None:
+        return False
+    keep_size, punch_hole = 1, 2
+    if not size or not fallocate(handle, keep_size | punch_hole, ctypes.c_int64(start), ctypes.c_int64(size)):
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EOPNOTSUPP, errno.ENOSYS):
+        return False
+    raise OSError(code, os.strerror(code))
 
 
 def free_at(path: Path) -> int:

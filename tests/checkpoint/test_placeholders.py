@@ -3,6 +3,8 @@
 import hashlib
 import json
 import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,14 @@ def test_it_goes_on_in_another_process(tmp_path: Path, cut: int) -> None:
     assert again.inside == expected(content)
 
 
+@pytest.fixture(params=["punched", "cut"])
+def freed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On filesystems that can free bytes inside a file, and on those that cannot."""
+    if request.param == "cut":
+        monkeypatch.setattr("proofcard.checkpoint.placeholders.punched", lambda *_: False)
+
+
+@pytest.mark.usefixtures("freed")
 def test_small_tensors_and_the_header_stay(tmp_path: Path) -> None:
     content = shard()
     made = placeholder(tmp_path, content, Sender(content))
@@ -109,6 +119,44 @@ def test_small_tensors_and_the_header_stay(tmp_path: Path) -> None:
     assert known.passed and known.inside == expected(content)
 
 
+def test_its_length_and_its_header_are_the_same_at_any_time(tmp_path: Path) -> None:
+    content = shard()
+    made = placeholder(tmp_path, content, Sender(content))
+    other = bytes(byte ^ 1 for byte in content)
+    start = min(tensor.start for tensor in made.tensors)
+    looks, stop = 0, threading.Event()
+
+    def look() -> None:
+        nonlocal looks
+        while not stop.is_set():
+            assert made.path.stat().st_size == len(content)
+            assert made.path.read_bytes()[:start] == content[:start]
+            looks += 1
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        try:
+            for _ in range(200):
+                made.bring(Sender(content, (10, 50_000)), lambda count: None)
+                made.drop()
+                with pytest.raises(Stop):
+                    made.bring(Sender(other, (10, 50_000)), lambda count: None)
+        finally:
+            stop.set()
+        looking.result()
+    assert looks > 10
+
+
+def test_what_is_dropped_takes_no_space(tmp_path: Path) -> None:
+    content = shard()
+    made = placeholder(tmp_path, content, Sender(content))
+    made.bring(Sender(content), lambda count: None)
+    before = made.path.stat().st_blocks
+    made.drop()
+    assert before - made.path.stat().st_blocks > 100_000 // 512
+
+
+@pytest.mark.usefixtures("freed")
 def test_other_bytes_leave_nothing_but_the_header(tmp_path: Path) -> None:
     content = shard()
     made = placeholder(tmp_path, content, Sender(content))

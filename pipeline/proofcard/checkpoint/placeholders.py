@@ -1,7 +1,8 @@
 """A file of the hub at its full length, before its bytes are downloaded and after they are dropped.
 
 It begins as a header and a hole; bytes are written at their offsets and dropped when no level needs them,
-except for the header and small tensors. A record in another folder counts the bytes that have arrived.
+except for the header and small tensors. Length and header are never others: any level may look at them at any
+time. A record in another folder counts the bytes that have arrived.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from typing import Any, BinaryIO
 from proofcard.checkpoint.reading import TensorFileError
 from proofcard.checkpoint.repository import HubFile, Repository
 from proofcard.checkpoint.tensors import LONGEST_HEADER, Tensor, read_header
-from proofcard.disk import write_whole
+from proofcard.disk import punched, write_whole
 from proofcard.errors import Stop
 from proofcard.files import plain
 
@@ -99,7 +100,7 @@ class Placeholder:
         self.sha256 = None
         header = self.header or self._head()
         with self.path.open("r+b") as file:
-            sink = _Sink(self, file, tick)
+            sink = _Sink(self, file, tick, header)
             try:
                 sink.take_up(self.came)
                 repository.stream(self.name, sink)
@@ -107,10 +108,10 @@ class Placeholder:
                 self.came = sink.tell()
                 file.flush()
                 self.note()
-            wrong = sink.wrong() or (self._head() != header and "another header than before")
+            wrong = sink.wrong() or (sink.another_header and "another header than before")
         if wrong:
             self.came = 0
-            self._empty([(0, header)])
+            self._empty([(0, len(header))])
             raise Stop(
                 f"{repository}: {plain(self.name)} came with {wrong}, not what the hub promised: "
                 "the same command downloads it again"
@@ -120,25 +121,33 @@ class Placeholder:
 
     def drop(self) -> None:
         """Free the disk space of its bytes, except for the header and the small tensors."""
-        kept = [(0, self._head())]
-        with self.path.open("rb") as file:
-            for tensor in self.tensors:
-                if tensor.size <= SMALL:
-                    file.seek(tensor.start)
-                    kept.append((tensor.start, file.read(tensor.size)))
+        small = [(each.start, each.start + each.size) for each in self.tensors if each.size <= SMALL]
         self.came = 0
-        self._empty(kept)
+        self._empty([(0, len(self._head())), *small])
 
-    def _empty(self, kept: list[tuple[int, bytes]]) -> None:
-        """Make it a hole but for these contents at their places. After a kill in between it comes again."""
+    def _empty(self, kept: list[tuple[int, int]]) -> None:
+        """Make it a hole but for the bytes in these ranges. After a kill in between it comes again."""
         self.record.unlink(missing_ok=True)
+        ends = [0, *(end for _, end in kept)]
+        starts = [*(start for start, _ in kept), self.promised.size]
         with self.path.open("r+b") as file:
-            file.truncate(0)
-            file.truncate(self.promised.size)
-            for place, content in kept:
-                file.seek(place)
-                file.write(content)
+            if not all(
+                punched(file.fileno(), end, start - end) for end, start in zip(ends, starts, strict=True)
+            ):
+                self._cut(file, kept)
         self.note()
+
+    def _cut(self, file: BinaryIO, kept: list[tuple[int, int]]) -> None:
+        """`_empty` where nothing can be freed inside a file: for a moment it is shorter."""
+        contents = []
+        for start, end in kept:
+            file.seek(start)
+            contents.append(file.read(end - start))
+        file.truncate(0)
+        file.truncate(self.promised.size)
+        for (start, _), content in zip(kept, contents, strict=True):
+            file.seek(start)
+            file.write(content)
 
     def note(self) -> None:
         """Write down how far it has come."""
@@ -173,15 +182,16 @@ def _header(repository: Repository, name: str, size: int) -> bytes:
 
 
 class _Sink:
-    """The bytes of a file on their way to their places, digested as they come."""
+    """The bytes of a file on their way to their places, digested as they come. The header is there."""
 
-    def __init__(self, of: Placeholder, file: BinaryIO, tick: Callable[[int], None]) -> None:
+    def __init__(self, of: Placeholder, file: BinaryIO, tick: Callable[[int], None], header: bytes) -> None:
         self.size = of.promised.size
-        self._of, self._file, self._tick = of, file, tick
+        self._of, self._file, self._tick, self._header = of, file, tick, header
         self._begin()
 
     def _begin(self) -> None:
         self._place, self._noted = 0, 0
+        self.another_header = False
         self.whole = hashlib.sha256()
         self.blob = hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
         self.inside: dict[str, str] = {}
@@ -204,7 +214,7 @@ class _Sink:
             )
         for first in range(0, len(data), _PIECE):
             piece = data[first : first + _PIECE]
-            self._file.write(piece)
+            self._put(piece)
             self._digest(piece)
             self._tick(len(piece))
         if self._place - self._noted >= _NOTED:
@@ -212,6 +222,12 @@ class _Sink:
             self._of.came, self._noted = self._place, self._place
             self._of.note()
         return len(data)
+
+    def _put(self, piece: bytes) -> None:
+        header = self._header[self._place : self._place + len(piece)]
+        self.another_header |= piece[: len(header)] != header
+        self._file.seek(self._place + len(header))
+        self._file.write(piece[len(header) :])
 
     def seek(self, place: int) -> int:
         if place:
