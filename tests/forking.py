@@ -176,6 +176,7 @@ def serve() -> dict[str, Any]:
 
 def prepare(toolchains: Path) -> None:
     """Import and compile; forget what is ours, but for the compiled loops."""
+    gc.disable()  # what is imported stays
     os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # as proofcard.calibration.sources, before `datasets`
     from proofcard.toolchain import activate, materialise
 
@@ -191,6 +192,7 @@ def prepare(toolchains: Path) -> None:
             del sys.modules[name]
     gc.collect()
     gc.freeze()
+    gc.enable()
     assert threading.active_count() == 1, threading.enumerate()
 
 

@@ -19,7 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from proofcard import interrupts
+from proofcard import garbage, interrupts
 from proofcard.children import secure_this_process
 from proofcard.command_line import understood
 from proofcard.disk import check_writable
@@ -48,7 +48,7 @@ def run(
     """
     if as_json:
         ask_for_json()
-    gc.set_threshold(20_000, 50, 10)  # libraries make a million objects that stay: not looked through for 2 s
+    garbage.look_seldom()
     secure_this_process()
     _standard_files()
     interrupts.listen()

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
-from proofcard import children, interrupts, screen
+from proofcard import children, garbage, interrupts, screen
 from proofcard.bundle import bundled
 from proofcard.config import QuantizeConfig, checked, compose
 from proofcard.config.spelling import spelled, unescaped
@@ -69,6 +69,7 @@ def job_of(composed: DictConfig) -> None:
     """
     hydra_s = HydraConfig.get()
     if hydra_s.runtime.choices["hydra/launcher"] != "basic":
+        garbage.look_seldom()
         from proofcard.quantize.command import execute
 
         execute(checked(QuantizeConfig, composed))

@@ -13,9 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from proofcard import garbage
+
 
 def main() -> None:
     """Register the class and the name, then run the server."""
+    garbage.look_seldom()
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
     for option in ("--force-model", "--served-model-name"):
         parser.add_argument(option, required=True)

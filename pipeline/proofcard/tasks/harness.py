@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from proofcard import garbage
 from proofcard.digest import readable_json
 from proofcard.documents.tasks import Asked, Order, OrderedTask, Outcomes
 from proofcard.screen import quoted
@@ -41,6 +42,7 @@ class Refused(Exception):
 
 def main() -> None:
     """Run every task of an order."""
+    garbage.look_seldom()
     order = Order.model_validate_json(Path(sys.argv[1]).read_bytes())
     folder = Path(sys.argv[2])
     logging.disable(logging.WARNING)
