@@ -11,6 +11,8 @@ import pytest
 from running import WORDS, command, contents, quantize, tiny, tiny_recipe
 from several import small
 
+from proofcard import garbage
+
 IN_THIS_PROCESS = ("verify/test_calibration_level.py", "quantize/layerwise/test_run.py")
 """Files that activate a toolchain in the process of the tests: before any other imports ModelOpt there."""
 LONGEST = (
@@ -33,7 +35,7 @@ def pytest_sessionstart() -> None:
 
 def pytest_collection_finish() -> None:
     gc.freeze()
-    gc.set_threshold(20_000, 50, 10)  # as in our commands
+    garbage.look_seldom()
     gc.enable()
 
 

@@ -10,6 +10,7 @@ lost with it. Answers each with two lines: the attempt's process id, and its exi
 
 import contextlib
 import functools
+import gc
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from proofcard import garbage
 from proofcard.checkpoint.writer import layout
 from proofcard.config import QuantizeConfig, compose
 from proofcard.errors import Stop
@@ -90,6 +92,7 @@ def attempt(config: QuantizeConfig, request: dict[str, Any]) -> int:
 
 
 def main(overrides: list[str]) -> None:
+    garbage.look_seldom()
     config = compose(QuantizeConfig, "config", overrides)
     activate(materialise(config.toolchain.series, config.work_dir / "toolchains"))
     from proofcard.quantize.layerwise import run
@@ -97,6 +100,8 @@ def main(overrides: list[str]) -> None:
     run.layout = functools.partial(layout, max_shard_size=SHARD)  # type: ignore[assignment]
     with contextlib.redirect_stdout(sys.stderr):
         execute(config)  # with one thread nothing is started that a fork would lose
+    gc.collect()
+    gc.freeze()  # forked processes share it
     print("made", flush=True)
     for line in sys.stdin:
         pid = os.fork()

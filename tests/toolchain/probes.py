@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+from proofcard import garbage
 from proofcard.toolchain import activate, materialise
 
 ROWS, DRAWN = 60, 12
@@ -270,6 +271,7 @@ def _tried(probe):
 
 
 if __name__ == "__main__":
+    garbage.look_seldom()
     series, root, out = sys.argv[1:]
     activate(materialise(series, Path(root)))
     import torch
