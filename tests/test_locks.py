@@ -5,22 +5,15 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from children import ended, forked
+from waiting import until
 
 from proofcard import locks
 from proofcard.errors import Stop
 from proofcard.locks import Busy, alone, check_free
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.fixture(autouse=True)

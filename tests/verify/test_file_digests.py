@@ -4,7 +4,6 @@ import hashlib
 import os
 import random
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from verify.making import Verified
+from waiting import until
 
 from proofcard.checkpoint.tensors import read_folder, read_header
 from proofcard.verify import file_digests, integrity, weights
@@ -59,20 +59,12 @@ def test_what_is_hashed_before_anything_is_compared(
     hashed, shards = digests_of(checkpoint), sorted(checkpoint.glob("*.safetensors"))
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt), hashed.ahead():
-        wait_for(lambda: hashed_bytes(hashed) >= min(most, sum(path.stat().st_size for path in shards)))
+        until(lambda: hashed_bytes(hashed) >= min(most, sum(path.stat().st_size for path in shards)))
         raise KeyboardInterrupt
     assert threading.active_count() == before
     assert hashed_bytes(hashed) < most + file_digests._PIECE
     hashed.follow(read_folder(checkpoint).values())
     assert [hashed.finished(path.name, lambda _: None) for path in shards] == [*map(sha256, shards)]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """The condition, within a minute."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def hashed_bytes(hashed: FileDigests) -> int:
@@ -126,7 +118,7 @@ def test_a_file_that_is_another_by_now_is_left_to_be_read_again(
     first, *_, last = sorted(tensors.values(), key=lambda tensor: tensor.start)
     if begun == "ahead":
         with hashed.ahead():
-            wait_for(lambda: SHARD in hashed._named)
+            until(lambda: SHARD in hashed._named)
     if begun == "behind":
         hashed.follow([first])
     change(checkpoint / SHARD)

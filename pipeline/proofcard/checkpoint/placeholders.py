@@ -123,7 +123,7 @@ class Placeholder:
         """Free the disk space of its bytes, except for the header and the small tensors."""
         small = [(each.start, each.start + each.size) for each in self.tensors if each.size <= SMALL]
         self.came = 0
-        self._empty([(0, len(self._head())), *small])
+        self._empty([(0, self._header_size()), *small])
 
     def _empty(self, kept: list[tuple[int, int]]) -> None:
         """Make it a hole but for the bytes in these ranges. After a kill in between it comes again."""
@@ -162,10 +162,12 @@ class Placeholder:
             return None
         return record if whole and "sha256" in record else None
 
+    def _header_size(self) -> int:
+        return self.tensors[0].start if self.tensors else 0
+
     def _head(self) -> bytes:
-        end = min((tensor.start for tensor in self.tensors), default=0)
         with self.path.open("rb") as file:
-            return file.read(end)
+            return file.read(self._header_size())
 
 
 def _header(repository: Repository, name: str, size: int) -> bytes:

@@ -20,7 +20,6 @@ from proofcard.verify.memory import Memory
 
 _PIECE = 1 << 20  # bytes that are hashed while they are in the processor's cache
 _TURN = 256 << 20  # bytes that one call hashes: hashing keeps up with the comparison, and progress is shown
-
 _AHEAD = 4 << 30  # bytes hashed before anything is compared: still in memory when it is
 
 _memory = Memory()
