@@ -1,8 +1,8 @@
-"""Experts that compute down(act(gate(x)) · up(x)), called without their modules.
+"""Experts that compute down(act(gate(x)) · up(x)), called without their modules, all of a block together.
 
 On a GPU the host is what routed products wait for, and calling a module with its hooks takes it longer than
 the products. Which linear is which, and the activation, follow from recorded calls: the ones that give the
-same bits.
+same bits. Products are an expert's own; what lies between them has the same bits for all rows at once.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from proofcard.quantize.layerwise.crew import Crew
 from proofcard.quantize.layerwise.ways import Call, Functions
 
 _ACTIVATIONS: tuple[Callable[[torch.Tensor], torch.Tensor], ...] = (
@@ -22,8 +23,7 @@ _ACTIVATIONS: tuple[Callable[[torch.Tensor], torch.Tensor], ...] = (
     partial(functional.gelu, approximate="tanh"),
 )
 
-Answer = tuple[torch.Tensor, torch.Tensor]
-"""An expert's output [rows, width], and what goes into its last product [rows, inner]."""
+_ALIGNED = 256  # bytes: a matrix that begins elsewhere may get another cuBLAS kernel
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,62 @@ class Gated:
     down: str
     activation: Callable[[torch.Tensor], torch.Tensor]
 
-    def of(self, expert: Any) -> Callable[[torch.Tensor], Answer]:
-        """The expert as a function of its rows [rows, width]."""
-        gate, up, down = (expert.get_submodule(name) for name in (self.gate, self.up, self.down))
+    def weights(self, expert: Any) -> list[torch.Tensor]:
+        """The weights of an expert's gate, up and down, each as [inputs, outputs]."""
+        return [expert.get_submodule(name).weight.t() for name in (self.gate, self.up, self.down)]
 
-        def answer(rows: torch.Tensor) -> Answer:
-            inner = self.activation(functional.linear(rows, gate.weight)) * functional.linear(rows, up.weight)
-            return functional.linear(inner, down.weight), inner
+    def of(self, expert: Any, rows: torch.Tensor) -> torch.Tensor:
+        """The expert's output for its rows [rows, width]."""
+        gate, up, down = self.weights(expert)
+        return (self.activation(rows @ gate) * (rows @ up)) @ down
 
-        return answer
+
+class Together:
+    """All experts of a block: one kernel for what lies between their products, whose rows are apart."""
+
+    def __init__(self, one: Gated, experts: Sequence[Any], crew: Crew) -> None:
+        self._activation, self._crew = one.activation, crew
+        self._weights = [one.weights(expert) for expert in experts]
+
+    def __call__(self, rows: torch.Tensor, sizes: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The experts' outputs [rows, width], and what goes into their last products [rows, inner].
+
+        `rows` [rows, width] are the first expert's, `sizes[0]` of them, then the second's and so on; they are
+        overwritten.
+        """
+        width = self._weights[0][0].shape[1]
+        gate, up = (rows.new_empty((len(rows), width)) for _ in range(2))
+        inputs, gates, ups = (parts(whole, sizes) for whole in (rows, gate, up))
+        busy = [number for number, size in enumerate(sizes) if size]
+
+        def first(number: int) -> None:
+            torch.mm(inputs[number], self._weights[number][0], out=gates[number])
+            torch.mm(inputs[number], self._weights[number][1], out=ups[number])
+
+        self._crew.run([partial(first, number) for number in busy])
+        inner = self._activation(_joined(gate, gates)) * _joined(up, ups)
+        products = parts(inner, sizes)
+
+        def last(number: int) -> None:
+            torch.mm(products[number], self._weights[number][2], out=inputs[number])
+
+        self._crew.run([partial(last, number) for number in busy])
+        return _joined(rows, inputs), inner
+
+
+def parts(whole: torch.Tensor, sizes: Sequence[int]) -> list[torch.Tensor]:
+    """Each expert's rows of `whole`, `sizes` of them, in memory of their own where they begin elsewhere."""
+    split = whole.split(sizes)
+    return list(split) if _aligned(whole) else [part.clone() for part in split]
+
+
+def _joined(whole: torch.Tensor, split: list[torch.Tensor]) -> torch.Tensor:
+    """`whole`, once its `parts` have been written."""
+    return whole if _aligned(whole) else torch.cat(split)
+
+
+def _aligned(rows: torch.Tensor) -> bool:
+    return rows.shape[1] * rows.element_size() % _ALIGNED == 0
 
 
 def gated(experts: Sequence[Any], calls: Sequence[Call]) -> Gated | None:
@@ -84,5 +131,4 @@ def _fits(one: Gated, expert: Any) -> bool:
 
 
 def _gives(one: Gated, expert: Any, call: Call) -> bool:
-    output, _ = one.of(expert)(call.rows)
-    return torch.equal(output, call.output)
+    return torch.equal(one.of(expert, call.rows), call.output)

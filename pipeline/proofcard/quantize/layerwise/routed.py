@@ -22,16 +22,14 @@ from torch.overrides import TorchFunctionMode
 
 from proofcard.calibration.batches import Batch
 from proofcard.quantize.layerwise.crew import Crew
-from proofcard.quantize.layerwise.gated import Answer, Gated, gated
+from proofcard.quantize.layerwise.gated import Gated, Together, gated, parts
 from proofcard.quantize.layerwise.hidden import Hidden
 from proofcard.quantize.layerwise.hooks import answered
-from proofcard.quantize.layerwise.observer import magnitude
 from proofcard.quantize.layerwise.stepper import Stepper
 from proofcard.quantize.layerwise.structure import Block, Layer
 from proofcard.quantize.layerwise.ways import Ending, Recording, Way, results, searches
 
 _TOKENS = 256  # of the recorded call
-_ALIGNED = 256  # bytes: a matrix that begins elsewhere may get another cuBLAS kernel
 
 Tensor = torch.Tensor
 
@@ -62,7 +60,7 @@ class Routed:
         self.gated: Gated | None = None
         self._block, self._names, self._crew = modules[block.name], block.experts, crew
         self._experts = [modules[name] for name in block.experts]
-        self._calls: list[Callable[[Tensor], Answer]] = []
+        self._together: Together | None = None
         self._linears: dict[str, tuple[str, ...]] = {}
 
     @contextmanager
@@ -76,14 +74,15 @@ class Routed:
             self.way = recording.way(_tokens(args, named))
             self.gated = gated(self._experts, recording.calls)
             if self.gated is not None:
-                self._calls = [self.gated.of(expert) for expert in self._experts]
-                parts = (self.gated.gate, self.gated.up, self.gated.down)
-                self._linears = {part: tuple(f"{name}.{part}" for name in self._names) for part in parts}
+                self._together = Together(self.gated, self._experts, self._crew)
+                linears = (self.gated.gate, self.gated.up, self.gated.down)
+                self._linears = {part: tuple(f"{name}.{part}" for name in self._names) for part in linears}
             if self.way is not None:
                 self.ending = recording.ending(self.way, output, _states(args, named))
-                if not self._repeats(own, args, named, output):
+                if self.ending is not None and not self._repeats(own, args, named, output):
                     self.ending = None
-                    self.way = self.way if self._repeats(own, args, named, output) else None
+                if self.ending is None and not self._repeats(own, args, named, output):
+                    self.way = None
             return output
 
         with answered({self._block: forward}):
@@ -160,7 +159,7 @@ class Routed:
         place = place.view(slots, count).t() if way.by_slot else place.view(count, slots)
         add_weighted(total, outputs, place.gather(1, by_expert), weights.gather(1, by_expert))
         if watch is not None and inner is not None:
-            self._tell(watch, sizes, _largest(tokens, rows, sizes), inner)
+            self._tell(watch, sizes, _largest(_magnitudes(tokens)[rows], sizes), inner)
 
     def _outputs(self, tokens: Tensor, rows: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor | None]:
         """Each expert's outputs [rows, width] for its `rows` of `tokens`, `sizes` of them, in order.
@@ -168,14 +167,12 @@ class Routed:
         And where experts are called without their modules, the largest magnitude of what goes into each one's
         last product [experts], 0 without any.
         """
-        aligned = tokens.shape[1] * tokens.element_size() % _ALIGNED == 0
-        parts = [part if aligned else part.clone() for part in tokens[rows].split(sizes)]
+        if self._together is not None:
+            outputs, inner = self._together(tokens[rows], sizes)
+            return outputs, _largest(_magnitudes(inner), sizes)
+        inputs = parts(tokens[rows], sizes)
         busy = [number for number, size in enumerate(sizes) if size]
-        if self.gated is None:
-            return torch.cat(self._crew.run([partial(self._experts[n], parts[n]) for n in busy])), None
-        inner = torch.zeros(len(sizes), dtype=tokens.dtype, device=tokens.device)
-        outputs = self._crew.run([partial(_measured, self._calls[n], parts[n], inner[n]) for n in busy])
-        return torch.cat(outputs), inner
+        return torch.cat(self._crew.run([partial(self._experts[n], inputs[n]) for n in busy])), None
 
     def _tell(self, watch: Watch, sizes: list[int], outer: Tensor, inner: Tensor) -> None:
         one = self.gated
@@ -201,19 +198,16 @@ def add_weighted(total: Tensor, outputs: Tensor, place: Tensor, weights: Tensor)
         total.add_(part.to(total.dtype))
 
 
-def _measured(expert: Callable[[Tensor], Answer], rows: Tensor, largest: Tensor) -> Tensor:
-    """An expert's output; `largest`, a scalar, gets the largest magnitude of its last product's input."""
-    output, inner = expert(rows)
-    magnitude(inner, largest)
-    return output
+def _magnitudes(rows: Tensor) -> Tensor:
+    """The largest magnitude of each of `rows` [rows, width], float32."""
+    low, high = torch.aminmax(rows, dim=1)
+    return torch.maximum(-low, high).float()
 
 
-def _largest(tokens: Tensor, rows: Tensor, sizes: list[int]) -> Tensor:
-    """The largest magnitude among each expert's rows of `tokens`, float32 [experts]."""
-    low, high = torch.aminmax(tokens, dim=1)
-    each = torch.maximum(-low, high).float()[rows]
-    lengths = torch.tensor(sizes, device=each.device)
-    return torch.segment_reduce(each, "max", lengths=lengths, unsafe=True, initial=0)
+def _largest(magnitudes: Tensor, sizes: list[int]) -> Tensor:
+    """The largest of each expert's `magnitudes` [rows], `sizes` of them, 0 without any [experts]."""
+    lengths = torch.tensor(sizes, device=magnitudes.device)
+    return torch.segment_reduce(magnitudes, "max", lengths=lengths, unsafe=True, initial=0)
 
 
 class _Replay(TorchFunctionMode):
