@@ -156,12 +156,15 @@ def test_products_further_off_than_the_bound_takes_for_granted_take_the_exact_pa
     assert passed(True, batches())[1] == []
 
 
-def test_rising_maxima_turn_the_screen_off_and_change_nothing() -> None:
-    rows = [batch * (1.1**number) for number, batch in enumerate(batches())]
+@pytest.mark.parametrize("risen", [30, 10])
+def test_rising_maxima_pause_the_screen_and_change_nothing(risen: int) -> None:
+    rows = [batch * (1.1 ** min(number, risen)) for number, batch in enumerate(batches())]
     with_it, without = (passed(screened, rows) for screened in (True, False))
     assert_alike(with_it, without)
-    assert with_it[2]._screen is not None and not with_it[2]._screen.on
-    assert 8 <= len(with_it[1]) < 20
+    shares = with_it[1]
+    assert 12 <= len(shares) < 24
+    assert sum(shares[:8]) / 8 > 0.4
+    assert (sum(shares[12:]) / len(shares[12:]) < 0.4) == (risen == 10)
 
 
 def test_too_little_memory_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:

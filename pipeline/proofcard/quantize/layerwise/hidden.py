@@ -67,8 +67,8 @@ class Hidden:
                 f"layer {layer - 1} returns {states.dtype} {tuple(states.shape)} instead of {self._dtype} "
                 f"{self._shapes[batch]}: use engine=modelopt"
             )
-        if self._keep:
-            self._next[batch] = states
+        if self._keep:  # in memory of its own: what is pinned is used again, since pinning more takes long
+            self._next[batch] = states.clone() if states.is_pinned() else states
         view = memoryview(_bytes(states))
         handle = os.open(self._paths[layer % 2], os.O_WRONLY)
         try:

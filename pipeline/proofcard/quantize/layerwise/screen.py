@@ -20,6 +20,7 @@ from proofcard.quantize.layerwise.crew import stream_beside
 _ROWS = 2048  # of a batch; below, launching the exact products takes as long as their work
 _EXPERTS = 8
 _RECENT, _MOST_FLAGGED = 8, 0.4  # batches, and the share of experts above which exact products are faster
+_PAUSE = 8  # batches that are not asked about after that; twice as many the next time
 _SAMPLE = 64  # rows whose products are compared with float64
 _FACTORS_FROM = 8  # experts whose weights decide the channels' factors
 _LARGEST_EXPONENT = 15
@@ -62,12 +63,16 @@ class Screen:
         self._order: tuple[str, str] | None = None
         self._votes: list[torch.Tensor] = []
         self._recent: deque[float] = deque(maxlen=_RECENT)
+        self._pause, self._left = _PAUSE, 0  # batches: of the next pause, and of this one
         self._products: _Products | None = None
         self.on = self._possible()
 
     def serves(self, rows: torch.Tensor, experts: Sequence[str]) -> bool:
-        """Whether to ask about these rows."""
-        return self.on and self._order is not None and len(rows) >= _ROWS and len(experts) >= _EXPERTS
+        """Whether to ask about these rows, the next batch: not in a pause."""
+        if not (self.on and self._order is not None and len(rows) >= _ROWS and len(experts) >= _EXPERTS):
+            return False
+        self._left -= 1
+        return self._left < 0
 
     def inputs(self, experts: Sequence[str]) -> tuple[str, ...]:
         """The linear in each expert whose input's largest magnitude is in question."""
@@ -107,6 +112,7 @@ class Screen:
     def fresh(self) -> None:
         """Note that a batch is the first of its kind, which flags every expert."""
         self._recent.clear()
+        self._pause = _PAUSE
 
     def ask(self, rows: torch.Tensor, experts: tuple[str, ...], largest: torch.Tensor) -> Question | None:
         """Ask which of the `experts` may exceed `largest`, their recorded maxima, float32 [experts].
@@ -148,10 +154,14 @@ class Screen:
         return self._products.flags(rows, largest)
 
     def judge(self, share: float) -> None:
-        """Note which share of the experts a batch flagged; turns the screen off when it does not pay."""
+        """Note which share of the experts a batch flagged; pauses while the screen does not pay.
+
+        The n-th batch of a dataset exceeds what the others had with a chance of 1/n: the share falls.
+        """
         self._recent.append(share)
         if len(self._recent) == _RECENT and sum(self._recent) / _RECENT > _MOST_FLAGGED:
-            self.on, self._products = False, None
+            self._recent.clear()
+            self._left, self._pause = self._pause, 2 * self._pause
 
     def _possible(self) -> bool:
         """Two plain BF16 products of the same shape that take the expert's input, and one after them."""
