@@ -1,5 +1,6 @@
 """The routed pass without the model's loop gives the loop's bits, and keeps the loop where it might not."""
 
+import weakref
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, cast
@@ -174,6 +175,19 @@ def test_the_loop_takes_over_where_memory_does_not_suffice(
     theirs, ours = call(block, None, tokens(2, 50)), call(block, made, tokens(2, 50))
     assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
     assert made.way is None
+
+
+def test_weights_that_are_replaced_after_a_call_are_not_kept() -> None:
+    block = of_transformers("mixtral")
+    made = routed(block)
+    assert made.gated is not None
+    gone = []
+    for linear in (module for name, module in block.named_modules() if name.endswith(("w1", "w2", "w3"))):
+        gone.append(weakref.ref(linear.weight))
+        linear.weight = nn.Parameter(linear.weight * 2, requires_grad=False)
+    assert len(gone) == 3 * EXPERTS and not any(weight() is not None for weight in gone)
+    theirs, ours = call(block, None, tokens(2, 50)), call(block, made, tokens(2, 50))
+    assert same(theirs[0], ours[0]) and theirs[1:] == ours[1:]
 
 
 def test_experts_of_another_kind_are_called_as_modules() -> None:

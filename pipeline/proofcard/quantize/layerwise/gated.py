@@ -35,14 +35,15 @@ class Gated:
     down: str
     activation: Callable[[torch.Tensor], torch.Tensor]
 
-    def weights(self, expert: Any) -> list[torch.Tensor]:
-        """The weights of an expert's gate, up and down, each as [inputs, outputs]."""
-        return [expert.get_submodule(name).weight.t() for name in (self.gate, self.up, self.down)]
+    def linears(self, expert: Any) -> list[Any]:
+        """An expert's gate, up and down."""
+        return [expert.get_submodule(name) for name in (self.gate, self.up, self.down)]
 
     def of(self, expert: Any, rows: torch.Tensor) -> torch.Tensor:
         """The expert's output for its rows [rows, width]."""
-        gate, up, down = self.weights(expert)
-        return (self.activation(rows @ gate) * (rows @ up)) @ down
+        gate, up, down = (linear.weight for linear in self.linears(expert))
+        inner = self.activation(functional.linear(rows, gate)) * functional.linear(rows, up)
+        return functional.linear(inner, down)
 
 
 class Together:
@@ -50,7 +51,7 @@ class Together:
 
     def __init__(self, one: Gated, experts: Sequence[Any], crew: Crew) -> None:
         self._activation, self._crew = one.activation, crew
-        self._weights = [one.weights(expert) for expert in experts]
+        self._linears = [one.linears(expert) for expert in experts]
 
     def __call__(self, rows: torch.Tensor, sizes: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """The experts' outputs [rows, width], and what goes into their last products [rows, inner].
@@ -58,21 +59,22 @@ class Together:
         `rows` [rows, width] are the first expert's, `sizes[0]` of them, then the second's and so on; they are
         overwritten.
         """
-        width = self._weights[0][0].shape[1]
-        gate, up = (rows.new_empty((len(rows), width)) for _ in range(2))
+        # Not kept: the forced pass stacks weights anew, and the old ones would stay in memory.
+        weights = [[linear.weight.t() for linear in linears] for linears in self._linears]
+        gate, up = (rows.new_empty((len(rows), weights[0][0].shape[1])) for _ in range(2))
         inputs, gates, ups = (parts(whole, sizes) for whole in (rows, gate, up))
         busy = [number for number, size in enumerate(sizes) if size]
 
         def first(number: int) -> None:
-            torch.mm(inputs[number], self._weights[number][0], out=gates[number])
-            torch.mm(inputs[number], self._weights[number][1], out=ups[number])
+            torch.mm(inputs[number], weights[number][0], out=gates[number])
+            torch.mm(inputs[number], weights[number][1], out=ups[number])
 
         self._crew.run([partial(first, number) for number in busy])
         inner = self._activation(_joined(gate, gates)) * _joined(up, ups)
         products = parts(inner, sizes)
 
         def last(number: int) -> None:
-            torch.mm(products[number], self._weights[number][2], out=inputs[number])
+            torch.mm(products[number], weights[number][2], out=inputs[number])
 
         self._crew.run([partial(last, number) for number in busy])
         return _joined(rows, inputs), inner
