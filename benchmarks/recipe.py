@@ -1,49 +1,48 @@
-"""python benchmarks/recipe.py --dir DIR [--layers 8] [--samples 48] [--tokens 4096] [--gpus 1 2] [--set …]
+"""python benchmarks/recipe.py --dir DIR [--layers 8] [--samples 600] [--tokens 4096] [--gpus 1 2] [--set …]
 
 The recipe end to end on GPUs, as a user types it: layers of MiniMax-M2.7's width (FP8, random weights) are
 made, quantized by `quantize` with long samples, once for each number of GPUs, and what came out is verified
 against the source. Prints the seconds of a layer and of the whole command, GPU memory and power, whether
 every number of GPUs gave the same bytes, and the hours of 62 layers of 1,250 batches if each took as long.
-Exit status 1 when something does not hold. Wants 4 GB of disk a layer for the source, 2.4 for a checkpoint.
+The samples are of one dataset: the card's have 1,000 each, and the screen answers for fewer experts the
+longer a dataset lasts. A number of GPUs whose checkpoint is there already is not run again.
+Exit status 1 when something does not hold. Wants 4 GB of disk a layer for the source, 2.4 for a checkpoint,
+and 50 MB a sample of 4,096 tokens.
 """
 
 import argparse
 import json
-import os
+import random
 import re
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from layer import EXPERT, HIDDEN, LAYERS, STEPS
 from wide_source import ROOT, make_source
 
 BATCH = 4
-LONG = {"output", "generated_solution", "value", "content"}  # what is said, in the demo's datasets
+DATASET = "open_math_reasoning"
 
 
-def longer(value: Any, times: int, key: str = "") -> Any:
-    """A row whose texts are said many times over."""
-    if isinstance(value, dict):
-        return {name: longer(inner, times, name) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [longer(inner, times, key) for inner in value]
-    return " ".join([value] * times) if isinstance(value, str) and key in LONG else value
-
-
-def make_texts(folder: Path, tokens: int) -> list[str]:
-    """The demo's datasets with long samples; the settings that name them."""
-    settings = []
-    for file in sorted((ROOT / "demo/datasets").glob("*/train.jsonl")):
-        path = folder / file.parent.name / "train.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows = (json.loads(line) for line in file.read_text().splitlines())
-        path.write_text("".join(json.dumps(longer(row, tokens // 10)) + "\n" for row in rows))
-        settings.append(f"calibration.datasets.{file.parent.name}.path={path.parent}")
-    return settings
+def make_texts(folder: Path, tokens: int, samples: int) -> list[str]:
+    """One of the demo's datasets with long solutions, words in any order; the settings that name it alone."""
+    names = {path.parent.name for path in (ROOT / "demo/datasets").glob("*/train.jsonl")}
+    rows = [
+        json.loads(x) for x in (ROOT / "demo/datasets" / DATASET / "train.jsonl").read_text().splitlines()
+    ]
+    words = " ".join(row["generated_solution"] for row in rows).split()
+    path = folder / DATASET / "train.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        for number in range(samples):
+            text = " ".join(random.Random(number).choices(words, k=tokens))
+            file.write(json.dumps(rows[number % len(rows)] | {"generated_solution": text}) + "\n")
+    one = f"calibration.datasets.{DATASET}"
+    others = [f"~calibration.datasets.{name}" for name in sorted(names - {DATASET})]
+    return [*others, f"{one}.path={path.parent}", f"{one}.samples={samples}"]
 
 
 class Power(threading.Thread):
@@ -70,25 +69,30 @@ class Power(threading.Thread):
         return f"GPU memory {self.memory / 1024:.1f} GiB at most, {sum(busy) / len(busy):.0f} W"
 
 
-def proofcard(command: str, settings: list[str], processes: int = 1) -> str:
-    """What one of our commands prints. Raises SystemExit with it when it fails."""
+def proofcard(command: str, settings: list[str], processes: int = 1) -> list[tuple[float, str]]:
+    """The lines that one of our commands prints, each after how many seconds; the last is its end.
+
+    Raises SystemExit with them when it fails.
+    """
     start = [sys.executable, "-m"]
     if processes > 1:
         start += ["torch.distributed.run", "--nproc-per-node", str(processes), "-m"]
-    done = subprocess.run(
-        [*start, "proofcard", command, *settings],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=os.environ,
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(f"{command} {' '.join(settings)}\n{done.stdout[-3000:]}")
-    return done.stdout
+    started = time.perf_counter()
+    running = subprocess.Popen(
+        [*start, "proofcard", command, *settings], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert running.stdout is not None
+    said = [(time.perf_counter() - started, line) for line in running.stdout]
+    if running.wait():
+        raise SystemExit(f"{command} {' '.join(settings)}\n{''.join(line for _, line in said)[-3000:]}")
+    return [*said, (time.perf_counter() - started, "")]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    numbers = {"layers": 8, "experts": 256, "samples": 48, "tokens": 4096}
+    numbers = {"layers": 8, "experts": 256, "samples": 600, "tokens": 4096}
     for name, value in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--dir", type=Path, required=True)
@@ -100,8 +104,7 @@ def main() -> None:
     if not (source := folder / "source").exists():
         make_source(source, said.layers, said.experts, HIDDEN, EXPERT, head_dim=128)
     print(f"source made in {time.perf_counter() - started:.0f} s", flush=True)
-    settings = make_texts(folder / "texts", said.tokens)
-    settings += [f"calibration.datasets.{name}.samples={said.samples}" for name in names(settings)]
+    settings = make_texts(folder / "texts", said.tokens, said.samples)
     settings += [f"model.path={source}", "model.attn_implementation=sdpa", "tracking=off", *said.set,
                  f"calibration.sequence_length={said.tokens}", f"calibration.batch_size={BATCH}"]  # fmt: skip
     folders = [quantized(folder, settings, gpus, said) for gpus in said.gpus]
@@ -117,10 +120,6 @@ def main() -> None:
     raise SystemExit(not same)
 
 
-def names(settings: list[str]) -> list[str]:
-    return [setting.split(".")[2] for setting in settings]
-
-
 def alike(one: Path, other: Path) -> bool:
     return subprocess.run(["cmp", "-s", str(one), str(other)], check=False).returncode == 0
 
@@ -128,19 +127,24 @@ def alike(one: Path, other: Path) -> bool:
 def quantized(folder: Path, settings: list[str], gpus: int, said: argparse.Namespace) -> Path:
     """Quantize once, and print what it took."""
     made = folder / f"checkpoint-{gpus}"
+    if (made / "manifest.json").exists():
+        return made
     place = [f"hardware={'cuda' if gpus else 'cpu'}", f"output_dir={made}", f"work_dir={folder}/work-{gpus}"]
     power = Power()
     power.start()
-    started = time.perf_counter()
     told = proofcard("quantize", [*settings, *place], max(1, gpus))
-    seconds = time.perf_counter() - started
+    drawn = power.end()
+    layer = re.compile(r"layer \d+/\d+: ([\d.]+) s")
+    ends = [(at, float(found[1])) for at, line in told if (found := layer.search(line))]
+    seconds, layers = told[-1][0], [took for _, took in ends]
     sealed = json.loads((made / "manifest.json").read_text())["statistics"]
-    layers = [float(found) for found in re.findall(r"layer \d+/\d+: ([\d.]+) s", told)]
     each = sum(layers[1:]) / len(layers[1:])
     steps = -(-sealed["samples"] // BATCH)
     whole = sealed["positions"] / sealed["samples"]
     shape = f"{len(layers)} layers, {steps} batches of {BATCH} x {whole:.0f} tokens"
-    print(f"{gpus} GPU       {shape}: {seconds:.0f} s, {power.end()}")
+    print(f"{gpus} GPU       {shape}: {seconds:.0f} s, {drawn}")
+    before, after = ends[0][0] - layers[0], seconds - ends[-1][0]
+    print(f"of it       {before:.0f} s before the first layer, {after:.0f} s after the last")
     print(f"a layer     {layers[0]:.1f} s the first, {each:.1f} s the others: {each / steps:.3f} s a batch")
     hours = LAYERS * each * STEPS / steps / 3600
     print(f"62 layers   {hours:.2f} h with {STEPS} batches a layer, were all as long", flush=True)

@@ -7,15 +7,17 @@ import sys
 
 from quantize.layerwise import screen_twin
 
-from proofcard.quantize.layerwise import screen, screen_kernels
+from proofcard.quantize.layerwise import excerpts, screen
 
 
 def put_on() -> list[float]:
     """Put the screen on in this process; the shares of experts that batches flag are added to the list."""
-    for name in ("addresses", "code_tokens", "code_weights", "candidates", "recheck"):
-        setattr(screen_kernels, name, getattr(screen_twin, name))
+    for module, names in screen_twin.PLACES.items():
+        for name in names:
+            setattr(module, name, getattr(screen_twin, name))
     screen.available = lambda device: True  # type: ignore[assignment]
     screen._ROWS = screen._EXPERTS = 1
+    excerpts._ROWS, excerpts._COLUMNS = (1, 4, 16, 64), (2, 8, 32)
     shares: list[float] = []
     judge = screen.Screen.judge
 

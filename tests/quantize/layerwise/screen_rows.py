@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import silu
 
-from proofcard.quantize.layerwise.screen_kernels import Tiling
+from proofcard.quantize.layerwise.screen_codes import Tiling
 
 TILING = Tiling(tokens=32, neurons=32, depth=32, group=2, warps=4, stages=2)
 CHANNELS, NEURONS, EXPERTS, TOKENS = 48, 40, 3, 70
@@ -80,11 +80,16 @@ def _one_channel(x: torch.Tensor, pairs: Pairs) -> None:
         up[:, 0] *= 2.0**-20
 
 
+def _in_common(x: torch.Tensor, pairs: Pairs) -> None:
+    x += 8 * x[0].clone()
+
+
 KINDS = {
     "plain": lambda x, pairs: None, "outliers": _outliers, "one token": _one_token,
     "all equal": _all_equal, "zero rows": _zero_rows, "denormal": _denormal, "tiny": _tiny, "huge": _huge,
     "not a number": _not_a_number, "infinite": _infinite, "negative gates": _negative_gates,
     "small gates": _small_gates, "cancelling": _cancelling, "one channel": _one_channel,
+    "in common": _in_common,
 }  # fmt: skip
 
 

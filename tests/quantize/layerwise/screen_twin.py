@@ -5,13 +5,21 @@ from math import sqrt
 
 import torch
 
-from proofcard.quantize.layerwise import screen_kernels as kernels
-from proofcard.quantize.layerwise.screen_kernels import CAPACITY, Coded, Tiling, gamma, padded
+from proofcard.quantize.layerwise import screen_codes, screen_kernels
+from proofcard.quantize.layerwise.screen_codes import Coded, Tiling, gamma, padded
+from proofcard.quantize.layerwise.screen_kernels import CAPACITY
 
 Tensor = torch.Tensor
 _UP = 1 + 2**-18
-_addresses = kernels.addresses
+_addresses = screen_codes.addresses
 _TABLES: dict[int, list[tuple[Tensor, Tensor]]] = {}
+
+
+PLACES = {
+    screen_codes: ("addresses", "code_tokens", "code_weights"),
+    screen_kernels: ("candidates", "recheck"),
+}
+"""What this file has twins of."""
 
 
 def addresses(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -21,24 +29,30 @@ def addresses(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     return table
 
 
-def code_tokens(rows: Tensor, factor: Tensor, tiling: Tiling) -> Coded:
+def code_tokens(rows: Tensor, center: Tensor, factor: Tensor, tiling: Tiling) -> Coded:
     count, channels = rows.shape
-    codes, unit, error, norm = _coded(
-        _fill(rows.float() * factor, padded(count, tiling.tokens), tiling.depth)
-    )
-    error = (error + gamma(channels) * (norm + error)) * _UP
-    return Coded(codes, torch.stack([0.99999 / unit**2, error, norm]))
+    tall = padded(count, tiling.tokens)
+    codes, unit, error, norm = _coded(_fill((rows.float() - center) * factor, tall, tiling.depth))
+    whole = torch.zeros(tall)
+    whole[:count] = (rows.float() * factor).square().sum(dim=1).sqrt()
+    away = (center * factor).square().sum().sqrt() * (torch.arange(tall) < count)
+    error += (gamma(channels) * whole + 2**-20 * away) * (1 + 2**-10) / unit + 2**-20 * norm
+    inverse = torch.where(torch.arange(tall) < count, 1 / unit, 0.0)
+    return Coded(codes, torch.stack([0.99999 / unit**2, error * _UP, norm, inverse]))
 
 
-def code_weights(table: Tensor, neurons: int, factor: Tensor, tiling: Tiling) -> Coded:
+def code_weights(table: Tensor, neurons: int, center: Tensor, factor: Tensor, tiling: Tiling) -> Coded:
     wide = padded(neurons, tiling.neurons)
     codes, measures = [], []
     for pair in _TABLES[table.data_ptr()]:
         gate, up = (_coded(_fill(weight.float() * factor, wide, tiling.depth)) for weight in pair)
         codes.append(torch.stack([gate[0], up[0]], dim=1).flatten(0, 1))
-        inverse = 0.99999 / gate[1] / up[1]
-        norms = [(norm + error) * _UP for _, _, error, norm in (gate, up)]
-        measures.append(torch.stack([inverse, norms[0], gate[2], norms[1], up[2]]))
+        sides = [0.99999 / gate[1] / up[1]]
+        for weight, (_, unit, error, norm) in zip(pair, (gate, up), strict=True):
+            central = torch.zeros(wide, dtype=torch.float64)
+            central[:neurons] = weight.double() @ center.double()
+            sides += [(norm + error) * _UP, error, (central / unit).float()]
+        measures.append(torch.stack(sides))
     return Coded(torch.cat(codes), torch.cat(measures, dim=1))
 
 
@@ -47,15 +61,18 @@ def bounds(tokens: Coded, weights: Coded, experts: int) -> tuple[Tensor, Tensor]
     wide = weights.measures.shape[1] // experts
     sums = tokens.codes.double() @ weights.codes.double().T
     gate, up = sums.float().view(-1, experts, wide, 2).movedim(0, 1).unbind(-1)
-    inverse, error, norm = tokens.measures[:, None, :, None]
-    pair, gate_norm, gate_error, up_norm, up_error = weights.measures.view(5, experts, 1, wide)
-    most = (gate.abs() + error * gate_norm + norm * gate_error) * (
-        up.abs() + error * up_norm + norm * up_error
-    )
-    return most, inverse, pair  # type: ignore[return-value]
+    inverse, error, norm, center = tokens.measures[:, None, :, None]
+    pair, *sides = weights.measures.view(7, experts, 1, wide)
+    most = [
+        (values + center * central).abs() + error * norms + norm * errors
+        for values, (norms, errors, central) in ((gate, sides[:3]), (up, sides[3:]))
+    ]
+    return most[0] * most[1], inverse, pair  # type: ignore[return-value]
 
 
-def candidates(tokens: Coded, weights: Coded, limits: Tensor, tiling: Tiling) -> tuple[Tensor, Tensor]:
+def candidates(
+    tokens: Coded, weights: Coded, limits: Tensor, tiling: Tiling
+) -> tuple[Tensor, Tensor, Tensor]:
     most, inverse, pair = bounds(tokens, weights, len(limits))  # type: ignore[misc]
     over = ~(most < inverse * torch.clamp(limits[:, None, None] * pair, max=2.0**40))
     experts, tall, wide = over.shape
@@ -68,7 +85,7 @@ def candidates(tokens: Coded, weights: Coded, limits: Tensor, tiling: Tiling) ->
     for expert, row in enumerate(words):
         at = row.nonzero()[:CAPACITY, 0]
         found[expert, : len(at)] = torch.stack([at.int(), row[at]], dim=1)
-    return counts, found
+    return counts, found, over.any(dim=1)
 
 
 def pairs_of(counts: Tensor, found: Tensor, wide: int, tiling: Tiling) -> list[set[tuple[int, int]]]:
@@ -87,9 +104,11 @@ def pairs_of(counts: Tensor, found: Tensor, wide: int, tiling: Tiling) -> list[s
 
 
 def recheck(
-    rows: Tensor, table: Tensor, neurons: int, largest: Tensor, counts: Tensor, found: Tensor, tiling: Tiling
-) -> Tensor:
-    flags = (counts > CAPACITY).int()
+    rows: Tensor, table: Tensor, neurons: int, largest: Tensor, counts: Tensor,
+    found: Tensor, few: int, tiling: Tiling,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    flagged = (counts > CAPACITY).int() * (few + 1)
+    picked = torch.zeros((len(counts), few), dtype=torch.int32)
     wide = padded(neurons, tiling.neurons)
     listed = pairs_of(torch.where(counts > CAPACITY, 0, counts), found, wide, tiling)
     for expert, pairs in enumerate(listed):
@@ -101,8 +120,10 @@ def recheck(
             peak = _peak((gate - gate_half).bfloat16().float(), (gate + gate_half).bfloat16().float())
             value = (peak.bfloat16() * (up.abs() + up_half).bfloat16()).float()
             finite = (gate_half < 2.0**92) & (up_half < 2.0**92)
-            flags[expert] = not bool(((value <= largest[expert]) & finite).all())
-    return flags
+            over = torch.tensor(tokens)[~((value <= largest[expert]) & finite)].unique()
+            flagged[expert] = len(over)
+            picked[expert, : len(over)] = over[:few].int()
+    return flagged, picked
 
 
 def _product(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +147,7 @@ def _fill(values: Tensor, rows: int, depth: int) -> Tensor:
 
 
 def _coded(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    spare = sqrt(values.channels) * 2.0**-16 + 2.0**-8  # type: ignore[attr-defined]
+    spare = sqrt(values.channels) * 2.0**-14 + 2.0**-8  # type: ignore[attr-defined]
     usable = values.abs() < 2.0**46
     values = torch.where(usable, values, 0.0)
     unit = (values.abs().amax(dim=1) / 127).clamp(min=2.0**-40)

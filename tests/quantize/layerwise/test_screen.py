@@ -1,5 +1,6 @@
 """The forced pass makes the same statistics with the screen as without; it is off where it does not pay."""
 
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +10,9 @@ import torch
 from quantize.layerwise import screen_twin
 from torch.nn.functional import gelu, silu
 
-from proofcard.quantize.layerwise import screen, screen_kernels
+from proofcard.quantize.layerwise import excerpts, screen, screen_codes
 from proofcard.quantize.layerwise.calibrate import FORCED, Observer
+from proofcard.quantize.layerwise.excerpts import Excerpts
 from proofcard.quantize.layerwise.experts import Forced
 from proofcard.quantize.layerwise.hooks import watching
 from proofcard.quantize.layerwise.screen import Screen
@@ -53,11 +55,14 @@ class Experts(torch.nn.Module):
 
 @pytest.fixture(autouse=True)
 def _on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("addresses", "code_tokens", "code_weights", "candidates", "recheck"):
-        monkeypatch.setattr(screen_kernels, name, getattr(screen_twin, name))
+    for module, names in screen_twin.PLACES.items():
+        for name in names:
+            monkeypatch.setattr(module, name, getattr(screen_twin, name))
     monkeypatch.setattr(screen, "available", lambda device: True)
     for name in ("_ROWS", "_EXPERTS"):
         monkeypatch.setattr(screen, name, 1)
+    monkeypatch.setattr(excerpts, "_ROWS", (4, 8))
+    monkeypatch.setattr(excerpts, "_COLUMNS", (4, 8))
 
 
 def forcing(screened: bool, **how: Any) -> tuple[Forced, dict[str, Any]]:
@@ -65,7 +70,7 @@ def forcing(screened: bool, **how: Any) -> tuple[Forced, dict[str, Any]]:
     modules = {"block": block} | {f"block.{name}": module for name, module in block.named_modules()}
     whole = {name for name in LINEARS if not name.endswith("w2")}
     probe = SimpleNamespace(whole=lambda _: whole, last=lambda _: set(LINEARS) - whole)
-    return Forced(LAYER.blocks[0], modules, probe, screened), modules  # type: ignore[arg-type]
+    return Forced(LAYER.blocks[0], modules, probe, Excerpts() if screened else None), modules  # type: ignore[arg-type]
 
 
 def batches(count: int = 30) -> list[torch.Tensor]:
@@ -152,12 +157,54 @@ def test_other_experts_take_the_exact_pass(how: dict[str, Any]) -> None:
 def test_products_further_off_than_the_bound_takes_for_granted_take_the_exact_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(screen_kernels, "gamma", lambda channels: -1.0)
+    monkeypatch.setattr(screen_codes, "gamma", lambda channels: -1.0)
     assert passed(True, batches())[1] == []
 
 
+def test_a_row_that_begins_every_batch_and_is_the_largest_runs_with_few_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the first tokens of a chat template do. With many channels a bound cannot tell that it is no larger
+    than the maximum; nothing runs whole for it."""
+    monkeypatch.setattr(screen_twin, "gamma", lambda channels: 2.0**-9)
+    rows = batches()
+    for batch in rows:
+        batch[0, 0] = 4 * rows[0][0, 0]
+    with_it, without = (passed(screened, rows) for screened in (True, False))
+    assert_alike(with_it, without)
+    flagged, alone = with_it[1], 4 / 40  # four rows of forty, of every expert
+    assert len(flagged) > 20
+    assert sum(share >= alone - 1e-9 for share in flagged[1:]) > 20
+    assert sum(flagged) / len(flagged) < 1.5 * alone
+
+
+def test_where_all_rows_are_near_the_maximum_few_neurons_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One neuron of each expert is far above the others, whatever the row: too many rows to tell."""
+    monkeypatch.setattr(screen_twin, "CAPACITY", 8)
+    alone: list[int] = []
+    inner = Screen.inner
+
+    def seen(self: Screen, expert: str, rows: torch.Tensor, neurons: torch.Tensor) -> torch.Tensor:
+        alone.append(len(neurons))
+        return inner(self, expert, rows, neurons)
+
+    monkeypatch.setattr(Screen, "inner", seen)
+    torch.manual_seed(13)
+    common = 6 * torch.randn(48)
+    rows = [(batch + common * (1 + number / 100)).bfloat16() for number, batch in enumerate(batches())]
+    with_it, without = (passed(screened, rows) for screened in (True, False))
+    assert_alike(with_it, without)
+    assert len(alone) > 30 and set(alone) <= {2, 4}
+    assert max(with_it[1][1:]) < 0.5
+
+
 @pytest.mark.parametrize("risen", [30, 10])
-def test_rising_maxima_pause_the_screen_and_change_nothing(risen: int) -> None:
+def test_rising_maxima_pause_the_screen_and_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, risen: int
+) -> None:
+    monkeypatch.setattr(excerpts, "_ROWS", ())
+    monkeypatch.setattr(excerpts, "_COLUMNS", ())
+    monkeypatch.setattr(sys.modules[__name__], "STRETCHES", [(29, "a"), (30, "b")])
     rows = [batch * (1.1 ** min(number, risen)) for number, batch in enumerate(batches())]
     with_it, without = (passed(screened, rows) for screened in (True, False))
     assert_alike(with_it, without)
@@ -167,11 +214,24 @@ def test_rising_maxima_pause_the_screen_and_change_nothing(risen: int) -> None:
     assert (sum(shares[12:]) / len(shares[12:]) < 0.4) == (risen == 10)
 
 
+def test_a_dataset_that_begins_ends_a_pause() -> None:
+    asked = Screen(EXPERTS, set(), set(), {}, Excerpts())
+    for _ in range(8):
+        asked.judge(1.0)
+    assert [asked.paused() for _ in range(4)] == [True] * 4
+    asked.fresh()
+    assert not asked.paused()
+    for batches_left_out in (8, 16):
+        for _ in range(8):
+            asked.judge(1.0)
+        assert [asked.paused() for _ in range(batches_left_out + 1)] == [True] * batches_left_out + [False]
+
+
 def test_too_little_memory_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> Any:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(screen_kernels, "code_weights", full)
+    monkeypatch.setattr(screen_codes, "code_weights", full)
     with_it, without = (passed(screened, batches()) for screened in (True, False))
     assert_alike(with_it, without)
     assert with_it[1] == []
@@ -183,12 +243,12 @@ def test_small_batches_and_other_linears_are_not_asked_about(monkeypatch: pytest
     _, modules = forcing(False)
     whole = {name for name in LINEARS if not name.endswith("w2")}
     last = set(LINEARS) - whole
-    assert Screen(EXPERTS, whole, last, modules).on
-    assert not Screen(EXPERTS, {name for name in whole if name.endswith("w1")}, last, modules).on
+    assert Screen(EXPERTS, whole, last, modules, Excerpts()).on
+    assert not Screen(EXPERTS, {name for name in whole if name.endswith("w1")}, last, modules, Excerpts()).on
     modules[f"{EXPERTS[3]}.w1"].weight.data = modules[f"{EXPERTS[3]}.w1"].weight.data.float()
-    assert not Screen(EXPERTS, whole, last, modules).on
+    assert not Screen(EXPERTS, whole, last, modules, Excerpts()).on
     modules[f"{EXPERTS[3]}.w1"] = torch.nn.Linear(48, 32, dtype=torch.bfloat16)
-    assert not Screen(EXPERTS, whole, last, modules).on
+    assert not Screen(EXPERTS, whole, last, modules, Excerpts()).on
 
 
 def test_only_hopper_devices_are_taken_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """No pair that exceeds the recorded maximum is ever left out: the bound, on adverse inputs and drawn ones."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,20 +11,25 @@ from quantize.layerwise import screen_twin as twin
 from quantize.layerwise.screen_rows import KINDS, NEURONS, TILING, Pairs, drawn, exact
 from triton_cases import passed
 
-from proofcard.quantize.layerwise.screen import factors, limits
+from proofcard.quantize.layerwise.screen import factors, limits, middle
 
 
 def judged(
     x: torch.Tensor, pairs: Pairs, most: torch.Tensor
 ) -> tuple[list[set[tuple[int, int]]], list[bool]]:
-    """Each expert's candidates, and whether it is flagged."""
+    """Each expert's candidates, and whether any row of it is left."""
     table = twin.addresses(pairs)
-    up = factors(x, [weight for pair in pairs for weight in pair])
-    weights = twin.code_weights(table, NEURONS, up, TILING)
-    counts, found = twin.candidates(twin.code_tokens(x, 1 / up, TILING), weights, limits(most), TILING)
-    flags = twin.recheck(x, table, NEURONS, most, counts, found, TILING)
+    center = middle(x)
+    up = factors(x - center.bfloat16(), [weight for pair in pairs for weight in pair])
+    weights = twin.code_weights(table, NEURONS, center, up, TILING)
+    tokens = twin.code_tokens(x, center, 1 / up, TILING)
+    counts, found, marks = twin.candidates(tokens, weights, limits(most), TILING)
+    flags, _ = twin.recheck(x, table, NEURONS, most, counts, found, 8, TILING)
     wide = weights.measures.shape[1] // len(pairs)
-    return twin.pairs_of(counts, found, wide, TILING), [bool(flag) for flag in flags]
+    listed = twin.pairs_of(counts, found, wide, TILING)
+    for own, marked in zip(listed, marks, strict=True):
+        assert {neuron for _, neuron in own} <= set(marked.nonzero()[:, 0].tolist())
+    return listed, [bool(flag) for flag in flags]
 
 
 def assert_none_is_missed(x: torch.Tensor, pairs: Pairs, most: torch.Tensor) -> list[bool]:
@@ -74,6 +80,15 @@ def test_any_bits_at_all(data: st.DataObject) -> None:
         values = exact(x, [(gate, up)])
         _, [flagged] = judged(x, [(gate, up)], most[None])
         assert flagged or bool((values <= most).all())
+
+
+def test_what_rows_have_in_common_is_not_lost_in_their_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far below their maximum, more of such rows are left when the center is not taken away first."""
+    x, pairs = drawn("in common", 5)
+    most = exact(x, pairs).amax(dim=(1, 2)) * 1.05
+    with_it = sum(map(len, judged(x, pairs, most)[0]))
+    monkeypatch.setattr(sys.modules[__name__], "middle", lambda rows: torch.zeros(rows.shape[1]))
+    assert with_it < 0.8 * sum(map(len, judged(x, pairs, most)[0]))
 
 
 def test_a_usual_batch_flags_nothing() -> None:

@@ -19,6 +19,7 @@ from proofcard.calibration.batches import Batch
 from proofcard.config.schema import QuantizeConfig
 from proofcard.errors import Stop
 from proofcard.quantize.layerwise.crew import Crew, urgent
+from proofcard.quantize.layerwise.excerpts import Excerpts
 from proofcard.quantize.layerwise.experts import Forced
 from proofcard.quantize.layerwise.hidden import Hidden
 from proofcard.quantize.layerwise.hooks import collecting_kv, watching
@@ -114,7 +115,7 @@ class LayerCalibration:
     ) -> None:
         self._config, self._structure, self._stepper = config, structure, stepper
         self._batches, self._ranks, self._progress = batches, ranks, progress
-        self._crew = Crew(stepper.device)
+        self._crew, self._excerpts = Crew(stepper.device), Excerpts()
         self._positions = sum(batch.input_ids.size for batch in batches)
 
     def run(self, index: int, hidden: Hidden) -> LayerStatistics:
@@ -128,7 +129,7 @@ class LayerCalibration:
         blocks = learned(self._stepper, self._crew, layer, index, hidden, self._batches[0])
         wanted = self._config.hardware.screen == "auto"
         forced = [
-            Forced(block, self._stepper.modules, probe, wanted and one.gated is not None)
+            Forced(block, self._stepper.modules, probe, self._excerpts if wanted and one.gated else None)
             for block, one in zip(layer.blocks, blocks, strict=True)
         ]
         everywhere = self._config.coverage.name == "all_experts"

@@ -13,9 +13,11 @@ from typing import Any, Protocol
 import torch
 
 from proofcard.errors import Stop
+from proofcard.quantize.layerwise.excerpts import Excerpts
 from proofcard.quantize.layerwise.hooks import answered
 from proofcard.quantize.layerwise.probe import Probe
-from proofcard.quantize.layerwise.screen import Question, Screen
+from proofcard.quantize.layerwise.screen import Screen
+from proofcard.quantize.layerwise.screen_answer import Question
 from proofcard.quantize.layerwise.stacked import Stack, stacks
 from proofcard.quantize.layerwise.structure import Block
 
@@ -33,18 +35,22 @@ class Recorder(Protocol):
 class Forced:
     """The forced pass of one block. `whole` names the linears that take their expert's own input.
 
-    With `screened`, most experts of most batches are left out where that changes no statistic (`screen`).
+    With `excerpts`, most rows of most batches are left out where that changes no statistic (`screen`).
     """
 
-    def __init__(self, block: Block, modules: dict[str, Any], probe: Probe, screened: bool = False) -> None:
+    def __init__(
+        self, block: Block, modules: dict[str, Any], probe: Probe, excerpts: Excerpts | None = None
+    ) -> None:
         self.block = block
         self.whole = probe.whole(block)
         self._modules = modules
         self._last = probe.last(block)
         self._direct: bool | None = None
         self._stacks: list[tuple[list[str], Stack]] | None = None
-        self._screen = Screen(block.experts, self.whole, self._last, modules) if screened else None
-        self._asked: Question | None = None
+        self._screen = None
+        if excerpts is not None:
+            self._screen = Screen(block.experts, self.whole, self._last, modules, excerpts)
+        self._asked: tuple[Question, Recorder] | None = None
 
     def run(self, states: torch.Tensor, experts: tuple[str, ...], recorder: Recorder | None = None) -> None:
         """Run every row of `states`, the block's input, through `experts`.
@@ -77,24 +83,31 @@ class Forced:
         asked = None
         if largest is None:
             screen.fresh()
-        else:
+        elif not screen.paused():
             self._stack()  # moves the weights that the screen has the addresses of
             asked = screen.ask(rows, experts, largest)
         self._settle()  # only now: the device has the next batch to work on
-        self._asked = asked
-        if asked is not None:
-            for name in screen.whole(experts):
-                recorder.see(name, rows)
-        return asked is not None
+        if asked is None:
+            return False
+        self._asked = asked, recorder
+        for name in screen.whole(experts):
+            recorder.see(name, rows)
+        return True
 
     def _settle(self) -> None:
-        """Run the experts that the last batch may have raised the maximum of."""
-        asked, self._asked = self._asked, None
-        if asked is not None:
-            suspects = asked.suspects()
-            assert self._screen is not None
-            self._screen.judge(len(suspects) / len(asked.experts))
-            self._one_by_one(asked.rows, suspects)
+        """Run what the last batch may have raised the maximum of."""
+        if self._asked is None:
+            return
+        (asked, recorder), self._asked = self._asked, None
+        assert self._screen is not None
+        suspects = asked.suspects()
+        self._screen.judge(suspects.share)
+        self._one_by_one(asked.rows, suspects.whole)
+        for name, picked in suspects.rows.items():
+            self._modules[name](asked.rows.index_select(0, picked))
+        for name, neurons in suspects.neurons.items():
+            (last,) = self._screen.inputs([name])
+            recorder.see(last, self._screen.inner(name, asked.rows, neurons))
 
     def _one_by_one(self, rows: torch.Tensor, experts: Set[str]) -> None:
         """Call the experts directly, with the first products of a group merged where that is exact."""

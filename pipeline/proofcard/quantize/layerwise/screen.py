@@ -1,29 +1,32 @@
-"""The screen of the forced pass: which experts a batch may raise the recorded maximum of.
+"""The screen of the forced pass: which rows of a batch may raise the recorded maximum of which expert.
 
 The forced pass wants one number of each expert, the largest |silu(x·gate) · (x·up)| over all rows. A product
-in int8 with a bound on its error shows for nearly every expert and batch that no row can exceed what is
-already recorded. The others run as they always did, so that every recorded value has the bits of the
-batch's own products. docs/layerwise.md has the proof and what it assumes.
+in int8 with a bound on its error shows for nearly every row that it cannot exceed what is already recorded.
+The others run as they always did, with as many more as give them the bits of the batch's own products
+(`excerpts`). docs/layerwise.md has the proof and what it assumes.
 """
 
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.functional import linear as product
 from torch.nn.functional import silu
 
 from proofcard.quantize.layerwise.crew import stream_beside
+from proofcard.quantize.layerwise.excerpts import Excerpts
+from proofcard.quantize.layerwise.screen_answer import Question
 
 _ROWS = 2048  # of a batch; below, launching the exact products takes as long as their work
 _EXPERTS = 8
-_RECENT, _MOST_FLAGGED = 8, 0.4  # batches, and the share of experts above which exact products are faster
+_RECENT, _MOST_FLAGGED = 8, 0.4  # batches, and the share of products above which all of them are faster
 _PAUSE = 8  # batches that are not asked about after that; twice as many the next time
 _SAMPLE = 64  # rows whose products are compared with float64
 _FACTORS_FROM = 8  # experts whose weights decide the channels' factors
 _LARGEST_EXPONENT = 15
+_FARTHEST = 2.0**30
 _LEAST = 2.0**-100  # a maximum below it counts as none: rounding is relative only to what is normal
 ROUNDINGS = (1 + 2**-9) / (1 + 2**-8) ** 3 * (1 - 2**-16)
 """What exceeds a maximum in BF16 has |gate · up| of at least this times the maximum: gate, up and act(gate)
@@ -35,30 +38,18 @@ def available(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
 
 
-@dataclass
-class Question:
-    """Asked of one batch: `flags` is ready once `done` is, and until then `rows` and `largest` are needed."""
-
-    rows: torch.Tensor
-    experts: tuple[str, ...]
-    largest: torch.Tensor
-    flags: torch.Tensor
-    done: torch.cuda.Event | None
-
-    def suspects(self) -> set[str]:
-        """The experts whose recorded maximum the rows may exceed. Waits for the device."""
-        if self.done is not None:
-            self.done.synchronize()
-        return {name for name, flag in zip(self.experts, self.flags.tolist(), strict=True) if flag}
-
-
 class Screen:
     """The screen of one block. `whole` and `last` name linears as `Forced` has them."""
 
     def __init__(
-        self, experts: Sequence[str], whole: set[str], last: set[str], modules: dict[str, Any]
+        self,
+        experts: Sequence[str],
+        whole: set[str],
+        last: set[str],
+        modules: dict[str, Any],
+        excerpts: Excerpts,
     ) -> None:
-        self._modules, self._experts = modules, experts
+        self._modules, self._experts, self._excerpts = modules, experts, excerpts
         self._whole, self._last = _local(experts, whole), _local(experts, last)
         self._order: tuple[str, str] | None = None
         self._votes: list[torch.Tensor] = []
@@ -68,11 +59,13 @@ class Screen:
         self.on = self._possible()
 
     def serves(self, rows: torch.Tensor, experts: Sequence[str]) -> bool:
-        """Whether to ask about these rows, the next batch: not in a pause."""
-        if not (self.on and self._order is not None and len(rows) >= _ROWS and len(experts) >= _EXPERTS):
-            return False
-        self._left -= 1
-        return self._left < 0
+        """Whether it can be asked about such a batch."""
+        return self.on and self._order is not None and len(rows) >= _ROWS and len(experts) >= _EXPERTS
+
+    def paused(self) -> bool:
+        """Whether the next batch is to take the exact pass; it is one less of the pause then."""
+        self._left = max(0, self._left - 1)
+        return self._left > 0
 
     def inputs(self, experts: Sequence[str]) -> tuple[str, ...]:
         """The linear in each expert whose input's largest magnitude is in question."""
@@ -112,20 +105,33 @@ class Screen:
     def fresh(self) -> None:
         """Note that a batch is the first of its kind, which flags every expert."""
         self._recent.clear()
-        self._pause = _PAUSE
+        self._pause, self._left = _PAUSE, 0
 
     def ask(self, rows: torch.Tensor, experts: tuple[str, ...], largest: torch.Tensor) -> Question | None:
         """Ask which of the `experts` may exceed `largest`, their recorded maxima, float32 [experts].
 
         None when the device's memory does not hold the int8 weights: then the screen is off.
         """
+        weight = self._modules[self.whole(self._experts)[0]].weight
+        sizes = self._excerpts.rows(len(rows), weight), self._excerpts.columns(len(rows), weight)
         with self._beside():
-            flags = self._flags(rows, experts, largest)
-            if flags is None or not flags.is_cuda:
-                return None if flags is None else Question(rows, experts, largest, flags, None)
-            held = torch.empty(flags.shape, dtype=flags.dtype, pin_memory=True)
-            held.copy_(flags, non_blocking=True)
-            return Question(rows, experts, largest, held, torch.cuda.current_stream().record_event())
+            answer = self._answer(rows, experts, largest, max(sizes[0], default=0))
+            if answer is None:
+                return None
+            counts, picked, neurons = answer
+            if not counts.is_cuda:
+                return Question(rows, experts, largest, *sizes, counts, picked, neurons, None)
+            held = torch.empty(counts.shape, dtype=counts.dtype, pin_memory=True)
+            held.copy_(counts, non_blocking=True)
+            done = torch.cuda.current_stream().record_event()
+            return Question(rows, experts, largest, *sizes, held, picked, neurons, done)
+
+    def inner(self, expert: str, rows: torch.Tensor, neurons: torch.Tensor) -> torch.Tensor:
+        """What some neurons of an expert give into its last linear, [rows, neurons]."""
+        assert self._order is not None
+        weights = [self._modules[expert + part].weight.index_select(0, neurons) for part in self._order]
+        gate, up = product(rows, torch.cat(weights)).chunk(2, dim=1)
+        return silu(gate.contiguous()) * up.contiguous()
 
     @contextmanager
     def _beside(self) -> Iterator[None]:
@@ -139,9 +145,9 @@ class Screen:
         with torch.cuda.stream(stream):
             yield
 
-    def _flags(
-        self, rows: torch.Tensor, experts: tuple[str, ...], largest: torch.Tensor
-    ) -> torch.Tensor | None:
+    def _answer(
+        self, rows: torch.Tensor, experts: tuple[str, ...], largest: torch.Tensor, most: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
         assert self._order is not None
         if self._products is None or self._products.experts != experts:
             pairs = [tuple(self._modules[expert + part].weight for part in self._order) for expert in experts]
@@ -151,17 +157,17 @@ class Screen:
             except torch.OutOfMemoryError:
                 self.on = False
                 return None
-        return self._products.flags(rows, largest)
+        return self._products.suspects(rows, largest, most)
 
     def judge(self, share: float) -> None:
-        """Note which share of the experts a batch flagged; pauses while the screen does not pay.
+        """Note how many of the rows and experts of a batch ran; pauses while the screen does not pay.
 
         The n-th batch of a dataset exceeds what the others had with a chance of 1/n: the share falls.
         """
         self._recent.append(share)
         if len(self._recent) == _RECENT and sum(self._recent) / _RECENT > _MOST_FLAGGED:
             self._recent.clear()
-            self._left, self._pause = self._pause, 2 * self._pause
+            self._left, self._pause = self._pause + 1, 2 * self._pause
 
     def _possible(self) -> bool:
         """Two plain BF16 products of the same shape that take the expert's input, and one after them."""
@@ -174,7 +180,7 @@ class Screen:
         kinds = {(weight.shape, weight.dtype, weight.is_contiguous()) for weight in weights}
         if len(weights) != len(linears) or len(kinds) != 1 or not available(weights[0].device):
             return False
-        from proofcard.quantize.layerwise.screen_kernels import DEEPEST
+        from proofcard.quantize.layerwise.screen_codes import DEEPEST
 
         ((shape, dtype, contiguous),) = kinds
         aligned = shape[1] % 16 == 0 and not any(weight.data_ptr() % 16 for weight in weights)
@@ -198,7 +204,7 @@ class Screen:
 
     def _close(self, name: str, rows: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """Whether the products of some rows are as close to the real ones as the bound takes for granted."""
-        from proofcard.quantize.layerwise.screen_kernels import gamma
+        from proofcard.quantize.layerwise.screen_codes import gamma
 
         step = max(1, len(rows) // _SAMPLE)
         x, weight = rows[::step].double(), self._modules[name].weight.double()
@@ -211,29 +217,47 @@ class _Products:
     """The int8 weights of some experts."""
 
     def __init__(self, experts: tuple[str, ...], pairs: list[Any], rows: torch.Tensor) -> None:
-        from proofcard.quantize.layerwise import screen_kernels as kernels
+        from proofcard.quantize.layerwise import screen_codes, screen_kernels
 
         self.experts = experts
-        self._kernels, self._tiling = kernels, kernels.HOPPER
+        self._codes, self._kernels, self._tiling = screen_codes, screen_kernels, screen_codes.HOPPER
         self._weights = pairs  # the table has their addresses
         self._neurons = len(pairs[0][0])
-        self._table = kernels.addresses(pairs)
+        self._table = screen_codes.addresses(pairs)
         step = -(-len(pairs) // _FACTORS_FROM)
-        self._up = factors(rows, [weight for pair in pairs[::step] for weight in pair])
-        self._coded = kernels.code_weights(self._table, self._neurons, self._up, self._tiling)
-        self._down = 1 / self._up
+        self._center = middle(rows)
+        sample = [weight for pair in pairs[::step] for weight in pair]
+        up = factors(rows - self._center.to(rows.dtype), sample)
+        self._coded = screen_codes.code_weights(self._table, self._neurons, self._center, up, self._tiling)
+        self._down = 1 / up
 
-    def flags(self, rows: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
-        """int32 [experts], not 0 where a row may exceed `largest`."""
+    def suspects(
+        self, rows: torch.Tensor, largest: torch.Tensor, most: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """`counts`, `picked` with `most` rows, and `neurons` of a question."""
         kernels, rows = self._kernels, rows.contiguous()
-        tokens = kernels.code_tokens(rows, self._down, self._tiling)
-        counts, found = kernels.candidates(tokens, self._coded, limits(largest), self._tiling)
-        return kernels.recheck(rows, self._table, self._neurons, largest, counts, found, self._tiling)
+        tokens = self._codes.code_tokens(rows, self._center, self._down, self._tiling)
+        counts, found, marks = kernels.candidates(tokens, self._coded, limits(largest), self._tiling)
+        marks = marks[:, : self._neurons]
+        neurons = marks.int().argsort(dim=1, descending=True)
+        flagged, picked = kernels.recheck(
+            rows, self._table, self._neurons, largest, counts, found, most, self._tiling
+        )
+        return torch.stack([flagged, marks.sum(dim=1, dtype=torch.int32)]), picked, neurons
 
 
 def limits(largest: torch.Tensor) -> torch.Tensor:
     """A pair whose |gate · up| is below cannot exceed the maxima. 0 for NaN: nothing is below that."""
     return torch.where(largest >= _LEAST, largest * ROUNDINGS, 0.0)
+
+
+def middle(rows: torch.Tensor) -> torch.Tensor:
+    """What rows are taken relative to, float32 [channels]: deep in a model they have a direction in common.
+
+    Any finite vector is right.
+    """
+    mean = rows.mean(dim=0, dtype=torch.float32)
+    return torch.where(mean.abs() < _FARTHEST, mean, 0.0)
 
 
 def factors(rows: torch.Tensor, weights: Sequence[torch.Tensor]) -> torch.Tensor:
