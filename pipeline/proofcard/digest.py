@@ -45,8 +45,14 @@ def readable_json(value: Any) -> str:
 
 def file_table(root: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
     """`{relative name: {"size": bytes, "sha256": hex}}`, sorted by name. Raises as `files.opened`."""
-    named = sorted((path.relative_to(root).as_posix(), path) for path in files)
-    return {name: {"size": path.stat().st_size, "sha256": sha256_file(path, root)} for name, path in named}
+    named = dict(sorted((path.relative_to(root).as_posix(), path) for path in files))
+
+    def entry(path: Path) -> dict[str, Any]:
+        return {"size": path.stat().st_size, "sha256": sha256_file(path, root)}
+
+    from proofcard.progress import over_files  # rich, which most uses of this module do without
+
+    return dict(zip(named, over_files("hashing", entry, list(named.values())), strict=True))
 
 
 def all_files(root: Path) -> list[Path]:

@@ -4,17 +4,21 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from proofcard.cores import side_by_side
 from proofcard.screen import Screen, on_one_line
 
 console = Screen(stderr=True)
 _LINE_EVERY = 10.0  # seconds, without a terminal
+_WORTH_A_BAR = 10**9  # bytes to read
+T = TypeVar("T")
 
 
 def shown(path: Path) -> str:
@@ -25,6 +29,19 @@ def shown(path: Path) -> str:
         return str(path)
     path = here / path  # not resolved: a link keeps its name
     return on_one_line(str(path.relative_to(here) if path.is_relative_to(here) else path))
+
+
+def over_files(what: str, work: Callable[[Path], T], paths: Sequence[Path]) -> Iterator[T]:
+    """What `work` gives for each file, in their order, side by side; with a bar where there is much to read.
+
+    A file that is not there counts as empty: `work` will say so.
+    """
+    size = sum(path.stat().st_size for path in paths if path.exists())
+    with Bar(what, len(paths), "files") if size > _WORTH_A_BAR else nullcontext() as bar:
+        for done in side_by_side(work, paths):
+            yield done
+            if bar is not None:
+                bar.advance()
 
 
 _this_thread = threading.local()

@@ -1,10 +1,8 @@
 """A stage's result folder: reused if sealed under the same key, otherwise built under a partial name."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,9 @@ from proofcard.files import located, readable
 from proofcard.fingerprint import environment
 from proofcard.locks import alone, check_free
 from proofcard.pasted import command
-from proofcard.progress import Bar, console, shown
+from proofcard.progress import console, over_files, shown
 
 _MARK = "key"
-_WORTH_A_BAR = 10**9  # bytes
 _LOADED = (".safetensors", ".bin", ".json", ".jinja", ".txt", ".model", ".py")  # read with a checkpoint
 
 
@@ -102,21 +99,16 @@ def _altered(directory: Path, sealed: dict[str, FileEntry], digests: bool = True
     if not digests:
         return None
 
-    def altered(name: str) -> bool:
+    def altered(path: Path) -> bool:
+        entry = sealed[path.relative_to(directory).as_posix()]
         try:
-            return not is_sealed(directory / name, directory, sealed[name].size, sealed[name].sha256)
+            return not is_sealed(path, directory, entry.size, entry.sha256)
         except (Stop, OSError):
             return True
 
-    bar = Bar("checking digests", len(sizes), "files") if sum(sizes.values()) > _WORTH_A_BAR else None
-    with bar or nullcontext(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for name, differs in zip(sizes, pool.map(altered, sizes), strict=True):
-            if differs:
-                pool.shutdown(wait=False, cancel_futures=True)
-                return name
-            if bar is not None:
-                bar.advance()
-    return None
+    paths = [directory / name for name in sizes]
+    found = zip(sizes, over_files("checking digests", altered, paths), strict=True)
+    return next((name for name, differs in found if differs), None)
 
 
 def once(final: Path, key: str, make: Callable[[Path], Manifest]) -> Manifest:

@@ -45,6 +45,9 @@ def minimax(scales: bool = True, biases: bool = False, attention: str = "BF16") 
     return Facts(CONFIG, {each.name: each for each in tensors}, nvfp4=True, kv_fp8=scales)
 
 
+THINKS_LATER = replace(minimax(), thinks_first=False)
+
+
 def several(number: int, name: str, capability: int, memory_mib: int, driver: str = "580.95.05") -> Machine:
     return Machine((Gpu(name, capability, memory_mib),) * number, driver)
 
@@ -168,6 +171,17 @@ def test_a_cache_in_bf16_needs_no_scales_and_takes_twice_the_room() -> None:
     assert [len(check(each, minimax(), RTX_6000)) for each in tight] == [1, 0]
 
 
+@pytest.mark.parametrize("name", ["sglang_hopper", "vllm"])
+def test_a_parser_that_opens_thoughts_fits_a_template_that_does(name: str) -> None:
+    here = H200 if name == "sglang_hopper" else RTX_6000
+    (without,) = [each for each in check(profile(name), THINKS_LATER, here) if "reasoning" in each.name]
+    assert not without.refuses
+    assert "remove it with ~serving.flags.reasoning-parser" in without.sentence
+    assert not [each for each in check(profile(name), minimax(), here) if "reasoning" in each.name]
+    other = profile(name, {"reasoning-parser": "qwen3"})
+    assert not [each for each in check(other, THINKS_LATER, here) if "reasoning" in each.name]
+
+
 def test_memory_that_others_have_is_not_counted_on() -> None:
     half = Machine((replace(RTX_6000.gpus[0], used_mib=20_000), RTX_6000.gpus[1]), RTX_6000.driver)
     (others, context) = check(profile("sglang_recommended"), minimax(), half)
@@ -199,6 +213,11 @@ def test_a_checkpoint_s_own_files_say_what_it_is(tmp_path: Path) -> None:
     assert facts(tmp_path, CONFIG).nvfp4
     assert facts(tmp_path, CONFIG).kv_fp8
     assert facts(tmp_path, CONFIG).holds(".k_scale")
+    assert facts(tmp_path, CONFIG).thinks_first  # for all we know
+    begins = "{% if add_generation_prompt %}<|assistant|>"
+    for text, thinks in ((begins, False), (begins + "<think>", True), ("{{ messages }}", True)):
+        (tmp_path / "chat_template.jinja").write_text(text)
+        assert facts(tmp_path, CONFIG).thinks_first == thinks
     scheme = {"quant_algo": "NVFP4", "kv_cache_scheme": {"num_bits": 8, "type": "float"}}
     (tmp_path / "hf_quant_config.json").unlink()
     assert facts(tmp_path, CONFIG | {"quantization_config": scheme}).kv_fp8

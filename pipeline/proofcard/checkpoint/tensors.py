@@ -256,10 +256,13 @@ def output_tables(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     inside: dict[Path, list[Tensor]] = {}
     for tensor in read_folder(folder).values() if weight_files(folder) else ():
         inside.setdefault(tensor.path, []).append(tensor)
+    from proofcard.progress import over_files  # rich, which most uses of this module do without
+
     files: dict[str, Any] = {}
     tensors: dict[str, Any] = {}
-    for path in all_files(folder):
-        whole, each = digests(path, inside.get(path, []), root=folder)
+    paths = all_files(folder)
+    found = over_files("sealing", lambda path: digests(path, inside.get(path, []), root=folder), paths)
+    for path, (whole, each) in zip(paths, found, strict=True):
         files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": whole}
         for tensor in inside.get(path, []):
             tensors[tensor.name] = {

@@ -11,6 +11,7 @@ from proofcard.checkpoint.tensors import Tensor, read_folder
 from proofcard.config.serving import Flag, Serving
 from proofcard.errors import Stop, Usage
 from proofcard.files import plain
+from proofcard.serve.reasoning import template_leaves_thinking_to_the_model
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _WIDTHS = ("moe_intermediate_size", "intermediate_size")
@@ -99,12 +100,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class Facts:
-    """A checkpoint's configuration, its tensors by name, and whether its experts are in NVFP4."""
+    """A checkpoint's configuration, its tensors by name, and whether its experts are in NVFP4.
+
+    `thinks_first`: its chat template starts answers within the reasoning, or that is not known.
+    """
 
     config: dict[str, Any]
     tensors: dict[str, Tensor]
     nvfp4: bool
     kv_fp8: bool
+    thinks_first: bool = True
 
     @property
     def heads(self) -> int:
@@ -171,4 +176,5 @@ def facts(checkpoint: Path, config: dict[str, Any]) -> Facts:
     scheme = inner.get("kv_cache_scheme")
     kv_bits = scheme.get("num_bits") if isinstance(scheme, dict) else None
     kv_fp8 = kv_bits == 8 or "FP8" in str(outer.get("kv_cache_quant_algo") or scheme).upper()
-    return Facts(config, tensors, "NVFP4" in algorithm, kv_fp8)
+    thinks_first = not template_leaves_thinking_to_the_model(checkpoint)
+    return Facts(config, tensors, "NVFP4" in algorithm, kv_fp8, thinks_first)

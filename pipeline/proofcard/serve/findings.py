@@ -16,6 +16,7 @@ Name = Literal[
     "heads_indivisible", "kv_heads_indivisible", "experts_indivisible", "expert_width_indivisible",
     "ep_size_unsupported",
     "gpu_in_use", "weights_too_large", "context_too_long", "kv_cache_too_small", "requests_queue",
+    "reasoning_parser_unfit",
     "flag_unknown", "flag_ambiguous", "flag_invalid", "flag_abbreviated", "flag_deprecated",
     "variable_unread",
 ]  # fmt: skip

@@ -60,6 +60,7 @@ def check(serving: Serving, model: Facts, here: Machine) -> list[Finding]:
         *_in_use(here),
         *_memory(wanted, model, weakest),
         *_requests(wanted),
+        *_reasoning(wanted, model),
     ]
 
 
@@ -283,6 +284,17 @@ def _requests(wanted: Asked) -> Iterator[Finding]:
             "requests_queue",
             f"{name}={cap}: more requests wait in the queue, so throughput stops growing there; to measure "
             f"more at once, raise {wanted.override(name)}",
+        )
+
+
+def _reasoning(wanted: Asked, model: Facts) -> Iterator[Finding]:
+    parser = str(wanted.flag("reasoning-parser"))
+    if "append" in parser and "think" in parser and not model.thinks_first:
+        yield warning(
+            "reasoning_parser_unfit",
+            f"reasoning-parser={parser} puts <think> before every answer, but this model's chat template "
+            "does not begin answers with thoughts, so they would look unfinished: remove it with "
+            "~serving.flags.reasoning-parser",
         )
 
 

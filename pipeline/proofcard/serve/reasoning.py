@@ -74,13 +74,24 @@ def template_opens(tokenizer: Path | None) -> bool:
     The template is read, not run: it does if an opening mark, but no closing one, is
     in what it adds for the answer.
     """
+    added = _added(tokenizer)
+    return added is not None and _OPENS.search(added) is not None and _CLOSES.search(added) is None
+
+
+def template_leaves_thinking_to_the_model(tokenizer: Path) -> bool:
+    """Whether a model has a chat template, and it does not start answers within the reasoning."""
+    return _added(tokenizer) is not None and not template_opens(tokenizer)
+
+
+def _added(tokenizer: Path | None) -> str | None:
+    """What a model's chat template has after the last mention of the answer that is to come."""
     if tokenizer is None:
-        return False
+        return None
     for name in _TEMPLATES:
         file = tokenizer / name
         if file.is_file() and file.stat().st_size <= _LARGEST:
             text = file.read_text(encoding="utf-8", errors="replace")
             _, prompt, added = text.rpartition("add_generation_prompt")
             if prompt:
-                return _OPENS.search(added) is not None and _CLOSES.search(added) is None
-    return False
+                return added
+    return None
