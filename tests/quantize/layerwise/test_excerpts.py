@@ -53,6 +53,14 @@ def test_the_numbers_of_columns_with_the_same_bits(monkeypatch: pytest.MonkeyPat
     assert Excerpts().columns(50, WEIGHT) == (8, 12)
 
 
+def test_none_where_memory_does_not_hold_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(excerpts, "product", full)
+    assert Excerpts().rows(2048, WEIGHT) == () == Excerpts().columns(2048, WEIGHT)
+
+
 def test_the_bits_of_a_real_product() -> None:
     """And nobody's random numbers are used up."""
     state = torch.get_rng_state()

@@ -50,9 +50,12 @@ def _found(count: int, weight: torch.Tensor, sizes: tuple[int, ...], of: int, sa
         shape = (size, weight.shape[1])
         return torch.randn(shape, generator=chance, dtype=torch.bfloat16, device=weight.device)
 
-    rows, other = drawn(count), drawn(len(weight))
-    whole = product(rows, other)
-    return tuple(size for size in sizes if _GAIN * size <= of and same(rows, other, whole, size))
+    try:
+        rows, other = drawn(count), drawn(len(weight))
+        whole = product(rows, other)
+        return tuple(size for size in sizes if _GAIN * size <= of and same(rows, other, whole, size))
+    except torch.OutOfMemoryError:
+        return ()
 
 
 def _rows_alone(rows: torch.Tensor, weight: torch.Tensor, whole: torch.Tensor, size: int) -> bool:
