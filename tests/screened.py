@@ -1,4 +1,4 @@
-"""`proofcard` with the screen on a CPU: its kernels in plain torch, and no batch or layer too small for it.
+"""`proofcard` with the screen, and stacks, on a CPU: kernels in plain torch, no batch or layer too small.
 
 Arguments as the command's. Says at the end how many experts of how many asked about ran exactly.
 """
@@ -7,7 +7,7 @@ import sys
 
 from quantize.layerwise import screen_twin
 
-from proofcard.quantize.layerwise import excerpts, screen
+from proofcard.quantize.layerwise import excerpts, screen, stacked
 
 
 def put_on() -> list[float]:
@@ -15,7 +15,7 @@ def put_on() -> list[float]:
     for module, names in screen_twin.PLACES.items():
         for name in names:
             setattr(module, name, getattr(screen_twin, name))
-    screen.available = lambda device: True  # type: ignore[assignment]
+    screen.available = stacked.pays = lambda device: True  # type: ignore[assignment]
     screen._ROWS = screen._EXPERTS = 1
     excerpts._ROWS, excerpts._COLUMNS = (1, 4, 16, 64), (2, 8, 32)
     shares: list[float] = []

@@ -11,6 +11,11 @@ EXPERTS = tuple(f"experts.{i}" for i in range(6))
 WHOLE = {f"{expert}.{name}" for expert in EXPERTS for name in ("w1", "w3")}
 
 
+@pytest.fixture(autouse=True)
+def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacked, "pays", lambda device: True)
+
+
 def linears(bias: bool = False) -> dict[str, torch.nn.Linear]:
     torch.manual_seed(5)
     return {name: torch.nn.Linear(64, 48, bias=bias, dtype=torch.bfloat16) for name in sorted(WHOLE)}
@@ -43,6 +48,12 @@ def test_what_gains_nothing_or_is_no_plain_product_is_not_stacked(monkeypatch: p
     assert stacks(EXPERTS, set(), linears()) == []
     monkeypatch.setattr(stacked, "_BYTES", 1)
     assert stacks(EXPERTS, WHOLE, linears()) == []
+
+
+def test_on_a_cpu_nothing_is_stacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert stacks(EXPERTS, WHOLE, linears()) == []
+    assert stacked.pays(torch.device("cuda", 0))
 
 
 def test_a_stack_whose_bits_differ_serves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

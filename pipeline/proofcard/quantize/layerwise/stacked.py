@@ -52,10 +52,15 @@ class Stack:
             yield
 
 
+def pays(device: torch.device) -> bool:
+    """Whether one large product was measured to be faster there: not on a CPU, which small ones fill."""
+    return device.type == "cuda"
+
+
 def stacks(experts: Sequence[str], whole: set[str], modules: dict[str, Any]) -> list[tuple[list[str], Stack]]:
     """Experts in groups with the stack of each; `whole` names the linears that take their expert's own input.
 
-    Empty where fewer than two experts fit into a stack, or a linear is not a plain product.
+    Empty where it does not pay, fewer than two experts fit into a stack, or a linear is not a plain product.
     """
     inside = {expert: [name for name in whole if name.startswith(expert + ".")] for expert in experts}
     linears = {expert: [modules[name] for name in sorted(names)] for expert, names in inside.items()}
@@ -63,7 +68,7 @@ def stacks(experts: Sequence[str], whole: set[str], modules: dict[str, Any]) -> 
     plain = all(type(linear) is torch.nn.Linear and linear.bias is None for linear in every)
     size = max((sum(linear.weight.nbytes for linear in each) for each in linears.values()), default=0)
     per_stack = _BYTES // size if size else 0
-    if not plain or per_stack < 2:
+    if not plain or per_stack < 2 or not pays(modules[next(iter(whole))].weight.device):
         return []
     groups = [list(experts[start : start + per_stack]) for start in range(0, len(experts), per_stack)]
     return [(group, Stack([linear for expert in group for linear in linears[expert]])) for group in groups]
