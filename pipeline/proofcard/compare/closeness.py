@@ -4,10 +4,8 @@ NVFP4 of any dialect, FP8 beside it and plain floats are widened to float32, a f
 needs a GPU. Sums of squares are float64.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +18,7 @@ from proofcard.checkpoint.dialects.rules import widths
 from proofcard.checkpoint.dialects.view import View, viewed
 from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.tensors import Tensor
+from proofcard.cores import side_by_side
 from proofcard.documents.comparison import Closeness, Pair
 from proofcard.nvfp4 import e4m3_to_f32
 from proofcard.progress import Bar
@@ -86,11 +85,9 @@ def between(a: dict[str, Tensor], b: dict[str, Tensor], source: Source | None) -
     if not any(_quantized(view, module) for view in views for module in modules):
         return None
     each: dict[str, _Sums] = {}
-    with (
-        Bar("dequantized", len(modules), "matrices") as bar,
-        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
-    ):
-        for module, sums in zip(modules, pool.map(lambda m: _one(views, m, origin), modules), strict=True):
+    with Bar("dequantized", len(modules), "matrices") as bar:
+        found = side_by_side(lambda module: _one(views, module, origin), modules)
+        for module, sums in zip(modules, found, strict=True):
             if sums is not None:
                 each[module] = sums
             bar.advance()

@@ -1,12 +1,11 @@
 """Reads what a folder contains now, every byte of it, without relying on a manifest."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from proofcard import manifest
 from proofcard.checkpoint.tensors import Tensor, digests, read_folder
+from proofcard.cores import side_by_side
 from proofcard.digest import all_files
 from proofcard.documents.manifest import Manifest
 from proofcard.errors import Stop
@@ -51,13 +50,10 @@ def read(folder: Path) -> Content:
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     }
     try:
-        with (
-            Bar("reading", len(paths), "files") as bar,
-            ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
-        ):
+        with Bar("reading", len(paths), "files") as bar:
             files: dict[str, str] = {}
             each: dict[str, str] = {}
-            read_one = pool.map(lambda path: digests(path, inside.get(path, [])), paths.values())
+            read_one = side_by_side(lambda path: digests(path, inside.get(path, [])), paths.values())
             for name, (whole, of_tensors) in zip(paths, read_one, strict=True):
                 files[name] = whole
                 each.update(of_tensors)

@@ -75,12 +75,17 @@ def template_opens(tokenizer: Path | None) -> bool:
     in what it adds for the answer.
     """
     added = _added(tokenizer)
-    return added is not None and _OPENS.search(added) is not None and _CLOSES.search(added) is None
+    return added is not None and _opens(added)
 
 
 def template_leaves_thinking_to_the_model(tokenizer: Path) -> bool:
     """Whether a model has a chat template, and it does not start answers within the reasoning."""
-    return _added(tokenizer) is not None and not template_opens(tokenizer)
+    added = _added(tokenizer)
+    return added is not None and not _opens(added)
+
+
+def _opens(added: str) -> bool:
+    return _OPENS.search(added) is not None and _CLOSES.search(added) is None
 
 
 def _added(tokenizer: Path | None) -> str | None:

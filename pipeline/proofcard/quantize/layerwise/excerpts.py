@@ -13,34 +13,33 @@ from torch.nn.functional import linear as product
 _ROWS = (64, 256, 1024)
 _COLUMNS = (128, 256, 512)
 _GAIN = 4  # times as much must the whole have, for it to pay
+_Same = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], bool]
 
 
 class Excerpts:
     """Remembers what was found for each shape."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[int, torch.Size, torch.device], tuple[int, ...]] = {}
-        self._columns: dict[tuple[int, torch.Size, torch.device], tuple[int, ...]] = {}
+        self._known: dict[tuple[_Same, int, torch.Size, torch.device], tuple[int, ...]] = {}
 
     def rows(self, count: int, weight: torch.Tensor) -> tuple[int, ...]:
         """The numbers of rows that have the bits of a product of `count` rows, and pay, in order.
 
         `weight` BF16 [outputs, inputs]; its values are not used.
         """
-        key = (count, weight.shape, weight.device)
-        if key not in self._rows:
-            self._rows[key] = _found(count, weight, _ROWS, count, _rows_alone)
-        return self._rows[key]
+        return self._sizes(count, weight, _ROWS, count, _rows_alone)
 
     def columns(self, count: int, weight: torch.Tensor) -> tuple[int, ...]:
         """The numbers of columns of a product of `count` rows that have its bits, and pay, in order."""
-        key = (count, weight.shape, weight.device)
-        if key not in self._columns:
-            self._columns[key] = _found(count, weight, _COLUMNS, 2 * len(weight), _columns_alone)
-        return self._columns[key]
+        return self._sizes(count, weight, _COLUMNS, 2 * len(weight), _columns_alone)
 
-
-_Same = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], bool]
+    def _sizes(
+        self, count: int, weight: torch.Tensor, sizes: tuple[int, ...], of: int, same: _Same
+    ) -> tuple[int, ...]:
+        key = (same, count, weight.shape, weight.device)
+        if key not in self._known:
+            self._known[key] = _found(count, weight, sizes, of, same)
+        return self._known[key]
 
 
 def _found(count: int, weight: torch.Tensor, sizes: tuple[int, ...], of: int, same: _Same) -> tuple[int, ...]:

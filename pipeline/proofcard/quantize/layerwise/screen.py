@@ -64,8 +64,10 @@ class Screen:
 
     def paused(self) -> bool:
         """Whether the next batch is to take the exact pass; it is one less of the pause then."""
-        self._left = max(0, self._left - 1)
-        return self._left > 0
+        if not self._left:
+            return False
+        self._left -= 1
+        return True
 
     def inputs(self, experts: Sequence[str]) -> tuple[str, ...]:
         """The linear in each expert whose input's largest magnitude is in question."""
@@ -167,7 +169,7 @@ class Screen:
         self._recent.append(share)
         if len(self._recent) == _RECENT and sum(self._recent) / _RECENT > _MOST_FLAGGED:
             self._recent.clear()
-            self._left, self._pause = self._pause + 1, 2 * self._pause
+            self._left, self._pause = self._pause, 2 * self._pause
 
     def _possible(self) -> bool:
         """Two plain BF16 products of the same shape that take the expert's input, and one after them."""

@@ -45,10 +45,10 @@ class Question:
             self.done.synchronize()
         found = Suspects()
         for place, (name, rows, neurons) in enumerate(zip(self.experts, *self.counts.tolist(), strict=True)):
-            few = next((size for size in self.some_rows if size >= rows), None)
-            narrow = next((size for size in self.some_columns if size >= 2 * neurons), None)
             if not rows:
                 continue
+            few = next((size for size in self.some_rows if size >= rows), None)
+            narrow = next((size for size in self.some_columns if size >= 2 * neurons), None)
             if few is not None:
                 found.rows[name] = self.picked[place, :few]
                 found.share += few / len(self.rows)
