@@ -61,12 +61,16 @@ class Clock:
     def steps(self, calibration: type, stepper: type) -> None:
         """Note when each step of a layer begins, and the end of the last; no step waits for the device."""
         begins: list[float] = []
+        ends: list[float] = []
         calibrate, step = calibration.run, stepper.run  # type: ignore[attr-defined]
 
         def timed_layer(*values: object) -> object:
             begins.clear()
             done = calibrate(*values)
-            times = [*begins[1:], time.perf_counter()]  # the first has two tokens: the probe
+            times = [*begins[1:], time.perf_counter()]  # the first has two tokens: a block is recorded
+            if ends:
+                self.seconds["between"].append(times[0] - ends[-1])
+            ends.append(times[-1])
             self.seconds["first"].append(times[1] - times[0])
             half = len(times) // 2
             self.seconds["steady"].append((times[-1] - times[half]) / (len(times) - 1 - half))
@@ -152,8 +156,9 @@ def measure(said: argparse.Namespace, folder: Path) -> None:
     for batch in batches:  # as chat templates do
         batch.input_ids[:, :ALIKE] = batches[0].input_ids[0, :ALIKE]
     clock = Clock()
-    for owner, method in ((Stepper, "read"), (Run, "_write"), (Run, "_complete")):
-        clock.around(owner, method, f"{owner.__name__}.{method}", waits=method != "read")
+    for method in ("_write_weights", "_write_scales", "_complete"):
+        clock.around(Run, method, method, waits=False)
+    clock.around(Stepper, "read", "read", waits=False)
     clock.steps(LayerCalibration, Stepper)
     ours, state = folder / "ours", folder / "state"
     ours.mkdir()
@@ -173,7 +178,7 @@ def report(said: argparse.Namespace, clock: Clock, forced: bool) -> None:
     flop = 2 * tokens * said.experts * 2 * HIDDEN * EXPERT
     first, steady, floor = clock.best("first"), clock.best("steady"), flop / rate
     means = clock.seconds["mean"]
-    fixed = {name: clock.best(name) for name in ("Stepper.read", "Run._write", "Run._complete")}
+    between = max(clock.seconds["between"] or [clock.best("_write_scales") + clock.best("_complete")])
     shape = f"{said.experts} experts, {said.batch} x {said.tokens} tokens"
     print(f"{said.layers} layers, {shape}, {said.steps} steps")
     print(f"product rate       {rate / 1e12:8.1f} TFLOP/s (BF16)")
@@ -183,21 +188,17 @@ def report(said: argparse.Namespace, clock: Clock, forced: bool) -> None:
     )
     print(f"mean of all        {', '.join(f'{mean:.4f}' for mean in means)} s in each layer")
     print(f"floor              {floor:8.4f} s for the forced products alone; the gap {steady - floor:.4f} s")
-    for name, label in (
-        ("Stepper.read", "read, dequantize"),
-        ("Run._write", "pack, write"),
-        ("Run._complete", "to disk"),
-    ):
-        print(f"{label:18} {fixed[name]:8.2f} s a layer")
+    print(f"read, dequantize   {clock.best('read'):8.2f} s a layer, beside the layer before it on a GPU")
+    print(f"pack, write        {clock.best('_write_weights'):8.2f} s a layer, beside its own steps on a GPU")
+    print(f"between layers     {between:8.2f} s at most: what is left goes to disk, the next layer is probed")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     gpu = torch.cuda.max_memory_allocated() / 2**30 if said.device == "cuda" else 0.0
     print(f"peak memory        {peak:8.1f} GiB host, {gpu:.1f} GiB GPU")
-    alone = fixed["Run._write"] + fixed["Run._complete"]
     print(
         f"whole recipe ({LAYERS} layers of {STEPS} steps), if all were like the last layer's mean, or steady:"
     )
     for gpus in (1, 2, 8):
-        hours = (LAYERS * (STEPS / gpus * step + alone) / 3600 for step in (means[-1], steady))
+        hours = (LAYERS * (STEPS / gpus * step + between) / 3600 for step in (means[-1], steady))
         print(f"  {gpus} x this        {' h, '.join(f'{each:8.2f}' for each in hours)} h")
 
 

@@ -99,6 +99,7 @@ _ENGINES = {
         "quantize.layerwise.screen_answer",
         "quantize.layerwise.screen_codes",
         "quantize.layerwise.screen_kernels",
+        "quantize.layerwise.sharing",
         "quantize.layerwise.stacked",
         "quantize.layerwise.stepper",
         "quantize.layerwise.stretches",

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from threading import Event, Thread
 from typing import Any
@@ -66,10 +67,12 @@ def joined(device: str) -> Iterator[Ranks]:
             world_size=ranks.count,
             timeout=_PATIENCE,
         )
+        gpus = None
         if device != "cpu" and torch.cuda.is_available():
             _one_gpu_each(ranks)
             gpus = dist.new_group(backend="nccl", timeout=_MEETING)
-            ranks = Ranks(ranks.rank, ranks.count, ranks.local, gpus)
+        aside = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        ranks = replace(ranks, gpus=gpus, aside=aside)
     except (RuntimeError, ValueError) as error:
         raise Stop(
             f"rank {ranks.rank} cannot join the other {ranks.count - 1}: {one_line(error)[:200]}"

@@ -15,13 +15,14 @@ from proofcard.errors import Stop, one_line
 class Ranks:
     """This process among `count`, led by `rank` 0; `local` is its rank on its machine.
 
-    `gpus` is the group that reduces GPU tensors, if there are GPUs.
+    `gpus` is the group that reduces GPU tensors, if there are GPUs, and `aside` one over gloo for a thread.
     """
 
     rank: int = 0
     count: int = 1
     local: int = 0
     gpus: Any = None
+    aside: Any = None
 
     @property
     def leads(self) -> bool:
@@ -60,6 +61,12 @@ class Ranks:
             self._reduce(values.nan_to_num_(0.0, float("inf"), -float("inf")), dist.ReduceOp.MAX)
             self._reduce(lost, dist.ReduceOp.MAX)
             values[lost.bool()] = float("nan")
+
+    def largest_aside(self, values: Any) -> None:
+        """As `largest`, of a CPU tensor without NaN, from a thread of its own beside the others' calls."""
+        import torch.distributed as dist
+
+        self._together(lambda: dist.all_reduce(values, dist.ReduceOp.MAX, group=self.aside))
 
     def total(self, counts: Any) -> None:
         """Replace an integer tensor, in place, by its sum over ranks."""

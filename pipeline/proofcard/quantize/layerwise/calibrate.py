@@ -24,8 +24,9 @@ from proofcard.quantize.layerwise.experts import Forced
 from proofcard.quantize.layerwise.hidden import Hidden
 from proofcard.quantize.layerwise.hooks import collecting_kv, watching
 from proofcard.quantize.layerwise.observer import FORCED, ROUTED, Observer
-from proofcard.quantize.layerwise.probe import KV, probed
+from proofcard.quantize.layerwise.probe import KV, Probe, probed
 from proofcard.quantize.layerwise.routed import Routed, Watch, learned, taking_over
+from proofcard.quantize.layerwise.sharing import Sharing
 from proofcard.quantize.layerwise.stepper import Stepper
 from proofcard.quantize.layerwise.stretches import by_dataset, running, stretches, sums_by_dataset
 from proofcard.quantize.layerwise.structure import Layer, Structure
@@ -118,14 +119,18 @@ class LayerCalibration:
         self._crew, self._excerpts = Crew(stepper.device), Excerpts()
         self._positions = sum(batch.input_ids.size for batch in batches)
 
-    def run(self, index: int, hidden: Hidden) -> LayerStatistics:
-        """Statistics of layer `index`, which must be loaded; writes the next layer's input to `hidden`."""
+    def probe(self, index: int, hidden: Hidden) -> Probe:
+        """What two tokens through layer `index` show, which must be loaded."""
         with urgent(self._stepper.device):
-            return self._statistics(index, hidden)
+            return probed(self._stepper, self._structure.layers[index], index, hidden)
 
-    def _statistics(self, index: int, hidden: Hidden) -> LayerStatistics:
+    def run(self, index: int, hidden: Hidden, probe: Probe) -> LayerStatistics:
+        """Statistics of the layer that was probed; writes the next layer's input to `hidden`."""
+        with urgent(self._stepper.device):
+            return self._statistics(index, hidden, probe)
+
+    def _statistics(self, index: int, hidden: Hidden, probe: Probe) -> LayerStatistics:
         layer = self._structure.layers[index]
-        probe = probed(self._stepper, layer, index, hidden)
         blocks = learned(self._stepper, self._crew, layer, index, hidden, self._batches[0])
         wanted = self._config.hardware.screen == "auto"
         forced = [
@@ -224,8 +229,10 @@ class LayerCalibration:
             stack.enter_context(watching(modules, rows, count))
             stack.enter_context(watching(modules, [block.name for block in layer.blocks], inputs.__setitem__))
             traffic = stack.enter_context(Traffic(hidden, index, self._stepper.device))
+            others = stack.enter_context(Sharing(self._ranks, self._batches, observer))
             for number, states in traffic.inputs(self._ranks.share(len(self._batches))):
                 note(number)
+                others.hear()
                 observer.only = routed_linears
                 counting = True
                 with taking_over(blocks, Watch(rows, observer.note_all)):
@@ -238,8 +245,10 @@ class LayerCalibration:
                 observer.flush(ROUTED)
                 observer.dataset = due[0].dataset
                 force(lambda one, experts: one.run(inputs[one.block.name], experts, observer))
+                others.tell()
                 self._progress(self._batches[number])
             traffic.finish()
+            others.finish()
             note(len(self._batches))  # still watching: what was left open is run here
         return self._over_ranks(torch.stack(amaxes), torch.tensor(counts, dtype=torch.int64))
 

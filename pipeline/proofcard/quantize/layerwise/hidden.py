@@ -79,9 +79,13 @@ class Hidden:
         finally:
             os.close(handle)
 
+    def flush(self, layer: int) -> None:
+        """Force to disk what has been written of the input of `layer`."""
+        force_to_disk(self._paths[layer % 2])
+
     def turn(self, layer: int) -> None:
         """All of `layer`'s input has been written: force it to disk and make it the current one."""
-        force_to_disk(self._paths[layer % 2])
+        self.flush(layer)
         self._now, self._next = self._next, {}
 
     def file(self, layer: int) -> Path:

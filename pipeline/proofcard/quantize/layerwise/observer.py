@@ -20,6 +20,7 @@ class Observer:
         self._many: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None
         self._before: dict[str, torch.Tensor] = {}
+        self._heard: dict[str, torch.Tensor] = {}
         self._known = False
         self._places: dict[tuple[str, ...], torch.Tensor] = {}
         self.only: Set[str] = self._index.keys()
@@ -73,9 +74,24 @@ class Observer:
         if not self._known and self.dataset not in self._before:
             return None
         every = self._amax.amax(dim=0)
-        if self.dataset in self._before:
-            every = torch.maximum(every, self._before[self.dataset])
+        for more in (self._before, self._heard):
+            if self.dataset in more:
+                every = torch.maximum(every, more[self.dataset])
         return every[self._where(names)]
+
+    def recorded(self, dataset: str) -> torch.Tensor:
+        """The largest over a dataset's batches so far, float32 [linears], at least from the second on."""
+        now = self._amax.amax(dim=0) if dataset == self.dataset else torch.zeros_like(self._amax[0])
+        return torch.maximum(now, self._before[dataset]) if dataset in self._before else now
+
+    def hear(self, dataset: str, largest: torch.Tensor) -> None:
+        """Note what another process `recorded`, over batches of a dataset that are before the next one here.
+
+        It goes into the same statistics as that one, so what is below it need not be recorded again.
+        """
+        largest = largest.to(self._amax.device, non_blocking=True)
+        before = self._heard.get(dataset)
+        self._heard[dataset] = largest if before is None else torch.maximum(before, largest)
 
     def take(self, dataset: str = "") -> torch.Tensor:
         """The amax since the last call, over batches of `dataset`, on the CPU; resets it to 0."""

@@ -114,7 +114,7 @@ class Recalibration:
 
     def _calibrated(self, calibration: LayerCalibration, index: int) -> Scales:
         layer = self._structure.layers[index]
-        found = calibration.run(index, self._hidden)
+        found = calibration.run(index, self._hidden, calibration.probe(index, self._hidden))
         amax = exported_amaxes(found, layer, self._config.coverage.name)
         tensors = [*input_scales(amax, layer.linears), *kv_scales(amax, layer, found.biases)]
         return Scales(index, {name: value.tobytes() for name, value in tensors})

@@ -132,10 +132,13 @@ class Run:
                     bars.begin(len(ranks.share(len(self._batches))))
                     self._stepper.clear()
                     self._stepper.load(index, coming())
+                    probe = calibration.probe(index, self._hidden)
+                    written = self._writing(ahead, writer, index, probe.groups())
                     coming = self._coming(ahead, index + 1)
-                    statistics = calibration.run(index, self._hidden)
+                    statistics = calibration.run(index, self._hidden, probe)
                     amax = exported_amaxes(statistics, structure.layers[index], self._config.coverage.name)
-                    self._write(writer, index, amax, statistics)
+                    written()
+                    self._write_scales(writer, index, amax, statistics)
                     records.append(_record(statistics, amax))
                     self._complete(writer, index, records[-1])
                     report(index, records[-1])
@@ -185,25 +188,49 @@ class Run:
         self._stepper.load(first, self._stepper.read(first))
         return kv_shapes(self._stepper, self._structure.layers[first], first)
 
-    def _write(self, writer: Writer, index: int, amax: dict[str, float], statistics: LayerStatistics) -> None:
-        """Write this rank's share of the layer's tensors."""
+    def _writing(
+        self, ahead: ThreadPoolExecutor, writer: Writer, index: int, groups: list[tuple[str, ...]]
+    ) -> Callable[[], None]:
+        """How to have the layer's weights written: on a GPU while its batches run, else on demand."""
+        device = self._stepper.device
+        if device.type != "cuda":
+            return lambda: self._write_weights(writer, index, groups, self._stepper.weights())
+        weights = self._stepper.weights()  # as they are now: the forced pass moves them while it runs
+
+        def write() -> None:
+            with torch.cuda.device(device), torch.no_grad():
+                self._write_weights(writer, index, groups, weights)
+                writer.sync()
+
+        return ahead.submit(write).result
+
+    def _write_weights(
+        self, writer: Writer, index: int, groups: list[tuple[str, ...]], weights: dict[str, torch.Tensor]
+    ) -> None:
+        """Write this rank's share of the layer's weights."""
         layer = self._structure.layers[index]
-        weights = self._stepper.weights()
-        grouped = {name for names in statistics.groups for name in names}
-        units = [*statistics.groups, *((name,) for name in layer.linears if name not in grouped)]
+        grouped = {name for names in groups for name in names}
+        units = [*groups, *((name,) for name in layer.linears if name not in grouped)]
         mine = [units[i] for i in self._ranks.share(len(units))]
         linears = [name for unit in mine for name in unit]
+        quantized = {f"{name}.weight" for name in layer.linears}
+        others = [name for name in weights if name not in quantized]
         for name, value in packed(weights, linears, mine, self._block_amaxes, self._threads):
             writer.write(name, value)
-        for name, value in input_scales(amax, linears):
+        for i in self._ranks.share(len(others)):
+            writer.write(others[i], self._plain(others[i], weights.__getitem__))
+
+    def _write_scales(
+        self, writer: Writer, index: int, amax: dict[str, float], statistics: LayerStatistics
+    ) -> None:
+        """Write this rank's share of the layer's input scales, and the scales of keys and values."""
+        layer = self._structure.layers[index]
+        mine = [layer.linears[i] for i in self._ranks.share(len(layer.linears))]
+        for name, value in input_scales(amax, mine):
             writer.write(name, value)
         if self._ranks.leads:
             for name, value in kv_scales(amax, layer, statistics.biases):
                 writer.write(name, value)
-        quantized = {f"{name}.weight" for name in layer.linears}
-        others = [name for name in weights if name not in quantized]
-        for i in self._ranks.share(len(others)):
-            writer.write(others[i], self._plain(others[i], weights.__getitem__))
 
     def _plain(self, name: str, weight: Callable[[str], torch.Tensor]) -> np.ndarray:
         """The bytes of a weight that is not quantized."""

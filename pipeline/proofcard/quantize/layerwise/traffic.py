@@ -10,7 +10,7 @@ import torch
 
 from proofcard.quantize.layerwise.hidden import Hidden
 
-_THREADS = 4  # as many as there can be reads and writes at a time
+_THREADS = 5  # as many as there can be reads and writes at a time, and what forces them to disk
 _BEHIND = 2  # outputs that may wait to be written, each in pinned memory
 
 
@@ -21,6 +21,7 @@ class Traffic:
         self._hidden, self._layer, self._device = hidden, layer, device
         self._pool = ThreadPoolExecutor(_THREADS) if device.type == "cuda" else None
         self._going: list[Future[None]] = []
+        self._flushing: Future[None] | None = None
 
     def __enter__(self) -> "Traffic":
         return self
@@ -55,12 +56,14 @@ class Traffic:
         self._going.append(self._pool.submit(self._write, number, held, there))
         if len(self._going) > _BEHIND:
             self._going.pop(0).result()
+        if self._flushing is None or self._flushing.done():  # else the GPU waits for it after the last batch
+            self._flushing = self._pool.submit(self._hidden.flush, self._layer + 1)
 
     def finish(self) -> None:
         """Wait until everything sent is written. Raises the first error of a write."""
-        for going in self._going:
+        for going in [*self._going, *filter(None, [self._flushing])]:
             going.result()
-        self._going = []
+        self._going, self._flushing = [], None
 
     def _read_pinned(self, number: int) -> torch.Tensor:
         return self._hidden.read(self._layer, number).pin_memory()
