@@ -13,7 +13,7 @@ from proofcard.calibration.batches import batches, read_index, read_samples
 from proofcard.calibration.rendering import Renderer
 from proofcard.calibration.rows import Conversation
 from proofcard.calibration.sample_set import describe, make
-from proofcard.calibration.sampling import sample
+from proofcard.calibration.sampling import sample, tokenized
 from proofcard.config import QuantizeConfig, compose
 from proofcard.config.schema import Dataset
 from proofcard.errors import Stop
@@ -27,9 +27,11 @@ class Words:
         assert not tokenize
         return " ".join(f"<{message['role']}> {message['content']}" for message in messages)
 
-    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
-        ids = [int(hashlib.sha256(word.encode()).hexdigest()[:4], 16) for word in text.split()]
-        return {"input_ids": [1, *ids] if add_special_tokens else ids}
+    def __call__(self, texts: list[str], add_special_tokens: bool) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[1] * add_special_tokens + self._ids(text) for text in texts]}
+
+    def _ids(self, text: str) -> list[int]:
+        return [int(hashlib.sha256(word.encode()).hexdigest()[:4], 16) for word in text.split()]
 
 
 def texts(path: Path, count: int = 50) -> Dataset:
@@ -168,3 +170,27 @@ def test_batches_hold_the_samples_whatever_their_size(side: str) -> None:
             assert made[0].input_ids.tolist() == (
                 [[1, 2, 3, 4], [0, 0, 1, 2]] if side == "left" else [[1, 2, 3, 4], [1, 2, 0, 0]]
             )
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_texts_are_tokenized_together_as_they_are_alone(template: bool) -> None:
+    """Of a tokenizer that was saved with padding and truncation, too."""
+    from transformers import AutoTokenizer
+
+    calibration = recipe(Path("t.jsonl"), "calibration.sequence_length=40").calibration
+    calibration = calibration.model_copy(update={"chat_template": template})
+    tokenizer = AutoTokenizer.from_pretrained(bundled("demo") / "model")
+    texts = [
+        "",
+        "a",
+        "wörter 日本語 \U0001f600\x00",
+        "one two " * 300,
+        *(f"number {n} " * n for n in range(9)),
+    ]
+    alone = [tokenizer(text, add_special_tokens=not template)["input_ids"] for text in texts]
+    tokenizer.backend_tokenizer.enable_padding(length=64)
+    tokenizer.backend_tokenizer.enable_truncation(5)
+    found = tokenized(texts, tokenizer, calibration)
+    assert [ids.tolist() for ids, _ in found] == [ids[:40] for ids in alone]
+    assert [cut for _, cut in found] == [len(ids) > 40 for ids in alone]
+    assert {cut for _, cut in found} == {True, False}

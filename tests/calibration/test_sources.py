@@ -94,7 +94,7 @@ def test_samples_are_shared_out_over_the_splits_and_the_last_takes_the_rest(tmp_
 
     def drawn(count: int) -> list[tuple[str, int]]:
         config = compose(QuantizeConfig, "config", [*overrides, f"calibration.datasets.text.samples={count}"])
-        chosen, _ = sample(config.calibration, lambda text, **_: {"input_ids": [1]}, "text")
+        chosen, _ = sample(config.calibration, lambda texts, **_: {"input_ids": [[1] for _ in texts]}, "text")
         return [(one.split, one.row) for one in chosen]
 
     in_order = [("c", n) for n in range(3)] + [("a", n) for n in range(3)] + [("b", n) for n in range(5)]

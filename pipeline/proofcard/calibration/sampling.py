@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Container
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,12 @@ from proofcard.calibration.sources import errors_explained, streams
 from proofcard.calibration.uniform import uniform
 from proofcard.config.schema import Calibration, Dataset, Sampling
 from proofcard.errors import Stop
+from proofcard.progress import Bar
 
 PATIENCE = 1000  # unreadable rows before a dataset is given up as the wrong one
 _TABLE = 1000  # rows looked at together
+TOGETHER = 64  # texts to tokenize at a time
+_MANY = 4 * TOGETHER  # worth a bar
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,14 @@ def _sample(
             found, reasons = choose(rows, wanted, calibration.sampling, read)
         if len(found) < wanted:
             raise Stop(_too_few(name, dataset, split, len(found), reasons))
-        chosen += [_tokenized(name, split, index, text, tokenizer, calibration) for index, text in found]
+        shown = Bar(f"{name}: tokenizing {split}", wanted, "samples") if wanted > _MANY else nullcontext()
+        with shown as bar:
+            for start in range(0, wanted, TOGETHER):
+                some = found[start : start + TOGETHER]
+                ids = tokenized([text for _, text in some], tokenizer, calibration)
+                chosen += [Sample(name, split, *row, *kept) for row, kept in zip(some, ids, strict=True)]
+                if bar is not None:
+                    bar.advance(len(some))
         skipped += reasons
     return chosen, dict(sorted(skipped.items()))
 
@@ -153,23 +164,12 @@ def _too_few(name: str, dataset: Dataset, split: str, usable: int, skipped: Coun
     )
 
 
-def _tokenized(
-    name: str, split: str, index: int, text: str, tokenizer: Any, calibration: Calibration
-) -> Sample:
-    kept, truncated = tokenized(text, tokenizer, calibration)
-    return Sample(
-        dataset=name,
-        split=split,
-        row=index,
-        text=text,
-        token_ids=kept,
-        truncated=truncated,
-    )
+def tokenized(texts: list[str], tokenizer: Any, calibration: Calibration) -> list[tuple[np.ndarray, bool]]:
+    """The token ids of each text, int32 [tokens], at most `sequence_length`, and whether more were cut off.
 
-
-def tokenized(text: str, tokenizer: Any, calibration: Calibration) -> tuple[np.ndarray, bool]:
-    """The token ids of a text, int32 [tokens], at most `sequence_length`, and whether more were cut off."""
+    Most tokenizers take several texts on all cores; memory is that of all their ids as Python integers.
+    """
     # A chat template writes its own special tokens; for plain text the tokenizer adds them.
-    ids = tokenizer(text, add_special_tokens=not calibration.chat_template)["input_ids"]
-    kept = ids[: calibration.sequence_length]
-    return np.asarray(kept, dtype=np.int32), len(kept) < len(ids)
+    found = tokenizer(texts, add_special_tokens=not calibration.chat_template)["input_ids"]
+    longest = calibration.sequence_length
+    return [(np.asarray(ids[:longest], dtype=np.int32), len(ids) > longest) for ids in found]

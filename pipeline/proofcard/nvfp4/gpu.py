@@ -16,6 +16,7 @@ import triton.language as tl
 
 BLOCK = 16
 _BLOCKS = 256  # of 16 weights, per program
+_AT_ONCE = 1 << 24  # weights in float32
 _MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _E2M1_VALUES = (*_MAGNITUDES, 0.0, *(-value for value in _MAGNITUDES[1:]))
 
@@ -28,13 +29,15 @@ def amaxes(weights: Sequence[torch.Tensor]) -> list[float]:
 
 def fp8_block_to_bf16(weight: torch.Tensor, scale_inv: torch.Tensor, block: tuple[int, int]) -> torch.Tensor:
     """bf16(float32(weight[r, c]) · scale_inv[r // block[0], c // block[1]]), [rows, cols]."""
-    rows, cols = weight.shape
+    cols = weight.shape[1]
     factor = scale_inv.float().repeat_interleave(block[1], dim=1)[:, :cols]
-    strips = [
-        (weight[start : start + block[0]].float() * factor[i]).to(torch.bfloat16)
-        for i, start in enumerate(range(0, rows, block[0]))
-    ]
-    return torch.cat(strips)
+    each = max(1, _AT_ONCE // (block[0] * cols))  # strips: on a busy GPU, every launch waits
+    made = []
+    for strip in range(0, len(factor), each):
+        tall = factor[strip : strip + each].repeat_interleave(block[0], dim=0)
+        some = weight[strip * block[0] : (strip + each) * block[0]]
+        made.append((some.float() * tall[: len(some)]).to(torch.bfloat16))
+    return made[0] if len(made) == 1 else torch.cat(made)
 
 
 def quantize(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from proofcard import json_files, manifest
@@ -16,7 +17,7 @@ from proofcard.calibration import frozen, tokenizer
 from proofcard.calibration.batches import read_index, read_samples
 from proofcard.calibration.identity import described
 from proofcard.calibration.sample_files import TEXTS
-from proofcard.calibration.sampling import Sample, sample, tokenized
+from proofcard.calibration.sampling import TOGETHER, Sample, sample, tokenized
 from proofcard.config.schema import Calibration
 from proofcard.digest import sha256_json
 from proofcard.errors import Stop
@@ -27,6 +28,7 @@ HUB = "hub"
 """Instead of a copy's path: the hub, at the recorded commit."""
 
 _LONGEST_TEXT = 64 << 20  # bytes of one text
+_LARGE_TEXT = 1 << 20  # characters of a text that is tokenized with those before it, and none after
 _ANY_BATCHES = {"batch_size": 1, "padding_side": "left", "pad_to": "batch", "attention_mask": True}
 
 
@@ -116,6 +118,7 @@ def _follow_from_texts(level: Level, folder: Path, words: Any, calibration: Cali
     """Recompute every token id from the stored text, or from decoded ids that have its digest."""
     unproven = 0
     texts = _texts(folder)
+    known: list[tuple[int, dict[str, Any], np.ndarray, str]] = []
     for number, (record, ids) in enumerate(zip(read_index(folder), read_samples(folder), strict=True)):
         text = next(texts, None) if texts is not None else words.decode(ids.tolist())
         if text is None or hashlib.sha256(text.encode(errors="replace")).hexdigest() != record.get(
@@ -126,7 +129,29 @@ def _follow_from_texts(level: Level, folder: Path, words: Any, calibration: Cali
                 continue
             level.add(_differs(number, record, "its stored text is not the one that its record names"))
             continue
-        made, truncated = tokenized(text, words, calibration)
+        known.append((number, record, ids, text))
+        if len(known) == TOGETHER or len(text) > _LARGE_TEXT:  # ids take more memory than a text
+            _compare_ids(level, known, words, calibration)
+            known = []
+    _compare_ids(level, known, words, calibration)
+    if unproven:
+        level.unchecked.append(
+            f"{unproven} samples were truncated and the set has no texts ({TEXTS}): pass the datasets with "
+            "datasets.NAME=FILE to draw them again"
+        )
+
+
+def _compare_ids(
+    level: Level,
+    known: list[tuple[int, dict[str, Any], np.ndarray, str]],
+    words: Any,
+    calibration: Calibration,
+) -> None:
+    """Compare the ids of samples with those of their texts: `known` has number, record, ids and text."""
+    if not known:
+        return
+    again = tokenized([text for *_, text in known], words, calibration)
+    for (number, record, ids, _), (made, truncated) in zip(known, again, strict=True):
         level.counts["token ids"] += len(ids)
         if len(made) != len(ids) or (made != ids).any():
             at = next(
@@ -140,11 +165,6 @@ def _follow_from_texts(level: Level, folder: Path, words: Any, calibration: Cali
             level.add(
                 _differs(number, record, f"it says truncated={record.get('truncated')}, which is wrong")
             )
-    if unproven:
-        level.unchecked.append(
-            f"{unproven} samples were truncated and the set has no texts ({TEXTS}): pass the datasets with "
-            "datasets.NAME=FILE to draw them again"
-        )
 
 
 def _texts(folder: Path) -> Iterator[str] | None:
