@@ -34,8 +34,8 @@ def other_statistics(change: Callable[[Any], None]) -> Iterator[None]:
 
     run = LayerCalibration.run
 
-    def wrong(self: Any, index: int, hidden: Any) -> Any:
-        found = run(self, index, hidden)
+    def wrong(self: Any, index: int, hidden: Any, probe: Any) -> Any:
+        found = run(self, index, hidden, probe)
         if index == len(self._structure.layers) - 1:
             change(found)
         return found
