@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -37,11 +37,10 @@ def over_files(what: str, work: Callable[[Path], T], paths: Sequence[Path]) -> I
     A file that is not there counts as empty: `work` will say so.
     """
     size = sum(path.stat().st_size for path in paths if path.exists())
-    with Bar(what, len(paths), "files") if size > _WORTH_A_BAR else nullcontext() as bar:
+    with Bar(what, len(paths), "files", shows=size > _WORTH_A_BAR) as bar:
         for done in side_by_side(work, paths):
             yield done
-            if bar is not None:
-                bar.advance()
+            bar.advance()
 
 
 _this_thread = threading.local()
@@ -59,14 +58,14 @@ def silent() -> Iterator[None]:
 
 
 class Bar:
-    """A context that counts `done` up to `total` of something."""
+    """A context that counts `done` up to `total` of something; only counts where it is too little to show."""
 
-    def __init__(self, what: str, total: int, unit: str) -> None:
+    def __init__(self, what: str, total: int, unit: str, shows: bool = True) -> None:
         self.done = 0
         self._what, self._total, self._unit = on_one_line(what), total, unit
         self._started = self._said = time.monotonic()
         self._bar: Progress | None = None
-        self._silent = getattr(_this_thread, "silent", False)
+        self._silent = not shows or getattr(_this_thread, "silent", False)
         if console.is_terminal and not self._silent:
             what_it_is = TextColumn("{task.description}", markup=False)
             columns = (what_it_is, BarColumn(), MofNCompleteColumn(), TextColumn(unit, markup=False))

@@ -3,7 +3,6 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Container
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,14 +101,12 @@ def _sample(
             found, reasons = choose(rows, wanted, calibration.sampling, read)
         if len(found) < wanted:
             raise Stop(_too_few(name, dataset, split, len(found), reasons))
-        shown = Bar(f"{name}: tokenizing {split}", wanted, "samples") if wanted > _MANY else nullcontext()
-        with shown as bar:
+        with Bar(f"{name}: tokenizing {split}", wanted, "samples", shows=wanted > _MANY) as bar:
             for start in range(0, wanted, TOGETHER):
                 some = found[start : start + TOGETHER]
                 ids = tokenized([text for _, text in some], tokenizer, calibration)
                 chosen += [Sample(name, split, *row, *kept) for row, kept in zip(some, ids, strict=True)]
-                if bar is not None:
-                    bar.advance(len(some))
+                bar.advance(len(some))
         skipped += reasons
     return chosen, dict(sorted(skipped.items()))
 

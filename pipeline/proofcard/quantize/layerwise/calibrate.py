@@ -206,6 +206,8 @@ class LayerCalibration:
         amaxes: list[torch.Tensor] = []
         counts: list[list[int]] = []
         due = stretches(self._batches)
+        screened = self._config.hardware.screen == "auto" and any(forced_experts.values())
+        to_tell = self._ranks if screened else Ranks()  # only a screen asks what is recorded
 
         def force(call: Callable[[Forced, tuple[str, ...]], None]) -> None:
             for one in forced:
@@ -229,7 +231,7 @@ class LayerCalibration:
             stack.enter_context(watching(modules, rows, count))
             stack.enter_context(watching(modules, [block.name for block in layer.blocks], inputs.__setitem__))
             traffic = stack.enter_context(Traffic(hidden, index, self._stepper.device))
-            others = stack.enter_context(Sharing(self._ranks, self._batches, observer))
+            others = stack.enter_context(Sharing(to_tell, self._batches, observer))
             for number, states in traffic.inputs(self._ranks.share(len(self._batches))):
                 note(number)
                 others.hear()
