@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from wide_source import make_source
+from wide_source import make_source, slot_by_slot
 
 if TYPE_CHECKING:
     from proofcard.config import QuantizeConfig
@@ -122,8 +122,13 @@ def real_size(said: argparse.Namespace, folder: Path) -> "QuantizeConfig":
     from proofcard.toolchain import activate, materialise
 
     make_source(folder / "source", said.layers, said.experts, HIDDEN, EXPERT, head_dim=128)
-    overrides = [f"model.path={folder}/source", "model.attn_implementation=sdpa", f"hardware={said.device}"]
-    overrides += ["hardware.threads=0", "tracking=off", *said.set]
+    overrides = [f"model.path={folder}/source", slot_by_slot(folder / "source"), "tracking=off"]
+    overrides += [
+        "model.attn_implementation=sdpa",
+        f"hardware={said.device}",
+        "hardware.threads=0",
+        *said.set,
+    ]
     config = compose(QuantizeConfig, "config", overrides)
     activate(materialise("fixed", folder / "tools"))
     make_deterministic(0, 0)

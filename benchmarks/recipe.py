@@ -1,11 +1,11 @@
-"""python benchmarks/recipe.py --dir DIR [--layers 8] [--samples 600] [--tokens 4096] [--gpus 1 2] [--set …]
+"""python benchmarks/recipe.py --dir DIR [--layers 8] [--datasets 1] [--samples 600] [--gpus 1 2] [--set …]
 
 The recipe end to end on GPUs, as a user types it: layers of MiniMax-M2.7's width (FP8, random weights) are
 made, quantized by `quantize` with long samples, once for each number of GPUs, and what came out is verified
 against the source. Prints the seconds of a layer and of the whole command, GPU memory and power, whether
 every number of GPUs gave the same bytes, and the hours of 62 layers of 1,250 batches if each took as long.
-The samples are of one dataset: the card's have 1,000 each, and the screen answers for fewer experts the
-longer a dataset lasts. A number of GPUs whose checkpoint is there already is not run again.
+Each dataset has so many samples: the card's five have 1,000 each, and the screen answers for fewer experts
+the longer a dataset lasts. A number of GPUs whose checkpoint is there already is not run again.
 Exit status 1 when something does not hold. Wants 4 GB of disk a layer for the source, 2.4 for a checkpoint,
 and 50 MB a sample of 4,096 tokens.
 """
@@ -21,28 +21,32 @@ import time
 from pathlib import Path
 
 from layer import EXPERT, HIDDEN, LAYERS, STEPS
-from wide_source import ROOT, make_source
+from wide_source import ROOT, make_source, slot_by_slot
 
 BATCH = 4
-DATASET = "open_math_reasoning"
+COLUMNS = "open_math_reasoning"
 
 
-def make_texts(folder: Path, tokens: int, samples: int) -> list[str]:
-    """One of the demo's datasets with long solutions, words in any order; the settings that name it alone."""
-    names = {path.parent.name for path in (ROOT / "demo/datasets").glob("*/train.jsonl")}
-    rows = [
-        json.loads(x) for x in (ROOT / "demo/datasets" / DATASET / "train.jsonl").read_text().splitlines()
-    ]
+def make_texts(folder: Path, tokens: int, samples: int, datasets: int = 1) -> list[str]:
+    """Datasets of long solutions, words in any order; the settings that name them alone.
+
+    Each has the columns of the demo's open_math_reasoning, and the name of one of the demo's datasets.
+    """
+    names = sorted(path.parent.name for path in (ROOT / "demo/datasets").glob("*/train.jsonl"))
+    example = ROOT / "demo/datasets" / COLUMNS / "train.jsonl"
+    rows = [json.loads(line) for line in example.read_text().splitlines()]
     words = " ".join(row["generated_solution"] for row in rows).split()
-    path = folder / DATASET / "train.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        for number in range(samples):
-            text = " ".join(random.Random(number).choices(words, k=tokens))
-            file.write(json.dumps(rows[number % len(rows)] | {"generated_solution": text}) + "\n")
-    one = f"calibration.datasets.{DATASET}"
-    others = [f"~calibration.datasets.{name}" for name in sorted(names - {DATASET})]
-    return [*others, f"{one}.path={path.parent}", f"{one}.samples={samples}"]
+    settings = [f"~calibration.datasets.{name}" for name in names[datasets:]]
+    for place, name in enumerate(names[:datasets]):
+        path = folder / name / "train.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            for number in range(place * samples, (place + 1) * samples):
+                text = " ".join(random.Random(number).choices(words, k=tokens))
+                file.write(json.dumps(rows[number % len(rows)] | {"generated_solution": text}) + "\n")
+        one = f"calibration.datasets.{name}"
+        settings += [f"{one}.adapter={COLUMNS}", f"{one}.path={path.parent}", f"{one}.samples={samples}"]
+    return settings
 
 
 class Power(threading.Thread):
@@ -92,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    numbers = {"layers": 8, "experts": 256, "samples": 600, "tokens": 4096}
+    numbers = {"layers": 8, "experts": 256, "datasets": 1, "samples": 600, "tokens": 4096}
     for name, value in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--dir", type=Path, required=True)
@@ -104,9 +108,10 @@ def main() -> None:
     if not (source := folder / "source").exists():
         make_source(source, said.layers, said.experts, HIDDEN, EXPERT, head_dim=128)
     print(f"source made in {time.perf_counter() - started:.0f} s", flush=True)
-    settings = make_texts(folder / "texts", said.tokens, said.samples)
-    settings += [f"model.path={source}", "model.attn_implementation=sdpa", "tracking=off", *said.set,
-                 f"calibration.sequence_length={said.tokens}", f"calibration.batch_size={BATCH}"]  # fmt: skip
+    settings = make_texts(folder / "texts", said.tokens, said.samples, said.datasets)
+    settings += [f"model.path={source}", slot_by_slot(source), "model.attn_implementation=sdpa",
+                 "tracking=off", f"calibration.sequence_length={said.tokens}",
+                 f"calibration.batch_size={BATCH}", *said.set]  # fmt: skip
     folders = [quantized(folder, settings, gpus, said) for gpus in said.gpus]
     files = [{path.name: path for path in made.glob("*.safetensors")} for made in folders]
     same = all(

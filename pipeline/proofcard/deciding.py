@@ -93,6 +93,8 @@ _ENGINES = {
         "quantize.layerwise.observer",
         "quantize.layerwise.pack",
         "quantize.layerwise.probe",
+        "quantize.layerwise.raised",
+        "quantize.layerwise.replay",
         "quantize.layerwise.routed",
         "quantize.layerwise.run",
         "quantize.layerwise.screen",

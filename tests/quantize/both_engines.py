@@ -34,8 +34,8 @@ def other_statistics(change: Callable[[Any], None]) -> Iterator[None]:
 
     run = LayerCalibration.run
 
-    def wrong(self: Any, index: int, hidden: Any, probe: Any) -> Any:
-        found = run(self, index, hidden, probe)
+    def wrong(self: Any, index: int, *others: Any) -> Any:
+        found = run(self, index, *others)
         if index == len(self._structure.layers) - 1:
             change(found)
         return found

@@ -9,6 +9,23 @@ from torch import nn
 WIDTH, EXPERTS, SLOTS = 32, 6, 2
 
 
+def drawn(block: nn.Module) -> nn.Module:
+    """The block in BF16 with weights of its own."""
+    random = torch.Generator().manual_seed(1)
+    block = block.to(torch.bfloat16).eval()
+    for parameter in block.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=random) * 0.2)
+    return block
+
+
+def modules(block: nn.Module) -> dict[str, Any]:
+    return {"block": block} | {f"block.{name}": module for name, module in block.named_modules() if name}
+
+
+def names(block: nn.Module) -> tuple[str, ...]:
+    return tuple(f"block.experts.{number}" for number in range(len(block.experts)))  # type: ignore[arg-type]
+
+
 class Own(nn.Module):
     """A block whose parts can be replaced; `top_k` slots."""
 
@@ -38,6 +55,35 @@ class Own(nn.Module):
 
     def weighed(self, output: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         return output * weights
+
+
+class Searching(nn.ModuleList):
+    """Finds each expert's tokens slot by slot, in a mask."""
+
+    def forward(self, states: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros_like(states)
+        mask = nn.functional.one_hot(chosen, len(self)).permute(2, 1, 0)
+        for number in torch.greater(mask.sum(dim=(-1, -2)), 0).nonzero():
+            slot, row = torch.where(mask[number].squeeze(0))
+            some = states[None, row].reshape(-1, states.shape[-1])
+            part = self[number](some) * weights[row, slot, None]
+            total.index_add_(0, row, part.to(states.dtype))
+        return total
+
+
+class BySlot(Own):
+    """Experts that are called as one, and search themselves: the arrangement of MiniMax-M2's own code."""
+
+    def __init__(self, expert: Callable[[], nn.Module]) -> None:
+        super().__init__(expert)
+        self.experts = Searching(self.experts)
+
+    def forward(self, hidden_states: torch.Tensor) -> Any:
+        states = hidden_states.view(-1, WIDTH)
+        scores = self.gate(states)
+        chosen, weights = self.choose(scores.float().sigmoid())
+        weights = (weights / weights.sum(dim=-1, keepdim=True)).to(scores.dtype)
+        return self.experts(states, chosen, weights).reshape(hidden_states.shape), scores
 
 
 class Plain(nn.Module):

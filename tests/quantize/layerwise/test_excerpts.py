@@ -61,6 +61,25 @@ def test_none_where_memory_does_not_hold_them(monkeypatch: pytest.MonkeyPatch) -
     assert Excerpts().rows(2048, WEIGHT) == () == Excerpts().columns(2048, WEIGHT)
 
 
+@pytest.mark.parametrize("place", [0, 17, 198])
+def test_a_row_with_other_bits_at_one_place_is_found(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And asked about once for each shape."""
+    asked = []
+
+    def product(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        made = linear(rows.double(), weight.double())
+        asked.append(len(rows))
+        if len(rows) == 199:
+            made[place] *= 1 + 2**-9
+        return made.bfloat16()
+
+    monkeypatch.setattr(excerpts, "product", product)
+    monkeypatch.setattr(excerpts, "portable", lambda device: True)
+    one = Excerpts()
+    assert [one.anywhere(count, WEIGHT) for count in (198, 199, 200, 199)] == [True, False, True, False]
+    assert set(asked) == {198, 199, 200} and len(asked) <= 9
+
+
 def test_the_bits_of_a_real_product() -> None:
     """And nobody's random numbers are used up."""
     state = torch.get_rng_state()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from quantize.layerwise.conftest import layer
 
+from proofcard.quantize.layerwise.excerpts import Excerpts
 from proofcard.quantize.layerwise.experts import Forced
 from proofcard.quantize.layerwise.hidden import Hidden
 from proofcard.quantize.layerwise.hooks import watching
@@ -21,7 +22,7 @@ def forcing(loading: Callable[[int], Stepper], tmp_path: Path) -> Forcing:
     stepper, hidden = loading(0), Hidden(tmp_path, [(1, 2)], 64, torch.bfloat16, 0)
     with torch.no_grad():
         probe = probed(stepper, layer(0), 0, hidden)
-    return stepper, Forced(layer(0).blocks[0], stepper.modules, probe)
+    return stepper, Forced(layer(0).blocks[0], stepper.modules, probe, Excerpts())
 
 
 def states() -> torch.Tensor:

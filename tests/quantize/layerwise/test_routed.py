@@ -14,6 +14,7 @@ from quantize.layerwise.own_blocks import (
     WIDTH,
     Assigned,
     Backwards,
+    BySlot,
     Dropping,
     Early,
     Ending,
@@ -28,6 +29,9 @@ from quantize.layerwise.own_blocks import (
     TransposedEnd,
     Twice,
     WeighedEnd,
+    drawn,
+    modules,
+    names,
 )
 from torch import nn
 
@@ -65,15 +69,6 @@ def of_transformers(architecture: str) -> nn.Module:
     return drawn(getattr(import_module(f"{home}.modeling_{architecture}"), block)(config))
 
 
-def drawn(block: nn.Module) -> nn.Module:
-    """The block in BF16 with weights of its own."""
-    random = torch.Generator().manual_seed(1)
-    block = block.to(torch.bfloat16).eval()
-    for parameter in block.parameters():
-        parameter.copy_(torch.randn(parameter.shape, generator=random) * 0.2)
-    return block
-
-
 def tokens(samples: int, count: int) -> torch.Tensor:
     return torch.randn((samples, count, WIDTH), generator=torch.Generator().manual_seed(count)).bfloat16()
 
@@ -84,14 +79,6 @@ def routed(block: nn.Module) -> Routed:
     with made.learning():
         block(tokens(1, 40))
     return made
-
-
-def modules(block: nn.Module) -> dict[str, Any]:
-    return {"block": block} | {f"block.{name}": module for name, module in block.named_modules() if name}
-
-
-def names(block: nn.Module) -> tuple[str, ...]:
-    return tuple(f"block.experts.{number}" for number in range(len(block.experts)))  # type: ignore[arg-type]
 
 
 def call(
@@ -151,6 +138,16 @@ def test_every_block_gives_the_bits_the_maxima_and_the_rows_of_its_own_loop(
     theirs, ours = call(block, None, states), call(block, made, states)
     assert same(theirs[0], ours[0])
     assert theirs[1:] == ours[1:]
+
+
+@pytest.mark.parametrize("samples, count", [(1, 1), (2, 37), (3, 200)])
+def test_so_does_a_list_of_experts_that_finds_the_tokens_itself(samples: int, count: int) -> None:
+    block = drawn(BySlot(Gate))
+    made, states = routed(block), tokens(samples, count)
+    assert made.way is not None and made.way.by_slot and made.ending is not None and made.gated is not None
+    (output, seen, rows), (own, own_seen, own_rows) = call(block, made, states), call(block, None, states)
+    assert same(output, own)
+    assert (seen, rows) == (own_seen, own_rows)
 
 
 def test_the_loop_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +285,6 @@ def test_a_layer_s_blocks_are_learned_from_tokens_that_are_no_padding(
     stepper = loading(0)
     block = layer(0).blocks[0]
     with watching(stepper.modules, [block.name], lambda _, states: seen.append(states.shape[1])):
-        (made,) = learned(stepper, Crew(torch.device("cpu")), layer(0), 0, cast(Hidden, None), first)
-    assert seen == [5]
-    assert made.way is not None and made.gated is not None
+        (made,) = learned(stepper, Crew(torch.device("cpu")), layer(0), 0, cast(Hidden, None), first, True)
+    assert seen == [5, 5]  # once more with all experts selected
+    assert made.way is not None and made.gated is not None and made.raised is not None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from quantize.layerwise import screen_twin
+from quantize.layerwise import own_blocks, screen_twin
 from torch.nn.functional import gelu, silu
 
 from proofcard.quantize.layerwise import excerpts, screen, screen_codes
@@ -15,6 +15,7 @@ from proofcard.quantize.layerwise.calibrate import FORCED, Observer
 from proofcard.quantize.layerwise.excerpts import Excerpts
 from proofcard.quantize.layerwise.experts import Forced
 from proofcard.quantize.layerwise.hooks import watching
+from proofcard.quantize.layerwise.raised import Raised
 from proofcard.quantize.layerwise.screen import Screen
 from proofcard.quantize.layerwise.structure import Block, Layer
 
@@ -70,7 +71,8 @@ def forcing(screened: bool, **how: Any) -> tuple[Forced, dict[str, Any]]:
     modules = {"block": block} | {f"block.{name}": module for name, module in block.named_modules()}
     whole = {name for name in LINEARS if not name.endswith("w2")}
     probe = SimpleNamespace(whole=lambda _: whole, last=lambda _: set(LINEARS) - whole)
-    return Forced(LAYER.blocks[0], modules, probe, Excerpts() if screened else None), modules  # type: ignore[arg-type]
+    forced = Forced(LAYER.blocks[0], modules, probe, Excerpts(), screened=screened)  # type: ignore[arg-type]
+    return forced, modules
 
 
 def batches(count: int = 30) -> list[torch.Tensor]:
@@ -89,13 +91,18 @@ STRETCHES = [(1, "a"), (2, "a"), (4, "a"), (9, "a"), (15, "b"), (16, "a"), (30, 
 
 def passed(screened: bool, rows: list[torch.Tensor], experts: tuple[str, ...] = EXPERTS, **how: Any) -> Run:
     """A forced pass as calibration makes it: each stretch's maxima, and which share each batch flagged."""
-    force, modules = forcing(screened, **how)
-    observer, shares, taken, begin = Observer(LAYER, torch.device("cpu")), [], [], 0
+    return measured(*forcing(screened, **how), LAYER, rows, experts)
+
+
+def measured(
+    force: Forced, modules: dict[str, Any], layer: Layer, rows: list[torch.Tensor], experts: tuple[str, ...]
+) -> Run:
+    observer, shares, taken, begin = Observer(layer, torch.device("cpu")), [], [], 0
     if force._screen is not None:
         judge = force._screen.judge
         force._screen.judge = lambda share: (shares.append(share), judge(share))[1]  # type: ignore[method-assign]
-    observer.only = {name for name in LINEARS if name.rsplit(".", 1)[0] in experts}
-    with torch.no_grad(), watching(modules, LINEARS, observer.see):
+    observer.only = {name for name in layer.linears if name.rsplit(".", 1)[0] in experts}
+    with torch.no_grad(), watching(modules, layer.linears, observer.see):
         for end, dataset in STRETCHES:
             observer.dataset = dataset
             for batch in rows[begin:end]:
@@ -134,6 +141,33 @@ def test_some_experts_alone_are_asked_about() -> None:
     assert_alike(with_it, without)
     assert len(with_it[1]) > 20
     assert not any(taken[[0, 1, 2, 12, 13]].any() for taken in with_it[0])
+
+
+def test_experts_that_take_rows_in_another_order_are_asked_about_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(excerpts, "portable", lambda device: True)
+    with torch.no_grad():
+        block = own_blocks.drawn(own_blocks.BySlot(own_blocks.Gate))
+    modules = own_blocks.modules(block)
+    linears = [
+        name for name, module in modules.items() if type(module) is torch.nn.Linear and "experts" in name
+    ]
+    layer = Layer("layer", linears, [Block("block", own_blocks.names(block), "block")], [])
+    last = {name for name in linears if name.endswith("down")}
+    probe: Any = SimpleNamespace(whole=lambda _: set(linears) - last, last=lambda _: last)
+    rows = [batch[:, :, : own_blocks.WIDTH] for batch in batches()]
+
+    def run(screened: bool) -> Run:
+        raised = Raised(layer.blocks[0], modules, True) if screened else None
+        if raised is not None:
+            with torch.no_grad():
+                raised.learn(rows[0])
+        force = Forced(layer.blocks[0], modules, probe, Excerpts(), raised, screened)
+        return measured(force, modules, layer, rows, own_blocks.names(block))
+
+    with_it, without = run(True), run(False)
+    assert_alike(with_it, without)
+    assert without[2]._direct is False
+    assert len(with_it[1]) > 20
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

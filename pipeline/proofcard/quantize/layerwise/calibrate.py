@@ -35,6 +35,8 @@ from proofcard.quantize.layerwise.traffic import Traffic
 from proofcard.quantize.quantizers import CONSTANT_AMAX
 from proofcard.ranks import Ranks
 
+_FIRST = 12  # batches, before the host has time for other work
+
 
 @dataclass(frozen=True)
 class LayerStatistics:
@@ -124,25 +126,40 @@ class LayerCalibration:
         with urgent(self._stepper.device):
             return probed(self._stepper, self._structure.layers[index], index, hidden)
 
-    def run(self, index: int, hidden: Hidden, probe: Probe) -> LayerStatistics:
-        """Statistics of the layer that was probed; writes the next layer's input to `hidden`."""
-        with urgent(self._stepper.device):
-            return self._statistics(index, hidden, probe)
+    def run(
+        self, index: int, hidden: Hidden, probe: Probe, under_way: Callable[[], None] = lambda: None
+    ) -> LayerStatistics:
+        """Statistics of the layer that was probed; writes the next layer's input to `hidden`.
 
-    def _statistics(self, index: int, hidden: Hidden, probe: Probe) -> LayerStatistics:
+        Calls `under_way` after the first batches, the ones that take the host longer than a GPU.
+        """
+        with urgent(self._stepper.device):
+            return self._statistics(index, hidden, probe, under_way)
+
+    def _statistics(
+        self, index: int, hidden: Hidden, probe: Probe, under_way: Callable[[], None]
+    ) -> LayerStatistics:
         layer = self._structure.layers[index]
-        blocks = learned(self._stepper, self._crew, layer, index, hidden, self._batches[0])
-        wanted = self._config.hardware.screen == "auto"
+        everywhere, screened = (
+            self._config.coverage.name == "all_experts",
+            self._config.hardware.screen == "auto",
+        )
+        blocks = learned(
+            self._stepper, self._crew, layer, index, hidden, self._batches[0],
+            forced=self._config.coverage.name != "natural",
+        )  # fmt: skip
         forced = [
-            Forced(block, self._stepper.modules, probe, self._excerpts if wanted and one.gated else None)
+            Forced(
+                block, self._stepper.modules, probe, self._excerpts, one.raised,
+                screened=screened and one.gated is not None,
+            )
             for block, one in zip(layer.blocks, blocks, strict=True)
-        ]
-        everywhere = self._config.coverage.name == "all_experts"
+        ]  # fmt: skip
         forced_experts = {block.name: block.experts if everywhere else () for block in layer.blocks}
         quantizers = {name: self._structure.kv_quantizers(name) for name in layer.attentions}
         with collecting_kv(self._stepper.modules, quantizers):
             by_stretch, rows = self._pass(
-                index, hidden, blocks, forced, forced_experts, quantizers, routed=True
+                index, hidden, blocks, forced, forced_experts, quantizers, under_way, routed=True
             )
         if self._config.coverage.name == "top_up":
             minimum = self._config.coverage.minimum_tokens
@@ -154,7 +171,7 @@ class LayerCalibration:
             }
             if any(forced_experts.values()):
                 forced_amaxes, _ = self._pass(
-                    index, hidden, blocks, forced, forced_experts, quantizers, routed=False
+                    index, hidden, blocks, forced, forced_experts, quantizers, lambda: None, routed=False
                 )
                 by_stretch = torch.maximum(by_stretch, forced_amaxes)
         names = layer.linears + [f"{name}.{kind}" for name in layer.attentions for kind in KV]
@@ -185,6 +202,7 @@ class LayerCalibration:
         forced: list[Forced],
         forced_experts: dict[str, tuple[str, ...]],
         quantizers: dict[str, tuple[Any, Any]],
+        under_way: Callable[[], None],
         routed: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Run every batch once: as the router sends it when `routed`, then through `forced_experts`.
@@ -232,7 +250,10 @@ class LayerCalibration:
             stack.enter_context(watching(modules, [block.name for block in layer.blocks], inputs.__setitem__))
             traffic = stack.enter_context(Traffic(hidden, index, self._stepper.device))
             others = stack.enter_context(Sharing(to_tell, self._batches, observer))
-            for number, states in traffic.inputs(self._ranks.share(len(self._batches))):
+            mine = self._ranks.share(len(self._batches))
+            for number, states in traffic.inputs(mine):
+                if number in mine[_FIRST : _FIRST + 1]:
+                    under_way()
                 note(number)
                 others.hear()
                 observer.only = routed_linears

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-URGENT = -1
-"""The priority of a stream whose work goes before the screen's, which has the default."""
+from proofcard.quantize.layerwise.intake import URGENT
+
 _THREADS = 4  # on an H100, two need twice as long for 256 experts, six as long as four
 
 

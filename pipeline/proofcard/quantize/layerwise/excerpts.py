@@ -1,4 +1,4 @@
-"""Which parts of a product can be computed alone with the bits that they have in the whole product.
+"""Which parts of a product can be computed alone, or in another order, with the bits of the whole product.
 
 The library chooses a kernel by shape: for few rows or columns it may split the sums, which changes their
 rounding. So both ways are computed for each shape, on values that would show it, and the bits compared. The
@@ -33,6 +33,15 @@ class Excerpts:
         """The numbers of columns of a product of `count` rows that have its bits, and pay, in order."""
         return self._sizes(count, weight, _COLUMNS, 2 * len(weight), _columns_alone)
 
+    def anywhere(self, count: int, weight: torch.Tensor) -> bool:
+        """Whether each row of a product of `count` rows has the same bits wherever among them it is.
+
+        Never on a CPU: there the activation between two products may not have.
+        """
+        return portable(weight.device) and bool(
+            self._sizes(count, weight, (count,), _GAIN * count, _moved_alike)
+        )
+
     def _sizes(
         self, count: int, weight: torch.Tensor, sizes: tuple[int, ...], of: int, same: _Same
     ) -> tuple[int, ...]:
@@ -40,6 +49,14 @@ class Excerpts:
         if key not in self._known:
             self._known[key] = _found(count, weight, sizes, of, same)
         return self._known[key]
+
+
+def portable(device: torch.device) -> bool:
+    """Whether a function of single values has the same bits for each, wherever it is among them.
+
+    On a CPU what does not fill a vector register takes another way.
+    """
+    return device.type == "cuda"
 
 
 def _found(count: int, weight: torch.Tensor, sizes: tuple[int, ...], of: int, same: _Same) -> tuple[int, ...]:
@@ -72,3 +89,10 @@ def _dealt(count: int, size: int, device: torch.device) -> torch.Tensor:
     """Each of `count` places at least once, `size` at a time, neighbours apart."""
     parts = -(-count // size)
     return torch.arange(parts * size, device=device).remainder(count).view(size, parts).T
+
+
+def _moved_alike(rows: torch.Tensor, weight: torch.Tensor, whole: torch.Tensor, size: int) -> bool:
+    """Whether rows have their bits backwards, and in an order by chance: each is in another tile then."""
+    by_chance = torch.randperm(size, generator=torch.Generator().manual_seed(0)).to(rows.device)
+    orders = torch.arange(size, device=rows.device).flip(0), by_chance
+    return all(torch.equal(product(rows[order], weight), whole[order]) for order in orders)

@@ -1,13 +1,14 @@
 """Calibration of experts on tokens that the router does not send them: the forced pass.
 
 ModelOpt raises the block's `top_k` to all experts for one more forward pass and discards its output. Where
-the block passes each expert exactly the rows that it was given, in order, calling the experts one by one
-yields the same statistics without sorting, weighting or summing; the first batch shows whether it does. An
-expert's last product affects no statistic there and is skipped.
+the block passes each expert exactly the rows that it was given, calling the experts one by one yields the
+same statistics without sorting, weighting or summing: in the same order, or in another where that changes no
+bit. `Raised` tells, or else the first batch. An expert's last product affects no statistic there and is
+skipped.
 """
 
 from collections.abc import Iterator, Set
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from proofcard.errors import Stop
 from proofcard.quantize.layerwise.excerpts import Excerpts
 from proofcard.quantize.layerwise.hooks import answered
 from proofcard.quantize.layerwise.probe import Probe
+from proofcard.quantize.layerwise.raised import Raised, selecting_all
 from proofcard.quantize.layerwise.screen import Screen
 from proofcard.quantize.layerwise.screen_answer import Question
 from proofcard.quantize.layerwise.stacked import Stack, stacks
@@ -35,20 +37,26 @@ class Recorder(Protocol):
 class Forced:
     """The forced pass of one block. `whole` names the linears that take their expert's own input.
 
-    With `excerpts`, most rows of most batches are left out where that changes no statistic (`screen`).
+    With `screened`, most rows of most batches are left out where that changes no statistic (`screen`).
     """
 
     def __init__(
-        self, block: Block, modules: dict[str, Any], probe: Probe, excerpts: Excerpts | None = None
+        self,
+        block: Block,
+        modules: dict[str, Any],
+        probe: Probe,
+        excerpts: Excerpts,
+        raised: Raised | None = None,
+        screened: bool = False,
     ) -> None:
         self.block = block
         self.whole = probe.whole(block)
-        self._modules = modules
+        self._modules, self._excerpts, self._raised = modules, excerpts, raised
         self._last = probe.last(block)
         self._direct: bool | None = None
         self._stacks: list[tuple[list[str], Stack]] | None = None
         self._screen = None
-        if excerpts is not None:
+        if screened:
             self._screen = Screen(block.experts, self.whole, self._last, modules, excerpts)
         self._asked: tuple[Question, Recorder] | None = None
 
@@ -59,13 +67,29 @@ class Forced:
         """
         rows = states.reshape(-1, states.shape[-1])
         with self._without_last():
+            if self._direct is None and self._raised is not None:
+                self._direct = self._raised.gives_all(states) or None
             if self._direct is None:
-                with nullcontext() if self._screen is None else self._screen.looking(rows):
+                self._raised = None
+                with self._looking(rows):
                     self._direct = self._through_block(states)
-            elif self._direct and (recorder is None or not self._left_out(rows, experts, recorder)):
-                self._one_by_one(rows, set(experts))
-            elif not self._direct:
+            elif not self._direct or not self._in_any_order(rows):
                 self._through_block(states)
+            elif self._screen is not None and self._screen.unseen(rows):
+                with self._looking(rows):
+                    self._one_by_one(rows, set(self.block.experts))
+            elif recorder is None or not self._left_out(rows, experts, recorder):
+                self._one_by_one(rows, set(experts))
+
+    def _looking(self, rows: torch.Tensor) -> AbstractContextManager[None]:
+        return nullcontext() if self._screen is None else self._screen.looking(rows)
+
+    def _in_any_order(self, rows: torch.Tensor) -> bool:
+        """Whether experts give these rows the bits that they have in the block's own order."""
+        if self._raised is None:
+            return True
+        weight = self._modules[next(iter(sorted(self.whole)))].weight
+        return self._raised.allows(rows, weight, self._excerpts)
 
     def drain(self) -> None:
         """Complete what the earlier calls recorded: before it is taken, while it is still recorded."""
@@ -134,19 +158,14 @@ class Forced:
         def look(name: str, args: Any) -> None:
             same[name] = name not in same and len(args) == 1 and torch.equal(args[0], rows)
 
-        owner = self._modules[self.block.top_k_owner]
-        natural = owner.top_k
         with ExitStack() as stack:
             for name in self.block.experts:
                 hook = self._modules[name].register_forward_pre_hook(
                     lambda _, args, name=name: look(name, args)
                 )
                 stack.callback(hook.remove)
-            owner.top_k = len(self.block.experts)
-            try:
-                self._modules[self.block.name](states)
-            finally:
-                owner.top_k = natural
+            stack.enter_context(selecting_all(self.block, self._modules))
+            self._modules[self.block.name](states)
         if same.keys() != set(self.block.experts):
             raise Stop(
                 f"{self.block.name} does not call all its experts with top_k raised: use coverage=natural"

@@ -1,7 +1,8 @@
 """Copies weights from the source's files to a GPU while the layer before is being worked on.
 
 They are copied as stored, FP8 in one byte, through two pinned buffers on a separate stream, and dequantized
-on the device.
+on the device. That is little work, and goes before the screen's: each of its kernels would wait for one of
+the screen's otherwise, with CUDA's lock held.
 """
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 
 from proofcard.checkpoint.source import SCALE_SUFFIX, Source
 from proofcard.quantize.model import TORCH, dtype
+
+URGENT = -1
+"""The priority of a stream whose work goes before the screen's, which has the default."""
 
 _BUFFER = 64 << 20  # bytes; two of them
 
@@ -18,7 +22,7 @@ class Intake:
 
     def __init__(self, source: Source, device: torch.device) -> None:
         self._source, self._device = source, device
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device, priority=URGENT)
         self._buffers = [torch.empty(_BUFFER, dtype=torch.uint8, pin_memory=True) for _ in range(2)]
         self._free = [torch.cuda.Event() for _ in self._buffers]
         self._turn = 0

@@ -18,28 +18,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.overrides import TorchFunctionMode
 
 from proofcard.calibration.batches import Batch
 from proofcard.quantize.layerwise.crew import Crew
 from proofcard.quantize.layerwise.gated import Gated, Together, gated, parts
 from proofcard.quantize.layerwise.hidden import Hidden
-from proofcard.quantize.layerwise.hooks import answered
+from proofcard.quantize.layerwise.hooks import answered, watching
+from proofcard.quantize.layerwise.raised import Raised
+from proofcard.quantize.layerwise.replay import Ended, OtherWay, Replay
 from proofcard.quantize.layerwise.stepper import Stepper
 from proofcard.quantize.layerwise.structure import Block, Layer
-from proofcard.quantize.layerwise.ways import Ending, Recording, Way, results, searches
+from proofcard.quantize.layerwise.ways import Ending, Recording, Way
 
 _TOKENS = 256  # of the recorded call
 
 Tensor = torch.Tensor
-
-
-class _Ended(Exception):
-    """All is added up, and what the block returns is known."""
-
-
-class _OtherWay(Exception):
-    """A call does not go like the recorded one."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +51,7 @@ class Routed:
         self.way: Way | None = None
         self.ending: Ending | None = None
         self.gated: Gated | None = None
+        self.raised: Raised | None = None
         self._block, self._names, self._crew = modules[block.name], block.experts, crew
         self._experts = [modules[name] for name in block.experts]
         self._together: Together | None = None
@@ -116,13 +110,13 @@ class Routed:
         """The output of a call without the loop; None if it does not go like the recorded one."""
         assert self.way is not None
         tokens = _tokens(args, named)
-        replay = _Replay(self.way, self.ending, lambda *found: self._add_up(watch, tokens, *found))
+        replay = Replay(self.way, self.ending, lambda *found: self._add_up(watch, tokens, *found))
         try:
             with replay:
                 output = own(*args, **named)
-        except _Ended:
+        except Ended:
             return (replay.output(_states(args, named).shape),)
-        except _OtherWay:
+        except OtherWay:
             return None
         except torch.OutOfMemoryError:
             self.way = None  # the loop needs less memory
@@ -135,13 +129,13 @@ class Routed:
         """Add each expert's weighted output for `tokens` [tokens, width] to `total`, which has their shape.
 
         Raises:
-            _OtherWay: when the shapes are not those of the way, or a token has an expert twice.
+            OtherWay: when the shapes are not those of the way, or a token has an expert twice.
         """
         way, count = self.way, len(tokens)
         assert way is not None
         slots = way.slots
         if chosen.shape != (count, slots) or weights.shape != chosen.shape or len(total) != count:
-            raise _OtherWay
+            raise OtherWay
         flat = (chosen.t() if way.by_slot else chosen).reshape(-1)
         sorted_experts, order = flat.sort(stable=True)
         ascending, by_expert = chosen.sort(dim=1)
@@ -150,7 +144,7 @@ class Routed:
         ends = torch.searchsorted(sorted_experts, numbers, right=True)
         *bounds, again = torch.cat([ends, twice[None].long()]).tolist()
         if again or bounds[-1] != len(flat):
-            raise _OtherWay
+            raise OtherWay
         sizes = np.diff(bounds, prepend=0).tolist()
         rows = order % count if way.by_slot else order // slots
         outputs, inner = self._outputs(tokens, rows, sizes)
@@ -210,71 +204,31 @@ def _largest(magnitudes: Tensor, sizes: list[int]) -> Tensor:
     return torch.segment_reduce(magnitudes, "max", lengths=lengths, unsafe=True, initial=0)
 
 
-class _Replay(TorchFunctionMode):
-    """A block's call: once indices and weights are there, `fill` adds up, and no more tokens are found.
-
-    Where the `ending` is known, the first search for tokens raises _Ended: not one of all experts is asked.
-    """
-
-    def __init__(self, way: Way, ending: Ending | None, fill: Callable[..., None]) -> None:
-        super().__init__()
-        self.done = False
-        self._way, self._ending, self._fill = way, ending, fill
-        self._wanted = {way.chosen, way.weights, way.total, *(ending.parts if ending is not None else ())}
-        self._seen: dict[tuple[int, int], Any] = {}
-        self._step = 0
-
-    def output(self, shape: torch.Size) -> Any:
-        """What the block returns for an input of this shape; only after _Ended."""
-        assert self._ending is not None
-        return self._ending.of(self._seen, self._seen[self._way.total], shape)
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self.done:
-            if self._ending is not None and searches(function, args, kwargs):
-                raise _Ended
-            return _nothing(function, args, kwargs or {})
-        way, step = self._way, self._step
-        if function != way.functions[step]:  # a property is another object each time
-            raise _OtherWay
-        returned = function(*args, **(kwargs or {}))
-        for place, value in enumerate(results(returned)):
-            if (step, place) in self._wanted:
-                self._seen[step, place] = value
-        self._step += 1
-        if self._step == len(way.functions):
-            self._fill(*(self._seen[place] for place in (way.chosen, way.weights, way.total)))
-            self.done = True
-        return returned
-
-
-def _nothing(function: Any, args: Any, named: dict[str, Any]) -> Any:
-    """What a function returns; a search for elements finds none."""
-    if not searches(function, args, named):
-        return function(*args, **named)
-    if function is torch.where or named.get("as_tuple") or args[1:] == (True,):
-        return tuple(_no_indices(args[0]) for _ in range(args[0].dim()))
-    return _no_indices(args[0], args[0].dim())
-
-
-def _no_indices(searched: Tensor, *columns: int) -> Tensor:
-    return torch.empty((0, *columns), dtype=torch.int64, device=searched.device)
-
-
 def learned(
-    stepper: Stepper, crew: Crew, layer: Layer, index: int, hidden: Hidden, first: Batch
+    stepper: Stepper, crew: Crew, layer: Layer, index: int, hidden: Hidden, first: Batch, forced: bool
 ) -> list[Routed]:
-    """The loaded layer's blocks, from a call with up to 256 tokens of the first batch, no padding."""
+    """The loaded layer's blocks, from a call with up to 256 tokens of the first batch, no padding.
+
+    `forced` learns how they deal rows when all experts are selected, too.
+    """
     routed = [Routed(block, stepper.modules, crew) for block in layer.blocks]
     if routed:
         real = np.flatnonzero(first.attention_mask[0])
         some = real[:_TOKENS] if real.size else np.arange(1)
         states = hidden.read(index, 0)[:1, torch.from_numpy(some)] if index else None
         ids = first.input_ids[:1, some]
+        inputs: dict[str, Tensor] = {}
         with ExitStack() as stack:
-            for block in routed:
-                stack.enter_context(block.learning())
+            stack.enter_context(
+                watching(stepper.modules, [block.name for block in layer.blocks], inputs.__setitem__)
+            )
+            for one in routed:
+                stack.enter_context(one.learning())
             stepper.run(states, Batch(ids, np.ones_like(ids)), attention_mask=False)
+        for one, block in zip(routed, layer.blocks, strict=True):
+            if forced and one.way is not None:
+                one.raised = Raised(block, stepper.modules, one.gated is not None)
+                one.raised.learn(inputs[block.name])
     return routed
 
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from proofcard.quantize.layerwise.calibrate import (
     quantizer_name,
 )
 from proofcard.quantize.layerwise.hidden import Hidden
+from proofcard.quantize.layerwise.intake import URGENT
 from proofcard.quantize.layerwise.pack import packed, unrounded_amaxes
 from proofcard.quantize.layerwise.probe import kv_shapes
 from proofcard.quantize.layerwise.resume import Records
@@ -92,6 +94,8 @@ class Run:
             torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
         )
         self._stepper = Stepper(source, bare, self._structure.prefix, where)
+        if device == "cuda":
+            self._packing = torch.cuda.Stream(where, priority=URGENT)  # one: a stream keeps its memory
         embedding = f"{self._stepper.embedding}.weight"
         shapes = [tuple(batch.input_ids.shape) for batch in batches]
         width = source.tensors[embedding].shape[1]
@@ -133,9 +137,13 @@ class Run:
                     self._stepper.clear()
                     self._stepper.load(index, coming())
                     probe = calibration.probe(index, self._hidden)
-                    written = self._writing(ahead, writer, index, probe.groups())
-                    coming = self._coming(ahead, index + 1)
-                    statistics = calibration.run(index, self._hidden, probe)
+                    under_way = Event()
+                    try:
+                        written = self._writing(ahead, writer, index, probe.groups(), under_way)
+                        coming = self._coming(ahead, index + 1)
+                        statistics = calibration.run(index, self._hidden, probe, under_way.set)
+                    finally:
+                        under_way.set()
                     amax = exported_amaxes(statistics, structure.layers[index], self._config.coverage.name)
                     written()
                     self._write_scales(writer, index, amax, statistics)
@@ -189,16 +197,25 @@ class Run:
         return kv_shapes(self._stepper, self._structure.layers[first], first)
 
     def _writing(
-        self, ahead: ThreadPoolExecutor, writer: Writer, index: int, groups: list[tuple[str, ...]]
+        self,
+        ahead: ThreadPoolExecutor,
+        writer: Writer,
+        index: int,
+        groups: list[tuple[str, ...]],
+        under_way: Event,
     ) -> Callable[[], None]:
-        """How to have the layer's weights written: on a GPU while its batches run, else on demand."""
+        """How to have the layer's weights written: on a GPU while its batches run, else on demand.
+
+        From when they are `under_way`: before, each would wait for Python's lock.
+        """
         device = self._stepper.device
         if device.type != "cuda":
             return lambda: self._write_weights(writer, index, groups, self._stepper.weights())
         weights = self._stepper.weights()  # as they are now: the forced pass moves them while it runs
 
         def write() -> None:
-            with torch.cuda.device(device), torch.no_grad():
+            under_way.wait()
+            with torch.cuda.device(device), torch.cuda.stream(self._packing), torch.no_grad():
                 self._write_weights(writer, index, groups, weights)
                 writer.sync()
 

@@ -58,6 +58,10 @@ class Screen:
         self._products: _Products | None = None
         self.on = self._possible()
 
+    def unseen(self, rows: torch.Tensor) -> bool:
+        """Whether it has yet to look at a batch, and could at this one."""
+        return self.on and self._order is None and len(rows) >= _ROWS
+
     def serves(self, rows: torch.Tensor, experts: Sequence[str]) -> bool:
         """Whether it can be asked about such a batch."""
         return self.on and self._order is not None and len(rows) >= _ROWS and len(experts) >= _EXPERTS
@@ -84,7 +88,7 @@ class Screen:
         Turns the screen off where one does not, or where a product is further from float64's than the bound
         allows.
         """
-        if not self.on or len(rows) < _ROWS:
+        if not self.unseen(rows):
             yield
             return
         outputs: dict[str, torch.Tensor] = {}

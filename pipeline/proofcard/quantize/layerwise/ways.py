@@ -125,8 +125,11 @@ class Recording(TorchFunctionMode):
             self._steps.append((function, result))
         return result
 
-    def way(self, tokens: torch.Tensor) -> Way | None:
-        """How the block routed `tokens` [tokens, width]; None where that is not plain from the call."""
+    def way(self, tokens: torch.Tensor, either: bool = False) -> Way | None:
+        """How the block routed `tokens` [tokens, width]; None where that is not plain from the call.
+
+        With `either`, a call that shows two orders of an expert's tokens is taken to have gone slot by slot.
+        """
         calls, added = self.calls, self._added
         if not calls or len(calls) != len(added) or any(len(args) != 4 for args in added):
             return None
@@ -143,6 +146,8 @@ class Recording(TorchFunctionMode):
             ways = [by_slot for by_slot in (False, True) if self._takes(tokens, experts, by_slot)]
             if experts.shape[1] == 1:
                 ways = ways[:1]
+            elif either:
+                ways = ways[-1:]
             for origin, factors in weights:
                 if sums and len(ways) == 1 and self._weighs(experts, factors, ways[0]):
                     last = max(place, origin, sums[0])[0]
