@@ -49,9 +49,13 @@ class Own(nn.Module):
         for number in self.order():
             row, slot = torch.where(chosen == number)
             if row.numel():
-                part = self.weighed(self.experts[number](states[row]), weights[row, slot, None])
+                part = self.weighed(self.called(number, states[row]), weights[row, slot, None])
                 total.index_add_(0, row, part.to(total.dtype))
         return total.view_as(hidden_states)
+
+    def called(self, number: int, rows: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.experts[number](rows)
+        return made
 
     def weighed(self, output: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         return output * weights
@@ -111,6 +115,30 @@ class Gate(nn.Module):
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         return self.down(nn.functional.silu(self.limited(self.gate(rows))) * self.up(rows))
+
+
+class ScaledGate(Gate):
+    """Wants to be told more than its rows."""
+
+    def forward(self, rows: torch.Tensor, *, scale: float) -> torch.Tensor:
+        made: torch.Tensor = super().forward(rows) * scale
+        return made
+
+
+class Telling(Own):
+    """Tells its experts."""
+
+    def called(self, number: int, rows: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.experts[number](rows, scale=1.0)
+        return made
+
+
+class Naming(Own):
+    """Gives its experts their rows by name."""
+
+    def called(self, number: int, rows: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.experts[number](rows=rows)
+        return made
 
 
 class LimitedGate(Gate):

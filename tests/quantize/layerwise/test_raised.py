@@ -14,6 +14,8 @@ from quantize.layerwise.own_blocks import (
     Gate,
     Own,
     Plain,
+    ScaledGate,
+    Telling,
     Twice,
     drawn,
     modules,
@@ -124,7 +126,7 @@ def test_a_block_that_calls_its_experts_otherwise_is_not_understood() -> None:
             made: torch.Tensor = sum(expert(hidden_states) for expert in self.experts[: self.top_k])  # type: ignore[misc]
             return made
 
-    for block in (drawn(Whole(Gate)), of_transformers("deepseek_v2")):
+    for block in (drawn(Whole(Gate)), drawn(Telling(ScaledGate)), of_transformers("deepseek_v2")):
         assert not learned(block).gives_all(tokens(1, 9))
 
 

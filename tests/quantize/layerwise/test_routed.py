@@ -23,9 +23,12 @@ from quantize.layerwise.own_blocks import (
     LimitedGate,
     LimitedSum,
     NamedEnd,
+    Naming,
     Own,
     Plain,
+    ScaledGate,
     Sometimes,
+    Telling,
     TransposedEnd,
     Twice,
     WeighedEnd,
@@ -274,6 +277,19 @@ def test_a_block_that_is_not_understood_keeps_its_loop() -> None:
     made = routed(block)
     assert made.way is None
     assert same(call(block, None, tokens(1, 20))[0], call(block, made, tokens(1, 20))[0])
+
+
+@pytest.mark.parametrize("kind, expert", [(Telling, ScaledGate), (Naming, Gate), (Naming, Plain)])
+def test_experts_that_are_called_with_more_than_their_rows_keep_the_loop(
+    kind: type[Own], expert: type[nn.Module]
+) -> None:
+    block = drawn(kind(expert))
+    made = routed(block)
+    assert made.way is None
+    theirs, ours = call(block, None, tokens(1, 20)), call(block, made, tokens(1, 20))
+    assert same(theirs[0], ours[0])
+    assert theirs[1:] == ours[1:]
+    assert sum(theirs[2].values()) == 20 * SLOTS
 
 
 def test_a_layer_s_blocks_are_learned_from_tokens_that_are_no_padding(

@@ -140,10 +140,8 @@ class LayerCalibration:
         self, index: int, hidden: Hidden, probe: Probe, under_way: Callable[[], None]
     ) -> LayerStatistics:
         layer = self._structure.layers[index]
-        everywhere, screened = (
-            self._config.coverage.name == "all_experts",
-            self._config.hardware.screen == "auto",
-        )
+        everywhere = self._config.coverage.name == "all_experts"
+        screened = self._config.hardware.screen == "auto"
         blocks = learned(
             self._stepper, self._crew, layer, index, hidden, self._batches[0],
             forced=self._config.coverage.name != "natural",

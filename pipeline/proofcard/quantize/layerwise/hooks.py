@@ -13,10 +13,16 @@ from proofcard.errors import Stop
 def watching(
     modules: dict[str, Any], names: Iterable[str], see: Callable[[str, Any], None]
 ) -> Iterator[None]:
-    """Call `see(name, input)` before each named module runs."""
+    """Call `see(name, input)` before each named module runs, whether its input is given by name or not."""
+
+    def first(args: Any, named: Any) -> Any:
+        return args[0] if args else next(iter(named.values()))
+
     with ExitStack() as stack:
         for name in names:
-            hook = modules[name].register_forward_pre_hook(lambda _, args, name=name: see(name, args[0]))
+            hook = modules[name].register_forward_pre_hook(
+                lambda _, args, named, name=name: see(name, first(args, named)), with_kwargs=True
+            )
             stack.callback(hook.remove)
         yield
 

@@ -66,7 +66,7 @@ class Routed:
             with Recording(self._experts) as recording:
                 output = own(*args, **named)
             self.way = recording.way(_tokens(args, named))
-            self.gated = gated(self._experts, recording.calls)
+            self.gated = gated(self._experts, recording.calls) if recording.plain else None
             if self.gated is not None:
                 self._together = Together(self.gated, self._experts, self._crew)
                 linears = (self.gated.gate, self.gated.up, self.gated.down)

@@ -81,6 +81,7 @@ class Recording(TorchFunctionMode):
     def __init__(self, experts: Sequence[Any]) -> None:
         super().__init__()
         self.calls: list[Call] = []
+        self.plain = True  # no expert was given anything but its rows
         self._experts = experts
         self._hooks: list[Any] = []
         self._steps: list[tuple[Callable[..., Any], Any]] = []
@@ -95,7 +96,8 @@ class Recording(TorchFunctionMode):
             self._hooks += [
                 expert.register_forward_pre_hook(lambda *_: setattr(self, "_inside", True)),
                 expert.register_forward_hook(
-                    lambda _, args, output, number=number: self._end(number, args, output)
+                    lambda _, args, named, output, number=number: self._end(number, args, named, output),
+                    with_kwargs=True,
                 ),
             ]
         super().__enter__()
@@ -106,9 +108,12 @@ class Recording(TorchFunctionMode):
         for hook in self._hooks:
             hook.remove()
 
-    def _end(self, number: int, args: Any, output: torch.Tensor) -> None:
+    def _end(self, number: int, args: Any, named: Any, output: torch.Tensor) -> None:
         self._inside = False
-        self.calls.append(Call(number, args[0], output))
+        if len(args) == 1 and not named:
+            self.calls.append(Call(number, args[0], output))
+        else:
+            self.plain = False
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
@@ -133,7 +138,7 @@ class Recording(TorchFunctionMode):
         calls, added = self.calls, self._added
         if not calls or len(calls) != len(added) or any(len(args) != 4 for args in added):
             return None
-        if not self._looped <= _MOVING:
+        if not self._looped <= _MOVING or not self.plain:
             return None
         total = added[0][0]
         if any(args[0] is not total or args[1] != 0 for args in added):
