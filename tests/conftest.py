@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hung
 import pytest
+from hypothesis import HealthCheck, settings
 from running import WORDS, command, contents, quantize, tiny, tiny_recipe
 from several import small
 
@@ -26,6 +27,12 @@ LONGEST = (
     "plan/test_command.py", "config/test_compose.py", "quantize/test_demo.py",
     "tracking_server/test_server.py",
 )  # fmt: skip
+
+# A busy machine is slow now and then, which says nothing about what is tested.
+settings.register_profile(
+    "tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
 
 
 def pytest_sessionstart() -> None:

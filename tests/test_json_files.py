@@ -67,7 +67,7 @@ TEXTS = VALUES.map(lambda value: json.dumps(value).encode()) | st.binary(max_siz
 
 
 @given(TEXTS, st.integers(0, 2**32))
-@settings(max_examples=250, derandomize=True, deadline=None)
+@settings(max_examples=250)
 def test_any_bytes_are_a_value_or_a_sentence(content: bytes, seed: int) -> None:
     """JSON, JSON with some bytes exchanged, and bytes: what is taken is what the library takes."""
     some = random.Random(seed)

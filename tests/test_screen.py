@@ -110,7 +110,7 @@ def test_what_others_say_is_short_and_without_secrets(monkeypatch: pytest.Monkey
     assert len(quoted("a " * 10_000_000)) == 300
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@settings(max_examples=300, database=None)
 @given(st.text(st.characters(exclude_categories=())))
 def test_no_text_reaches_a_terminal_as_more_than_text(text: str):
     assert all(c.isprintable() or c.isspace() for c in printable(text))

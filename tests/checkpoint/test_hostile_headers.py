@@ -53,7 +53,7 @@ NAMES = st.text(max_size=6) | st.sampled_from(
     st.none() | st.integers(0, 1 << 64 - 1),
     st.binary(max_size=24),
 )
-@settings(max_examples=250, derandomize=True, deadline=None)
+@settings(max_examples=250)
 def test_any_file_is_tensors_or_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, text: bytes, size: int | None, data: bytes
 ) -> None:
@@ -73,7 +73,7 @@ def test_any_file_is_tensors_or_a_sentence(
 
 
 @given(st.lists(st.sampled_from(["U8", "BF16", "F32"]), min_size=1, max_size=4), st.data())
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(max_examples=100)
 def test_one_changed_byte_of_a_true_header(
     tmp_path_factory: pytest.TempPathFactory, dtypes: list[str], data: st.DataObject
 ) -> None:

@@ -119,7 +119,7 @@ def test_an_index_that_is_none(folder: Path, what: str) -> None:
     | st.none()
     | st.lists(st.text(), max_size=2)
 )
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=150)
 def test_any_map_is_followed_or_refused(tmp_path_factory: pytest.TempPathFactory, weight_map: Any) -> None:
     folder = tmp_path_factory.getbasetemp() / "index"
     folder.mkdir(exist_ok=True)

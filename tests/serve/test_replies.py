@@ -12,7 +12,7 @@ from proofcard.serve import answers, reasoning
 from proofcard.serve.replies import Event, events, json_object, json_value
 from proofcard.serve.wire import NoAnswer
 
-fuzzed = settings(max_examples=300, derandomize=True, deadline=None, database=None)
+fuzzed = settings(max_examples=300, database=None)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 values = st.recursive(
     scalars,
