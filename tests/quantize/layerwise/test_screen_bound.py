@@ -52,7 +52,7 @@ def test_what_exceeds_a_maximum_is_found(kind: str, place: int | None) -> None:
     assert_none_is_missed(x, pairs, most)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, derandomize=False)
 @given(st.sampled_from(sorted(KINDS)), st.integers(0, 10**6), st.floats(-30, 3))
 def test_whatever_is_drawn(kind: str, seed: int, below: float) -> None:
     x, pairs = drawn(kind, seed, tokens=33)
@@ -60,7 +60,7 @@ def test_whatever_is_drawn(kind: str, seed: int, below: float) -> None:
     assert_none_is_missed(x, pairs, (largest * 2.0**below).bfloat16().float())
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, derandomize=False)
 @given(st.data())
 def test_any_bits_at_all(data: st.DataObject) -> None:
     """Rows and weights of any BF16 bits, NaN and infinity among them."""
