@@ -122,13 +122,8 @@ def real_size(said: argparse.Namespace, folder: Path) -> "QuantizeConfig":
     from proofcard.toolchain import activate, materialise
 
     make_source(folder / "source", said.layers, said.experts, HIDDEN, EXPERT, head_dim=128)
-    overrides = [f"model.path={folder}/source", slot_by_slot(folder / "source"), "tracking=off"]
-    overrides += [
-        "model.attn_implementation=sdpa",
-        f"hardware={said.device}",
-        "hardware.threads=0",
-        *said.set,
-    ]
+    overrides = [f"model.path={folder}/source", slot_by_slot(folder / "source"), f"hardware={said.device}"]
+    overrides += ["model.attn_implementation=sdpa", "hardware.threads=0", "tracking=off", *said.set]
     config = compose(QuantizeConfig, "config", overrides)
     activate(materialise("fixed", folder / "tools"))
     make_deterministic(0, 0)

@@ -4,7 +4,7 @@ The recipe end to end on GPUs, as a user types it: layers of MiniMax-M2.7's widt
 made, quantized by `quantize` with long samples, once for each number of GPUs, and what came out is verified
 against the source. Prints the seconds of a layer and of the whole command, GPU memory and power, whether
 every number of GPUs gave the same bytes, and the hours of 62 layers of 1,250 batches if each took as long.
-Each dataset has so many samples: the card's five have 1,000 each, and the screen answers for fewer experts
+`--samples` is for each dataset: the card's five have 1,000 each, and the screen answers for fewer experts
 the longer a dataset lasts. A number of GPUs whose checkpoint is there already is not run again.
 Exit status 1 when something does not hold. Wants 4 GB of disk a layer for the source, 2.4 for a checkpoint,
 and 50 MB a sample of 4,096 tokens.
