@@ -49,7 +49,8 @@ def serve(address: str) -> None:
     from mlflow.cli import cli
 
     os.environ |= {
-        "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"
+        "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # three more processes, for traces and their judges
     }  # fmt: skip
     host, port = address.removeprefix("http://").split(":")
     cli([

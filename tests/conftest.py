@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import forking
 import hung
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,6 +34,14 @@ settings.register_profile(
     "tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("tests")
+
+
+def pytest_configure() -> None:
+    forking.begin()
+
+
+def pytest_unconfigure() -> None:
+    forking.end()
 
 
 def pytest_sessionstart() -> None:

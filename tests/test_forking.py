@@ -1,13 +1,17 @@
 """A forked program cannot tell that it is one, but for what `forking.py` names."""
 
+import contextlib
 import json
 import signal
 from pathlib import Path
 from typing import Any
 
+import forking
 import pytest
 from forking import FREE
-from running import python
+from running import PROOFCARD, python, run, start
+from several import small
+from waiting import until
 
 TOLD = """
 import json, os, random, signal, sys, threading
@@ -42,10 +46,10 @@ def test_it_finds_what_a_process_of_its_own_finds(tmp_path: Path) -> None:
     assert len({one["drawn"][n] for one in (own, forked, again) for n in range(3)}) == 9
     assert "PROOFCARD_TOOLCHAINS" not in own["environment"]
     del forked["environment"]["PROOFCARD_TOOLCHAINS"]
+    assert not own["ours"] and "proofcard.cli" in forked["ours"]
     for one in (own, forked):
-        del one["drawn"]
+        del one["drawn"], one["ours"]
         one["environment"] = {n: v for n, v in one["environment"].items() if not n.startswith(FREE)}
-        one["ours"] = [name for name in one["ours"] if not name.startswith("proofcard.nvfp4")]
     assert forked == own
 
 
@@ -67,3 +71,29 @@ def test_it_ends_as_a_process_of_its_own_ends(
     said = python(tmp_path / "program.py", cwd=tmp_path, fresh=fresh)
     assert (said.returncode, said.stdout) == (status, out)
     assert "".join(said.stderr.splitlines()[-1:]) == last
+
+
+def test_what_is_started_by_name_ends_as_a_process_of_its_own_and_takes_signals(tmp_path: Path) -> None:
+    forked = forking.by_name({})
+    for words in (["--version"], ["quantize", "seed=x"]):
+        own = run([PROOFCARD, *words], tmp_path)
+        assert run(["proofcard", *words], tmp_path, forked) == own
+        assert run(["python", "-P", "-m", "proofcard", *words], tmp_path, forked) == own
+    assert run(["python", "-c", "import sys; print(*sys.argv)", "a b"], tmp_path, forked)[1] == "-c a b\n"
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        process = start(["proofcard", *small()[1:]], tmp_path, forked)
+        until(lambda: len(running_in(tmp_path)) == 2)
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert process.returncode == status
+        until(lambda: not running_in(tmp_path))
+
+
+def running_in(folder: Path) -> list[str]:
+    """The processes with this working folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if path.readlink() == folder:
+                found.append(path.parent.name)
+    return found

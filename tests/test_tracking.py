@@ -134,6 +134,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, int]]:
     ]
     process = subprocess.Popen(
         [program, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *store],
+        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"

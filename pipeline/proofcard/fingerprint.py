@@ -24,7 +24,7 @@ def packages(*names: str) -> dict[str, str]:
     found = {}
     for name in names:
         try:
-            found[name] = version(name)
+            found[name] = _installed(name)
         except PackageNotFoundError:
             raise Stop(f"{name} is not installed: run `uv sync --frozen --extra quantize`") from None
         if found[name] not in locked[name]:
@@ -33,6 +33,9 @@ def packages(*names: str) -> dict[str, str]:
                 f"{name} {found[name]} is installed, but uv.lock pins {wanted}: run `uv sync --frozen`"
             )
     return found
+
+
+_installed = cache(version)  # it reads a file each time
 
 
 @cache

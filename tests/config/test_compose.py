@@ -43,12 +43,18 @@ def values_of(group: str, option: str) -> Any:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_an_option_on_the_command_line_is_taken_whole(recipe: str, group: str, option: str) -> None:
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        made: Any = OmegaConf.to_container(hydra_compose("config", [f"{group}={option}", f"recipe={recipe}"]))
-    assert made[group] == values_of(group, option)
-    assert made["recipe"]["name"] == recipe
+def test_an_option_on_the_command_line_is_taken_whole(recipe: str) -> None:
+    """Every one, over every recipe: one of each group at a time."""
+    groups: dict[str, list[str]] = {}
+    for group, option in OPTIONS:
+        groups.setdefault(group, []).append(option)
+    for number in range(max(map(len, groups.values()))):
+        chosen = {group: options[number % len(options)] for group, options in groups.items()}
+        words = [f"{group}={option}" for group, option in chosen.items()]
+        with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+            made: Any = OmegaConf.to_container(hydra_compose("config", [*words, f"recipe={recipe}"]))
+        assert {group: made[group] for group in chosen} == {g: values_of(g, chosen[g]) for g in chosen}
+        assert made["recipe"]["name"] == recipe
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forking
 import kubernetes_validate
 import pytest
 import slurm
@@ -16,16 +17,18 @@ from several import SMALL, small
 
 def test_hydra_s_local_launcher_gives_the_same_bytes(alone: dict[str, bytes], tmp_path: Path) -> None:
     two = ["hydra/launcher=local", "hydra.launcher.tasks_per_node=2"]
-    status, _, errors = run(small(*two), tmp_path)
+    here = forking.by_name({})
+    status, _, errors = run(small(*two), tmp_path, here)
     assert status == 0, errors
     assert contents(tmp_path / "checkpoint") == alone
-    status, _, errors = run(small(*two, "output_dir=other", "engine=modelopt"), tmp_path)
+    status, _, errors = run(small(*two, "output_dir=other", "engine=modelopt"), tmp_path, here)
     assert status == 2
     assert errors.rstrip().splitlines()[-1].startswith("quantize: engine=modelopt runs as one process")
 
 
 def test_a_sweep_makes_every_configuration(alone: dict[str, bytes], tmp_path: Path) -> None:
-    status, said, errors = run(["proofcard", "quantize", "-m", "kv_cache=fp8,none", *SMALL], tmp_path)
+    here = forking.by_name({})
+    status, said, errors = run(["proofcard", "quantize", "-m", "kv_cache=fp8,none", *SMALL], tmp_path, here)
     assert status == 0, errors
     assert said.count("(made)") == 2
     made = [path for path in (tmp_path / "runs/checkpoints").glob("demo-*") if path.is_dir()]
@@ -130,7 +133,7 @@ def test_the_kubernetes_file_is_what_its_schema_and_its_own_numbers_say() -> Non
 def test_its_script_runs_on_two_nodes_and_gives_the_same_bytes(
     alone: dict[str, bytes], tmp_path: Path, system: str
 ) -> None:
-    here = {
+    here = forking.by_name({}) | {
         "OVERRIDES": " ".join([*SMALL, f"work_dir={tmp_path}/runs", f"output_dir={tmp_path}/checkpoint"]),
         "MASTER_PORT": str(slurm.free_port()),
     }

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import forking
 import pytest
 import several
 from forking import Forked
@@ -72,7 +73,8 @@ def test_what_several_ranks_cannot_do_is_refused_before_any_work(
 
 
 def test_torchrun_shows_a_refusal_once(tmp_path: Path) -> None:
-    status, said, errors = by_torchrun(small("engine=modelopt"), tmp_path)
+    words = [*torchrun(2), *small("engine=modelopt")]
+    status, said, errors = run(words, tmp_path, forking.by_name({}))
     assert status == 1  # torchrun's own; the rank's is in its table
     assert "exitcode  : 2" in errors
     assert errors.count("quantize: engine=modelopt runs as one process") == 1

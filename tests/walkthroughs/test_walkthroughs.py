@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import forking
 import pytest
 from hub import Hub
 from running import ROOT, surroundings
@@ -23,11 +24,10 @@ def shell(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shel
     shutil.copytree(demo, folder / "runs" / "checkpoints" / f"demo-{key[:12]}")
     shutil.copytree(demo.parent / "runs" / "samples", folder / "runs" / "samples")
     with Hub() as hub:
-        environment = surroundings() | {
-            "COLUMNS": "80", "HF_ENDPOINT": hub.endpoint, "HF_TOKEN": hub.uploads.token,
-            "HOME": str(folder / "home"),
-        }  # fmt: skip
-        with Shell(folder, environment) as opened:
+        imported_with = {"HF_ENDPOINT": hub.endpoint, "HOME": str(folder / "home")}
+        forking.serve_with(imported_with)
+        environment = surroundings() | imported_with | {"COLUMNS": "80", "HF_TOKEN": hub.uploads.token}
+        with Shell(folder, forking.by_name(environment)) as opened:
             yield opened
 
 

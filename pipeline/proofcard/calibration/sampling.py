@@ -19,6 +19,7 @@ from proofcard.progress import Bar
 
 PATIENCE = 1000  # unreadable rows before a dataset is given up as the wrong one
 _TABLE = 1000  # rows looked at together
+_BATCH = 64  # rows that are read at a time: few, since all of them have to be readable
 TOGETHER = 64  # texts to tokenize at a time
 _MANY = 4 * TOGETHER  # worth a bar
 
@@ -126,7 +127,7 @@ def choose(
     if sampling.method == "uniform":
         tables = rows.with_format("arrow").iter(batch_size=_TABLE)
         return uniform(tables, wanted, sampling.seed, read, PATIENCE)
-    rows = rows.map(lambda row, index: {"row": row, "index": index}, with_indices=True)
+    rows = rows.map(_numbered, with_indices=True, batched=True, batch_size=_BATCH)
     if sampling.method == "shuffle_buffer":  # `datasets`' own streaming shuffle, as the card patches it in
         rows = rows.shuffle(seed=sampling.seed, buffer_size=sampling.buffer_size)
     found: list[tuple[int, str]] = []
@@ -139,6 +140,12 @@ def choose(
         except UnreadableRow as reason:
             skipped[str(reason)] += 1
     return found, skipped
+
+
+def _numbered(columns: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+    """The rows of a batch, each with its index; one by one, `datasets` would make a schema for each."""
+    rows = [{name: values[place] for name, values in columns.items()} for place in range(len(indices))]
+    return {"row": rows, "index": indices}
 
 
 def _share(dataset: Dataset, split: str) -> int:

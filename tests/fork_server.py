@@ -1,0 +1,222 @@
+"""The process that has imported everything, and forks for each request: see forking.py.
+
+    python tests/fork_server.py ADDRESS
+
+A request comes over a connection of its own: its length in 8 bytes, with three open files, and it, as JSON:
+`words`, `cwd` and `environment`. The answers are lines of JSON: the process's number, and when it has ended
+its exit status and the most memory that it had, in bytes.
+"""
+
+import atexit
+import contextlib
+import fcntl
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+
+LIBRARIES = (
+    "cyclonedx.validation.json", "datasets", "git", "hydra", "matplotlib.figure", "mlflow",
+    "mlflow.store.tracking.sqlalchemy_store", "modelopt.torch.export", "modelopt.torch.quantization",
+    "pydantic", "rich.console", "rich.progress", "rich.table", "safetensors.torch", "scipy.stats", "torch",
+    "transformers", "transformers.models.auto.tokenization_auto",
+)  # fmt: skip
+
+
+def serve(address: Path) -> dict[str, Any]:
+    """Fork for each request, until the session has ended. Returns in forked processes, with the request."""
+    toolchains = Path(tempfile.mkdtemp())
+    prepare(toolchains)
+    ended, wake = socket.socketpair()
+    ended.setblocking(False)
+    wake.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake.fileno())
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{address}.new")
+    listener.listen(64)
+    os.rename(f"{address}.new", address)
+    running: dict[int, socket.socket] = {}
+    while not session_has_ended(address.parent):
+        ready = select.select([listener, ended, *running.values()], [], [], 1)[0]
+        if ended in ready:
+            ended.recv(4096)
+        for pid, connection in list(running.items()):
+            report(pid, running)
+            if pid in running and connection in ready:  # who asked for it has gone
+                os.kill(pid, signal.SIGKILL)
+        if listener in ready:
+            connection = listener.accept()[0]
+            request, files = received(connection)
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                request["environment"]["PROOFCARD_TOOLCHAINS"] = str(toolchains)
+                return request | {"files": files}
+            for file in files:
+                os.close(file)
+            running[pid] = connection
+            say(connection, pid)
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(toolchains)
+    sys.exit()
+
+
+def session_has_ended(folder: Path) -> bool:
+    """Whether nobody holds the lock on its file any more."""
+    try:
+        with (folder / "session").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except FileNotFoundError:
+        pass
+    return True
+
+
+def received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """A request and its files."""
+    size, files, _, _ = socket.recv_fds(connection, 8, 3)
+    with connection.makefile("rb") as stream:
+        return json.loads(stream.read(int.from_bytes(size, "big"))), files
+
+
+def report(pid: int, running: dict[int, socket.socket]) -> None:
+    """Tell who asked for a process that it has ended, if it has."""
+    found, status, used = os.wait4(pid, os.WNOHANG)
+    if found:
+        with running.pop(pid) as connection:
+            say(connection, [os.waitstatus_to_exitcode(status), 1024 * used.ru_maxrss])
+
+
+def say(connection: socket.socket, what: object) -> None:
+    with contextlib.suppress(OSError):  # nobody waits for it any more
+        connection.sendall(json.dumps(what).encode() + b"\n")
+
+
+def prepare(toolchains: Path) -> None:
+    """Import and compile; what is ours is as after its import, but for the compiled loops."""
+    gc.disable()  # what is imported stays
+    os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # as proofcard.calibration.sources, before `datasets`
+    from proofcard.toolchain import activate, materialise
+
+    before = list(sys.path)
+    activate(materialise("fixed", toolchains))
+    with contextlib.redirect_stdout(sys.stderr):
+        for name in LIBRARIES:
+            importlib.import_module(name)
+        compile_loops()
+        for name in [name for name in sys.modules if name.split(".")[0] == "proofcard"]:
+            if not name.startswith("proofcard.nvfp4"):
+                del sys.modules[name]
+        import_ours()
+    sys.path[:] = before
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    assert threading.active_count() == 1, threading.enumerate()
+
+
+def import_ours() -> None:
+    """Every module that can be imported here: some need an extra that is not installed.
+
+    And have what each of those does that decide bytes digested.
+    """
+    import proofcard
+
+    for found in pkgutil.walk_packages(proofcard.__path__, "proofcard."):
+        if not found.name.endswith("__main__"):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(found.name)
+    from proofcard import deciding
+
+    for engine in ("layerwise", "modelopt"):
+        deciding.digest({*deciding.of_samples(deciding.adapters()), *deciding.of_quantize(engine)})
+
+
+def compile_loops() -> None:
+    """Call each once."""
+    import numpy as np
+
+    from proofcard import nvfp4
+
+    codes, scale = np.full((16, 16), 0x38, np.uint8), np.ones((1, 1), np.float32)
+    bits = nvfp4.fp8_block_to_bf16(codes, scale)
+    nvfp4.amax(bits)
+    nvfp4.amax_fp8(codes, scale)
+    nvfp4.quantize_fp8(codes, scale, 1.0, unrounded_scales=True)
+    nvfp4.dequantize(*nvfp4.quantize(bits, 1.0), 1.0)
+
+
+_SIGNALS = {  # where the tests run in the background, they ignore the first two, and so does the server
+    signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL, signal.SIGTERM: signal.SIG_DFL,
+}  # fmt: skip
+
+
+def become(request: dict[str, Any]) -> None:
+    """What a new process has."""
+    import numpy as np
+    import torch
+
+    for number, action in _SIGNALS.items():
+        signal.signal(number, action)
+    np.random.seed()
+    torch.default_generator.seed()
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = request["words"]
+    if "PYTEST_FORK_SERVER" in os.environ:
+        sys.executable = str(Path(os.environ["PYTEST_FORK_SERVER"]).with_name("programs") / "python")
+    for number, file in enumerate(request["files"]):
+        os.dup2(file, number)
+    os.closerange(3, 64)  # the server's connections, and its lock on its copy of ModelOpt
+
+
+def end(stop: SystemExit) -> None:
+    """What an interpreter does before it frees memory; that would copy all that this process shares.
+
+    Returns where output cannot be written: the interpreter ends as it always does, then.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+    atexit._run_exitfuncs()
+    try:
+        if stop.code is not None and not isinstance(stop.code, int):
+            print(stop.code, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        return
+    os._exit(0 if stop.code is None else stop.code & 0xFF if isinstance(stop.code, int) else 1)
+
+
+def main() -> NoReturn:
+    become(serve(Path(sys.argv[1])))
+    try:
+        if sys.argv[0] == "-m":
+            del sys.argv[0], sys.path[0]
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        else:
+            sys.path[0] = str(Path(sys.argv[0]).parent)
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        raise SystemExit
+    except SystemExit as stop:
+        end(stop)
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""A program that a shell or a launcher starts by its name, in a process forked by fork_server.py.
+
+    proofcard [ARGUMENT…]               with the server's address in PYTEST_FORK_SERVER
+    python [-u] [-P] -m MODULE …        forked for the modules named here; any other Python is one of its own
+
+Standard files, arguments, folder, environment, signals and the exit status are those of the process that it
+stands for, which ends when this one does.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from types import FrameType
+
+MODULES = ("proofcard", "proofcard.tasks.harness", "submitit.core._submit")
+
+
+def words() -> list[str]:
+    """What is to be forked. Does not return where Python itself is asked for something else."""
+    name, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
+    if name != "python":
+        return [os.path.join(os.path.dirname(sys.executable), name), *arguments]
+    while arguments and arguments[0] in ("-u", "-P"):
+        del arguments[0]
+    if arguments[:1] == ["-m"] and arguments[1] in MODULES:
+        return arguments
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+
+
+def main() -> None:
+    asked = {"words": words(), "cwd": os.getcwd(), "environment": dict(os.environ)}
+    request = json.dumps(asked).encode()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(os.environ["PYTEST_FORK_SERVER"])
+        socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
+        server.sendall(request)
+        answers = server.makefile()
+        pid = int(answers.readline())
+
+        def hand_on(number: int, _: FrameType | None) -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, hand_on)
+        status: int = json.loads(answers.readline())[0]
+    if status < 0:
+        if -status in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    sys.exit(status)
+
+
+main()
