@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 LIBRARIES = (
-    "cyclonedx.validation.json", "datasets", "git", "hydra", "matplotlib.figure", "mlflow",
+    "cyclonedx.validation.json", "datasets", "hydra", "matplotlib.figure", "mlflow",
     "mlflow.store.tracking.sqlalchemy_store", "modelopt.torch.export", "modelopt.torch.quantization",
     "pydantic", "rich.console", "rich.progress", "rich.table", "safetensors.torch", "scipy.stats", "torch",
     "transformers", "transformers.models.auto.tokenization_auto",
@@ -46,7 +46,7 @@ def serve(address: Path) -> dict[str, Any]:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{address}.new")
     listener.listen(64)
-    os.rename(f"{address}.new", address)
+    Path(f"{address}.new").rename(address)
     running: dict[int, socket.socket] = {}
     while not session_has_ended(address.parent):
         ready = select.select([listener, ended, *running.values()], [], [], 1)[0]
@@ -112,7 +112,9 @@ def prepare(toolchains: Path) -> None:
     gc.disable()  # what is imported stays
     os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # as proofcard.calibration.sources, before `datasets`
     from proofcard.toolchain import activate, materialise
+    from proofcard.tracking_store import _OURS
 
+    os.environ |= _OURS  # as ours, before MLflow
     before = list(sys.path)
     activate(materialise("fixed", toolchains))
     with contextlib.redirect_stdout(sys.stderr):

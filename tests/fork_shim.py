@@ -13,16 +13,18 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MODULES = ("proofcard", "proofcard.tasks.harness", "submitit.core._submit")
 
 
 def words() -> list[str]:
     """What is to be forked. Does not return where Python itself is asked for something else."""
-    name, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
+    name, arguments = Path(sys.argv[0]).name, sys.argv[1:]
     if name != "python":
-        return [os.path.join(os.path.dirname(sys.executable), name), *arguments]
+        return [str(Path(sys.executable).with_name(name)), *arguments]
     while arguments and arguments[0] in ("-u", "-P"):
         del arguments[0]
     if arguments[:1] == ["-m"] and arguments[1] in MODULES:
@@ -31,8 +33,9 @@ def words() -> list[str]:
 
 
 def main() -> None:
-    asked = {"words": words(), "cwd": os.getcwd(), "environment": dict(os.environ)}
+    asked = {"words": words(), "cwd": str(Path.cwd()), "environment": dict(os.environ)}
     request = json.dumps(asked).encode()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until it is known to whom they are handed on
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(os.environ["PYTEST_FORK_SERVER"])
         socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
@@ -44,11 +47,12 @@ def main() -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in SIGNALS:
             signal.signal(number, hand_on)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         status: int = json.loads(answers.readline())[0]
     if status < 0:
-        if -status in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if -status in SIGNALS:
             signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     sys.exit(status)

@@ -27,13 +27,14 @@ from typing import Any, TextIO
 import hung
 
 FREE = (
-    "COLUMNS", "GIT_PYTHON_", "MLFLOW_", "_MLFLOW_", "PYTEST_",  # read by nothing that is imported there
+    "COLUMNS", "GIT_PYTHON_", "MLFLOW_", "_MLFLOW_", "PYTEST_",  # not read when imported, but for _READ
     "MASTER_", "RANK", "SLURM_", "SUBMITIT_", "WORLD_SIZE",  # read when ranks join
     "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR",  # torch itself sets them
     "CUBLAS_WORKSPACE_CONFIG", "HF_MODULES_CACHE", "HF_UPDATE_DOWNLOAD_COUNTS",  # ours sets them
     "HF_TOKEN",  # read when it is needed
 )  # fmt: skip
 """How variables begin that may differ from program to program."""
+_READ = ("MLFLOW_CONFIGURE_LOGGING", "MLFLOW_LOGGING_LEVEL")
 _FOLDER = "PYTEST_FORK_SERVERS"
 """The variable with a session's folder; whose it is holds a lock on the file `session` in it."""
 # Several commands run side by side here: a thread that waits for another one sleeps instead of spinning.
@@ -60,8 +61,9 @@ def alike(environment: dict[str, str]) -> bool:
     if Path("/dev/nvidiactl").exists():
         return False
     imported_with = _started_with | _settings_of(environment)
-    names = {name for name in environment.keys() | imported_with.keys() if not name.startswith(FREE)}
-    return all(environment.get(name) == imported_with.get(name) for name in names)
+    names = environment.keys() | imported_with.keys()
+    decide = {name for name in names if name in _READ or not name.startswith(FREE)}
+    return all(environment.get(name) == imported_with.get(name) for name in decide)
 
 
 def _settings_of(environment: dict[str, str]) -> dict[str, str]:
@@ -78,9 +80,9 @@ class Forked:
         self.returncode: int | None = None
         self.peak = 0
         """The most memory that it had, in bytes; known when it has ended."""
-        self._outputs = [tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")]
+        self._outputs = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115
         request = {"words": words, "cwd": str(cwd), "environment": environment}
-        with open(os.devnull) as nothing:
+        with Path(os.devnull).open() as nothing:
             files = [nothing.fileno(), *(file.fileno() for file in self._outputs)]
             self._server = asked(_server(_settings_of(environment)), request, files)
         self._answers = self._server.makefile()

@@ -81,12 +81,15 @@ def test_what_is_started_by_name_ends_as_a_process_of_its_own_and_takes_signals(
         assert run(["python", "-P", "-m", "proofcard", *words], tmp_path, forked) == own
     assert run(["python", "-c", "import sys; print(*sys.argv)", "a b"], tmp_path, forked)[1] == "-c a b\n"
     for number, status in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
-        process = start(["proofcard", *small()[1:]], tmp_path, forked)
-        until(lambda: len(running_in(tmp_path)) == 2)
+        folder = tmp_path / str(status)
+        folder.mkdir()
+        process = start(["proofcard", *small()[1:]], folder, forked)
+        until(lambda: any(folder.glob(".checkpoint*")))  # noqa: B023
+        assert len(running_in(folder)) == 2
         process.send_signal(number)
         process.communicate(timeout=60)
         assert process.returncode == status
-        until(lambda: not running_in(tmp_path))
+        until(lambda: not running_in(folder))  # noqa: B023
 
 
 def running_in(folder: Path) -> list[str]:
