@@ -13,7 +13,7 @@ from proofcard.calibration.batches import batches, read_index, read_samples
 from proofcard.calibration.rendering import Renderer
 from proofcard.calibration.rows import Conversation
 from proofcard.calibration.sample_set import describe, make
-from proofcard.calibration.sampling import sample, tokenized
+from proofcard.calibration.sampling import choose, sample, tokenized
 from proofcard.config import QuantizeConfig, compose
 from proofcard.config.schema import Dataset
 from proofcard.errors import Stop
@@ -58,19 +58,37 @@ def recipe(path: Path, *overrides: str) -> QuantizeConfig:
 def test_the_shuffle_is_the_library_s_own(tmp_path: Path, files: int) -> None:
     from datasets import load_dataset
 
-    lines = (texts(tmp_path / "t.jsonl").path or Path()).read_text().splitlines(keepends=True)
+    lines = (texts(tmp_path / "t.jsonl", 500).path or Path()).read_text().splitlines(keepends=True)
     folder = tmp_path / "cut"
     folder.mkdir()
     for n in range(files):
-        (folder / f"{n}.jsonl").write_text("".join(lines[n * 50 // files : (n + 1) * 50 // files]))
-    overrides = (f"calibration.datasets.text.path={folder}", "calibration.sampling.buffer_size=16")
+        (folder / f"{n}.jsonl").write_text("".join(lines[n * 500 // files : (n + 1) * 500 // files]))
+    overrides = (f"calibration.datasets.text.path={folder}", "calibration.sampling.buffer_size=200")
     chosen, _ = sample(recipe(folder, *overrides).calibration, Words(), "text")
     theirs = load_dataset("json", data_files=str(folder / "*"), split="train", streaming=True)
-    rows = [row["text"] for row in theirs.shuffle(seed=42, buffer_size=16).take(9)]
+    rows = [row["text"] for row in theirs.shuffle(seed=42, buffer_size=200).take(9)]
     assert [one.text_sha256 for one in chosen] == [hashlib.sha256(row.encode()).hexdigest() for row in rows]
     assert [one.row for one in chosen] != sorted(one.row for one in chosen)
     if files == 1:
         assert [json.loads(lines[one.row])["text"] for one in chosen] == rows
+
+
+def test_rows_are_those_that_the_library_reads_one_by_one(tmp_path: Path) -> None:
+    """Columns that some rows do not have, lists of records, texts with every kind of character."""
+    from datasets import load_dataset
+
+    rows = [
+        {"text": f"\u2028{n}\x00é", "turns": [{"role": "user", "n": i} for i in range(n % 3)]}
+        | ({"extra": {"a": n, "b": None}} if n % 5 else {})
+        | ({"score": n / 3} if n > 70 else {})
+        for n in range(150)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    stream = load_dataset("json", data_files=str(path), split="train", streaming=True)
+    method = recipe(path, "calibration.sampling.method=first").calibration.sampling
+    found, _ = choose(stream, 140, method, json.dumps)
+    assert [(index, json.loads(row)) for index, row in found] == list(enumerate(stream.take(140)))
 
 
 def test_first_takes_the_first(tmp_path: Path) -> None:
