@@ -32,9 +32,9 @@ demo-checkpoint: setup ## its checkpoint alone: quantized, then every byte prove
 	@$(RUN) proofcard quantize recipe=demo
 	@$(RUN) proofcard verify checkpoint=runs/checkpoints/demo source=demo/model
 
-test: setup #: every test, in four processes for two cores: a good part of the time a test waits
+test: setup #: every test, in three processes for two cores: a good part of the time a test waits
 	@$(RUN) python -m compileall -q pipeline  # hundreds of processes would, where PYTHONDONTWRITEBYTECODE is set
-	@$(RUN) pytest -n 4 --dist loadfile --no-loadscope-reorder
+	@$(RUN) pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: setup #: ruff, types, and what pre-commit checks
 	@$(RUN) pre-commit run --all-files

@@ -165,7 +165,8 @@ def test_killed_at_random_moments(attempts: Attempts, tmp_path: Path) -> None:
         assert attempts.run(small) == 0
         undisturbed = time.monotonic() - started
         shutil.rmtree(small / "checkpoint")
-        while len(left) < MOMENTS:
+        # On a busy machine most may end early: more are begun, until some have found each of the layers.
+        while len(left) < MOMENTS or (not {1, 2} <= set(found) and len(left) < 4 * MOMENTS):
             before = complete(small)
             pid = attempts.begin(small)
             wanted = chosen.randint(before, LAYERS)
