@@ -72,6 +72,7 @@ def serve(address: Path) -> dict[str, Any]:
     for pid in running:
         os.kill(pid, signal.SIGKILL)
     shutil.rmtree(toolchains)
+    shutil.rmtree(address.parent, ignore_errors=True)  # where the session was killed
     sys.exit()
 
 

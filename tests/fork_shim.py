@@ -32,14 +32,22 @@ def words() -> list[str]:
     os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 
+def asked(
+    address: str, words: list[str], cwd: str, environment: dict[str, str], files: list[int]
+) -> socket.socket:
+    """A connection to a server that was asked to fork, with standard files; see fork_server.py."""
+    request = json.dumps({"words": words, "cwd": cwd, "environment": environment}).encode()
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(address)
+    socket.send_fds(connection, [len(request).to_bytes(8, "big")], files)
+    connection.sendall(request)
+    return connection
+
+
 def main() -> None:
-    asked = {"words": words(), "cwd": str(Path.cwd()), "environment": dict(os.environ)}
-    request = json.dumps(asked).encode()
+    said, environment = words(), dict(os.environ)
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until it is known to whom they are handed on
-    with socket.socket(socket.AF_UNIX) as server:
-        server.connect(os.environ["PYTEST_FORK_SERVER"])
-        socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
-        server.sendall(request)
+    with asked(environment["PYTEST_FORK_SERVER"], said, str(Path.cwd()), environment, [0, 1, 2]) as server:
         answers = server.makefile()
         pid = int(answers.readline())
 
@@ -58,4 +66,5 @@ def main() -> None:
     sys.exit(status)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -22,9 +22,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import hung
+from fork_shim import asked
 
 FREE = (
     "COLUMNS", "GIT_PYTHON_", "MLFLOW_", "_MLFLOW_", "PYTEST_",  # not read when imported, but for _READ
@@ -81,10 +82,10 @@ class Forked:
         self.peak = 0
         """The most memory that it had, in bytes; known when it has ended."""
         self._outputs = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115
-        request = {"words": words, "cwd": str(cwd), "environment": environment}
+        address = _server(_settings_of(environment))
         with Path(os.devnull).open() as nothing:
             files = [nothing.fileno(), *(file.fileno() for file in self._outputs)]
-            self._server = asked(_server(_settings_of(environment)), request, files)
+            self._server = asked(str(address), words, str(cwd), environment, files)
         self._answers = self._server.makefile()
         self.pid: int = json.loads(self._answers.readline())
         hung.watch(self)
@@ -140,7 +141,7 @@ def run(words: list[str], cwd: Path, environment: dict[str, str]) -> subprocess.
 def by_name(environment: dict[str, str]) -> dict[str, str]:
     """Variables with which a shell or a launcher, and what it starts, finds `proofcard` forked: fork_shim.py.
 
-    `environment` is what they have besides; see `serve_with`.
+    `environment` is what they have besides, `PATH` included; see `serve_with`.
     """
     address = _server(_settings_of(environment))
     programs = address.parent / "programs"
@@ -152,18 +153,7 @@ def by_name(environment: dict[str, str]) -> dict[str, str]:
             (new / name).chmod(0o755)
         with contextlib.suppress(OSError):  # another worker was first
             new.rename(programs)
-    path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return environment | {"PYTEST_FORK_SERVER": str(address), "PATH": path}
-
-
-def asked(server: Path, request: dict[str, Any], files: list[int]) -> socket.socket:
-    """A connection to a server that was asked to fork, with standard files; see fork_server.py."""
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(str(server))
-    words = json.dumps(request).encode()
-    socket.send_fds(connection, [len(words).to_bytes(8, "big")], files)
-    connection.sendall(words)
-    return connection
+    return environment | {"PYTEST_FORK_SERVER": str(address), "PATH": f"{programs}:{environment['PATH']}"}
 
 
 def begin() -> None:
@@ -187,7 +177,6 @@ def end() -> None:
 
 def _server(settings: dict[str, str]) -> Path:
     """The address of the server with these settings; the first that asks for it starts it."""
-    begin()
     name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     address = Path(os.environ[_FOLDER], name)
     with address.with_suffix(".lock").open("w") as lock:

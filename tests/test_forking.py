@@ -9,7 +9,7 @@ from typing import Any
 import forking
 import pytest
 from forking import FREE
-from running import PROOFCARD, python, run, start
+from running import PROOFCARD, python, run, start, surroundings
 from several import small
 from waiting import until
 
@@ -74,7 +74,7 @@ def test_it_ends_as_a_process_of_its_own_ends(
 
 
 def test_what_is_started_by_name_ends_as_a_process_of_its_own_and_takes_signals(tmp_path: Path) -> None:
-    forked = forking.by_name({})
+    forked = forking.by_name(surroundings())
     for words in (["--version"], ["quantize", "seed=x"]):
         own = run([PROOFCARD, *words], tmp_path)
         assert run(["proofcard", *words], tmp_path, forked) == own

@@ -11,13 +11,13 @@ import kubernetes_validate
 import pytest
 import slurm
 import yaml
-from running import ROOT, command, contents, run, start
+from running import ROOT, command, contents, run, start, surroundings
 from several import SMALL, small
 
 
 def test_hydra_s_local_launcher_gives_the_same_bytes(alone: dict[str, bytes], tmp_path: Path) -> None:
     two = ["hydra/launcher=local", "hydra.launcher.tasks_per_node=2"]
-    here = forking.by_name({})
+    here = forking.by_name(surroundings())
     status, _, errors = run(small(*two), tmp_path, here)
     assert status == 0, errors
     assert contents(tmp_path / "checkpoint") == alone
@@ -27,7 +27,7 @@ def test_hydra_s_local_launcher_gives_the_same_bytes(alone: dict[str, bytes], tm
 
 
 def test_a_sweep_makes_every_configuration(alone: dict[str, bytes], tmp_path: Path) -> None:
-    here = forking.by_name({})
+    here = forking.by_name(surroundings())
     status, said, errors = run(["proofcard", "quantize", "-m", "kv_cache=fp8,none", *SMALL], tmp_path, here)
     assert status == 0, errors
     assert said.count("(made)") == 2
@@ -133,7 +133,7 @@ def test_the_kubernetes_file_is_what_its_schema_and_its_own_numbers_say() -> Non
 def test_its_script_runs_on_two_nodes_and_gives_the_same_bytes(
     alone: dict[str, bytes], tmp_path: Path, system: str
 ) -> None:
-    here = forking.by_name({}) | {
+    here = forking.by_name(surroundings()) | {
         "OVERRIDES": " ".join([*SMALL, f"work_dir={tmp_path}/runs", f"output_dir={tmp_path}/checkpoint"]),
         "MASTER_PORT": str(slurm.free_port()),
     }

@@ -12,7 +12,7 @@ import forking
 import pytest
 import several
 from forking import Forked
-from running import ROOT, contents, run, start
+from running import ROOT, contents, run, start, surroundings
 from several import small, together, torchrun
 from slurm import free_port
 
@@ -74,7 +74,7 @@ def test_what_several_ranks_cannot_do_is_refused_before_any_work(
 
 def test_torchrun_shows_a_refusal_once(tmp_path: Path) -> None:
     words = [*torchrun(2), *small("engine=modelopt")]
-    status, said, errors = run(words, tmp_path, forking.by_name({}))
+    status, said, errors = run(words, tmp_path, forking.by_name(surroundings()))
     assert status == 1  # torchrun's own; the rank's is in its table
     assert "exitcode  : 2" in errors
     assert errors.count("quantize: engine=modelopt runs as one process") == 1
