@@ -10,13 +10,15 @@ QUICK = ["tracking=off", "evaluation.rows=3", "evaluation.resamples=100", "hardw
 
 
 class Pair:
-    """A source, a checkpoint of it, texts, and the folder that both are in."""
+    """A source, a checkpoint of it, texts and a file with few of them, and the folder that all are in."""
 
     def __init__(self, folder: Path, texts: Path) -> None:
         self.folder, self.texts = folder, texts
         self.source = tiny(folder / "source", "mixtral")
         self.recipe = tiny_recipe(self.source, texts)
         self.checkpoint = quantize(folder, *self.recipe)
+        self.few = folder / "few.jsonl"
+        self.few.write_text("".join(texts.read_text().splitlines(keepends=True)[::5]))
         self.words = ["recipe=local", f"calibration.datasets.text.path={texts}", *QUICK]
 
     def said(self, *overrides: str, checkpoint: Path | None = None, source: Path | None = None) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from running import command, contents, quantize
 from safetensors.torch import load_file
+from several import SMALL
 
 from proofcard import manifest
 from proofcard.analyse.command import run
@@ -111,16 +112,18 @@ def test_it_fits_the_screen_and_shows_figures(screen: tuple[Path, str]) -> None:
 
 def test_again_and_elsewhere_it_says_the_same(demo: Path, screen: tuple[Path, str], tmp_path: Path) -> None:
     moved = shutil.copytree(demo, tmp_path / "moved")
-    for _ in range(2):  # the second replaces the first
-        said = command("analyse", f"checkpoint={moved}", "tracking=off", cwd=tmp_path)
-        assert said.returncode == 0, said.stderr
+    first_report = shutil.copytree(screen[0], tmp_path / "moved.analysis")
+    for path in first_report.glob("*.png"):
+        path.write_bytes(b"of the first")
+    said = command("analyse", f"checkpoint={moved}", "tracking=off", cwd=tmp_path)  # replaces it
+    assert said.returncode == 0, said.stderr
     first, second = contents(screen[0]), contents(tmp_path / "moved.analysis")
     assert first.keys() == second.keys()
     assert [n for n in first if first[n] != second[n]] == []
 
 
 def test_a_natural_checkpoint_has_no_forcing(demo: Path, tmp_path: Path) -> None:
-    natural = quantize(tmp_path, "hardware.threads=2", "coverage=natural")
+    natural = quantize(tmp_path, *SMALL, "hardware.threads=2", "coverage=natural")
     report = f"report={tmp_path / 'report'}"
     done = command("analyse", f"checkpoint={natural}", report, "tracking=off", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -53,7 +53,7 @@ NAMES = st.text(max_size=6) | st.sampled_from(
     st.none() | st.integers(0, 1 << 64 - 1),
     st.binary(max_size=24),
 )
-@settings(max_examples=250)
+@settings(max_examples=150)
 def test_any_file_is_tensors_or_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, text: bytes, size: int | None, data: bytes
 ) -> None:

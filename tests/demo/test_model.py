@@ -52,8 +52,26 @@ def test_report_is_of_these_weights(model_folder):
     assert weights_digest(model_folder) == REPORT["weights_sha256"]
 
 
-def test_heldout_perplexity(model, heldout):
-    ours, unigram = model_perplexity(model, heldout), unigram_perplexity(heldout)
+@pytest.fixture(scope="module")
+def heldout_pass(model, heldout):
+    """The perplexity of the held-out conversations, and how many of their tokens each expert had."""
+    loads = [torch.zeros(moe.num_experts) for moe in (layer.block_sparse_moe for layer in model.model.layers)]
+    hooks = []
+    for load, layer in zip(loads, model.model.layers, strict=True):
+        moe = layer.block_sparse_moe
+
+        def count(_module, _inputs, logits, moe=moe, load=load):
+            load += torch.bincount(moe.route(logits)[0].flatten(), minlength=moe.num_experts)
+
+        hooks.append(moe.gate.register_forward_hook(count))
+    perplexity = model_perplexity(model, heldout)
+    for hook in hooks:
+        hook.remove()
+    return perplexity, loads
+
+
+def test_heldout_perplexity(heldout_pass, heldout):
+    ours, unigram = heldout_pass[0], unigram_perplexity(heldout)
     assert ours * 10 < unigram
     # BF16 on another instruction set rounds differently; the texts and weights are the same.
     assert ours == pytest.approx(REPORT["model_perplexity"], rel=0.01)
@@ -128,23 +146,9 @@ def test_hidden_states_and_kept_logits(wide_model, heldout):
     torch.testing.assert_close(full.loss, expected)
 
 
-@torch.no_grad()
-def test_routing_is_uneven_but_no_expert_is_dead(model, heldout):
-    loads = [torch.zeros(moe.num_experts) for moe in (layer.block_sparse_moe for layer in model.model.layers)]
-    hooks = []
-    for load, layer in zip(loads, model.model.layers, strict=True):
-        moe = layer.block_sparse_moe
-
-        def count(_module, _inputs, logits, moe=moe, load=load):
-            load += torch.bincount(moe.route(logits)[0].flatten(), minlength=moe.num_experts)
-
-        hooks.append(moe.gate.register_forward_hook(count))
-    tokens = 0
-    for row in heldout:
-        model(input_ids=torch.tensor([row]), use_cache=False)
-        tokens += len(row)
-    for hook in hooks:
-        hook.remove()
+def test_routing_is_uneven_but_no_expert_is_dead(model, heldout, heldout_pass):
+    loads = heldout_pass[1]
+    tokens = sum(map(len, heldout))
     for load in loads:
         assert load.sum() == tokens * model.config.num_experts_per_tok
         assert load.min() > 0

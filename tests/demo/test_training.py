@@ -27,12 +27,12 @@ def fresh_model(model_folder):
 
 
 def test_two_runs_give_the_same_bits(model_folder, heldout, monkeypatch, deterministic):
-    monkeypatch.setattr(train, "STEPS", 3)
+    monkeypatch.setattr(train, "STEPS", 2)
     monkeypatch.setattr(train, "WARMUP", 1)
     states = []
     for _ in range(2):
         model = fresh_model(model_folder)
-        train.train(model, heldout[:40])
+        train.train(model, heldout[:12])
         states.append(model.state_dict())
     assert [name for name, t in states[0].items() if not torch.equal(t, states[1][name])] == []
     untrained = fresh_model(model_folder).state_dict()

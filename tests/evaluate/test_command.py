@@ -79,7 +79,7 @@ def test_planted_faults_come_out_first_at_their_layers_and_experts(pair: Pair) -
 
     checkpoint = pair.copied("planted")
     altered(checkpoint, plant)
-    found = pair.evaluated("of-planted", f"evaluation.text={pair.texts}", checkpoint=checkpoint)
+    found = pair.evaluated("of-planted", f"evaluation.text={pair.few}", checkpoint=checkpoint)
     planted = [(1, 2), (2, 0), (2, 3)]
     assert worst(found, 3) == {(layer, EXPERT.format(layer, e, "")[:-1]) for layer, e in planted}
     shares = {layer["layer"]: layer["share"]["value"] for layer in found["layers"]}
@@ -89,7 +89,7 @@ def test_planted_faults_come_out_first_at_their_layers_and_experts(pair: Pair) -
 def test_equal_weights_cost_nothing(pair: Pair) -> None:
     """The source beside itself in another folder: 0 in every number, routes all the same."""
     again = shutil.copytree(pair.source, pair.folder / "again")
-    found = pair.evaluated("of-itself", f"evaluation.text={pair.texts}", checkpoint=again)
+    found = pair.evaluated("of-itself", f"evaluation.text={pair.few}", checkpoint=again)
     numbers = found["streams"][0]["all"]["numbers"]
     assert numbers["kl_max"]["value"] == 0 and numbers["perplexity_ratio"]["value"] == 1
     assert numbers["same_top"]["value"] == 1
@@ -101,7 +101,7 @@ def test_nan_in_the_checkpoint_ends_with_its_layer(pair: Pair) -> None:
     checkpoint = pair.copied("broken")
     name = "model.layers.1.input_layernorm.weight"
     altered(checkpoint, lambda tensors: tensors[name].fill_(float("nan")))
-    said = pair.said("output_dir=of-broken", f"evaluation.text={pair.texts}", checkpoint=checkpoint)
+    said = pair.said("output_dir=of-broken", f"evaluation.text={pair.few}", checkpoint=checkpoint)
     assert said.returncode == 1
     assert "layer 1 of w4a16 gives numbers that are not finite, in text 0" in said.stderr
     assert not (pair.folder / "of-broken").exists()

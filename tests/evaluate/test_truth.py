@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from evaluating import Pair
 from running import ROOT, python, quantize, tiny, tiny_recipe
-from several import SMALL
+from several import DATASETS
 
 
 @pytest.mark.parametrize(
@@ -17,12 +18,18 @@ from several import SMALL
         ("llama", ("quantization=nvfp4_mlp_only",)),
     ],
 )
-def test_logits_are_bit_equal(tmp_path: Path, texts: Path, architecture: str, extra: tuple[str, ...]) -> None:
+def test_logits_are_bit_equal(
+    pair: Pair, tmp_path: Path, texts: Path, architecture: str, extra: tuple[str, ...]
+) -> None:
     if architecture == "minimax":
-        recipe = [word for word in SMALL if word.startswith("calibration")]
+        names = (*DATASETS, "llama_nemotron")
+        recipe = [f"calibration.datasets.{name}.samples=1" for name in names]
+        recipe += ["calibration.sequence_length=64"]
+    elif architecture == "mixtral":
+        recipe = pair.recipe
     else:
         recipe = [*tiny_recipe(tiny(tmp_path / "source", architecture), texts), *extra]
-    checkpoint = quantize(tmp_path, *recipe)
+    checkpoint = pair.checkpoint if architecture == "mixtral" else quantize(tmp_path, *recipe)
     script = ROOT / "tests" / "evaluate" / "truth.py"
     said = python(script, str(tmp_path / "work"), str(checkpoint), *recipe, cwd=tmp_path)
     assert said.returncode == 0, said.stderr

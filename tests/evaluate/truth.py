@@ -33,7 +33,7 @@ from proofcard.evaluate.streams import precision
 from proofcard.evaluate.weights import Checkpoint
 from proofcard.toolchain import activate, materialise
 
-LENGTHS = (5, 17, 40)
+LENGTHS = (5, 24)
 
 
 def main(folder: Path, made: Path, overrides: list[str]) -> None:

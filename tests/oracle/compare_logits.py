@@ -1,4 +1,4 @@
-""".venv-oracle/bin/python tests/oracle/compare_logits.py EXCHANGE    # transformers 5.12.1, seconds
+""".venv-oracle/bin/python tests/oracle/compare_logits.py EXCHANGE…   # transformers 5.12.1, seconds
 
 Loads weights into the library's own MiniMaxM2ForCausalLM and measures how far its logits are from ours.
 
@@ -77,4 +77,5 @@ def main(exchange: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    for each in sys.argv[1:]:
+        main(Path(each))

@@ -39,15 +39,12 @@ def oracle_python():
     return str(PYTHON)
 
 
-def write_exchange(folder, rotary_share=None):
-    """The plain checkpoint for the library, our inputs and our logits."""
-    import torch
-    from safetensors.torch import save_file
-
+def write_plain(folder, rotary_share=None):
+    """The plain checkpoint for the library, as transformers 5 has to be told of it."""
     from demo import fp8, perplexity
 
-    fp8.dequantize_folder(perplexity.MODEL, folder / "plain")
-    config = json.loads((folder / "plain" / "config.json").read_text())
+    fp8.dequantize_folder(perplexity.MODEL, folder)
+    config = json.loads((folder / "config.json").read_text())
     config.pop("auto_map")
     # transformers 5 knows the partial rotary embedding by its share only and ignores `rotary_dim`.
     share = config.pop("rotary_dim") / config["head_dim"] if rotary_share is None else rotary_share
@@ -56,12 +53,21 @@ def write_exchange(folder, rotary_share=None):
         "rope_theta": config.pop("rope_theta"),
         "rope_type": "default",
     }
-    fp8.write_json(folder / "plain" / "config.json", config)
-    for code in (folder / "plain").glob("*.py"):
+    fp8.write_json(folder / "config.json", config)
+    for code in folder.glob("*.py"):
         code.unlink()
+
+
+def write_ours(file):
+    """Our inputs and our logits."""
+    import torch
+    from safetensors.torch import save_file
+
+    from demo import perplexity
 
     rows = perplexity.heldout_ids(perplexity.MODEL)[::10]
     width = max(map(len, rows))
+    config = json.loads((perplexity.MODEL / "config.json").read_text())
     ids = torch.full((len(rows), width), config["pad_token_id"])
     mask = torch.zeros_like(ids)
     for index, row in enumerate(rows):  # even rows padded on the left, odd ones on the right
@@ -74,20 +80,33 @@ def write_exchange(folder, rotary_share=None):
         with torch.no_grad():
             output = model(input_ids=ids, attention_mask=mask, use_cache=False)
         tensors[name] = output.logits.float().contiguous()
-    save_file(tensors, folder / "ours.safetensors")
+    save_file(tensors, file)
 
 
-def compare(folder, rotary_share=None):
-    """Run the oracle on an empty folder and return its comparison, with the weights it is about."""
+def compare(folder, *rotary_shares):
+    """Run the oracle in an empty folder, with each share; its comparisons, with the weights they are about.
+
+    The first one is of all rows, the others are of every fourth.
+    """
+    from safetensors.torch import load_file, save_file
+
     from demo import perplexity
 
-    write_exchange(folder, rotary_share)
+    write_ours(folder / "ours.safetensors")
+    exchanges = [folder / str(number) for number in range(len(rotary_shares))]
+    ours = load_file(folder / "ours.safetensors")
+    for exchange, share in zip(exchanges, rotary_shares, strict=True):
+        write_plain(exchange / "plain", share)
+        step = 1 if exchange == exchanges[0] else 4
+        some = {name: tensor[::step].contiguous() for name, tensor in ours.items()}
+        save_file(some, exchange / "ours.safetensors")
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    command = [oracle_python(), str(HERE / "compare_logits.py"), str(folder)]
+    offline.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody else compiles what this environment imports
+    command = [oracle_python(), str(HERE / "compare_logits.py"), *map(str, exchanges)]
     ran = subprocess.run(command, capture_output=True, text=True, env=offline)
     assert ran.returncode == 0, ran.stderr[-4000:]
-    comparison = json.loads((folder / "comparison.json").read_text())
-    return {**comparison, "weights_sha256": perplexity.weights_digest(perplexity.MODEL)}
+    digest = {"weights_sha256": perplexity.weights_digest(perplexity.MODEL)}
+    return [json.loads((each / "comparison.json").read_text()) | digest for each in exchanges]
 
 
 def check(result):
@@ -101,8 +120,14 @@ def check(result):
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    return compare(tmp_path_factory.mktemp("exchange"))
+def compared(tmp_path_factory):
+    """As it is, and with the embedding on every channel: as the library would run, `rotary_dim` ignored."""
+    return compare(tmp_path_factory.mktemp("oracle"), None, 1.0)
+
+
+@pytest.fixture(scope="module")
+def measured(compared):
+    return compared[0]
 
 
 def test_library_and_remote_code_agree(measured):
@@ -110,9 +135,8 @@ def test_library_and_remote_code_agree(measured):
     assert measured["transformers"].startswith("5.12.")
 
 
-def test_the_comparison_sees_a_wrong_model(tmp_path):
-    # The library as it would run with the embedding on every channel: `rotary_dim` ignored.
-    wrong = compare(tmp_path, rotary_share=1.0)
+def test_the_comparison_sees_a_wrong_model(compared):
+    wrong = compared[1]
     assert wrong["float32"]["rms"] > 0.1
     with pytest.raises(AssertionError):
         check(wrong)
@@ -132,6 +156,6 @@ if __name__ == "__main__":  # python tests/oracle/test_oracle.py: measure anew a
     import tempfile
 
     with tempfile.TemporaryDirectory() as scratch:
-        outcome = compare(Path(scratch))
+        (outcome,) = compare(Path(scratch), None)
     check(outcome)
     RESULT.write_text(json.dumps(outcome, indent=2, sort_keys=True) + "\n")

@@ -13,14 +13,6 @@ from proofcard.errors import Stop
 from proofcard.plan.weights import role
 from proofcard.quantize.quantizers import check_reached
 
-DEMO = [
-    f"calibration.datasets.{name}.samples=1"
-    for name in (
-        "open_code_reasoning", "open_math_reasoning", "magpie_pro_mt", "nemotron_post_training_v2",
-        "llama_nemotron",
-    )
-]  # fmt: skip
-
 
 def planned(*overrides: str, kinds: int | None = None) -> dict[str, Any]:
     """What the plan says, equal in all three ways of counting; `kinds` of layers that it should see."""
@@ -46,27 +38,34 @@ def config_only(source: Path, folder: Path) -> Path:
     return folder
 
 
-def test_the_demo_is_planned_as_it_is_written(demo: Path) -> None:
-    said = planned("recipe=demo", kinds=1)
-    assert_written(said, demo)
-    assert said["quantizers"] == [336, 336]
-    assert len(said["tensors"]) == 615
+@pytest.fixture(scope="module")
+def plan_of_demo() -> dict[str, Any]:
+    return planned("recipe=demo", kinds=1)
 
 
-def test_affine_biases_are_planned_as_they_are_written(tmp_path: Path) -> None:
-    said = planned("recipe=demo", "kv_cache=fp8_affine")
-    assert_written(said, quantize(tmp_path, "kv_cache=fp8_affine", *DEMO))
-    assert len(said["tensors"]) == 615 + 6
+def test_the_demo_is_planned_as_it_is_written(plan_of_demo: dict[str, Any], demo: Path) -> None:
+    assert_written(plan_of_demo, demo)
+    assert plan_of_demo["quantizers"] == [336, 336]
+    assert len(plan_of_demo["tensors"]) == 615
 
 
-@pytest.mark.parametrize(("architecture", "kinds"), [("mixtral", 1), ("qwen3_moe", 1), ("llama", 1)])
-def test_config_json_alone_is_enough(architecture: str, kinds: int, tmp_path: Path, texts: Path) -> None:
-    source = tiny(tmp_path / "source", architecture)
+WORDS = {
+    "mixtral": (),
+    "qwen3_moe": ("kv_cache=fp8_affine",),
+    "llama": ("quantization=nvfp4_mlp_only",),
+}
+
+
+@pytest.mark.parametrize("architecture", WORDS)
+def test_config_json_alone_is_enough(architecture: str, tmp_path: Path, texts: Path) -> None:
+    """Affine biases are planned as they are written, too: one for keys and one for values of each layer."""
+    source, extra = tiny(tmp_path / "source", architecture), WORDS[architecture]
     only = config_only(source, tmp_path / "config")
-    extra = ["quantization=nvfp4_mlp_only"] if architecture == "llama" else []
-    said = planned(*tiny_recipe(only, texts), *extra, kinds=kinds)
+    said = planned(*tiny_recipe(only, texts), *extra, kinds=1)
     assert_written(said, quantize(tmp_path / "made", *tiny_recipe(source, texts), *extra))
     assert said["quantizers"][0] == said["quantizers"][1]
+    biases = [name for name in said["tensors"] if name.endswith((".k_bias", ".v_bias"))]
+    assert len(biases) == (6 if "kv_cache=fp8_affine" in extra else 0)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +83,8 @@ def test_layers_of_two_kinds_are_counted_by_kind(
     planned(*tiny_recipe(config_only(source, tmp_path / "config"), texts), "kv_cache=none", kinds=2)
 
 
-def test_float32_makes_what_is_not_quantized_and_was_fp8_twice_as_large() -> None:
-    plain, wide = (planned("recipe=demo", *extra) for extra in ((), ("quantization.dequantize_to=float32",)))
+def test_float32_makes_what_is_not_quantized_and_was_fp8_twice_as_large(plan_of_demo: dict[str, Any]) -> None:
+    plain, wide = plan_of_demo, planned("recipe=demo", "quantization.dequantize_to=float32")
     changed = {name for name, what in plain["tensors"].items() if wide["tensors"][name] != what}
     assert len(changed) == 12
     assert all(name.split(".")[-2] in ("q_proj", "k_proj", "v_proj", "o_proj") for name in changed)

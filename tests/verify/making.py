@@ -33,7 +33,7 @@ W2 = "model.layers.1.block_sparse_moe.experts.2.w2"
 W1, W3 = (W2.replace("w2", name) for name in ("w1", "w3"))
 
 
-def weights(architecture: str, seed: int) -> Tensors:
+def weights(architecture: str, seed: int, experts: int = EXPERTS) -> Tensors:
     """BF16 weights under the names of an architecture; every linear with its own largest value."""
     random = np.random.default_rng(seed)
 
@@ -64,29 +64,31 @@ def weights(architecture: str, seed: int) -> Tensors:
             tensors[f"{at}.mlp.down_proj.weight"] = matrix(HIDDEN, WIDTH)
             continue
         moe, (gate, down, up) = EXPERT_OF[architecture]
-        tensors[f"{at}.{moe}.gate.weight"] = matrix(EXPERTS, HIDDEN)
+        tensors[f"{at}.{moe}.gate.weight"] = matrix(experts, HIDDEN)
         if architecture == "minimax_m2":
-            tensors[f"{at}.{moe}.e_score_correction_bias"] = vector(EXPERTS, "F32")
-        for expert in range(EXPERTS):
+            tensors[f"{at}.{moe}.e_score_correction_bias"] = vector(experts, "F32")
+        for expert in range(experts):
             for name in (gate, up):
                 tensors[f"{at}.{moe}.experts.{expert}.{name}.weight"] = matrix(WIDTH, HIDDEN)
             tensors[f"{at}.{moe}.experts.{expert}.{down}.weight"] = matrix(HIDDEN, WIDTH)
     return tensors
 
 
-def config_of(architecture: str) -> dict[str, Any]:
+def config_of(architecture: str, experts: int = EXPERTS) -> dict[str, Any]:
     said = {
         "model_type": architecture, "num_hidden_layers": LAYERS, "hidden_size": HIDDEN,
         "vocab_size": VOCABULARY, "tie_word_embeddings": architecture == "llama",
     }  # fmt: skip
     count = {"minimax_m2": "num_local_experts", "mixtral": "num_local_experts", "qwen3_moe": "num_experts"}
-    return said | ({count[architecture]: EXPERTS} if architecture in count else {})
+    return said | ({count[architecture]: experts} if architecture in count else {})
 
 
-def make_source(folder: Path, architecture: str = "minimax_m2", fp8: bool = True, seed: int = 1) -> Path:
+def make_source(
+    folder: Path, architecture: str = "minimax_m2", fp8: bool = True, seed: int = 1, experts: int = EXPERTS
+) -> Path:
     """A source in BF16, or with its linears in FP8 under block scales."""
     folder.mkdir(parents=True)
-    config, tensors = config_of(architecture), weights(architecture, seed)
+    config, tensors = config_of(architecture, experts), weights(architecture, seed, experts)
     if fp8:
         config["quantization_config"] = {"quant_method": "fp8", "weight_block_size": [FP8_BLOCK, FP8_BLOCK]}
         for name in [name for name in tensors if "_proj." in name or "experts" in name]:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from verify.making import make_checkpoint, make_source, reseal
+from verify.making import Tensors, load, make_checkpoint, make_source, reseal
 
 UNPROVEN = {
     "calibrated": "a scale that calibration decides, within its bounds: input_scale, k_scale, v_scale",
@@ -16,7 +16,7 @@ UNPROVEN = {
     "same meaning": "JSON laid out anew; a key left out that only repeats its default",
     "left out": "hf_quant_config.json where config.json says it all",
 }
-SHARDS = 2
+SHARDS, EXPERTS = 2, 2
 INDEX, CONFIG, QUANT = "model.safetensors.index.json", "config.json", "hf_quant_config.json"
 
 Random = random.Random
@@ -31,7 +31,7 @@ class Done(NamedTuple):
 
 def make_pair(folder: Path) -> tuple[Path, Path]:
     """A source with everything that stands beside weights, and its sealed checkpoint."""
-    source = make_source(folder / "source")
+    source = make_source(folder / "source", experts=EXPERTS)
     said = json.loads((source / CONFIG).read_text()) | {
         "architectures": ["MiniMaxM2ForCausalLM"], "num_attention_heads": 4, "num_key_value_heads": 4,
         "head_dim": 16, "rotary_dim": 8, "rope_theta": 5000000, "rms_norm_eps": 1e-6, "hidden_act": "silu",
@@ -78,6 +78,19 @@ def copy(folder: Path, to: Path) -> Path:
     for path in folder.iterdir():
         (to / path.name).hardlink_to(path)
     return to
+
+
+_loaded: dict[tuple[tuple[int, int], ...], Tensors] = {}
+
+
+def tensors_of(folder: Path) -> Tensors:
+    """The tensors of a copy, read once for all copies that are links to the same files."""
+    seen = [path.stat() for path in sorted(folder.glob("*.safetensors"))]
+    key = tuple((one.st_ino, one.st_mtime_ns) for one in seen)
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = load(folder)
+    return dict(_loaded[key])
 
 
 def write(path: Path, content: bytes) -> None:

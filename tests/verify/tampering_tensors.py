@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from verify.making import Tensors, load, save
-from verify.tampered import INDEX, SHARDS, Done, Random
+from verify.making import Tensors, save
+from verify.tampered import EXPERTS, INDEX, SHARDS, Done, Random, tensors_of
 from verify.tampering_bytes import calibrated, flip_bit
 
 
 def remove_tensor(folder: Path, chance: Random) -> Done:
-    name = chance.choice(sorted(load(folder)))
+    name = chance.choice(sorted(tensors_of(folder)))
     _with(folder, lambda t: t.pop(name))
     return Done(name)
 
@@ -19,7 +19,7 @@ def remove_tensor(folder: Path, chance: Random) -> Done:
 def remove_all_alike(folder: Path, chance: Random) -> Done:
     leaf = chance.choice(["weight", "weight_scale", "weight_scale_2", "input_scale", "k_scale", "v_scale"])
     part = chance.choice(["layers.0.", "layers.1.", "experts.1.", "self_attn", "w1", "norm"])
-    chosen = [name for name in load(folder) if name.endswith(f".{leaf}") and part in name]
+    chosen = [name for name in tensors_of(folder) if name.endswith(f".{leaf}") and part in name]
     if not chosen:
         return remove_tensor(folder, chance)
     _with(folder, lambda t: [t.pop(name) for name in chosen])
@@ -27,7 +27,7 @@ def remove_all_alike(folder: Path, chance: Random) -> Done:
 
 
 def rename_tensor(folder: Path, chance: Random) -> Done:
-    name = chance.choice(sorted(load(folder)))
+    name = chance.choice(sorted(tensors_of(folder)))
     new = chance.choice(
         [
             f"{name}_x",
@@ -54,14 +54,14 @@ def add_tensor(folder: Path, chance: Random) -> Done:
     )
     name = f"{module}.{leaf}"
     shape = chance.choice([(), (16,), (4, 16), (2, 4, 16)])
-    if name in load(folder):
+    if name in tensors_of(folder):
         name += "_more"
     _with(folder, lambda t: t.update({name: (dtype, np.ones(shape, bits))}))
     return Done(f"{name} {dtype} {list(shape)}")
 
 
 def exchange_tensors(folder: Path, chance: Random) -> Done:
-    tensors = load(folder)
+    tensors = tensors_of(folder)
     groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for name, (dtype, bits) in tensors.items():
         if not calibrated(name):
@@ -74,10 +74,10 @@ def exchange_tensors(folder: Path, chance: Random) -> Done:
 
 
 def exchange_experts(folder: Path, chance: Random) -> Done:
-    one, other = chance.sample(range(3), 2)
+    one, other = chance.sample(range(EXPERTS), 2)
     layer = chance.randrange(2)
     stem = f"model.layers.{layer}.block_sparse_moe.experts."
-    tensors = load(folder)
+    tensors = tensors_of(folder)
     swapped = {
         f"{stem}{a}.{name.removeprefix(f'{stem}{b}.')}": tensors[name]
         for a, b in ((one, other), (other, one))
@@ -90,9 +90,9 @@ def exchange_experts(folder: Path, chance: Random) -> Done:
 
 def set_scale(folder: Path, chance: Random) -> Done:
     leaf = chance.choice(["input_scale", "k_scale", "v_scale", "weight_scale_2"])
-    name = chance.choice(sorted(name for name in load(folder) if name.endswith(f".{leaf}")))
+    name = chance.choice(sorted(name for name in tensors_of(folder) if name.endswith(f".{leaf}")))
     value = chance.choice([0.0, -1.0, np.nan, np.inf, -np.inf, 1e-30, 3e38, 1e-12, 1e12, "double", "half"])
-    old = float(load(folder)[name][1])
+    old = float(tensors_of(folder)[name][1])
     number = {"double": 2 * old, "half": old / 2}.get(value, value) if isinstance(value, str) else value
     _with(folder, lambda t: t.update({name: ("F32", np.float32(number))}))
     within = isinstance(value, str) and leaf in ("k_scale", "v_scale", "input_scale")
@@ -102,7 +102,7 @@ def set_scale(folder: Path, chance: Random) -> Done:
 def set_every_scale(folder: Path, chance: Random) -> Done:
     leaf = chance.choice(["input_scale", "k_scale", "v_scale", "weight_scale_2"])
     number = chance.choice([3e38, 1e-30, 0.0, np.nan])
-    names = [name for name in load(folder) if name.endswith(f".{leaf}")]
+    names = [name for name in tensors_of(folder) if name.endswith(f".{leaf}")]
     _with(folder, lambda t: t.update({name: ("F32", np.float32(number)) for name in names}))
     return Done(f"every {leaf} = {number}")
 
@@ -116,7 +116,7 @@ def add_bias(folder: Path, chance: Random) -> Done:
 
 
 def widen(folder: Path, chance: Random) -> Done:
-    name = chance.choice(sorted(n for n, (dtype, _) in load(folder).items() if dtype == "BF16"))
+    name = chance.choice(sorted(n for n, (dtype, _) in tensors_of(folder).items() if dtype == "BF16"))
 
     def change(tensors: Tensors) -> None:
         values = (tensors[name][1].astype(np.uint32) << 16).view(np.float32)
@@ -127,7 +127,7 @@ def widen(folder: Path, chance: Random) -> Done:
 
 
 def narrow(folder: Path, chance: Random) -> Done:
-    name = chance.choice(sorted(n for n, (dtype, _) in load(folder).items() if dtype == "BF16"))
+    name = chance.choice(sorted(n for n, (dtype, _) in tensors_of(folder).items() if dtype == "BF16"))
 
     def change(tensors: Tensors) -> None:
         values = (tensors[name][1].astype(np.uint32) << 16).view(np.float32)
@@ -138,7 +138,7 @@ def narrow(folder: Path, chance: Random) -> Done:
 
 
 def _with(folder: Path, change: Callable[[Tensors], Any]) -> None:
-    tensors = load(folder)
+    tensors = tensors_of(folder)
     change(tensors)
     for path in [*folder.glob("*.safetensors"), folder / INDEX]:
         path.unlink()

@@ -85,7 +85,7 @@ def test_it_says_what_local_folders_say(hub: Hub, sealed: Path, source: Path, tm
 
 def test_twice_in_one_process(hub: Hub, sealed: Path, source: Path, tmp_path: Path) -> None:
     """The second run's files have the names of the first one's, which are gone."""
-    assert [verify(hub, sealed, source)[0] for _ in range(3)] == [0, 0, 0]
+    assert [verify(hub, sealed, source)[0] for _ in range(2)] == [0, 0]
 
 
 def test_no_hole_is_read_as_zeros(hub: Hub, sealed: Path, source: Path, tmp_path: Path) -> None:
@@ -293,17 +293,15 @@ def test_cut_short_and_started_again(
     hub: Hub, sealed: Path, source: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     sides = {"checkpoint": ("made", sealed), "source": ("model", source)}
-    words = [f"{side}=hf://org/{n}@{hub.add(f'org/{n}', folder)}" for side, (n, folder) in sides.items()]
+    addresses = {side: f"hf://org/{n}@{hub.add(f'org/{n}', folder)}" for side, (n, folder) in sides.items()}
+    words = [f"{side}={address}" for side, address in addresses.items()]
     settings = os.environ | {"HF_ENDPOINT": hub.endpoint}
     gate = hub.hold(SHARD)
 
-    def start() -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [PROOFCARD, "verify", *words], cwd=tmp_path, env=settings, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
-
-    first = start()
+    first = subprocess.Popen(
+        [PROOFCARD, "verify", *words], cwd=tmp_path, env=settings, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while not hub.asked(SHARD) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -312,7 +310,6 @@ def test_cut_short_and_started_again(
     assert first.returncode == (130 if number == signal.SIGINT else -9)
     assert "Traceback" not in errors
     gate.set()
-    second = start()
-    said, errors = second.communicate(timeout=120)
-    assert (second.returncode, said.splitlines()[-1].split()[0]) == (0, "verified"), errors
+    status, said, _ = started(**{side: HubAddress(address) for side, address in addresses.items()})
+    assert (status, said.splitlines()[-1].split()[0]) == (0, "verified"), said
     assert len([asked for asked in hub.asked("model-00001-of-00004.safetensors") if not asked.range]) == 1
