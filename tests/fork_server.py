@@ -27,10 +27,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 LIBRARIES = (
-    "cyclonedx.validation.json", "datasets", "hydra", "matplotlib.figure", "mlflow",
-    "mlflow.store.tracking.sqlalchemy_store", "modelopt.torch.export", "modelopt.torch.quantization",
-    "pydantic", "rich.console", "rich.progress", "rich.table", "safetensors.torch", "scipy.stats", "torch",
-    "transformers", "transformers.models.auto.tokenization_auto",
+    "alembic.config", "cyclonedx.validation.json", "datasets", "git", "hydra",
+    "matplotlib.backends.backend_agg", "matplotlib.figure", "mlflow", "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_workspace_store", "mlflow.system_metrics.system_metrics_monitor",
+    "mlflow.tracing.processor.base_mlflow", "modelopt.torch.export", "modelopt.torch.quantization",
+    "pydantic", "rich.console", "rich.progress", "rich.table", "safetensors.torch", "scipy.stats",
+    "sqlalchemy.dialects.sqlite", "torch", "transformers", "transformers.models.auto.tokenization_auto",
 )  # fmt: skip
 
 
@@ -136,7 +138,7 @@ def prepare(toolchains: Path) -> None:
 def import_ours() -> None:
     """Every module that can be imported here: some need an extra that is not installed.
 
-    And have what each of those does that decide bytes digested.
+    And what reads files that stay as they are: the digests of what decides bytes, uv.lock, a configuration.
     """
     import proofcard
 
@@ -144,8 +146,11 @@ def import_ours() -> None:
         if not found.name.endswith("__main__"):
             with contextlib.suppress(ImportError):
                 importlib.import_module(found.name)
-    from proofcard import deciding
+    from proofcard import deciding, fingerprint
+    from proofcard.config import QuantizeConfig, compose
 
+    fingerprint.packages()
+    compose(QuantizeConfig, "config", [])
     for engine in ("layerwise", "modelopt"):
         deciding.digest({*deciding.of_samples(deciding.adapters()), *deciding.of_quantize(engine)})
 
