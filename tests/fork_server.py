@@ -20,6 +20,7 @@ import select
 import shutil
 import signal
 import socket
+import sqlite3
 import sys
 import tempfile
 import threading
@@ -28,11 +29,12 @@ from typing import Any, NoReturn
 
 LIBRARIES = (
     "alembic.config", "cyclonedx.validation.json", "datasets", "git", "hydra",
-    "matplotlib.backends.backend_agg", "matplotlib.figure", "mlflow", "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.store.tracking.sqlalchemy_workspace_store", "mlflow.system_metrics.system_metrics_monitor",
-    "mlflow.tracing.processor.base_mlflow", "modelopt.torch.export", "modelopt.torch.quantization",
-    "pydantic", "rich.console", "rich.progress", "rich.table", "safetensors.torch", "scipy.stats",
-    "sqlalchemy.dialects.sqlite", "torch", "transformers", "transformers.models.auto.tokenization_auto",
+    "matplotlib.backends.backend_agg", "matplotlib.figure", "mlflow",
+    "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_workspace_store",
+    "mlflow.system_metrics.system_metrics_monitor", "mlflow.tracing.processor.base_mlflow",
+    "modelopt.torch.export", "modelopt.torch.quantization", "pydantic", "rich.console", "rich.progress",
+    "rich.table", "safetensors.torch", "scipy.stats", "sqlalchemy.dialects.sqlite", "torch", "transformers",
+    "transformers.models.auto.tokenization_auto",
 )  # fmt: skip
 
 
@@ -123,6 +125,7 @@ def prepare(toolchains: Path) -> None:
     with contextlib.redirect_stdout(sys.stderr):
         for name in LIBRARIES:
             importlib.import_module(name)
+        make_tables_once()
         compile_loops()
         for name in [name for name in sys.modules if name.split(".")[0] == "proofcard"]:
             if not name.startswith("proofcard.nvfp4"):
@@ -153,6 +156,30 @@ def import_ours() -> None:
     compose(QuantizeConfig, "config", [])
     for engine in ("layerwise", "modelopt"):
         deciding.digest({*deciding.of_samples(deciding.adapters()), *deciding.of_quantize(engine)})
+
+
+def make_tables_once() -> None:
+    """MLflow makes an SQLite store's tables with every migration that it has had: copy those made here."""
+    from mlflow.store.db import utils
+    from sqlalchemy import create_engine
+
+    made = sqlite3.connect(":memory:")
+    make = utils._initialize_tables
+
+    def copy(engine: Any) -> None:
+        if engine.dialect.name != "sqlite":
+            make(engine)
+            return
+        with contextlib.closing(engine.raw_connection()) as connection:
+            made.backup(connection.driver_connection)
+
+    with tempfile.TemporaryDirectory() as folder:
+        engine = create_engine(f"sqlite:///{folder}/mlflow.db")
+        make(engine)
+        with contextlib.closing(engine.raw_connection()) as connection:
+            connection.driver_connection.backup(made)
+        engine.dispose()
+    utils._initialize_tables = copy
 
 
 def compile_loops() -> None:

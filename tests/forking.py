@@ -2,9 +2,9 @@
 
 A program finds here what a process of its own would give it: arguments, folder, environment, standard files,
 an interpreter that ends as always. It shares with the others the libraries and `proofcard` as imported,
-ModelOpt with the series `fixed`, the compiled loops of `proofcard.nvfp4` and the seed of hashes. What is
-about one of these or about a launcher needs a process of its own. The most memory that a program had counts
-what it shares, too.
+ModelOpt with the series `fixed`, the compiled loops of `proofcard.nvfp4`, the tables of a new MLflow store
+and the seed of hashes. What is about one of these or about a launcher needs a process of its own. The most
+memory that a program had counts what it shares, too.
 
 The processes that have imported everything, `fork_server.py`, serve all workers of a session.
 """
