@@ -2,6 +2,7 @@
 
 import re
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, TypeVar
 
 from hydra import compose as hydra_compose
@@ -125,12 +126,14 @@ def _several(word: str, config_name: str) -> str:
     return f"{word} has several values, which need -m: proofcard {swept} -m {word}{a_list}"
 
 
+@cache
 def _groups(config_name: str) -> list[str]:
     """The groups of options that a command's configuration is composed from."""
     composed = hydra_compose(config_name=config_name, return_hydra_config=True)
     return [name for name in composed.hydra.runtime.choices if not str(name).startswith("hydra/")]
 
 
+@cache
 def _known_keys(config_name: str) -> list[str]:
     composed = OmegaConf.to_container(hydra_compose(config_name=config_name), resolve=False)
     return sorted({*_groups(config_name), *flatten(composed)})
