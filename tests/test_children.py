@@ -83,11 +83,16 @@ PLANTED = (
 )
 
 
+def plant(folder: Path) -> None:
+    """Every module that is likely to be imported, each of which marks that it has run."""
+    for name in (*PLANTED, "usercustomize", "uvicorn", "mlflow", "hydra", "yaml", "signal", "runpy"):
+        (folder / f"{name}.py").write_text(f"open({str(folder / 'ran')!r}, 'a').write({name!r})\n")
+
+
 @pytest.fixture
 def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder in which every module that is likely to be imported marks that it has run."""
-    for name in (*PLANTED, "usercustomize", "uvicorn", "mlflow", "hydra", "yaml", "signal", "runpy"):
-        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})\n")
+    """A working folder full of such modules."""
+    plant(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -123,9 +128,51 @@ def test_an_engine_and_its_children_import_nothing_of_it(
     assert not (hostile / "ran").exists()
 
 
+ONE_AFTER_ANOTHER = """
+import json, os, runpy, sys
+program, *commands = sys.argv[1:]
+path, variables, ran = list(sys.path), dict(os.environ), "ran"
+for command in commands:
+    sys.argv, sys.path[:] = [program, command, "no_such_key=1"], path
+    os.environ.clear()
+    os.environ.update(variables)
+    try:
+        runpy.run_path(program, run_name="__main__")
+    except SystemExit as end:
+        planted = open(ran).read() if os.path.exists(ran) else ""
+        print(json.dumps([command, end.code, planted, sys.path]))
+"""
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, list[str]]]:
+    """Of each command, run in such a folder: its exit status, what of it has run, the path of imports.
+
+    One process runs them all: what one has imported, from wherever, the next need not look for.
+    """
+    folder = tmp_path_factory.mktemp("hostile")
+    plant(folder)
+    words = [sys.executable, "-P", "-c", ONE_AFTER_ANOTHER, str(PROOFCARD), *_MODULES]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    return {command: (status, ran, path) for command, status, ran, path in said}
+
+
 @pytest.mark.parametrize("command", _MODULES)
-def test_our_commands_import_nothing_of_it(hostile: Path, command: str) -> None:
-    done = subprocess.run([PROOFCARD, command, "no_such_key=1"], capture_output=True, text=True, check=False)
+def test_our_commands_import_nothing_of_it(
+    ended: dict[str, tuple[int, str, list[str]]], command: str
+) -> None:
+    status, ran, path = ended[command]
+    assert (status, ran) == (2, "")
+    assert all(Path(entry).is_absolute() for entry in path)
+    assert not any((Path(entry) / "usercustomize.py").exists() for entry in path)
+
+
+def test_the_program_itself_imports_nothing_of_it(hostile: Path) -> None:
+    done = subprocess.run(
+        [PROOFCARD, "quantize", "no_such_key=1"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2, done.stderr
     assert not (hostile / "ran").exists()
 

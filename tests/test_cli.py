@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import running
 from running import PROOFCARD
 
 from proofcard import __version__
@@ -17,8 +18,8 @@ from proofcard.help import SUMMARIES, TEXTS, overview
 COMMANDS = tuple(SUMMARIES)
 
 
-def call(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([PROOFCARD, *words], capture_output=True, text=True, check=False, cwd=cwd)
+def call(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([PROOFCARD, *words], capture_output=True, text=True, check=False)
 
 
 def test_the_help_fits_a_terminal_and_lists_every_command() -> None:
@@ -74,12 +75,13 @@ def test_a_missing_extra_is_named_before_any_work(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_quick_and_has_three_examples(command: str) -> None:
-    times = []
     for _ in range(3):
         started = time.perf_counter()
         said = call(command, "--help")
-        times.append(time.perf_counter() - started)
-    assert min(times) < 1.0
+        took = time.perf_counter() - started
+        if took < 1.0:
+            break
+    assert took < 1.0
     assert said.returncode == 0
     assert said.stdout.startswith(f"proofcard {command}: {SUMMARIES[command]}")
     examples = [line for line in said.stdout.splitlines() if line.startswith(f"  proofcard {command}")]
@@ -111,7 +113,7 @@ def test_help_imports_nothing_heavy(command: str) -> None:
 def test_a_bad_request_starts_nothing(
     tmp_path: Path, command: str, arguments: list[str], sentence: str
 ) -> None:
-    said = call(command, *arguments, cwd=tmp_path)
+    said = running.command(command, *arguments, cwd=tmp_path)
     assert said.returncode == 2
     assert said.stderr.splitlines()[-1].startswith(sentence)
     assert "Traceback" not in said.stderr
@@ -120,7 +122,7 @@ def test_a_bad_request_starts_nothing(
 
 def test_the_default_recipe_says_what_it_is_and_names_the_real_one(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    said = call("quantize", f"model.path={tmp_path}", cwd=tmp_path)
+    said = running.command("quantize", f"model.path={tmp_path}", cwd=tmp_path)
     first = said.stderr.splitlines()[0]
     assert first.startswith("recipe=demo:")
     assert "recipe=minimax_m2_7_nvfp4" in first

@@ -1,8 +1,10 @@
 """The modules that decide bytes are declared, with all that they import, and nothing else changes a key."""
 
 import ast
+import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -75,16 +77,23 @@ def copy_of_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__"))
 
 
+@pytest.fixture(scope="module")
+def as_copied(copy_of_package: Path) -> dict[Path, tuple[str, int]]:
+    """The text of each Python file, and when it was last written."""
+    return {path: (path.read_text(), path.stat().st_mtime_ns) for path in copy_of_package.rglob("*.py")}
+
+
 @pytest.fixture
-def package(copy_of_package: Path) -> Iterator[Path]:
+def package(copy_of_package: Path, as_copied: dict[Path, tuple[str, int]]) -> Iterator[Path]:
     """A copy of the package, to be changed in its Python files."""
-    before = {path: path.read_text() for path in copy_of_package.rglob("*.py")}
     yield copy_of_package
     for path in copy_of_package.rglob("*.py"):
-        if path not in before:
+        if path not in as_copied:
             path.unlink()
-        elif path.read_text() != before[path]:
-            path.write_text(before[path])
+        elif path.stat().st_mtime_ns != as_copied[path][1]:
+            text, written = as_copied[path]
+            path.write_text(text)
+            os.utime(path, ns=(written, written))
 
 
 @pytest.mark.parametrize(
@@ -117,13 +126,24 @@ def test_what_only_a_type_checker_imports_is_not(package: Path) -> None:
     assert undeclared(STAGES["quantize, modelopt"], package) == []
 
 
+def digests(package: Path) -> dict[str, str]:
+    """Of each stage, the digest of its code."""
+    return {stage: deciding.digest(modules, package) for stage, modules in STAGES.items()}
+
+
+@cache
+def undisturbed() -> dict[str, str]:
+    """The same of the package itself, which a copy is before it is changed."""
+    return digests(PACKAGE)
+
+
 def changed(package: Path, module: str, change: Callable[[str], str]) -> list[str]:
     """The stages whose code digest is another one once a module is changed."""
-    before = {stage: deciding.digest(modules, package) for stage, modules in STAGES.items()}
     path = deciding.path_of(module, package)
     text = path.read_text()
     path.write_text(change(text))
-    return [stage for stage, modules in STAGES.items() if deciding.digest(modules, package) != before[stage]]
+    before, after = undisturbed(), digests(package)
+    return [stage for stage in STAGES if after[stage] != before[stage]]
 
 
 NOT_DECIDING = (

@@ -1,5 +1,6 @@
 """Every setting is in the key of a stage, or listed with the reason why it decides nothing."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from proofcard.config.schema import Calibration, Dataset, Part
 from proofcard.manifest import key_of
 
 
+@cache
 def composed(*overrides: str) -> QuantizeConfig:
     return compose(QuantizeConfig, "config", list(overrides))
 

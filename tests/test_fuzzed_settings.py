@@ -54,7 +54,7 @@ def written(path: Path, whole: Any) -> None:
 
 
 @given(changes=CHANGES, inside=st.booleans())
-@settings(max_examples=120)
+@settings(max_examples=60)
 def test_any_config(made: Path, changes: dict[str, Any], inside: bool) -> None:
     for name, commands in (
         ("source", ("quantize", "plan", "serve")),
@@ -82,7 +82,7 @@ def test_any_config(made: Path, changes: dict[str, Any], inside: bool) -> None:
 @given(
     changes=PARTS, outer=st.dictionaries(st.sampled_from(["producer", "quantization"]), VALUES, max_size=2)
 )
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_any_quantization(made: Path, changes: dict[str, Any], outer: dict[str, Any]) -> None:
     path = made / "model" / "hf_quant_config.json"
     was = path.read_text()
@@ -101,7 +101,7 @@ FIELDS = st.sampled_from([*manifest._FIELDS, "outputs.files", "outputs.tensors",
 
 
 @given(field=FIELDS, value=VALUES, sealed=st.booleans())
-@settings(max_examples=150)
+@settings(max_examples=75)
 def test_any_manifest(made: Path, field: str, value: Any, sealed: bool) -> None:
     """As it would be written, and with a true seal over it."""
     folder = made / "model"

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,19 +56,29 @@ def test_python_in_the_images_is_one_that_the_project_allows() -> None:
     assert versions.pop().startswith(("3.11.", "3.12."))
 
 
-@pytest.fixture
-def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the check reads, elsewhere, to be spoilt."""
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the check reads, in a repository of its own."""
+    folder = tmp_path_factory.mktemp("copy")
     tracked = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True, check=True)
     for name in tracked.stdout.split():
         if not name.startswith(("demo/", "pipeline/")) and (ROOT / name).is_file():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, tmp_path / name)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
     for words in (["init", "--quiet"], ["add", "--all"]):
-        subprocess.run(["git", "-C", tmp_path, *words], check=True)
-    monkeypatch.setattr(pins, "ROOT", tmp_path)
-    assert pins.disagreements() == []
-    return tmp_path
+        subprocess.run(["git", "-C", folder, *words], check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pins, "ROOT", folder)
+        assert pins.disagreements() == []
+    return folder
+
+
+@pytest.fixture
+def copy(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The same, to be spoilt."""
+    monkeypatch.setattr(pins, "ROOT", elsewhere)
+    yield elsewhere
+    subprocess.run(["git", "-C", elsewhere, "checkout", "--quiet", "."], check=True)
 
 
 @pytest.mark.parametrize(

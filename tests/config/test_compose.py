@@ -26,6 +26,7 @@ OPTIONS = sorted(
 )
 
 
+@cache
 def composed(*overrides: str) -> QuantizeConfig:
     return compose(QuantizeConfig, "config", list(overrides))
 
@@ -44,11 +45,13 @@ def values_of(group: str, option: str) -> Any:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_an_option_on_the_command_line_is_taken_whole(recipe: str) -> None:
-    """Every one, over every recipe: one of each group at a time."""
+    """Every one, three of each group over every recipe: one of each group at a time."""
     groups: dict[str, list[str]] = {}
     for group, option in OPTIONS:
         groups.setdefault(group, []).append(option)
-    for number in range(max(map(len, groups.values()))):
+    most, place = max(map(len, groups.values())), RECIPES.index(recipe)
+    assert len(RECIPES) + 2 >= most
+    for number in range(place, place + 3):
         chosen = {group: options[number % len(options)] for group, options in groups.items()}
         words = [f"{group}={option}" for group, option in chosen.items()]
         with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):

@@ -86,6 +86,7 @@ def _host() -> dict[str, str]:
     """The programs of this machine that the stand-in for nixpkgs hands out."""
     return {
         "python": os.path.realpath(sys.executable),
+        "environment": sys.prefix,
         "uv": str(ROOT / "scripts/uv"),
         "cache": uv_cache(),
         "path": "/usr/local/bin:/usr/bin:/bin",

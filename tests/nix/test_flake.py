@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import pytest
@@ -45,7 +45,7 @@ def test_every_command_is_an_app_with_a_description(flake: Flake) -> None:
 
 def test_only_a_command_that_starts_other_tools_brings_their_environments(flake: Flake) -> None:
     apps = ("quantize", "verify", "proofcard", "serve", "benchmark", "serve-vllm")
-    found = {name: environments(flake, name) for name in apps}
+    found = environments(flake, apps)
     alone = {"proofcard-quantize-env"}
     assert found["quantize"] == found["verify"] == found["proofcard"] == alone
     assert found["serve"] == alone | {"proofcard-serve-env"}
@@ -86,23 +86,24 @@ def test_every_patch_series_is_a_derivation(flake: Flake) -> None:
     assert {f"patches-{name.replace('_', '-')}" for name in declared["series"]} <= set(checks)
 
 
-@pytest.fixture
-def changed(tmp_path: Path) -> Flake:
-    """A copy of the checkout to change."""
-    return Flake(tmp_path)
-
-
+@cache
 def packages(flake: Flake, extra: str) -> dict[str, dict[str, Any]]:
     """The packages of an environment, as the flake has left them."""
     said = flake.value(f"packages.{SYSTEM}.{extra}-env", "environment: environment.packages")
     return json.loads(said)  # type: ignore[no-any-return]
 
 
-def environments(flake: Flake, app: str) -> set[str]:
-    """Names of the environments that an app needs, from the derivations that its program is made of."""
-    program = flake.value(f"apps.{SYSTEM}.{app}.program", "builtins.getContext")
-    needed = subprocess.run(
-        ["nix-store", "--query", "--requisites", *program], capture_output=True, text=True, check=True
-    ).stdout  # fmt: skip
-    names = {line.split("-", 1)[1].removesuffix(".drv") for line in needed.split()}
-    return {name for name in names if name.startswith("proofcard-") and name.endswith("-env")}
+def environments(flake: Flake, apps: tuple[str, ...]) -> dict[str, set[str]]:
+    """Names of the environments that each app needs, from the derivations that its program is made of."""
+    programs = flake.value(
+        f"apps.{SYSTEM}", "builtins.mapAttrs (_: app: builtins.attrNames (builtins.getContext app.program))"
+    )
+    found = {}
+    for app in apps:
+        needed = subprocess.run(
+            ["nix-store", "--query", "--requisites", *programs[app]],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        names = {line.split("-", 1)[1].removesuffix(".drv") for line in needed.split()}
+        found[app] = {name for name in names if name.startswith("proofcard-") and name.endswith("-env")}
+    return found

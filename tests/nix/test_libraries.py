@@ -4,6 +4,7 @@ import csv
 import sys
 import tomllib
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,7 @@ def site_of(extra: str) -> Path:
     return found[0]
 
 
+@cache
 def objects(site: Path) -> dict[str, dict[Path, list[str]]]:
     """Of each wheel, its ELF files and the libraries they are linked with."""
     found: dict[str, dict[Path, list[str]]] = {}

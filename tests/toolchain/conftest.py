@@ -1,4 +1,4 @@
-"""One process per series looks at ModelOpt, once per session; copies of the installed package to damage."""
+"""A process for each series looks at ModelOpt, once per session; copies of the installed one to damage."""
 
 import json
 import os
@@ -47,13 +47,11 @@ def start() -> Start:
 def seen(start: Start, root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What `probes.py` saw, by series."""
     out = tmp_path_factory.mktemp("seen")
-    found = {}
-    for series in ("none", "as_published", "fixed"):
-        process = start(HERE / "probes.py", series, root, out / series)
-        said, _ = process.communicate()
-        assert process.returncode == 0, said
-        found[series] = json.loads((out / series).read_text())
-    return found
+    every = ("none", "as_published", "fixed")
+    process = start(HERE / "probes.py", root, out, *every)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    return {series: json.loads((out / series).read_text()) for series in every}
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
-"""What ModelOpt does under one series, as JSON: run in a process of its own, `probes.py SERIES ROOT OUT`.
+"""What ModelOpt does under each series, as JSON in a file named after it: `probes.py ROOT OUT SERIES…`.
 
-Every probe returns what it saw; one that fails returns {"error": "Type: message"}.
+Each series has a process of its own, which imports ModelOpt anew. Every probe returns what it saw; one that
+fails returns {"error": "Type: message"}.
 """
 
 import copy
+import gc
 import hashlib
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -270,11 +273,36 @@ def _tried(probe):
         return {"error": f"{type(error).__name__}: {error}"}
 
 
-if __name__ == "__main__":
-    garbage.look_seldom()
-    series, root, out = sys.argv[1:]
-    activate(materialise(series, Path(root)))
+def look(series, root, out):
+    """Try every probe in this process."""
+    activate(materialise(series, root))
     import torch
 
     torch.set_num_threads(1)
-    Path(out).write_text(json.dumps({probe.__name__: _tried(probe) for probe in PROBES}))
+    found = {probe.__name__: _tried(probe) for probe in PROBES}
+    (out / series).write_text(json.dumps(found))
+
+
+def import_what_modelopt_imports():
+    """Once for the processes of all series, but where there is a GPU: CUDA does not survive a fork.
+
+    Nothing is imported here that asks for a driver: a forked process would be told something else.
+    """
+    if not Path("/dev/nvidiactl").exists():
+        import datasets  # noqa: F401
+        import torch  # noqa: F401
+        import transformers.models.mixtral.modeling_mixtral  # noqa: F401
+
+
+if __name__ == "__main__":
+    garbage.look_seldom()
+    root, out = map(Path, sys.argv[1:3])
+    import_what_modelopt_imports()
+    assert "modelopt" not in sys.modules
+    for each in sys.argv[3:]:
+        child = os.fork()
+        if child == 0:
+            look(each, root, out)
+            gc.freeze()  # or the interpreter looks through all that was imported before it ends
+            sys.exit()
+        assert os.waitpid(child, 0)[1] == 0, each

@@ -89,6 +89,28 @@ def own(root: Path, tmp_path: Path) -> Toolchain:
     return materialise("as_published", tmp_path / "own")
 
 
+@pytest.fixture(scope="module")
+def of_several(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Toolchain:
+    """One that several tests tamper with, one after another."""
+    folder = tmp_path_factory.mktemp("of_several")
+    name = materialise("as_published", root).path.name
+    shutil.copytree(root / name, folder / name)
+    return materialise("as_published", folder)
+
+
+@pytest.fixture
+def lent(of_several: Toolchain, root: Path) -> Iterator[Toolchain]:
+    """The same, which is as it was when the test is over."""
+    yield of_several
+    whole = root / of_several.path.name
+    for path in sorted(of_several.path.rglob("*"), reverse=True):
+        if not (whole / path.relative_to(of_several.path)).exists():
+            path.rmdir() if path.is_dir() else path.unlink()
+    (of_several.path / IMPORTED).unlink(missing_ok=True)
+    shutil.copyfile(whole / IMPORTED, of_several.path / IMPORTED)
+    assert materialise(of_several.series, of_several.path.parent) == of_several
+
+
 def import_it(
     tools: Toolchain, tmp_path: Path, statement: str = "import modelopt"
 ) -> subprocess.CompletedProcess:
@@ -157,19 +179,19 @@ def test_byte_code_of_the_installed_package_does_not_run(
         "modelopt/torch/utils.abi3.so", "sitecustomize.py", "torch/__init__.py", "modelopt/torch.py",
     ],
 )  # fmt: skip
-def test_whatever_else_lies_in_the_folder_stops(own: Toolchain, name: str) -> None:
-    (own.path / name).parent.mkdir(exist_ok=True)
-    (own.path / name).write_text("")
+def test_whatever_else_lies_in_the_folder_stops(lent: Toolchain, name: str) -> None:
+    (lent.path / name).parent.mkdir(exist_ok=True)
+    (lent.path / name).write_text("")
     with pytest.raises(ToolchainError, match=f"is broken: {name} was added; delete that folder"):
-        materialise(own.series, own.path.parent)
-    assert name not in own.content
+        materialise(lent.series, lent.path.parent)
+    assert name not in lent.content
 
 
 @pytest.mark.parametrize("harm", ["text", "fifo", "gone", "huge", "link"])
 def test_what_changes_between_the_check_and_the_import_stops(
-    own: Toolchain, tmp_path: Path, harm: str
+    lent: Toolchain, tmp_path: Path, harm: str
 ) -> None:
-    file = own.path / IMPORTED
+    file = lent.path / IMPORTED
     genuine = file.read_text()
     file.unlink()
     if harm == "text":
@@ -184,7 +206,7 @@ def test_what_changes_between_the_check_and_the_import_stops(
     with pytest.raises(
         ToolchainError, match=rf"is broken: {IMPORTED} (was changed|cannot be read \(No such)"
     ):
-        activate(own)
+        activate(lent)
     assert not (tmp_path / "ran").exists()
 
 

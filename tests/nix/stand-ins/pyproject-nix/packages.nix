@@ -44,6 +44,7 @@ let
           mkdir home
           HOME=$PWD/home UV_CACHE_DIR=${host.cache} UV_PROJECT_ENVIRONMENT=$out ${host.uv} sync --quiet \
             --project project --python ${host.python} --offline --frozen --no-editable --link-mode symlink $parts
+          ${host.python} ${./bytecode.py} $out ${host.environment}
         '';
   };
 in
