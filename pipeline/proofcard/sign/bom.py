@@ -15,7 +15,6 @@ from cyclonedx.model.component import Component, ComponentType, Patch, PatchClas
 from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
 from proofcard import __version__
@@ -33,6 +32,8 @@ def bom(sealed: Manifest, manifest_sha256: str) -> str:
     Raises:
         Stop: when the manifest does not list what `quantize` lists, or CycloneDX's schema refuses it.
     """
+    from cyclonedx.validation.json import JsonStrictValidator  # a second: it makes the grammars of all links
+
     try:
         values = _values(sealed, manifest_sha256)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
