@@ -2,7 +2,7 @@
 
 engine=modelopt starts over; engine=layerwise goes on after the last complete layer. `test_resume.py` ends it
 at every moment; here the real command is ended at a few. One that an interrupt reaches early is a process of
-its own, which may hear it while it imports, and so is one that is tracked; the others are forked.
+its own, which may hear it while it imports; the others are forked. All have a quarter of the demo's samples.
 """
 
 import re
@@ -17,11 +17,14 @@ import mlflow
 import pytest
 from disks import needs_root, small_disk
 from forking import Forked
-from running import PROOFCARD, ROOT, command, contents, forked, quantize, start
+from running import PROOFCARD, ROOT, command, contents, forked, start
+from several import SMALL
+
+TRACKED = [word for word in SMALL if word != "tracking=off"]
 
 
-def started(cwd: Path, *overrides: str) -> subprocess.Popen[str]:
-    return start([PROOFCARD, "quantize", "output_dir=checkpoint", *overrides], cwd)
+def begun(cwd: Path, *overrides: str) -> Forked:
+    return forked("quantize", "output_dir=checkpoint", *overrides, cwd=cwd)
 
 
 def wait_for_work(process: subprocess.Popen[str] | Forked, cwd: Path) -> None:
@@ -63,39 +66,41 @@ GOES_ON = r"the same command resumes after layer [123] \(to start over instead, 
 
 
 def test_kill_leaves_nothing_under_the_name_and_the_next_run_gives_the_same_bytes(
-    demo: Path, tmp_path: Path
+    alone: dict[str, bytes], tmp_path: Path
 ) -> None:
-    process = forked("quantize", "output_dir=checkpoint", "tracking=off", "engine=modelopt", cwd=tmp_path)
+    process = begun(tmp_path, *SMALL, "engine=modelopt")
     wait_for_work(process, tmp_path)
-    time.sleep(1)
+    time.sleep(0.5)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "checkpoint").exists()
-    made = contents(quantize(tmp_path, "engine=modelopt"))
-    layerwise = contents(demo)
-    assert {name for name in made if made[name] != layerwise[name]} == {
-        "manifest.json"
-    }  # it names the engine
+    again = begun(tmp_path, *SMALL, "engine=modelopt")
+    _, errors = again.communicate()
+    assert again.returncode == 0, errors
+    made = contents(tmp_path / "checkpoint")
+    assert {name for name in made if made[name] != alone[name]} == {"manifest.json"}  # it names the engine
     assert not (tmp_path / ".checkpoint.partial").exists()
 
 
-def test_after_a_kill_the_same_command_goes_on_to_the_same_bytes(demo: Path, tmp_path: Path) -> None:
-    overrides = ("tracking=off",)
-    process = forked("quantize", "output_dir=checkpoint", *overrides, cwd=tmp_path)
+def test_after_a_kill_the_same_command_goes_on_to_the_same_bytes(
+    alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    process = begun(tmp_path, *SMALL)
     wait_for_a_layer(process, tmp_path)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "checkpoint").exists()
-    assert goes_on(tmp_path, *overrides) == contents(demo)  # the manifest too
+    assert goes_on(tmp_path, *SMALL) == alone  # the manifest too
     assert not list(tmp_path.glob(".checkpoint.[ps]*"))
 
 
 @pytest.mark.parametrize("engine", ["modelopt", "layerwise"])
 def test_interrupt_before_anything_is_complete_leaves_nothing(tmp_path: Path, engine: str) -> None:
     if engine == "layerwise":
-        process: subprocess.Popen[str] | Forked = started(tmp_path)
+        words = [PROOFCARD, "quantize", "output_dir=checkpoint", *TRACKED]
+        process: subprocess.Popen[str] | Forked = start(words, tmp_path)
     else:
-        process = forked("quantize", "output_dir=checkpoint", f"engine={engine}", cwd=tmp_path)
+        process = begun(tmp_path, *TRACKED, f"engine={engine}")
     wait_for_work(process, tmp_path)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
@@ -107,8 +112,10 @@ def test_interrupt_before_anything_is_complete_leaves_nothing(tmp_path: Path, en
     assert statuses(tmp_path) == KILLED
 
 
-def test_after_an_interrupt_the_same_command_goes_on_and_was_told_so(demo: Path, tmp_path: Path) -> None:
-    process = started(tmp_path)
+def test_after_an_interrupt_the_same_command_goes_on_and_was_told_so(
+    alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    process = begun(tmp_path, *TRACKED)
     wait_for_a_layer(process, tmp_path)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
@@ -117,11 +124,11 @@ def test_after_an_interrupt_the_same_command_goes_on_and_was_told_so(demo: Path,
     assert re.search(f"interrupted: {GOES_ON}$", errors.rstrip()), errors
     assert not (tmp_path / "checkpoint").exists()
     assert statuses(tmp_path) == KILLED
-    assert goes_on(tmp_path, "tracking=off") == contents(demo)
+    assert goes_on(tmp_path, *SMALL) == alone
 
 
 def test_termination_ends_as_an_interrupt_does(tmp_path: Path) -> None:
-    process = forked("quantize", "output_dir=checkpoint", "tracking=off", cwd=tmp_path)
+    process = begun(tmp_path, *SMALL)
     wait_for_a_layer(process, tmp_path)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
@@ -158,8 +165,7 @@ def test_a_full_disk_is_foreseen(tmp_path: Path) -> None:
 @needs_root
 def test_a_disk_that_fills_up_on_the_way_leaves_nothing_half_written(tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", 8) as small:
-        overrides = ("tracking=off", f"work_dir={tmp_path}/runs", "engine=modelopt")
-        process = forked("quantize", "output_dir=checkpoint", *overrides, cwd=small)
+        process = begun(small, *SMALL, f"work_dir={tmp_path}/runs", "engine=modelopt")
         wait_for_work(process, small)
         (small / "somebody else's").write_bytes(bytes(5 << 20))
         _, errors = process.communicate(timeout=180)
@@ -169,10 +175,12 @@ def test_a_disk_that_fills_up_on_the_way_leaves_nothing_half_written(tmp_path: P
 
 
 @needs_root
-def test_a_disk_that_others_fill_up_on_the_way_costs_no_complete_layer(demo: Path, tmp_path: Path) -> None:
-    overrides = ("tracking=off", f"work_dir={tmp_path}/runs")
+def test_a_disk_that_others_fill_up_on_the_way_costs_no_complete_layer(
+    alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    overrides = (*SMALL, f"work_dir={tmp_path}/runs")
     with small_disk(tmp_path / "small", 24) as small:
-        process = forked("quantize", "output_dir=checkpoint", *overrides, cwd=small)
+        process = begun(small, *overrides)
         wait_for_a_layer(process, small)
         with suppress(OSError), (small / "somebody else's").open("wb", buffering=0) as file:
             while True:
@@ -181,4 +189,4 @@ def test_a_disk_that_others_fill_up_on_the_way_costs_no_complete_layer(demo: Pat
         assert process.returncode == 1, errors
         assert re.search(f"the disk is full: free some space; {GOES_ON}$", errors.rstrip()), errors
         (small / "somebody else's").unlink()
-        assert goes_on(small, *overrides) == contents(demo)
+        assert goes_on(small, *overrides) == alone
