@@ -1,19 +1,20 @@
 """Attempts at a run, in forked processes that end badly: ModelOpt, slow to import, is imported once.
 
-    python tests/quantize/attempts.py OVERRIDES…
+    python tests/quantize/attempts.py ADDRESS OVERRIDES…
 
-Makes what the overrides say, undisturbed, and answers with a line. Then reads requests, one a line, as JSON:
+ADDRESS is the socket of who asks. Makes what the overrides say, undisturbed, and tells that with a line. Then
+reads requests, one a line, as JSON:
 `output_dir`, `threads`; `log`, where the attempt's output goes; `die_at`, before which of its orders to the
 disk (fsync, rename, unlink) it kills itself, null for never; `power_cut`, whether what no fsync has seen is
 lost with it. Answers each with two lines: the attempt's process id, and its exit status when it has ended.
 """
 
-import contextlib
 import functools
 import gc
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ from proofcard.errors import Stop
 from proofcard.quantize.command import execute
 from proofcard.toolchain import activate, materialise
 
-SHARD = 120_000  # bytes: several shards, and layers that lie in two of them
+SHARD = 60_000  # bytes: several shards, and layers that lie in two of them
 
 
 class Disk:
@@ -91,32 +92,35 @@ def attempt(config: QuantizeConfig, request: dict[str, Any]) -> int:
         return 1
 
 
-def main(overrides: list[str]) -> None:
+def main(address: str, overrides: list[str]) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     garbage.look_seldom()
     config = compose(QuantizeConfig, "config", overrides)
     activate(materialise(config.toolchain.series, config.work_dir / "toolchains"))
     from proofcard.quantize.layerwise import run
 
     run.layout = functools.partial(layout, max_shard_size=SHARD)  # type: ignore[assignment]
-    with contextlib.redirect_stdout(sys.stderr):
-        execute(config)  # with one thread nothing is started that a fork would lose
+    execute(config)  # with one thread nothing is started that a fork would lose
     gc.collect()
     gc.freeze()  # forked processes share it
-    print("made", flush=True)
-    for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            status = 99
-            try:
-                status = attempt(config, json.loads(line))
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(status)
-        print(pid, flush=True)
-        _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(address)
+        with connection.makefile("rw") as stream:
+            print("made", file=stream, flush=True)
+            for line in stream:
+                pid = os.fork()
+                if pid == 0:
+                    status = 99
+                    try:
+                        status = attempt(config, json.loads(line))
+                    finally:
+                        sys.stdout.flush()
+                        sys.stderr.flush()
+                        os._exit(status)
+                print(pid, file=stream, flush=True)
+                _, status = os.waitpid(pid, 0)
+                print(os.waitstatus_to_exitcode(status), file=stream, flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1], sys.argv[2:])

@@ -6,19 +6,23 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
+import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from disks import needs_root, small_disk
-from running import ROOT, contents, tiny, tiny_recipe
+from forking import Forked
+from running import contents, surroundings, tiny, tiny_recipe
 
 LAYERS = 3
-MOMENTS = 50
+TWO_EXPERTS = {"num_local_experts": 2, "num_experts": 2, "num_experts_per_tok": 1}
+MOMENTS = 16
+MOST = 200  # moments, where few of them find each of the layers
 FULL_EVERY = 4  # of the moments, one in so many is a full disk
 
 
@@ -27,17 +31,21 @@ class Attempts:
 
     def __init__(self, folder: Path, texts: Path) -> None:
         self.log = folder / "log"
-        source = tiny(folder / "source", "mixtral", num_hidden_layers=LAYERS)
+        source = tiny(folder / "source", "mixtral", num_hidden_layers=LAYERS, **TWO_EXPERTS)
         overrides = [
             *tiny_recipe(source, texts), f"output_dir={folder}/undisturbed", f"work_dir={folder}/runs",
             "tracking=off", "hardware.threads=1", "kv_cache=fp8_affine", "coverage=top_up",
-            "coverage.minimum_tokens=90",
+            "coverage.minimum_tokens=50", "calibration.datasets.text.samples=4",
         ]  # fmt: skip
-        self._server = subprocess.Popen(
-            [sys.executable, ROOT / "tests" / "quantize" / "attempts.py", *overrides],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
-        )  # fmt: skip
+        program = Path(__file__).with_name("attempts.py")
+        with tempfile.TemporaryDirectory() as short, socket.socket(socket.AF_UNIX) as listener:
+            address = f"{short}/attempts"
+            listener.bind(address)
+            listener.listen()
+            listener.settimeout(1)
+            words = [str(program), address, *overrides]
+            self._server = Forked(words, folder, os.environ | surroundings())
+            self._stream = self._connected(listener)
         assert self._answer() == "made"
         self.undisturbed = contents(folder / "undisturbed")
 
@@ -49,10 +57,8 @@ class Attempts:
             "output_dir": str(folder / "checkpoint"), "threads": threads, "log": str(self.log),
             "die_at": die_at, "power_cut": power_cut,
         }  # fmt: skip
-        assert self._server.stdin is not None
         self.log.unlink(missing_ok=True)
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
+        print(json.dumps(request), file=self._stream, flush=True)
         return int(self._answer())
 
     def end(self) -> int:
@@ -90,11 +96,18 @@ class Attempts:
 
     def stop(self) -> None:
         """End the server."""
+        self._stream.close()
         self._server.communicate()
 
+    def _connected(self, listener: socket.socket) -> TextIO:
+        """What the server reads and answers with, once it has come up."""
+        while self._server.poll() is None:
+            with suppress(TimeoutError), listener.accept()[0] as connection:
+                return connection.makefile("rw")
+        raise AssertionError(self._server.communicate()[1])
+
     def _answer(self) -> str:
-        assert self._server.stdout is not None
-        answer = self._server.stdout.readline().strip()
+        answer = self._stream.readline().strip()
         assert answer, self._server.communicate()[1]
         return answer
 
@@ -104,6 +117,24 @@ def attempts(tmp_path_factory: pytest.TempPathFactory, texts: Path) -> Iterator[
     server = Attempts(tmp_path_factory.mktemp("attempts"), texts)
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def after_a_layer(attempts: Attempts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what is left of a run that was killed when its first layer was complete."""
+    folder = tmp_path_factory.mktemp("killed")
+    number = 0
+    while not complete(folder):
+        number += 1
+        assert attempts.run(folder, die_at=number) == -signal.SIGKILL
+    assert complete(folder) == 1
+    return folder
+
+
+@pytest.fixture
+def killed(after_a_layer: Path, tmp_path: Path) -> Path:
+    """A copy of it to go on from."""
+    return Path(shutil.copytree(after_a_layer, tmp_path / "killed"))
 
 
 def complete(folder: Path) -> int:
@@ -166,7 +197,7 @@ def test_killed_at_random_moments(attempts: Attempts, tmp_path: Path) -> None:
         undisturbed = time.monotonic() - started
         shutil.rmtree(small / "checkpoint")
         # On a busy machine most may end early: more are begun, until some have found each of the layers.
-        while len(left) < MOMENTS or (not {1, 2} <= set(found) and len(left) < 4 * MOMENTS):
+        while len(left) < MOMENTS or (not {1, 2} <= set(found) and len(left) < MOST):
             before = complete(small)
             pid = attempts.begin(small)
             wanted = chosen.randint(before, LAYERS)
@@ -211,45 +242,32 @@ def test_killed_at_random_moments(attempts: Attempts, tmp_path: Path) -> None:
     assert full > 0
 
 
-def dies_after_a_layer(attempts: Attempts, folder: Path) -> None:
-    """Until a layer is complete, kill it again, later."""
-    folder.mkdir(exist_ok=True)
-    number = 12
-    while not complete(folder):
-        number += 1
-        assert attempts.run(folder, die_at=number) == -signal.SIGKILL
-    assert complete(folder) == 1
-
-
 def test_layers_of_another_number_of_threads_are_thrown_away_in_so_many_words(
-    attempts: Attempts, tmp_path: Path
+    attempts: Attempts, killed: Path
 ) -> None:
     """The last bits of a product depend on it, and the manifest names one number."""
-    dies_after_a_layer(attempts, tmp_path)
-    assert attempts.run(tmp_path, threads=2, anew=True) == 0
+    assert attempts.run(killed, threads=2, anew=True) == 0
     said = " ".join(attempts.log.read_text().split())
     assert "after layer 1, is from another configuration, machine or number of threads: deleting it" in said
-    made = contents(tmp_path / "checkpoint")
+    made = contents(killed / "checkpoint")
     assert {name for name in made if made[name] != attempts.undisturbed[name]} == {"manifest.json"}
 
 
 @pytest.mark.parametrize("gone", [".checkpoint.partial/model-00001", ".checkpoint.state/hidden-1"])
 def test_what_is_complete_is_not_made_up_when_its_files_are_gone(
-    attempts: Attempts, tmp_path: Path, gone: str
+    attempts: Attempts, killed: Path, gone: str
 ) -> None:
-    dies_after_a_layer(attempts, tmp_path)
-    (lost,) = tmp_path.glob(f"{gone}*")
+    (lost,) = killed.glob(f"{gone}*")
     lost.unlink()
-    assert attempts.run(tmp_path) == 1
+    assert attempts.run(killed) == 1
     said = attempts.log.read_text()
     assert "files of complete layers are missing: delete" in said
-    shutil.rmtree(tmp_path / ".checkpoint.state")
-    assert attempts.run(tmp_path) == 0
-    assert contents(tmp_path / "checkpoint") == attempts.undisturbed
+    shutil.rmtree(killed / ".checkpoint.state")
+    assert attempts.run(killed) == 0
+    assert contents(killed / "checkpoint") == attempts.undisturbed
 
 
-def test_a_folder_that_was_removed_by_hand_is_made_anew(attempts: Attempts, tmp_path: Path) -> None:
-    dies_after_a_layer(attempts, tmp_path)
-    shutil.rmtree(tmp_path / ".checkpoint.partial")
-    assert attempts.run(tmp_path, anew=True) == 0
-    assert contents(tmp_path / "checkpoint") == attempts.undisturbed
+def test_a_folder_that_was_removed_by_hand_is_made_anew(attempts: Attempts, killed: Path) -> None:
+    shutil.rmtree(killed / ".checkpoint.partial")
+    assert attempts.run(killed, anew=True) == 0
+    assert contents(killed / "checkpoint") == attempts.undisturbed
