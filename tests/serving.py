@@ -1,5 +1,6 @@
 """Running `serve` as a user would, and looking after its processes."""
 
+import os
 import subprocess
 import sys
 import time
@@ -7,19 +8,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import forking
 import psutil
 import running
+from forking import Forked
 
-SERVE = [sys.executable, "-P", "-m", "proofcard", "serve"]
-
-
-def start(cwd: Path, *overrides: str) -> "subprocess.Popen[str]":
-    """`serve` in the background; its words go to files in `cwd`."""
-    with (cwd / "out.txt").open("w") as out, (cwd / "err.txt").open("w") as err:
-        return running.start([*SERVE, *overrides], cwd, out=out, err=err)
+TO_FILES = Path(__file__).parent / "serve" / "to_files.py"
+Process = Forked | subprocess.Popen[str]
 
 
-def wait_for(text: str, path: Path, process: "subprocess.Popen[str]", seconds: float = 800) -> None:
+def start(cwd: Path, *overrides: str) -> Process:
+    """`serve` in the background, forked where that is possible; its words go to files in `cwd`."""
+    for name in ("out.txt", "err.txt"):
+        (cwd / name).touch()
+    words, environment = [str(TO_FILES), "serve", *overrides], dict(os.environ)
+    if forking.alike(environment):
+        return Forked(words, cwd, environment | running.surroundings())
+    return running.start([sys.executable, "-P", *words], cwd)
+
+
+def ended(process: Process) -> int:
+    """Its exit status; it has some time to end."""
+    process.communicate(timeout=200)
+    assert process.returncode is not None
+    return process.returncode
+
+
+def wait_for(text: str, path: Path, process: Process, seconds: float = 800) -> None:
     """Until a file holds a text."""
     end = time.monotonic() + seconds
     while text not in path.read_text():
@@ -28,7 +43,7 @@ def wait_for(text: str, path: Path, process: "subprocess.Popen[str]", seconds: f
         time.sleep(0.1)
 
 
-def family(process: "subprocess.Popen[str]", least: int) -> list[psutil.Process]:
+def family(process: Process, least: int) -> list[psutil.Process]:
     """A command's descendants, once there are so many."""
     end = time.monotonic() + 60
     while len(found := psutil.Process(process.pid).children(recursive=True)) < least:

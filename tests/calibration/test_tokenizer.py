@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,14 @@ def edit(file: Path, *without: str, **values: Any) -> None:
     file.write_text(json.dumps({key: value for key, value in settings.items() if key not in without}))
 
 
+@cache
+def demo() -> QuantizeConfig:
+    return compose(QuantizeConfig, "config", [])
+
+
 def key(model: Path) -> str:
-    described = sample_set.describe(compose(QuantizeConfig, "config", [f"model.path={model}"]))
-    return key_of("samples", **described)
+    config = demo().model_copy(update={"model": demo().model.model_copy(update={"path": model})})
+    return key_of("samples", **sample_set.describe(config))
 
 
 READ = (

@@ -11,7 +11,7 @@ import pytest
 from disks import needs_root, small_disk
 from fetching import FIRST, MODEL, NAME, fetch, folder, large, small, start
 from hub import Hub
-from running import ROOT, contents
+from running import ROOT, contents, python
 from several import SMALL
 
 from proofcard.documents import read
@@ -21,9 +21,7 @@ CHAT = "calibration.datasets.magpie_pro_mt"
 REMOTE = [f"{CHAT}.path=null", f"{CHAT}.repository=demo/chat"]
 
 
-def test_after_a_fetch_the_same_recipe_needs_no_network(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_fetch_the_same_recipe_needs_no_network(hub: Hub, tmp_path: Path) -> None:
     commit = hub.add(NAME, MODEL)
     texts = hub.add("demo/chat", ROOT / "demo" / "datasets" / "magpie_pro_mt", "dataset")
     recipe = [*SMALL, *REMOTE, f"{CHAT}.revision={texts}"]
@@ -39,7 +37,6 @@ def test_after_a_fetch_the_same_recipe_needs_no_network(
     assert fetched.samples.key.startswith(sealed.name.removeprefix("demo-"))
     hub.requests.clear()
     assert fetch(tmp_path, commit, *recipe)[0] == 0
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     process = start("quantize", tmp_path, commit, "output_dir=checkpoint", *recipe)
     said, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
@@ -135,8 +132,10 @@ def test_a_damaged_record_of_a_download_is_not_believed(hub: Hub, tmp_path: Path
     record = tmp_path / "runs" / "sources" / f".demo--minimax@{commit[:12]}.json"
     record.parent.mkdir(parents=True)
     record.write_text(damage)
-    said, errors = begin_fetch(tmp_path, commit).communicate(timeout=60)
-    assert said == "0\n", errors
+    program = tmp_path / "program.py"
+    program.write_text(FETCH)
+    said = python(program, NAME, commit, cwd=tmp_path)
+    assert said.stdout == "0\n", said.stderr
 
 
 @needs_root

@@ -12,7 +12,7 @@ CHOICES = {"with_kv": "kv_cache=fp8", "without_kv": "kv_cache=none"}
 
 def made(folder: Path, texts: Path) -> dict[str, str]:
     """Make it in `folder`; returns the keys of the checkpoints."""
-    source = tiny(folder / "source", "mixtral")
+    source = tiny(folder / "source", "mixtral", num_hidden_layers=1)
     recipe = [*tiny_recipe(source, texts), *QUICK]
     keys = {}
     for name, choice in CHOICES.items():

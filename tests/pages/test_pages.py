@@ -92,11 +92,17 @@ def context(browser: Any) -> Iterator[Any]:
     made.close()
 
 
+@pytest.fixture(scope="module")
+def tab(context: Any) -> Any:
+    """One for all: a new one starts processes and compiles MLflow's programs again."""
+    return context.new_page()
+
+
 @pytest.fixture
-def page(context: Any) -> Iterator[Any]:
-    opened = context.new_page()
-    yield opened
-    opened.close()
+def page(tab: Any) -> Any:
+    """An empty page: nothing that an earlier test has opened is shown any more."""
+    tab.goto("about:blank")
+    return tab
 
 
 def go(page: Any, address: str, *texts: str) -> None:

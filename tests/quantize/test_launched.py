@@ -11,32 +11,40 @@ import kubernetes_validate
 import pytest
 import slurm
 import yaml
+from quantize.tiny_moe import TinyMoe, tiny_moe
 from running import ROOT, command, contents, run, start, surroundings
-from several import SMALL, small
 
 
-def test_hydra_s_local_launcher_gives_the_same_bytes(alone: dict[str, bytes], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def moe(tmp_path_factory: pytest.TempPathFactory, texts: Path) -> TinyMoe:
+    return tiny_moe(tmp_path_factory.mktemp("moe"), texts)
+
+
+def test_hydra_s_local_launcher_gives_the_same_bytes(moe: TinyMoe, tmp_path: Path) -> None:
     two = ["hydra/launcher=local", "hydra.launcher.tasks_per_node=2"]
     here = forking.by_name(surroundings())
-    status, _, errors = run(small(*two), tmp_path, here)
+    status, _, errors = run(moe.words(*two), tmp_path, here)
     assert status == 0, errors
-    assert contents(tmp_path / "checkpoint") == alone
-    status, _, errors = run(small(*two, "output_dir=other", "engine=modelopt"), tmp_path, here)
+    assert contents(tmp_path / "checkpoint") == moe.files
+    status, _, errors = run(moe.words(*two, "output_dir=other", "engine=modelopt"), tmp_path, here)
     assert status == 2
     assert errors.rstrip().splitlines()[-1].startswith("quantize: engine=modelopt runs as one process")
 
 
-def test_a_sweep_makes_every_configuration(alone: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_sweep_makes_every_configuration(moe: TinyMoe, tmp_path: Path) -> None:
     here = forking.by_name(surroundings())
-    status, said, errors = run(["proofcard", "quantize", "-m", "kv_cache=fp8,none", *SMALL], tmp_path, here)
+    status, said, errors = run(
+        ["proofcard", "quantize", "-m", "kv_cache=fp8,none", *moe.recipe], tmp_path, here
+    )
     assert status == 0, errors
     assert said.count("(made)") == 2
-    made = [path for path in (tmp_path / "runs/checkpoints").glob("demo-*") if path.is_dir()]
+    made = [path for path in (tmp_path / "runs/checkpoints").glob("local-*") if path.is_dir()]
     assert len(made) == 2
-    assert any(contents(path) == alone for path in made)
+    assert any(contents(path) == moe.files for path in made)
     (tmp_path / "json.py").write_text("raise SystemExit('a file of the working folder ran')\n")
+    others = [word for word in moe.recipe if not word.startswith("model.path=")]
     status, said, errors = run(
-        ["proofcard", "quantize", "-m", "model.path=/nowhere,/there", *SMALL], tmp_path
+        ["proofcard", "quantize", "-m", "model.path=/nowhere,/there", *others], tmp_path
     )
     assert (status, said.count("(made)")) == (2, 0)
     assert "quantize: model.path=/nowhere does not exist" in errors
@@ -84,17 +92,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     if why := slurm.missing():
         pytest.skip(f"NOT CHECKED HERE: {why}")
     with slurm.slurm(tmp_path_factory.mktemp("slurm")) as environment:
-        yield environment
+        yield forking.by_name(surroundings()) | environment
 
 
 def test_slurm_through_hydra_gives_the_same_bytes(
-    cluster: dict[str, str], alone: dict[str, bytes], tmp_path: Path
+    cluster: dict[str, str], moe: TinyMoe, tmp_path: Path
 ) -> None:
     words = ["tasks_per_node=2", "gpus_per_node=null", "cpus_per_task=1"]
     words = ["hydra/launcher=slurm", *(f"hydra.launcher.{word}" for word in words)]
-    status, _, errors = run(small(*words), tmp_path, cluster)
+    status, _, errors = run(moe.words(*words), tmp_path, cluster)
     assert status == 0, errors
-    assert contents(tmp_path / "checkpoint") == alone
+    assert contents(tmp_path / "checkpoint") == moe.files
     assert len(list((tmp_path / "runs/hydra").rglob("*_[01]_result.pkl"))) == 2
 
 
@@ -131,10 +139,12 @@ def test_the_kubernetes_file_is_what_its_schema_and_its_own_numbers_say() -> Non
 
 @pytest.mark.parametrize("system", ["kubernetes", "skypilot"])
 def test_its_script_runs_on_two_nodes_and_gives_the_same_bytes(
-    alone: dict[str, bytes], tmp_path: Path, system: str
+    moe: TinyMoe, tmp_path: Path, system: str
 ) -> None:
     here = forking.by_name(surroundings()) | {
-        "OVERRIDES": " ".join([*SMALL, f"work_dir={tmp_path}/runs", f"output_dir={tmp_path}/checkpoint"]),
+        "OVERRIDES": " ".join(
+            [*moe.recipe, f"work_dir={tmp_path}/runs", f"output_dir={tmp_path}/checkpoint"]
+        ),
         "MASTER_PORT": str(slurm.free_port()),
     }
     if system == "kubernetes":
@@ -151,4 +161,4 @@ def test_its_script_runs_on_two_nodes_and_gives_the_same_bytes(
     nodes = [start(words, ROOT, here | {index: str(number)}) for number in range(2)]
     ended = [node.communicate(timeout=600) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], ended
-    assert contents(tmp_path / "checkpoint") == alone
+    assert contents(tmp_path / "checkpoint") == moe.files

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,10 @@ import forking
 import pytest
 import several
 from forking import Forked
+from quantize.tiny_moe import TinyMoe, tiny_moe
 from running import ROOT, contents, run, start, surroundings
 from several import small, together, torchrun
-from slurm import free_port
+from waiting import until
 
 from proofcard import joining
 
@@ -23,27 +23,32 @@ Started = Callable[[list[str], Path], tuple[int, str, str]]
 
 
 def by_torchrun(words: list[str], cwd: Path) -> tuple[int, str, str]:
-    return run([*torchrun(2), *words], cwd)
+    return run([*torchrun(2), *words], cwd, forking.by_name(surroundings()))
 
 
 def forked(count: int) -> Started:
     return lambda words, cwd: together(several.ranks(count * [words], cwd))
 
 
+@pytest.fixture(scope="module")
+def moe(tmp_path_factory: pytest.TempPathFactory, texts: Path) -> TinyMoe:
+    return tiny_moe(tmp_path_factory.mktemp("moe"), texts)
+
+
 @pytest.mark.parametrize(
     ("started", "again"),
-    [(forked(1), forked(1)), (by_torchrun, forked(2)), (forked(4), forked(4))],
+    [(forked(1), forked(2)), (by_torchrun, forked(1)), (forked(4), forked(1))],
     ids=["1", "2 by torchrun", "4"],
 )
 def test_any_number_of_ranks_gives_the_same_bytes(
-    alone: dict[str, bytes], tmp_path: Path, started: Started, again: Started
+    moe: TinyMoe, tmp_path: Path, started: Started, again: Started
 ) -> None:
-    status, said, errors = started(small(), tmp_path)
+    status, said, errors = started(moe.words(), tmp_path)
     assert status == 0, errors
-    assert contents(tmp_path / "checkpoint") == alone  # the manifest too: it says nothing of ranks
+    assert contents(tmp_path / "checkpoint") == moe.files  # the manifest too: it says nothing of ranks
     assert said.count("checkpoint (made)") == 1
     assert errors.count("layer 3/3") == 1  # only the leading rank speaks
-    status, said, _ = again(small(), tmp_path)
+    status, said, _ = again(moe.words(), tmp_path)
     assert (status, said.count("checkpoint (reused)")) == (0, 1)
 
 
@@ -122,7 +127,7 @@ def test_a_killed_rank_ends_the_other_and_three_go_on_to_the_same_bytes(
 def test_torchrun_ends_all_when_the_leading_rank_is_killed_and_one_process_goes_on(
     alone: dict[str, bytes], tmp_path: Path
 ) -> None:
-    process = start([*torchrun(2), *small()], tmp_path)
+    process = start([*torchrun(2), *small()], tmp_path, forking.by_name(surroundings()))
     wait_for_a_layer(process, tmp_path)
     os.kill(worker(process.pid, rank=0), signal.SIGKILL)
     _, errors = process.communicate(timeout=90)
@@ -147,17 +152,16 @@ def test_a_rank_that_falls_silent_is_missed(tmp_path: Path) -> None:
 
     The one that waits is patient until both have met, the other one always: here a busy machine may be slow.
     """
-    script = (
-        "import sys, proofcard.joining as joining; joining._PULSE, joining._MISSED = 0.2, 300\n"
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import pathlib, signal, proofcard.joining as joining; joining._PULSE, joining._MISSED = 0.2, 300\n"
         "with joining.joined('cpu') as team:\n"
-        "    team.wait(); print('together', flush=True)\n"
+        "    team.wait()\n"
         "    if team.leads: joining._MISSED = 10; team.wait()\n"
-        "    else: sys.stdin.read()\n"
+        "    else: pathlib.Path('together').touch(); signal.pause()\n"
     )
-    port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    waiting, silent = (start([sys.executable, "-c", script], tmp_path, port | {"RANK": r}) for r in "01")
-    assert silent.stdout is not None
-    assert silent.stdout.readline() == "together\n"
+    waiting, silent = several.ranks(2 * [[str(program)]], tmp_path)
+    until((tmp_path / "together").exists)
     silent.send_signal(signal.SIGSTOP)
     _, errors = waiting.communicate(timeout=60)
     silent.kill()

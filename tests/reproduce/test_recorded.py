@@ -219,13 +219,13 @@ def test_a_report_belongs_outside_the_rebuilt_checkpoint(folder: Path, tmp_path:
         _placed(placed, record, config)
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "", "x" * 80, ".hidden"])
-def test_a_recipe_s_name_is_no_path(folder: Path, tmp_path: Path, name: str) -> None:
+def test_a_recipe_s_name_is_no_path(folder: Path, tmp_path: Path) -> None:
     from proofcard.reproduce.command import _placed
 
     config = asked(tmp_path, f"checkpoint={folder}")
     record = recorded.read(config)
     made = configured(record, config)
-    named = made.model_copy(update={"recipe": made.recipe.model_copy(update={"name": name})})
-    with pytest.raises(Usage, match="cannot be a file's name"):
-        _placed(named, record, config)
+    for name in ("../x", "a/b", "", "x" * 80, ".hidden"):
+        named = made.model_copy(update={"recipe": made.recipe.model_copy(update={"name": name})})
+        with pytest.raises(Usage, match="cannot be a file's name"):
+            _placed(named, record, config)

@@ -9,14 +9,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import forking
 import pytest
-from running import PIPE, PROOFCARD, command, run, start, tiny, tiny_recipe
+from running import command, run, start, surroundings, tiny, tiny_recipe
 
 from proofcard.digest import readable_json
 from proofcard.run import request
 
 LIGHT = "skip=[serve,benchmark,evaluate,audit,sign]"
 PLANS = Path(__file__).parents[1] / "audit" / "minimax_m2_7_nvfp4_as_run.plan.json"
+
+
+def chain(words: list[str], folder: Path) -> tuple[int, str, str]:
+    """Run to its end, forked as every stage that it starts."""
+    return run(["proofcard", "run", *words], folder, forking.by_name(surroundings()))
 
 
 def states(folder: Path) -> dict[str, str]:
@@ -45,22 +51,22 @@ def copied(demo: Path, tmp_path: Path) -> Path:
 def test_what_is_sealed_is_reused_and_the_rest_is_made_once(copied: Path) -> None:
     words = ["recipe=demo", "output_dir=checkpoint", "tracking=off", LIGHT]
     planned(copied, words)
-    said = command("run", *words, cwd=copied)
-    assert said.returncode == 0, said.stderr
+    status, out, errors = chain(words, copied)
+    assert status == 0, errors
     assert states(copied) == {
         "plan": "reused", "fetch": "left out", "quantize": "reused", "verify": "made", "analyse": "made",
         "serve": "left out", "benchmark": "left out", "evaluate": "left out", "audit": "left out",
         "card": "made", "sign": "left out",
     }  # fmt: skip
-    assert "[1/3] proofcard verify checkpoint=checkpoint source=" in said.stderr
-    card, page, verify = said.stdout.splitlines()[-3:]
+    assert "[1/3] proofcard verify checkpoint=checkpoint source=" in errors
+    card, page, verify = out.splitlines()[-3:]
     assert card.split() == ["card", "checkpoint/README.md"]
     assert page.split(maxsplit=2)[:2] == ["MLflow", "run"]
     assert verify.startswith("verify it    proofcard verify checkpoint=checkpoint source=")
-    again = command("run", *words, "--json", cwd=copied)
-    assert again.returncode == 0, again.stderr
+    status, out, errors = chain([*words, "--json"], copied)
+    assert status == 0, errors
     assert set(states(copied).values()) == {"reused", "left out"}
-    document = json.loads(again.stdout)
+    document = json.loads(out)
     assert document["schema"] == "proofcard/run/1"
     assert document["again"] == f"proofcard run recipe=demo output_dir=checkpoint tracking=off '{LIGHT}'"
 
@@ -69,9 +75,9 @@ def test_what_is_sealed_is_reused_and_the_rest_is_made_once(copied: Path) -> Non
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
     shard.write_bytes(content)
-    broken = command("run", *words, cwd=copied)
-    assert broken.returncode == 1
-    assert "differs from what was sealed" in broken.stderr.splitlines()[-1]
+    status, _, errors = chain(words, copied)
+    assert status == 1
+    assert "differs from what was sealed" in errors.splitlines()[-1]
 
 
 def test_a_stage_that_fails_or_is_stopped_leaves_the_command_that_resumes(tmp_path: Path) -> None:
@@ -83,7 +89,7 @@ def test_a_stage_that_fails_or_is_stopped_leaves_the_command_that_resumes(tmp_pa
     with pytest.MonkeyPatch.context() as here:
         here.chdir(tmp_path)
         planned(tmp_path, words)
-    status, out, errors = run([PROOFCARD, "run", *words], tmp_path)
+    status, out, errors = chain(words, tmp_path)
     last = errors.splitlines()[-1]
     assert (status, out) == (1, "")
     failed = "run: quantize failed with exit status 1 (its message is above); finished: plan; to resume: "
@@ -93,14 +99,14 @@ def test_a_stage_that_fails_or_is_stopped_leaves_the_command_that_resumes(tmp_pa
     assert states(tmp_path)["verify"] == "not reached"
 
     texts.write_text('{"text": "w1 w2 w3 w4 w5"}\n' * 12)
-    running = start([PROOFCARD, "run", *words], tmp_path, out=PIPE, err=PIPE)
+    running = start(["proofcard", "run", *words], tmp_path, forking.by_name(surroundings()))
     assert running.stderr is not None
     lines = []
     for line in running.stderr:
         lines.append(line)
         if re.match(r"\[1/\d\] proofcard quantize", line):
             break
-    time.sleep(0.3)
+    time.sleep(0.1)
     running.send_signal(signal.SIGTERM)
     _, rest = running.communicate(timeout=60)
     assert running.returncode == 143, rest

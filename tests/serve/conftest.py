@@ -6,7 +6,7 @@ from typing import Any
 
 import psutil
 import pytest
-from serving import Served, family, left_of, start, wait_for
+from serving import Served, ended, family, left_of, start, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -29,11 +29,11 @@ def served(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Served:
             if connection.status == psutil.CONN_LISTEN
         ]
         process.send_signal(signal.SIGINT)
-        result.status = process.wait(200)
+        result.status = ended(process)
         result.left = left_of(processes)
     finally:
         process.kill()
-        process.wait()
+        ended(process)
     return result
 
 

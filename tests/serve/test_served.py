@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from serving import Served, family, left_of, start, wait_for
+from serving import Served, ended, family, left_of, start, wait_for
 
 
 def test_openais_client_reads_the_stream(served: Served):
@@ -72,7 +72,7 @@ def test_the_run_is_tracked_whole(served: Served, monkeypatch: pytest.MonkeyPatc
 def test_kill_9_of_the_command_leaves_no_process(served: Served, tmp_path: Path):
     process, processes = begun(served, tmp_path)
     process.kill()
-    process.wait()
+    ended(process)
     assert left_of(processes) == []
 
 
@@ -80,7 +80,7 @@ def test_an_engine_that_dies_is_one_sentence(served: Served, tmp_path: Path):
     process, processes = begun(served, tmp_path)
     engine = next(each for each in processes if "proofcard.serve.transformers_server" in each.cmdline())
     engine.kill()
-    assert process.wait(200) == 1
+    assert ended(process) == 1
     error = (tmp_path / "err.txt").read_text()
     assert "serve: transformers was killed by signal 9; it was killed, probably by the kernel" in error
     assert "Traceback" not in error
@@ -89,7 +89,7 @@ def test_an_engine_that_dies_is_one_sentence(served: Served, tmp_path: Path):
 
 def test_an_engine_that_is_never_ready_is_stopped(served: Served, tmp_path: Path):
     process, processes = begun(served, tmp_path, "serving.ready_timeout_s=1")
-    assert process.wait(200) == 1
+    assert ended(process) == 1
     assert "transformers_cpu was not ready after 1 s and was stopped" in (tmp_path / "err.txt").read_text()
     assert left_of(processes) == []
 
@@ -98,7 +98,7 @@ def test_an_engine_that_is_never_ready_is_stopped(served: Served, tmp_path: Path
 def test_a_signal_while_it_starts_ends_everything(served: Served, tmp_path: Path, number: signal.Signals):
     process, processes = begun(served, tmp_path)
     process.send_signal(number)
-    assert process.wait(200) == 128 + number
+    assert ended(process) == 128 + number
     assert left_of(processes) == []
 
 
@@ -106,7 +106,7 @@ def test_a_port_in_use_is_said_before_anything_starts(served: Served, tmp_path: 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = start(tmp_path, f"checkpoint={served.checkpoint}", f"serving.port={port}", "tracking=off")
-        assert process.wait(200) == 2
+        assert ended(process) == 2
     error = (tmp_path / "err.txt").read_text()
     assert f"port {port} of 127.0.0.1 is in use by" in error and "serving.port=" in error
     assert not (tmp_path / "runs").exists()

@@ -1,10 +1,11 @@
 """The command on two servers over real HTTP, through the real harness: each verdict and its exit status."""
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from chat_server import Reply, serving
@@ -49,12 +50,61 @@ def both(reference: Any, candidate: Any) -> Iterator[list[str]]:
         yield [f"reference.endpoint={first}", f"candidate.endpoint={second}"]
 
 
-def test_a_candidate_as_good_as_its_reference_is_accepted_and_tracked(bench: None, tmp_path: Path) -> None:
-    with both(knows(0.9), knows(0.9)) as servers:
-        said = command("tasks", *servers, *QUICK, cwd=tmp_path)
-    assert said.returncode == 0, said.stderr
-    assert "Tasks: ACCEPT" in said.stdout
-    (folder,) = (tmp_path / "runs/tasks").iterdir()
+class Runs(NamedTuple):
+    """What three runs on the same two servers said and left, and how many answers each server had given."""
+
+    cwd: Path
+    said: list["subprocess.CompletedProcess[str]"]
+    answered: list[dict[str, int]]
+    waiting: list[bool]
+    """Whether answers of an interrupted run were kept afterwards."""
+
+    @property
+    def regression(self) -> Path:
+        """The folder of the second run."""
+        return self.cwd / "runs/tasks/demo-001"
+
+    @property
+    def accepted(self) -> Path:
+        """The folder of the third run."""
+        return self.cwd / "runs/tasks/demo-002"
+
+
+@pytest.fixture(scope="module")
+def runs(bench: None, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Both servers are vouched for. The candidate thinks without end in half of its answers.
+
+    It breaks down after 40 of them, and comes back for the second run. For the third it is a good one.
+    """
+    endless: Reply = {"content": "<think>Set a timer", "finish": "length"}
+    answered = {"reference": 0, "candidate": 0}
+    candidates = [knows(0.5, endless), knows(0.5, endless), knows(0.9)]
+    made = Runs(tmp_path_factory.mktemp("tasks"), [], [], [])
+
+    def reference(request: dict[str, Any]) -> Reply:
+        answered["reference"] += 1
+        return knows(0.9)(request)
+
+    def candidate(request: dict[str, Any]) -> Reply:
+        if not made.said and answered["candidate"] == 40:
+            return {"status": 500}
+        answered["candidate"] += 1
+        return candidates[len(made.said)](request)
+
+    one_by_one = ["tasks.users=1", "tracking=off"]
+    with both(reference, candidate) as servers:
+        for words in (one_by_one, one_by_one, []):
+            words = [*servers, *QUICK, "tasks.resume=true", *words]
+            made.said.append(command("tasks", *words, cwd=made.cwd))
+            made.answered.append(dict(answered))
+            made.waiting.append((made.cwd / "runs/tasks.interrupted").exists())
+    return made
+
+
+def test_a_candidate_as_good_as_its_reference_is_accepted_and_tracked(runs: Runs) -> None:
+    assert runs.said[2].returncode == 0, runs.said[2].stderr
+    assert "Tasks: ACCEPT" in runs.said[2].stdout
+    folder = runs.accepted
     found = TasksReport.model_validate_json((folder / "tasks.json").read_text())
     tools = found.tasks["tools"]
     assert (tools.questions, tools.lost, tools.gained, tools.missing) == (75, 0, 0, 0)
@@ -62,7 +112,7 @@ def test_a_candidate_as_good_as_its_reference_is_accepted_and_tracked(bench: Non
     assert set(found.not_run) == {"arithmetic", "science", "programs"}
     kept = (folder / "candidate-1/answers.jsonl").read_text().splitlines()
     assert len(kept) == 75 and {json.loads(line)["outcome"] for line in kept} == {"answered"}
-    _tracked(tmp_path, found)
+    _tracked(runs.cwd, found)
 
 
 def _tracked(cwd: Path, found: TasksReport) -> None:
@@ -78,14 +128,11 @@ def _tracked(cwd: Path, found: TasksReport) -> None:
     assert dict(table["data"]) == pytest.approx(report.numbers(found))
 
 
-def test_a_candidate_that_thinks_without_end_is_a_regression(bench: None, tmp_path: Path) -> None:
-    endless = {"content": "<think>Set a timer", "finish": "length"}
-    with both(knows(0.9), knows(0.5, endless)) as servers:
-        said = command("tasks", *servers, *QUICK, "tracking=off", cwd=tmp_path)
-    assert said.returncode == 1, said.stderr
-    assert "Tasks: REGRESSION" in said.stdout
-    (folder,) = (tmp_path / "runs/tasks").iterdir()
-    tools = TasksReport.model_validate_json((folder / "tasks.json").read_text()).tasks["tools"]
+def test_a_candidate_that_thinks_without_end_is_a_regression(runs: Runs) -> None:
+    """Also where the run was interrupted among such answers."""
+    assert runs.said[1].returncode == 1, runs.said[1].stderr
+    assert "Tasks: REGRESSION" in runs.said[1].stdout
+    tools = TasksReport.model_validate_json((runs.regression / "tasks.json").read_text()).tasks["tools"]
     assert tools.outcomes["candidate"] == {"answered": 38, "thinking": 37}
     assert (tools.lost, tools.gained) == (30, 0)
 
@@ -94,40 +141,19 @@ def test_each_verdict_has_an_exit_status_of_its_own() -> None:
     assert _STATUS == {"ACCEPT": 0, "REGRESSION": 1, "INCONCLUSIVE": 3}  # 2: it failed, or was not started
 
 
-def test_a_server_that_fails_is_no_verdict(bench: None, tmp_path: Path) -> None:
-    with both(lambda _: {"status": 500}, knows(0.9)) as servers:
-        said = command("tasks", *servers, *QUICK, "tracking=off", cwd=tmp_path)
-    assert said.returncode == 2
+def test_a_server_that_fails_is_no_verdict(runs: Runs) -> None:
+    said = runs.said[0]
+    assert said.returncode == 2 and "Tasks:" not in said.stdout
     assert "task tools: 8 requests failed one after the other, the last with: HTTP 500" in said.stderr
 
 
-def test_an_interrupted_run_does_not_ask_again(bench: None, tmp_path: Path) -> None:
-    """Both servers are vouched for; the candidate breaks down after 40 answers, and comes back."""
-    asked = {"reference": 0, "candidate": 0}
-    broken = [True]
-
-    def counted(side: str) -> Callable[[dict[str, Any]], Reply]:
-        answer = knows(0.9)
-
-        def reply(request: dict[str, Any]) -> Reply:
-            if side == "candidate" and broken[0] and asked[side] == 40:
-                return {"status": 400}
-            asked[side] += 1
-            return answer(request)
-
-        return reply
-
-    words = [*QUICK, "tasks.users=1", "tasks.resume=true", "tracking=off"]
-    with both(counted("reference"), counted("candidate")) as servers:
-        said = command("tasks", *servers, *words, cwd=tmp_path)
-        assert said.returncode == 2 and asked == {"reference": 75, "candidate": 40}, said.stderr
-        broken[0] = False
-        said = command("tasks", *servers, *words, cwd=tmp_path)
-        assert said.returncode == 0 and asked == {"reference": 75, "candidate": 75}, said.stderr
-        assert "candidate: reusing 40 answers of an interrupted run" in said.stderr
-        assert not (tmp_path / "runs/tasks.interrupted").exists()
-        command("tasks", *servers, *words, cwd=tmp_path)
-    assert asked["reference"] == 150  # a run that has ended leaves nothing to reuse
+def test_an_interrupted_run_does_not_ask_again(runs: Runs) -> None:
+    assert runs.answered[0] == {"reference": 75, "candidate": 40}, runs.said[0].stderr
+    assert runs.answered[1] == {"reference": 75, "candidate": 75}, runs.said[1].stderr
+    assert "candidate: reusing 40 answers of an interrupted run" in runs.said[1].stderr
+    assert runs.waiting == [True, False, False]
+    # a run that has ended leaves nothing to reuse
+    assert runs.answered[2] == {"reference": 150, "candidate": 150}, runs.said[2].stderr
 
 
 @pytest.mark.parametrize(
@@ -135,16 +161,23 @@ def test_an_interrupted_run_does_not_ask_again(bench: None, tmp_path: Path) -> N
     [
         (["tasks.tasks.tools.harness=nothing"], "has no task nothing"),
         (["tasks.tasks.tools.filter=first"], "task tools: demo_tools has no filter first: choose from none"),
-        (
-            ["tasks=nvidia_m2_7", "tasks.only=[aime25]", "policy=usual", "tasks.limit=2"],
-            "task aime25: its dataset is not on this machine",
-        ),
     ],
 )
 def test_a_task_that_cannot_be_run_is_named(
-    bench: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], sentence: str
+    bench: None, tmp_path: Path, words: list[str], sentence: str
+) -> None:
+    _named(tmp_path, words, sentence)
+
+
+def test_a_task_whose_data_are_not_here_is_named(
+    bench: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
+    words = ["tasks=nvidia_m2_7", "tasks.only=[aime25]", "policy=usual", "tasks.limit=2"]
+    _named(tmp_path, words, "task aime25: its dataset is not on this machine")
+
+
+def _named(tmp_path: Path, words: list[str], sentence: str) -> None:
     with serving(lambda _: {"content": "x"}) as url:
         servers = [f"reference.endpoint={url}", f"candidate.endpoint={url}"]
         said = command("tasks", *servers, *QUICK, "tracking=off", "tasks.limit=2", *words, cwd=tmp_path)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forking import Forked
 from running import ROOT
 
 SECRETS = {
@@ -180,7 +181,7 @@ def free_port() -> int:
 
 
 def until(
-    condition: Callable[[], bool], process: subprocess.Popen[Any], log: Path, seconds: float = 600
+    condition: Callable[[], bool], process: subprocess.Popen[Any] | Forked, log: Path, seconds: float = 600
 ) -> None:
     """Wait for a condition, or fail with what the process said."""
     deadline = time.monotonic() + seconds

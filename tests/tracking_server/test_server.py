@@ -12,9 +12,10 @@ from pathlib import Path
 import mlflow
 import psutil
 import pytest
+from forking import Forked
 from mlflow.entities import Run
 from mlflow.tracking.fluent import run_id_to_system_metrics_monitor
-from running import ROOT
+from running import ROOT, surroundings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from client import STEPS
@@ -47,22 +48,19 @@ def logged(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     """Two clients log at once, and the server is killed and started again under them; what each said."""
     folder = tmp_path_factory.mktemp("clients")
     program = Path(__file__).parent / "client.py"
-    environment = os.environ | USER | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | surroundings() | USER
     environment.pop("MLFLOW_HTTP_REQUEST_MAX_RETRIES", None)
-    logs = {name: folder / f"{name}.log" for name in CLIENTS}
-    clients = {}
-    for name, log in logs.items():
-        with log.open("w") as said:
-            clients[name] = subprocess.Popen(
-                [sys.executable, program, server.address, name, folder], env=environment, stderr=said
-            )
+    clients = {
+        name: Forked([str(program), server.address, name, str(folder)], folder, environment)
+        for name in CLIENTS
+    }
     for name, client in clients.items():
-        until((folder / f"{name}.underway").exists, client, logs[name])
+        until((folder / f"{name}.underway").exists, client, server.log)
     server.kill()
     server.start()
-    for name, client in clients.items():
-        assert client.wait(timeout=600) == 0, logs[name].read_text()
-    return {name: log.read_text() for name, log in logs.items()}
+    said = {name: client.communicate(timeout=600)[1] for name, client in clients.items()}
+    assert [client.returncode for client in clients.values()] == [0, 0], said
+    return said
 
 
 @pytest.fixture

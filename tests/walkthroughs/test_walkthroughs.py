@@ -1,6 +1,7 @@
 """The walk-throughs of docs/ as they are written, on the demo and a hub on loopback."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +9,19 @@ from pathlib import Path
 import forking
 import pytest
 from hub import Hub
-from running import ROOT, surroundings
+from running import PROOFCARD, ROOT, surroundings
 from walkthroughs.walking import Shell, steps, walk
 
 DOCS = ROOT / "docs"
 PAGES = ("publish.md", "trust.md", "change-one-thing.md")
+# The hub's client reads its address and its home when it is imported: what asks the hub is not forked.
+PROGRAM = """\
+#!/bin/bash
+case "$*" in
+"publish "* | *hf://*) exec '{alone}' "$@" ;;
+esac
+exec env -u HF_ENDPOINT HOME='{home}' '{forked}' "$@"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +33,24 @@ def shell(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shel
     shutil.copytree(demo, folder / "runs" / "checkpoints" / f"demo-{key[:12]}")
     shutil.copytree(demo.parent / "runs" / "samples", folder / "runs" / "samples")
     with Hub() as hub:
-        imported_with = {"HF_ENDPOINT": hub.endpoint, "HOME": str(folder / "home")}
-        forking.serve_with(imported_with)
-        environment = surroundings() | imported_with | {"COLUMNS": "80", "HF_TOKEN": hub.uploads.token}
-        with Shell(folder, forking.by_name(environment)) as opened:
+        environment = forking.by_name(surroundings())
+        environment |= {"HF_ENDPOINT": hub.endpoint, "HOME": str(folder / "home"), "COLUMNS": "80"}
+        environment |= {"HF_TOKEN": hub.uploads.token}
+        environment["PATH"] = f"{_programs(folder, environment['PATH'])}:{environment['PATH']}"
+        with Shell(folder, environment) as opened:
             yield opened
+
+
+def _programs(folder: Path, path: str) -> Path:
+    """A folder whose `proofcard` is the forked one of this PATH where it may be."""
+    programs = folder / "programs"
+    programs.mkdir()
+    forked = shutil.which("proofcard", path=path)
+    (programs / "proofcard").write_text(
+        PROGRAM.format(alone=PROOFCARD, forked=forked, home=os.environ["HOME"])
+    )
+    (programs / "proofcard").chmod(0o755)
+    return programs
 
 
 @pytest.fixture(scope="module")
