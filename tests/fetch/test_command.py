@@ -21,7 +21,9 @@ CHAT = "calibration.datasets.magpie_pro_mt"
 REMOTE = [f"{CHAT}.path=null", f"{CHAT}.repository=demo/chat"]
 
 
-def test_after_a_fetch_the_same_recipe_needs_no_network(hub: Hub, tmp_path: Path) -> None:
+def test_after_a_fetch_the_same_recipe_needs_no_network(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commit = hub.add(NAME, MODEL)
     texts = hub.add("demo/chat", ROOT / "demo" / "datasets" / "magpie_pro_mt", "dataset")
     recipe = [*SMALL, *REMOTE, f"{CHAT}.revision={texts}"]
@@ -37,6 +39,7 @@ def test_after_a_fetch_the_same_recipe_needs_no_network(hub: Hub, tmp_path: Path
     assert fetched.samples.key.startswith(sealed.name.removeprefix("demo-"))
     hub.requests.clear()
     assert fetch(tmp_path, commit, *recipe)[0] == 0
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     process = start("quantize", tmp_path, commit, "output_dir=checkpoint", *recipe)
     said, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
