@@ -22,7 +22,8 @@ setup: ## the locked environment in .venv
 setup-serve setup-vllm setup-bench: setup-%: ## X: serve (SGLang), vllm, bench (the load generator), each in its own .venv-X
 	@UV_PROJECT_ENVIRONMENT=.venv-$* $(UV) sync --quiet --frozen $(COMPILED_$*) --extra $* --extra tracking
 
-COMPILED_bench := --compile-bytecode  # the others have 30,000 files each, of which an engine imports some 5,000
+# The others have 30,000 files each, of which an engine imports some 5,000.
+COMPILED_bench := --compile-bytecode
 
 demo: setup setup-bench ## the demo from its recipe to its card: quantized, proved, served, measured, evaluated (SKIP=benchmark,…)
 	@$(RUN) proofcard run recipe=demo $(if $(SKIP),'skip=[$(SKIP)]')

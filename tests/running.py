@@ -67,10 +67,14 @@ def as_from_a_terminal() -> None:
 
 
 def command(
-    program: str, *arguments: str, cwd: Path, fresh: bool = False
+    program: str,
+    *arguments: str,
+    cwd: Path,
+    fresh: bool = False,
+    environment: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run one of our console commands as a user would; `fresh` as `python` has it."""
-    return python(PROOFCARD, program, *arguments, cwd=cwd, fresh=fresh)
+    """Run one of our console commands as a user would; `fresh` and `environment` as `python` has them."""
+    return python(PROOFCARD, program, *arguments, cwd=cwd, fresh=fresh, environment=environment)
 
 
 def forked(program: str, *arguments: str, cwd: Path) -> Forked:
@@ -80,14 +84,21 @@ def forked(program: str, *arguments: str, cwd: Path) -> Forked:
 
 
 def python(
-    program: Path, *arguments: str, cwd: Path, fresh: bool = False
+    program: Path,
+    *arguments: str,
+    cwd: Path,
+    fresh: bool = False,
+    environment: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a Python program, forked from a process that has imported what is slow, unless `fresh`."""
-    environment = dict(os.environ)
+    """Run a Python program, forked from a process that has imported what is slow, unless `fresh`.
+
+    `environment` is what it has besides.
+    """
+    more = environment or {}
     words = [str(program), *arguments]
-    if not fresh and forking.alike(environment):
-        return forking.run(words, cwd, environment | surroundings())
-    status, out, err = run([sys.executable, *words], cwd)
+    if not fresh and forking.alike(os.environ | more):
+        return forking.run(words, cwd, os.environ | surroundings() | more)
+    status, out, err = run([sys.executable, *words], cwd, more)
     return subprocess.CompletedProcess([sys.executable, *words], status, out, err)
 
 

@@ -8,11 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-import forking
 import psutil
 import pytest
 from measuring import on_null
-from running import PROOFCARD, ROOT, run, surroundings
+from running import ROOT, command
 
 from proofcard import manifest
 
@@ -21,12 +20,8 @@ QUICK = ["benchmark.output_tokens=16", "benchmark.waves=1", "benchmark.fewest_re
 
 
 def call(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """The command in a terminal of 80 columns, forked where that is possible."""
-    environment, narrow = dict(os.environ), {"COLUMNS": "80"}
-    if forking.alike(environment):
-        return forking.run([str(PROOFCARD), "benchmark", *words], cwd, environment | surroundings() | narrow)
-    status, out, err = run([*BENCHMARK, *words], cwd, narrow)
-    return subprocess.CompletedProcess(words, status, out, err)
+    """The command in a terminal of 80 columns."""
+    return command("benchmark", *words, cwd=cwd, environment={"COLUMNS": "80"})
 
 
 @pytest.fixture(scope="module")
