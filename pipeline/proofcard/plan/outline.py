@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -158,9 +158,7 @@ def _bring_code(model: Model, described: Described, folder: Path) -> dict[str, s
 
 def _as_loaded(model: Any, config: dict[str, Any]) -> set[str]:
     """Give the model the FP8 linears that transformers creates for an FP8 checkpoint."""
-    import torch
-    from transformers.integrations.finegrained_fp8 import FP8Linear, replace_with_fp8_linear
-    from transformers.modeling_utils import no_init_weights
+    from transformers.integrations import finegrained_fp8
     from transformers.utils.quantization_config import FineGrainedFP8Config
 
     quantization = config.get("quantization_config") or {}
@@ -174,10 +172,45 @@ def _as_loaded(model: Any, config: dict[str, Any]) -> set[str]:
         weight_block_size=tuple(quantization.get("weight_block_size") or (128, 128)),
         modules_to_not_convert=quantization.get("modules_to_not_convert"),
     )
-    with no_init_weights(), torch.device("meta"):
-        replace_with_fp8_linear(model, quantization_config=settings)
-    model.requires_grad_(False)
-    return {name for name, module in model.named_modules() if isinstance(module, FP8Linear)}
+    with _one_made_of_each_shape(finegrained_fp8):
+        finegrained_fp8.replace_with_fp8_linear(model, quantization_config=settings)
+    return {name for name, module in model.named_modules() if isinstance(module, finegrained_fp8.FP8Linear)}
+
+
+@contextmanager
+def _one_made_of_each_shape(library: Any) -> Iterator[None]:
+    """Let transformers make one FP8 linear of each shape, which takes it a while, and copy the others."""
+    import torch
+    from transformers.modeling_utils import no_init_weights
+
+    kind, on_meta = library.FP8Linear, library.init_empty_weights
+    made: dict[tuple[Any, ...], Any] = {}
+
+    def empty(like: Any) -> Any:  # torch.empty_like takes ten times as long here
+        return torch.empty(like.shape, dtype=like.dtype, device="meta")
+
+    def linear(**settings: Any) -> Any:
+        key = tuple(settings.values())
+        if key not in made:
+            library.FP8Linear = kind  # its constructor looks for itself there
+            with no_init_weights(), torch.device("meta"), on_meta():
+                made[key] = kind(**settings)
+            library.FP8Linear = linear
+        first = made[key].__dict__
+        own = {name: each.copy() if isinstance(each, dict | set) else each for name, each in first.items()}
+        own["_parameters"] = {
+            name: value if value is None else torch.nn.Parameter(empty(value), requires_grad=False)
+            for name, value in first["_parameters"].items()
+        }
+        another = kind.__new__(kind)
+        another.__dict__.update(own)
+        return another
+
+    library.FP8Linear, library.init_empty_weights = linear, nullcontext
+    try:
+        yield
+    finally:
+        library.FP8Linear, library.init_empty_weights = kind, on_meta
 
 
 def _downloaded(model: Model, built: Any) -> Source | None:

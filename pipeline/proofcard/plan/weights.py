@@ -198,6 +198,11 @@ def _expected(model: Any) -> tuple[int, int]:
     return whole - eight_bits, whole
 
 
+def _numbered_alike(name: str) -> str:
+    """The name with the same number wherever it has one."""
+    return re.sub(r"\.\d+(?=\.)", ".0", name)
+
+
 def _globs(quant_cfg: dict[str, Any], quantizers: dict[str, bool]) -> list[Glob]:
     """Each pattern, whether it enables or disables, and how many quantizers it matches and decides."""
     patterns = {
@@ -206,12 +211,14 @@ def _globs(quant_cfg: dict[str, Any], quantizers: dict[str, bool]) -> list[Glob]
         if isinstance(setting, dict) and pattern != "default" and not pattern.startswith("nn.")
     }
     compiled = {pattern: re.compile(translate(pattern)).match for pattern in patterns}
+    apart = any(map(alike.tells_numbers_apart, patterns))
+    names: Iterable[str] = quantizers if apart else map(_numbered_alike, quantizers)
     matches: Counter[str] = Counter()
     decides: Counter[str] = Counter()
-    for name in quantizers:
+    for name, count in Counter(iter(names)).items():
         matching = [pattern for pattern, match in compiled.items() if match(name)]
-        matches.update(matching)
-        decides.update(matching[-1:])
+        matches.update(dict.fromkeys(matching, count))
+        decides.update(dict.fromkeys(matching[-1:], count))
     return [
         Glob(glob=pattern, enables=on, matches=matches[pattern], decides=decides[pattern])
         for pattern, on in patterns.items()
