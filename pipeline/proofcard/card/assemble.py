@@ -1,7 +1,7 @@
 """The card as a document: every section in its order, and the metadata that the hub reads."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from proofcard.card import closing, making, measured, running
@@ -20,9 +20,8 @@ def assembled(facts: Facts) -> Card:
     Raises:
         Stop: when a document is incomplete.
     """
-    default = compose(QuantizeConfig, "config", [f"recipe={_DEFAULT}", "tracking=off"])
     middle: list[Callable[[Facts], Section]] = [
-        making.model, making.quantized, making.kv_cache, partial(making.choices, default=default),
+        making.model, making.quantized, making.kv_cache, partial(making.choices, default=_default()),
         making.data,
         making.coverage, running.hardware, running.profiles, running.sampling, measured.performance,
         measured.throughput, running.backends, measured.fidelity, measured.tasks, measured.agentic,
@@ -40,6 +39,11 @@ def assembled(facts: Facts) -> Card:
         documents=facts.quoted(),
         sections=[_section(summary, facts), *sections, limits, *last],
     )
+
+
+@cache
+def _default() -> QuantizeConfig:
+    return compose(QuantizeConfig, "config", [f"recipe={_DEFAULT}", "tracking=off"])
 
 
 def _section(make: Callable[[Facts], Section], facts: Facts) -> Section:
