@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ def sha256_file(path: Path, root: Path | None = None) -> str:
     """Hex sha256 of a file's bytes, read in 4 MiB pieces. Raises as `files.opened`."""
     digest = hashlib.sha256()
     with opened(path, root) as file, readable(path):
-        while chunk := file.read(_CHUNK):
+        size = os.fstat(file.fileno()).st_size
+        piece = min(_CHUNK, size + 1)  # of a small file, not the memory for a large one
+        while chunk := file.read(piece):
             digest.update(chunk)
     return digest.hexdigest()
 

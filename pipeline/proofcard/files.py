@@ -59,7 +59,7 @@ def opened(path: Path, root: Path | None, partly: bool = False) -> BinaryIO:
         Refused: for anything but a regular file, and for a link that leaves `root`.
         Unreadable: when the system refuses.
     """
-    target = located(path, root)
+    target = path if root is None and _is_no_link(path) else located(path, root)
     with readable(path):
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.fdopen(os.open(target, flags), "rb")
@@ -73,6 +73,14 @@ def opened(path: Path, root: Path | None, partly: bool = False) -> BinaryIO:
             f"{plain(path)} was not fetched: nothing was expected to read a file of this kind or size"
         )
     return file
+
+
+def _is_no_link(path: Path) -> bool:
+    """Whether it is a regular file itself."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def located(path: Path, root: Path | None) -> Path:

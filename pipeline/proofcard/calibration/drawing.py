@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from proofcard.calibration import tokenizer
 from proofcard.calibration.sample_files import INDEX, TEXTS, TOKENS
-from proofcard.calibration.sampling import Sample, sample
+from proofcard.calibration.sampling import Sample, rendering, sample
 from proofcard.config.schema import QuantizeConfig
 from proofcard.digest import canonical_json
 from proofcard.errors import Usage
@@ -42,12 +42,13 @@ def draw(config: QuantizeConfig, files: dict[str, Any], folder: Path) -> dict[st
     loaded = opened(config, files)
     samples: list[Sample] = []
     skipped = {}
-    for name in config.calibration.datasets:
-        drawn, skipped[name] = sample(config.calibration, loaded, name)
-        samples += drawn
-        if skipped[name]:
-            reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped[name].items())
-            console.print(f"{name}: unreadable rows skipped ({reasons})", soft_wrap=True)
+    with rendering(config.calibration, loaded) as render:
+        for name in config.calibration.datasets:
+            drawn, skipped[name] = sample(config.calibration, loaded, name, render=render)
+            samples += drawn
+            if skipped[name]:
+                reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped[name].items())
+                console.print(f"{name}: unreadable rows skipped ({reasons})", soft_wrap=True)
     lines = "".join(canonical_json(one.record()) + "\n" for one in samples)
     (folder / INDEX).write_text(lines, encoding="utf-8")
     texts = "".join(canonical_json(one.text) + "\n" for one in samples)

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ _TABLE = 1000  # rows looked at together
 _BATCH = 64  # rows that are read at a time: few, since all of them have to be readable
 TOGETHER = 64  # texts to tokenize at a time
 _MANY = 4 * TOGETHER  # worth a bar
+
+Render = Callable[[Conversation], str]
 
 
 @dataclass(frozen=True)
@@ -58,31 +61,35 @@ class Sample:
         }
 
 
+@contextmanager
+def rendering(calibration: Calibration, tokenizer: Any) -> Iterator[Render]:
+    """A context with what makes conversations texts: of one dataset, or of one after the other."""
+    if not calibration.chat_template:
+        yield lambda conversation: conversation.text
+        return
+    with Renderer(tokenizer) as renderer:
+        yield renderer.render
+
+
 def sample(
-    calibration: Calibration, tokenizer: Any, name: str, drawn_before: Container[str] = ()
+    calibration: Calibration,
+    tokenizer: Any,
+    name: str,
+    drawn_before: Container[str] = (),
+    render: Render | None = None,
 ) -> tuple[list[Sample], dict[str, int]]:
     """The samples of one dataset, and how many rows were skipped for each reason.
 
     The samples are divided evenly over the splits, the remainder going to the last, as in ModelOpt. Texts
-    with a sha256 in `drawn_before` are skipped.
+    with a sha256 in `drawn_before` are skipped. `render` is from `rendering`; without it, one of its own.
 
     Raises:
         Usage: when the chat template is invalid or exceeds its limits.
         Stop: when the dataset cannot be read, or has fewer usable rows than the recipe needs.
     """
-    if not calibration.chat_template:
-        return _sample(calibration, tokenizer, name, lambda conversation: conversation.text, drawn_before)
-    with Renderer(tokenizer) as renderer:
-        return _sample(calibration, tokenizer, name, renderer.render, drawn_before)
-
-
-def _sample(
-    calibration: Calibration,
-    tokenizer: Any,
-    name: str,
-    render: Callable[[Conversation], str],
-    drawn_before: Container[str],
-) -> tuple[list[Sample], dict[str, int]]:
+    if render is None:
+        with rendering(calibration, tokenizer) as own:
+            return sample(calibration, tokenizer, name, drawn_before, own)
     dataset = calibration.datasets[name]
     adapt = adapter(dataset.adapter)
 

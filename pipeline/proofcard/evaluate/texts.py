@@ -9,7 +9,7 @@ import numpy as np
 from proofcard import files, json_files, manifest
 from proofcard.calibration.batches import read_index
 from proofcard.calibration.sample_files import INDEX
-from proofcard.calibration.sampling import Sample, sample
+from proofcard.calibration.sampling import Sample, rendering, sample
 from proofcard.config.evaluating import Evaluation
 from proofcard.config.schema import Calibration
 from proofcard.errors import Stop
@@ -39,8 +39,9 @@ def held_out(
         update={"sampling": sampling, "datasets": datasets, "sequence_length": settings.sequence_length}
     )
     documents: list[Sample] = []
-    for name in datasets:
-        documents += sample(chosen, tokenizer, name, drawn_before=used)[0]
+    with rendering(chosen, tokenizer) as render:
+        for name in datasets:
+            documents += sample(chosen, tokenizer, name, used, render)[0]
     if both := [one for one in documents if one.text_sha256 in used]:
         raise Stop(
             f"row {both[0].row} of {both[0].dataset} calibrated the checkpoint: this is a bug of proofcard"
