@@ -39,6 +39,9 @@ def test_there_is_something_to_compose() -> None:
 @cache
 def values_of(group: str, option: str) -> Any:
     """What an option's file says, and nothing else."""
+    alone = OmegaConf.load(CONF / group / f"{option}.yaml")
+    if "defaults" not in alone:
+        return OmegaConf.to_container(alone)
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         return OmegaConf.to_container(hydra_compose(f"{group}/{option}"))[group]  # type: ignore[index]
 
