@@ -36,7 +36,11 @@ def proofcard(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(program: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([program, *words], cwd=cwd, capture_output=True, text=True, check=False)
+    environment = dict(os.environ)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody else compiles what this environment imports
+    return subprocess.run(
+        [program, *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_it_verifies_every_level(proofcard: Path, tmp_path: Path) -> None:

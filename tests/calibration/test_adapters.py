@@ -1,12 +1,12 @@
 """Every adapter on rows of its dataset's true columns, held to ModelOpt's own reading of them."""
 
 import json
-import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
-from running import run
 from transformers import AutoTokenizer
 
 from proofcard import deciding
@@ -17,6 +17,7 @@ from proofcard.calibration.rendering import Renderer
 from proofcard.calibration.rows import UnreadableRow
 from proofcard.calibration.sampling import sample
 from proofcard.config import QuantizeConfig, compose
+from proofcard.toolchain import installed
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}
 TOOL = {"name": "add", "description": "Adds.", "parameters": {"type": "object", "properties": {}}}
@@ -93,11 +94,24 @@ def test_each_schema_becomes_messages(name: str) -> None:
     assert all(isinstance(message["content"], str) for message in messages)
 
 
-@pytest.mark.parametrize("name", deciding.adapters())
-def test_the_plain_text_is_modelopt_s(name: str) -> None:
-    from modelopt.torch.utils.dataset_utils import SUPPORTED_DATASET_CONFIG
+@pytest.fixture(scope="module")
+def modelopts() -> ModuleType:
+    """ModelOpt's module of datasets as it is installed, which needs no other of its own.
 
-    assert adapter(name)(ROWS[name]).text == SUPPORTED_DATASET_CONFIG[THEIRS[name]]["preprocess"](ROWS[name])
+    A plan made in this process may have left a patched ModelOpt.
+    """
+    file = installed.find("nvidia-modelopt").site / "modelopt/torch/utils/dataset_utils.py"
+    spec = spec_from_file_location("modelopts_datasets", file)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", deciding.adapters())
+def test_the_plain_text_is_modelopt_s(modelopts: ModuleType, name: str) -> None:
+    preprocess = modelopts.SUPPORTED_DATASET_CONFIG[THEIRS[name]]["preprocess"]
+    assert adapter(name)(ROWS[name]).text == preprocess(ROWS[name])
 
 
 def test_the_system_prompt_switches_the_reasoning() -> None:
@@ -184,34 +198,18 @@ def varied(dataset: str, n: int) -> dict[str, Any]:
     return row
 
 
-MODELOPTS_BATCHES = f"""
-import json, sys
-from proofcard import garbage
-garbage.look_seldom()
-from modelopt.torch.utils.dataset_utils import get_dataset_dataloader
-from transformers import AutoTokenizer
-count = len(sys.argv[1:]) // 2
-tokenizer = AutoTokenizer.from_pretrained({str(bundled("demo") / "model")!r}, padding_side="left")
-loader = get_dataset_dataloader(
-    sys.argv[1 + count:], tokenizer,
-    num_samples=[int(word) for word in sys.argv[1 : 1 + count]], max_sample_length=40, batch_size=4,
-)
-print(json.dumps([batch["input_ids"].tolist() for batch in loader]))
-"""
-
-
-def test_token_ids_are_those_of_modelopt_s_data_loader(tmp_path: Path) -> None:
+def test_token_ids_are_those_of_modelopt_s_data_loader(modelopts: ModuleType, tmp_path: Path) -> None:
     asked = {name: 6 + n for n, name in enumerate(five())}
     folders = {
         name: folder_of(name, list(dataset.splits), dataset.subset, tmp_path)
         for name, dataset in five().items()
     }
     tokenizer = AutoTokenizer.from_pretrained(bundled("demo") / "model", padding_side="left")
-    # In a process of its own: a plan made in this one may have left a patched ModelOpt.
-    words = [sys.executable, "-c", MODELOPTS_BATCHES, *map(str, asked.values()), *folders.values()]
-    status, out, errors = run(words, tmp_path)
-    assert status == 0, errors
-    theirs = json.loads(out.splitlines()[-1])
+    loader = modelopts.get_dataset_dataloader(
+        list(map(str, folders.values())), tokenizer, num_samples=list(asked.values()), max_sample_length=40,
+        batch_size=4,
+    )  # fmt: skip
+    theirs = [batch["input_ids"].tolist() for batch in loader]
     overrides = [f"calibration.datasets.{name}.path={folder}" for name, folder in folders.items()]
     overrides += [f"calibration.datasets.{name}.samples={count}" for name, count in asked.items()]
     config = as_run(*overrides, "calibration.sampling.method=first", "calibration.sequence_length=40")

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import add_tokenizer, command, contents, quantize
+from running import add_tokenizer, command, contents, quantize, tiny_recipe
 
+from proofcard import manifest
 from proofcard.calibration import sample_set as samples_stage
 from proofcard.config import QuantizeConfig, compose
 from proofcard.digest import sha256_file
@@ -37,19 +38,19 @@ def copy(drawn: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(drawn, tmp_path / "copy"))
 
 
-def test_the_checkpoint_of_a_frozen_set_is_that_of_the_run_that_drew_it(tmp_path: Path) -> None:
-    first = quantize(tmp_path / "first", *FEW)
-    (kept,) = (tmp_path / "first" / "runs" / "samples").glob("demo-*")
-    published = tmp_path / "published"
-    kept.rename(published)
-    gone = [
-        f"calibration.datasets.{name}.path=/gone"
-        for name in ("open_code_reasoning", "magpie_pro_mt", "llama_nemotron")
-    ]
+def test_the_checkpoint_of_a_frozen_set_is_that_of_the_run_that_drew_it(
+    tiny_llama: Path, texts: Path, tmp_path: Path
+) -> None:
+    key = manifest.read(tiny_llama / "checkpoint").inputs["samples"]["key"]
+    kept = tiny_llama / "runs" / "samples" / f"local-{key[:12]}"
+    published = Path(shutil.copytree(kept, tmp_path / "published"))
+    words = [*tiny_recipe(tiny_llama / "source", texts), "quantization=nvfp4_mlp_only"]
+    words += ["calibration.sequence_length=16", "hardware=one_thread"]
+    words += ["calibration.datasets.text.path=/gone", f"calibration.frozen={published}"]
     pin = f"calibration.frozen_sha256={sha256_file(published / 'manifest.json')}"
-    again = quantize(tmp_path / "again", *FEW, *gone, f"calibration.frozen={published}", pin)
-    assert contents(again) == contents(first)
-    (copied,) = (tmp_path / "again" / "runs" / "samples").glob("demo-*")
+    again = quantize(tmp_path / "again", *words, pin)
+    assert contents(again) == contents(tiny_llama / "checkpoint")
+    (copied,) = (tmp_path / "again" / "runs" / "samples").glob("local-*")
     assert copied.name == kept.name
     assert contents(copied) == contents(published)
 

@@ -1,6 +1,7 @@
 """The Triton kernels against the CPU's, byte for byte: on a GPU, or in Triton's interpreter without one.
 
-`test_gpu.py` runs this in a process of its own: the interpreter has to be chosen before Triton is imported.
+`test_triton_kernels.py` runs this in a process of its own: the interpreter has to be chosen before Triton is
+imported.
 """
 
 import numpy as np

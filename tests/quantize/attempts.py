@@ -1,4 +1,7 @@
-"""Attempts at a run, in forked processes that end badly: ModelOpt, slow to import, is imported once.
+"""Attempts at a run, in forked processes that end badly.
+
+ModelOpt, slow to import, is imported once; and what a run finds out of its source and toolchain, whatever
+stands on the disk, is found out once and remembered.
 
     python tests/quantize/attempts.py ADDRESS OVERRIDES…
 
@@ -21,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from proofcard import garbage
+from proofcard.checkpoint.source import Source
 from proofcard.checkpoint.writer import layout
 from proofcard.config import QuantizeConfig, compose
 from proofcard.errors import Stop
@@ -92,6 +96,21 @@ def attempt(config: QuantizeConfig, request: dict[str, Any]) -> int:
         return 1
 
 
+def remember(config: QuantizeConfig) -> None:
+    """Let attempts find here what follows from the source and the toolchain alone; it never changes."""
+    from proofcard.quantize import planning, preflight
+    from proofcard.quantize.layerwise import run
+
+    tools = planning.materialise(config.toolchain.series, config.work_dir / "toolchains")
+    assert config.model.path is not None
+    source = Source(config.model.path)
+    mtp_tensors = preflight.check(config, source, tools)
+    structure = run.Structure(source, config, run.skeleton(source, config.model))
+    planning.materialise = lambda *_: tools  # type: ignore[assignment]
+    preflight.check = lambda *_: mtp_tensors
+    run.Structure = lambda *_: structure  # type: ignore[assignment,misc]
+
+
 def main(address: str, overrides: list[str]) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     garbage.look_seldom()
@@ -101,6 +120,7 @@ def main(address: str, overrides: list[str]) -> None:
 
     run.layout = functools.partial(layout, max_shard_size=SHARD)  # type: ignore[assignment]
     execute(config)  # with one thread nothing is started that a fork would lose
+    remember(config)
     gc.collect()
     gc.freeze()  # forked processes share it
     with socket.socket(socket.AF_UNIX) as connection:

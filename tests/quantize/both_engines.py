@@ -9,13 +9,14 @@ runs engine=layerwise alone and with that fault: what holds the engines together
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from proofcard.config import QuantizeConfig, compose
 from proofcard.errors import Stop
-from proofcard.quantize import preparing
+from proofcard.quantize import dry_run, planning, preparing
 from proofcard.quantize.command import execute
 
 
@@ -66,17 +67,40 @@ FAULTS: dict[str, Callable[[], Any]] = {
 }
 
 
+def find_out_once() -> None:
+    """What is found out of the toolchain alone, or of a model's sizes, holds for the runs that follow."""
+    tried: set[tuple[str, str]] = set()
+    check = dry_run.check
+
+    def check_once(model: Any, where: str) -> None:
+        case = (where, model.config._attn_implementation)
+        if case not in tried:
+            check(model, where)
+            tried.add(case)
+
+    planning.materialise = cache(planning.materialise)
+    dry_run.check = check_once
+
+
 def main(folder: Path, combinations: list[str], shared: list[str]) -> None:
     folder.mkdir(exist_ok=True)
+    find_out_once()
+    every = [*shared, "tracking=off", f"work_dir={folder}/runs"]
+
+    @cache
+    def composed(said: str) -> QuantizeConfig:
+        return compose(QuantizeConfig, "config", [*every, *filter(None, said.split(","))])
+
+    engines = {
+        name: compose(QuantizeConfig, "config", [*every, f"engine={name}"]).engine
+        for name in ("layerwise", "modelopt")
+    }
     for combination in combinations:
         name, _, said = combination.partition("=")
         fault, _, is_fault = name.partition("@")
-        for engine in ("layerwise",) if is_fault else ("layerwise", "modelopt"):
+        for engine in ("layerwise",) if is_fault else engines:
             where = folder / f"{name}-{engine}"
-            overrides = [*shared, *filter(None, said.split(",")), f"engine={engine}", f"output_dir={where}"]
-            config = compose(
-                QuantizeConfig, "config", [*overrides, "tracking=off", f"work_dir={folder}/runs"]
-            )
+            config = composed(said).model_copy(update={"engine": engines[engine], "output_dir": where})
             try:
                 with FAULTS[fault]() if is_fault else nullcontext():
                     execute(config)

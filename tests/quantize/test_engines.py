@@ -21,7 +21,7 @@ OWN = {
     "deepseek_v2": [],
     "llama": ["quantization=nvfp4_mlp_only"],
 }
-LAYERS = 2  # of those that are quantized in many ways; the others have three
+LAYERS = {"mixtral": 2, "qwen3_moe": 2, "deepseek_v2": 3, "llama": 2}
 UNEVEN = "calibration.batch_size=3"  # batches of 3, 3 and 2 samples
 WAYS = {
     "minimax_m2": {
@@ -95,8 +95,8 @@ def engines(tmp_path_factory: pytest.TempPathFactory, texts: Path) -> Engines:
             few = [f"calibration.datasets.{n}.samples=1" for n in (*names, "nemotron_post_training_v2")]
             own = [f"model.path={source}", *few]
         else:
-            depth = {"num_hidden_layers": LAYERS} if architecture == "mixtral" else {}
-            own = tiny_recipe(tiny(folder / "source", architecture, **depth), texts)
+            source = tiny(folder / "source", architecture, num_hidden_layers=LAYERS[architecture])
+            own = tiny_recipe(source, texts)
         if architecture == "mixtral":
             cold = two_cold_experts(folder / "cold")
             hybrid = tiny(folder / "hybrid", "qwen3_next")  # its first layer has no attention
@@ -110,7 +110,7 @@ def two_cold_experts(folder: Path) -> Path:
     """A Mixtral whose router sends every token to expert 0 or 1, none to 2 and 3."""
     from safetensors.torch import load_file, save_file
 
-    tiny(folder, "mixtral", num_hidden_layers=LAYERS, num_experts_per_tok=1)
+    tiny(folder, "mixtral", num_hidden_layers=LAYERS["mixtral"], num_experts_per_tok=1)
     weights = load_file(folder / "model.safetensors")
     for name in [name for name in weights if name.endswith("block_sparse_moe.gate.weight")]:
         weights[name][1], weights[name][2:] = -weights[name][0], 0
@@ -178,10 +178,13 @@ def test_a_fault_would_be_seen(engines: Engines, fault: str, where: str) -> None
     folder = engines("mixtral")
     found = differences(folder / f"{fault}@{where}-layerwise", folder / f"{where}-modelopt")
     assert "model.safetensors" in found
+    last = f"model.layers.{LAYERS['mixtral'] - 1}"
     if fault == "amax_a_step_up":
-        assert found[1:] == [f"model.layers.{LAYERS - 1}.block_sparse_moe.experts.3.w2.input_scale"]
+        assert found[1:] == [
+            f"model.layers.{LAYERS['mixtral'] - 1}.block_sparse_moe.experts.3.w2.input_scale"
+        ]
     if fault == "bias_a_step_up":
-        assert found[1:] == [f"model.layers.{LAYERS - 1}.self_attn.v_proj.v_bias"]
+        assert found[1:] == [f"{last}.self_attn.v_proj.v_bias"]
 
 
 @pytest.mark.parametrize("architecture", [name for name in OWN if name != "llama"])

@@ -1,5 +1,6 @@
 """Hydra's launchers and sweeps, Slurm, Kubernetes' and SkyPilot's files: each runs on this machine."""
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import slurm
 import yaml
 from quantize.tiny_moe import TinyMoe, tiny_moe
 from running import ROOT, command, contents, run, start, surroundings
+from several import SMALL
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +54,7 @@ def test_a_sweep_makes_every_configuration(moe: TinyMoe, tmp_path: Path) -> None
 
 
 def test_an_interrupted_sweep_leaves_no_job_behind(tmp_path: Path) -> None:
-    whole = ["tracking=off", "hardware.device=cpu"]  # all samples: it must not end before the signal comes
-    process = start(["proofcard", "quantize", "-m", "kv_cache=fp8,none", *whole], tmp_path)
+    process = start(["proofcard", "quantize", "-m", "kv_cache=fp8,none", *SMALL], tmp_path)
     while not list(tmp_path.glob("runs/checkpoints/.demo-*.partial")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
@@ -137,28 +138,43 @@ def test_the_kubernetes_file_is_what_its_schema_and_its_own_numbers_say() -> Non
     assert service["spec"]["selector"] == {"job-name": name}
 
 
+def forked_checkout(folder: Path, environment: dict[str, str]) -> Path:
+    """A folder with a `.venv` whose programs are forked, torchrun among them; see tests/fork_shim.py."""
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    shim = shutil.which("proofcard", path=environment["PATH"])
+    assert shim is not None
+    for name in ("proofcard", "torchrun"):
+        (programs / name).symlink_to(shim)
+    (programs / "activate").write_text(f"PATH='{programs}':$PATH\n")
+    return folder
+
+
 @pytest.mark.parametrize("system", ["kubernetes", "skypilot"])
 def test_its_script_runs_on_two_nodes_and_gives_the_same_bytes(
     moe: TinyMoe, tmp_path: Path, system: str
 ) -> None:
+    """Of SkyPilot's nodes, the leading one has the environment of this checkout; the others fork."""
     here = forking.by_name(surroundings()) | {
         "OVERRIDES": " ".join(
             [*moe.recipe, f"work_dir={tmp_path}/runs", f"output_dir={tmp_path}/checkpoint"]
         ),
         "MASTER_PORT": str(slurm.free_port()),
     }
+    forks = forked_checkout(tmp_path / "forks", here)
     if system == "kubernetes":
         words = kubernetes()[1]["spec"]["template"]["spec"]["containers"][0]["command"]
         here |= {"NODES": "2", "GPUS": "1", "MASTER_ADDR": "127.0.0.1"}
-        index = "JOB_COMPLETION_INDEX"
+        here |= {"PATH": f"{forks / '.venv' / 'bin'}:{here['PATH']}"}
+        index, first = "JOB_COMPLETION_INDEX", forks
     else:
         said = yaml.safe_load((ROOT / "launch" / "skypilot.yaml").read_text())
         assert said["num_nodes"] == 2
         words = ["bash", "-e", "-c", said["run"]]
         here |= {"SKYPILOT_NUM_NODES": "2", "SKYPILOT_NUM_GPUS_PER_NODE": "1"}
         here |= {"SKYPILOT_NODE_IPS": "127.0.0.1\n127.0.0.1"}
-        index = "SKYPILOT_NODE_RANK"
-    nodes = [start(words, ROOT, here | {index: str(number)}) for number in range(2)]
+        index, first = "SKYPILOT_NODE_RANK", ROOT
+    nodes = [start(words, cwd, here | {index: str(n)}) for n, cwd in enumerate((first, forks))]
     ended = [node.communicate(timeout=600) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], ended
     assert contents(tmp_path / "checkpoint") == moe.files

@@ -2,9 +2,9 @@
 
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import forking
@@ -12,8 +12,9 @@ import pytest
 import several
 from forking import Forked
 from quantize.tiny_moe import TinyMoe, tiny_moe
-from running import ROOT, contents, run, start, surroundings
+from running import BIN, ROOT, contents, run, surroundings
 from several import small, together, torchrun
+from slurm import free_port
 from waiting import until
 
 from proofcard import joining
@@ -24,6 +25,13 @@ Started = Callable[[list[str], Path], tuple[int, str, str]]
 
 def by_torchrun(words: list[str], cwd: Path) -> tuple[int, str, str]:
     return run([*torchrun(2), *words], cwd, forking.by_name(surroundings()))
+
+
+def forked_torchrun(words: list[str], cwd: Path) -> Forked:
+    """With two ranks; at a given port: what finds one looks through all that is imported."""
+    mine = [str(BIN / "torchrun"), "--nnodes=1", "--node-rank=0", "--nproc-per-node=2", "--no-python"]
+    mine += ["--master-addr=127.0.0.1", f"--master-port={free_port()}"]
+    return Forked([*mine, *words], cwd, os.environ | forking.by_name(surroundings()))
 
 
 def forked(count: int) -> Started:
@@ -78,8 +86,7 @@ def test_what_several_ranks_cannot_do_is_refused_before_any_work(
 
 
 def test_torchrun_shows_a_refusal_once(tmp_path: Path) -> None:
-    words = [*torchrun(2), *small("engine=modelopt")]
-    status, said, errors = run(words, tmp_path, forking.by_name(surroundings()))
+    status, said, errors = together([forked_torchrun(small("engine=modelopt"), tmp_path)])
     assert status == 1  # torchrun's own; the rank's is in its table
     assert "exitcode  : 2" in errors
     assert errors.count("quantize: engine=modelopt runs as one process") == 1
@@ -97,54 +104,67 @@ def test_what_is_wrong_for_one_rank_alone_is_said_too(tmp_path: Path) -> None:
         assert errors.rstrip().splitlines()[-1].startswith("quantize: /nowhere is not a checkpoint folder")
 
 
-def wait_for_a_layer(process: subprocess.Popen[str] | Forked, cwd: Path) -> None:
+def cut_short(root: Path) -> Iterator[Path]:
+    """Folders to begin work in, until it was ended before its checkpoint was there: it may be the quicker."""
+    for attempt in range(5):
+        cwd = root / str(attempt)
+        cwd.mkdir()
+        yield cwd
+        if not (cwd / "checkpoint").exists():
+            return
+
+
+def wait_for_a_layer(process: Forked, cwd: Path) -> None:
     deadline = time.monotonic() + 300
-    while not (cwd / ".checkpoint.state" / "layer-00000.json").exists():
-        assert process.poll() is None, process.communicate()
+    while not (cwd / ".checkpoint.state" / "layer-00000.json").exists() and process.poll() is None:
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.005)
 
 
-def test_a_killed_rank_ends_the_other_and_three_go_on_to_the_same_bytes(
-    alone: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_a_killed_rank_ends_the_other_and_three_go_on_to_the_same_bytes(moe: TinyMoe, tmp_path: Path) -> None:
     """Nobody watches over these two, as under srun: the one that is left notices by itself."""
-    left, lost = several.ranks(2 * [small()], tmp_path)
-    wait_for_a_layer(left, tmp_path)
-    lost.kill()
-    _, errors = left.communicate(timeout=60)
-    lost.communicate()
+    for cwd in cut_short(tmp_path):
+        left, lost = several.ranks(2 * [moe.words()], cwd)
+        wait_for_a_layer(left, cwd)
+        lost.kill()
+        _, errors = left.communicate(timeout=60)
+        lost.communicate()
     assert left.returncode == 1
     assert "quantize: rank 0 of 2 lost another rank" in errors
     assert "the same command resumes after the last complete layer" in errors
-    assert not (tmp_path / "checkpoint").exists()
-    status, _, errors = together(several.ranks(3 * [small()], tmp_path))
+    assert not (cwd / "checkpoint").exists()
+    status, _, errors = together(several.ranks(3 * [moe.words()], cwd))
     assert status == 0, errors
     assert "resuming after layer" in errors
-    assert contents(tmp_path / "checkpoint") == alone
+    assert contents(cwd / "checkpoint") == moe.files
 
 
 def test_torchrun_ends_all_when_the_leading_rank_is_killed_and_one_process_goes_on(
-    alone: dict[str, bytes], tmp_path: Path
+    moe: TinyMoe, tmp_path: Path
 ) -> None:
-    process = start([*torchrun(2), *small()], tmp_path, forking.by_name(surroundings()))
-    wait_for_a_layer(process, tmp_path)
-    os.kill(worker(process.pid, rank=0), signal.SIGKILL)
-    _, errors = process.communicate(timeout=90)
+    for cwd in cut_short(tmp_path):
+        process = forked_torchrun(moe.words(), cwd)
+        wait_for_a_layer(process, cwd)
+        if (leading := worker(process.pid, rank=0)) is not None:
+            os.kill(leading, signal.SIGKILL)
+        _, errors = process.communicate(timeout=90)
     assert process.returncode == 1
     assert "SIGKILL" in errors
-    assert not (tmp_path / "checkpoint").exists()
-    status, _, errors = together(several.ranks([small()], tmp_path))
+    assert not (cwd / "checkpoint").exists()
+    status, _, errors = together(several.ranks([moe.words()], cwd))
     assert status == 0, errors
     assert "resuming after layer" in errors
-    assert contents(tmp_path / "checkpoint") == alone
+    assert contents(cwd / "checkpoint") == moe.files
 
 
-def worker(parent: int, rank: int) -> int:
-    """The process of a rank below torchrun."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+def worker(parent: int, rank: int) -> int | None:
+    """The process of a rank below torchrun, if it still runs."""
     mark = f"\0RANK={rank}\0".encode()
-    return next(int(pid) for pid in children if mark in Path(f"/proc/{pid}/environ").read_bytes())
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+            if mark in Path(f"/proc/{pid}/environ").read_bytes():
+                return int(pid)
+    return None
 
 
 def test_a_rank_that_falls_silent_is_missed(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ from proofcard.quantize.layerwise.screen import factors, limits, middle
 
 FEW = 24
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+ROWS = 40 if DEVICE == "cuda" else 12
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")
 
 
 @pytest.mark.parametrize("kind", ["outliers", "not a number"])
 def test_codes_candidates_and_flags_are_the_twin_s(kind: str) -> None:
-    x, pairs = drawn(kind, 1, tokens=40)
+    x, pairs = drawn(kind, 1, tokens=34)
     pairs = [(gate[:20].contiguous(), up[:20].contiguous()) for gate, up in pairs[:2]]
     neurons = 20
     center = middle(x)
@@ -58,20 +59,20 @@ def test_a_long_list_flags_and_is_cut() -> None:
 
 
 def test_rows_are_picked_once_and_no_more_than_asked_for() -> None:
-    """Every pair of every row is a candidate above a maximum of 0: 40 rows, of which 7 are wanted."""
-    x, pairs = drawn("plain", 3, tokens=40)
+    """Every pair of every row is a candidate above a maximum of 0, and 7 rows are wanted."""
+    x, pairs = drawn("plain", 3, tokens=ROWS)
     there: Pairs = [(gate.to(DEVICE), up.to(DEVICE)) for gate, up in pairs[:1]]
-    words = torch.arange(40 * 2 * 4, dtype=torch.int32)  # two tiles of neurons, four words of each
+    words = torch.arange(ROWS * 2 * 4, dtype=torch.int32)  # two tiles of neurons, four words of each
     found = torch.zeros((1, kernels.CAPACITY, 2), dtype=torch.int32)
     found[0, : len(words)] = torch.stack([words, torch.full_like(words, 255)], dim=1)
     counts, most = torch.tensor([len(words)], dtype=torch.int32), torch.zeros(1)
     asked = (codes.addresses(there), NEURONS, most.to(DEVICE), counts.to(DEVICE), found.to(DEVICE))
     for few in (7, 64):
         flagged, picked = kernels.recheck(x.to(DEVICE), *asked, few, TILING)
-        assert flagged.tolist() == [40]
-        rows = picked.cpu()[0, :40].tolist()
-        assert len(set(rows)) == len(rows) and max(rows) < 40
-    assert picked.cpu()[0, 40:].tolist() == [0] * 24
+        assert flagged.tolist() == [ROWS]
+        rows = picked.cpu()[0, :ROWS].tolist()
+        assert len(set(rows)) == len(rows) and max(rows) < ROWS
+    assert picked.cpu()[0, ROWS:].tolist() == [0] * (64 - ROWS)
 
 
 def rows_of(flagged: torch.Tensor, picked: torch.Tensor) -> list[tuple[int, list[int]]]:
