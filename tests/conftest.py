@@ -1,27 +1,32 @@
 """Checkpoints made by the real command, once per session."""
 
+import fcntl
 import gc
 import json
 import os
-from collections.abc import Generator, Iterator
+import shutil
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import forking
 import hung
 import pytest
 from hypothesis import HealthCheck, settings
-from running import WORDS, command, contents, quantize, tiny, tiny_recipe
-from several import small
+from running import WORDS, contents, quantize, tiny, tiny_recipe
+from several import SMALL
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from proofcard import garbage
 
 IN_THIS_PROCESS = ("verify/test_calibration_level.py", "quantize/layerwise/test_run.py")
 """Files that activate a toolchain in the process of the tests: before any other imports ModelOpt there."""
+OF_A_HUB = ("checkpoint/test_repository.py", "fetch/test_command.py")
 LONGEST = (
     *IN_THIS_PROCESS,
     "quantize/test_launched.py", "walkthroughs/test_walkthroughs.py", "quantize/test_ranks.py",
     "quantize/test_interruption.py", "nix/test_demo.py", "checkpoint/test_repository.py",
-    "tasks/test_command.py", "quantize/test_resume.py", "quantize/test_engines.py",
+    "fetch/test_command.py", "tasks/test_command.py", "quantize/test_resume.py", "quantize/test_engines.py",
     "pages/test_pages.py", "quantize/test_memory.py", "serve/test_served.py",
     "reproduce/test_command.py", "run/test_command.py", "benchmark/test_command.py",
     "publish/test_command.py", "toolchain/test_behaviour.py", "verify/test_campaign.py",
@@ -36,8 +41,10 @@ settings.register_profile(
 settings.load_profile("tests")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     forking.begin()
+    if config.option.tx and forking.alike(dict(os.environ)):
+        config.option.tx = [f"popen//python={forking.worker(config.args)}" for _ in config.option.tx]
 
 
 def pytest_unconfigure() -> None:
@@ -61,6 +68,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
+class _ByFile(LoadFileScheduling):
+    """A file is one worker's, and so are those of a hub, for which forking.py has a server."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "a hub" if file.endswith(OF_A_HUB) else file
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    return _ByFile(config, log) if config.option.dist == "loadfile" else None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A program that a failed test leaves running is ended, and its stacks are part of the report."""
@@ -80,19 +100,29 @@ def _same_environment() -> Iterator[None]:
     os.environ.update(before)
 
 
+def once(folders: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A copy, this worker's own, of the folder that the first worker to ask for it has made."""
+    base = folders.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"{name}-once"
+    with Path(f"{made}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            new = folders.mktemp("new")
+            make(new)
+            new.rename(made)
+    return shutil.copytree(made, folders.mktemp(name), dirs_exist_ok=True)
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's checkpoint."""
-    return quantize(tmp_path_factory.mktemp("demo"))
+    return once(tmp_path_factory, "demo", quantize) / "checkpoint"
 
 
 @pytest.fixture(scope="session")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files that one process makes of the demo with fewer samples."""
-    cwd = tmp_path_factory.mktemp("alone")
-    said = command(*small()[1:], cwd=cwd)
-    assert said.returncode == 0, said.stderr
-    return contents(cwd / "checkpoint")
+    return contents(once(tmp_path_factory, "alone", lambda new: quantize(new, *SMALL)) / "checkpoint")
 
 
 @pytest.fixture(scope="session")

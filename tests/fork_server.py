@@ -1,7 +1,8 @@
 """The process that has imported everything, and forks for each request: see forking.py.
 
-    python tests/fork_server.py ADDRESS
+    python tests/fork_server.py ADDRESS LOCK [TESTS…]
 
+It closes the file LOCK when it can be asked. Given tests, it has collected these, and forks their workers.
 A request comes over a connection of its own: its length in 8 bytes, with three open files, and it, as JSON:
 `words`, `cwd` and `environment`. The answers are lines of JSON: the process's number, and when it has ended
 its exit status and the most memory that it had, in bytes.
@@ -24,6 +25,7 @@ import sqlite3
 import sys
 import tempfile
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,10 +40,13 @@ LIBRARIES = (
 )  # fmt: skip
 
 
-def serve(address: Path) -> dict[str, Any]:
+def serve(address: Path, lock: int, tests: list[str]) -> dict[str, Any]:
     """Fork for each request, until the session has ended. Returns in forked processes, with the request."""
     toolchains = Path(tempfile.mkdtemp())
-    prepare(toolchains)
+    if tests:
+        collect(tests)
+    else:
+        prepare(toolchains)
     ended, wake = socket.socketpair()
     ended.setblocking(False)
     wake.setblocking(False)
@@ -51,6 +56,7 @@ def serve(address: Path) -> dict[str, Any]:
     listener.bind(f"{address}.new")
     listener.listen(64)
     Path(f"{address}.new").rename(address)
+    os.close(lock)
     running: dict[int, socket.socket] = {}
     while not session_has_ended(address.parent):
         ready = select.select([listener, ended, *running.values()], [], [], 1)[0]
@@ -67,7 +73,8 @@ def serve(address: Path) -> dict[str, Any]:
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                request["environment"]["PROOFCARD_TOOLCHAINS"] = str(toolchains)
+                if not tests:
+                    request["environment"]["PROOFCARD_TOOLCHAINS"] = str(toolchains)
                 return request | {"files": files}
             for file in files:
                 os.close(file)
@@ -115,23 +122,42 @@ def say(connection: socket.socket, what: object) -> None:
 def prepare(toolchains: Path) -> None:
     """Import and compile; what is ours is as after its import, but for the compiled loops."""
     gc.disable()  # what is imported stays
-    os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # as proofcard.calibration.sources, before `datasets`
     from proofcard.toolchain import activate, materialise
+
+    before = list(sys.path)
+    activate(materialise("fixed", toolchains))
+    import_libraries(LIBRARIES)
+    make_tables_once()
+    compile_loops()
+    for name in [name for name in sys.modules if name.split(".")[0] == "proofcard"]:
+        if not name.startswith("proofcard.nvfp4"):
+            del sys.modules[name]
+    import_ours()
+    sys.path[:] = before
+    settle()
+
+
+def collect(tests: list[str]) -> None:
+    """Import the files of these tests, and libraries; a test may want a ModelOpt of its own."""
+    import pytest
+
+    pytest.main(["--collect-only", "--quiet", *tests])
+    import_libraries(name for name in LIBRARIES if not name.startswith("modelopt"))
+    compile_loops()
+    settle()
+
+
+def import_libraries(names: Iterable[str]) -> None:
+    os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # as proofcard.calibration.sources, before `datasets`
     from proofcard.tracking_store import _OURS
 
     os.environ |= _OURS  # as ours, before MLflow
-    before = list(sys.path)
-    activate(materialise("fixed", toolchains))
-    with contextlib.redirect_stdout(sys.stderr):
-        for name in LIBRARIES:
-            importlib.import_module(name)
-        make_tables_once()
-        compile_loops()
-        for name in [name for name in sys.modules if name.split(".")[0] == "proofcard"]:
-            if not name.startswith("proofcard.nvfp4"):
-                del sys.modules[name]
-        import_ours()
-    sys.path[:] = before
+    for name in names:
+        importlib.import_module(name)
+
+
+def settle() -> None:
+    """Before the first fork: what is here stays, and nothing else runs."""
     gc.collect()
     gc.freeze()
     gc.enable()
@@ -239,9 +265,11 @@ def end(stop: SystemExit) -> None:
 
 
 def main() -> NoReturn:
-    become(serve(Path(sys.argv[1])))
+    become(serve(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
     try:
-        if sys.argv[0] == "-m":
+        if sys.argv[0] == "-c":
+            exec(sys.argv[1], {"__name__": "__main__", "__builtins__": __builtins__})
+        elif sys.argv[0] == "-m":
             del sys.argv[0], sys.path[0]
             runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
         else:

@@ -2,6 +2,7 @@
 
     proofcard [ARGUMENT…]               with the server's address in PYTEST_FORK_SERVER
     python [-u] [-P] -m MODULE …        forked for the modules named here; any other Python is one of its own
+    worker -u -c PROGRAM                one that runs tests, by the server named `workers` beside its folder
 
 Standard files, arguments, folder, environment, signals and the exit status are those of the process that it
 stands for, which ends when this one does.
@@ -23,6 +24,8 @@ MODULES = ("proofcard", "proofcard.tasks.harness", "submitit.core._submit")
 def words() -> list[str]:
     """What is to be forked. Does not return where Python itself is asked for something else."""
     name, arguments = Path(sys.argv[0]).name, sys.argv[1:]
+    if name == "worker":
+        return arguments[1:]
     if name != "python":
         return [str(Path(sys.executable).with_name(name)), *arguments]
     while arguments and arguments[0] in ("-u", "-P"):
@@ -47,7 +50,9 @@ def asked(
 def main() -> None:
     said, environment = words(), dict(os.environ)
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until it is known to whom they are handed on
-    with asked(environment["PYTEST_FORK_SERVER"], said, str(Path.cwd()), environment, [0, 1, 2]) as server:
+    workers = Path(sys.argv[0]).parent.with_name("workers")
+    address = str(workers) if said[0] == "-c" else environment["PYTEST_FORK_SERVER"]
+    with asked(address, said, str(Path.cwd()), environment, [0, 1, 2]) as server:
         answers = server.makefile()
         pid = int(answers.readline())
 

@@ -20,7 +20,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TextIO
 
@@ -28,7 +27,7 @@ import hung
 from fork_shim import asked
 
 FREE = (
-    "COLUMNS", "GIT_PYTHON_", "MLFLOW_", "_MLFLOW_", "PYTEST_",  # not read when imported, but for _READ
+    "COLUMNS", "LINES", "GIT_PYTHON_", "MLFLOW_", "_MLFLOW_", "PYTEST_",  # none read on import, but _READ
     "MASTER_", "RANK", "SLURM_", "SUBMITIT_", "WORLD_SIZE",  # read when ranks join
     "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR",  # torch itself sets them
     "CUBLAS_WORKSPACE_CONFIG", "HF_MODULES_CACHE", "HF_UPDATE_DOWNLOAD_COUNTS",  # ours sets them
@@ -144,16 +143,8 @@ def by_name(environment: dict[str, str]) -> dict[str, str]:
     `environment` is what they have besides, `PATH` included; see `serve_with`.
     """
     address = _server(_settings_of(environment))
-    programs = address.parent / "programs"
-    if not programs.exists():
-        new = Path(tempfile.mkdtemp(dir=address.parent))
-        shim = Path(__file__).with_name("fork_shim.py").read_text()
-        for name in ("proofcard", "python"):
-            (new / name).write_text(f"#!{sys.executable} -IS\n{shim}")
-            (new / name).chmod(0o755)
-        with contextlib.suppress(OSError):  # another worker was first
-            new.rename(programs)
-    return environment | {"PYTEST_FORK_SERVER": str(address), "PATH": f"{programs}:{environment['PATH']}"}
+    path = f"{_programs()}:{environment['PATH']}"
+    return environment | {"PYTEST_FORK_SERVER": str(address), "PATH": path}
 
 
 def begin() -> None:
@@ -166,6 +157,22 @@ def begin() -> None:
         _session.append((folder / "session").open("w"))
         fcntl.flock(_session[0], fcntl.LOCK_EX)
         os.environ[_FOLDER] = str(folder)
+        programs = folder / "programs"
+        programs.mkdir()
+        shim = Path(__file__).with_name("fork_shim.py").read_text()
+        for name in ("proofcard", "python", "worker"):
+            (programs / name).write_text(f"#!{sys.executable} -IS\n{shim}")
+            (programs / name).chmod(0o755)
+
+
+def worker(tests: list[str]) -> str:
+    """What xdist is to start instead of Python: workers forked from a process that has collected the tests.
+
+    The server for programs, which they will ask for, is prepared meanwhile.
+    """
+    _start_for({})
+    _wait(_start(Path(os.environ[_FOLDER], "workers"), {}, *tests))
+    return str(_programs() / "worker")
 
 
 def end() -> None:
@@ -175,19 +182,42 @@ def end() -> None:
         _session.pop().close()
 
 
+def _programs() -> Path:
+    return Path(os.environ[_FOLDER], "programs")
+
+
 def _server(settings: dict[str, str]) -> Path:
     """The address of the server with these settings; the first that asks for it starts it."""
+    return _wait(_start_for(settings))
+
+
+def _start_for(settings: dict[str, str]) -> Path:
     name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    address = Path(os.environ[_FOLDER], name)
+    stacks = {"PYTHONFAULTHANDLER": "1"}  # see tests/hung.py
+    return _start(Path(os.environ[_FOLDER], name), settings | stacks)
+
+
+def _start(address: Path, settings: dict[str, str], *tests: str) -> Path:
+    """Start a server, if nobody has; it holds the lock on a file until it can be asked."""
+    with address.with_suffix(".lock").open("w") as lock, contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not address.exists():
+            program = Path(__file__).with_name("fork_server.py")
+            with _said(address).open("w") as said:
+                subprocess.Popen(
+                    [sys.executable, program, address, str(lock.fileno()), *tests],
+                    env=_started_with | settings, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+                    start_new_session=True, pass_fds=[lock.fileno()],
+                )  # fmt: skip
+    return address
+
+
+def _wait(address: Path) -> Path:
     with address.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not address.exists():
-            environment = _started_with | settings | {"PYTHONFAULTHANDLER": "1"}  # see tests/hung.py
-            words = [sys.executable, Path(__file__).with_name("fork_server.py"), address]
-            server = subprocess.Popen(
-                words, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
-            )
-            while not address.exists():
-                assert server.poll() is None, "the server of tests/forking.py has ended"
-                time.sleep(0.05)
+    assert address.exists(), f"the server of tests/forking.py has ended: {_said(address).read_text()}"
     return address
+
+
+def _said(address: Path) -> Path:
+    return address.with_suffix(".log")
