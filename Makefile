@@ -1,8 +1,10 @@
 # `make help` lists what one can do: `##` marks a target for users, `#:` one for maintainers. Every target sets
 # up what it needs, uv included.
 UV := ./scripts/uv
-SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra quantize --extra tracking --extra serve-cpu --extra agentic --extra sign --extra tracking-server --group dev
+SYNC := $(UV) sync --quiet --frozen --extra quantize --extra tracking --extra serve-cpu --extra agentic --extra sign --extra tracking-server --group dev
 RUN := $(UV) run --no-sync
+# Python keeps the byte code of what it imports: a fifth of the 24,000 files, which hundreds of processes import.
+unexport PYTHONDONTWRITEBYTECODE
 NIX := nix --extra-experimental-features 'nix-command flakes'
 
 .DEFAULT_GOAL := help
@@ -20,10 +22,7 @@ setup: ## the locked environment in .venv
 	@$(SYNC)
 
 setup-serve setup-vllm setup-bench: setup-%: ## X: serve (SGLang), vllm, bench (the load generator), each in its own .venv-X
-	@UV_PROJECT_ENVIRONMENT=.venv-$* $(UV) sync --quiet --frozen $(COMPILED_$*) --extra $* --extra tracking
-
-# The others have 30,000 files each, of which an engine imports some 5,000.
-COMPILED_bench := --compile-bytecode
+	@UV_PROJECT_ENVIRONMENT=.venv-$* $(UV) sync --quiet --frozen --extra $* --extra tracking
 
 demo: setup setup-bench ## the demo from its recipe to its card: quantized, proved, served, measured, evaluated (SKIP=benchmark,…)
 	@$(RUN) proofcard run recipe=demo $(if $(SKIP),'skip=[$(SKIP)]')
@@ -36,7 +35,6 @@ demo-checkpoint: setup ## its checkpoint alone: quantized, then every byte prove
 	@$(RUN) proofcard verify checkpoint=runs/checkpoints/demo source=demo/model
 
 test: setup #: every test, in three processes for two cores: a good part of the time a test waits
-	@$(RUN) python -m compileall -q pipeline  # hundreds of processes would, where PYTHONDONTWRITEBYTECODE is set
 	@$(RUN) pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: setup #: ruff, types, and what pre-commit checks
