@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,8 +43,13 @@ class Mention(NamedTuple):
 
 def locked() -> dict[str, set[str]]:
     """Versions of every package in uv.lock, by name; several where extras want different ones."""
+    return _versions((ROOT / "uv.lock").read_text())
+
+
+@cache
+def _versions(lock: str) -> dict[str, set[str]]:
     versions: dict[str, set[str]] = {}
-    for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]:
+    for package in tomllib.loads(lock)["package"]:
         versions.setdefault(package["name"], set()).add(package["version"])
     return versions
 

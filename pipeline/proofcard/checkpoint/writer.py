@@ -22,6 +22,7 @@ from proofcard.disk import force_to_disk
 MAX_SHARD_SIZE = 5 * 10**9  # bytes of tensors in a file; save_pretrained's "5GB"
 INDEX = "model.safetensors.index.json"
 _METADATA = {"format": "pt"}
+_BYTES = {name: np.dtype(bits).itemsize for name, bits in BITS.items()}
 
 
 class Entry(NamedTuple):
@@ -34,7 +35,7 @@ class Entry(NamedTuple):
     @property
     def size(self) -> int:
         """Size in bytes."""
-        return prod(self.shape) * np.dtype(BITS[self.dtype]).itemsize
+        return prod(self.shape) * _BYTES[self.dtype]
 
 
 class Place(NamedTuple):
