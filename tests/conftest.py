@@ -19,7 +19,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from proofcard import garbage
 
-IN_THIS_PROCESS = ("verify/test_calibration_level.py", "quantize/layerwise/test_run.py")
+IN_THIS_PROCESS = ("verify/test_calibration_level.py",)
 """Files that activate a toolchain in the process of the tests: before any other imports ModelOpt there."""
 OF_A_HUB = ("checkpoint/test_repository.py", "fetch/test_command.py")
 LONGEST = (
@@ -31,7 +31,7 @@ LONGEST = (
     "reproduce/test_command.py", "run/test_command.py", "benchmark/test_command.py",
     "publish/test_command.py", "toolchain/test_behaviour.py", "verify/test_campaign.py",
     "plan/test_command.py", "config/test_compose.py", "quantize/test_demo.py",
-    "tracking_server/test_server.py",
+    "tracking_server/test_server.py", "test_triton_kernels.py",
 )  # fmt: skip
 
 # A busy machine is slow now and then, which says nothing about what is tested.

@@ -37,8 +37,8 @@ LIBRARIES = (
     "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_workspace_store",
     "mlflow.system_metrics.system_metrics_monitor", "mlflow.tracing.processor.base_mlflow",
     "modelopt.torch.export", "modelopt.torch.quantization", "pydantic", "rich.console", "rich.progress",
-    "rich.table", "safetensors.torch", "scipy.stats", "sqlalchemy.dialects.sqlite", "torch", "transformers",
-    "transformers.models.auto.tokenization_auto",
+    "rich.table", "safetensors.torch", "scipy.io", "scipy.stats", "sqlalchemy.dialects.sqlite", "torch",
+    "transformers", "transformers.models.auto.tokenization_auto",
 )  # fmt: skip
 
 
@@ -135,6 +135,7 @@ def prepare(toolchains: Path) -> None:
         if not name.startswith("proofcard.nvfp4"):
             del sys.modules[name]
     import_ours()
+    run_without_data()
     sys.path[:] = before
     settle()
     use_large_pages()
@@ -196,6 +197,20 @@ def import_ours() -> None:
     compose(QuantizeConfig, "config", [])
     for engine in ("layerwise", "modelopt"):
         deciding.digest({*deciding.of_samples(deciding.adapters()), *deciding.of_quantize(engine)})
+
+
+def run_without_data() -> None:
+    """A model as `proofcard.quantize.dry_run` has it: torch's fake tensors are slow the first time."""
+    import torch
+    import transformers
+
+    from proofcard.quantize import dry_run
+
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 4, "vocab_size": 64}
+    config = transformers.LlamaConfig(num_hidden_layers=1, num_key_value_heads=2, **sizes)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    dry_run.check(model.requires_grad_(False).eval(), "")
 
 
 def make_tables_once() -> None:
