@@ -31,3 +31,18 @@ def on_null(url: str, *overrides: str) -> list[str]:
         "truth.known_answers=null",
         *overrides,
     ]
+
+
+def words_of_the_docs(folder: Path) -> Path:
+    """A tokenizer with a token for each common word: aiperf, which reads all of Shakespeare, is soon done."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    words = Tokenizer(models.WordLevel(unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    texts = [path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))]
+    words.train_from_iterator(texts, trainers.WordLevelTrainer(vocab_size=2000, special_tokens=["?"]))
+    folder.mkdir()
+    words.save(str(folder / "tokenizer.json"))
+    kind = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "?"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(kind))
+    return folder

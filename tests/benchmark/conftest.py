@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from measuring import EACH_S, FIRST_S, TOKENIZER, TOKENS, Measured, on_null
+from measuring import EACH_S, FIRST_S, TOKENIZER, TOKENS, Measured, on_null, words_of_the_docs
 
 from proofcard.benchmark import client_cost
 from proofcard.benchmark.measure import Measurement, begun, measure, resolved
@@ -33,7 +33,9 @@ def null_url() -> Iterator[str]:
 def measured(aiperf: None, null_url: str, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """Two levels on the null endpoint, which needs to know no answer."""
     folder = tmp_path_factory.mktemp("measured")
-    words = on_null(null_url, f"work_dir={folder}", f"benchmark.output_tokens={TOKENS}")
+    sizes = [f"benchmark.output_tokens={TOKENS}", "benchmark.waves=1", "benchmark.fewest_requests=2"]
+    tokenizer = words_of_the_docs(folder / "tokenizer")
+    words = on_null(null_url, f"work_dir={folder}", f"tokenizer={tokenizer}", *sizes)
     config = resolved(compose(BenchmarkConfig, "benchmark", words))
     found = Measurement(begun(config), folder)
     measure(config, None, found, Tracker(None))

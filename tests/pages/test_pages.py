@@ -6,21 +6,24 @@ Screenshots go to the folder that PROOFCARD_SCREENSHOTS names. CI names one: the
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import forking
+import psutil
 import pytest
+from forking import Forked
 from pages import store
-from running import ROOT, surroundings
+from running import start, surroundings
 from tracking_server.processes import free_port
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+TO_FILE = Path(__file__).with_name("to_file.py")
 KEPT = os.environ.get("PROOFCARD_SCREENSHOTS")
 RUNS = "?workflowType=machine_learning"
 PICTURE = "document.querySelector(\"img[src^='blob:']\")"
@@ -61,26 +64,27 @@ def site(browser: Any, tmp_path_factory: pytest.TempPathFactory, texts: Path) ->
     folder = tmp_path_factory.mktemp("pages")
     keys = store.made(folder, texts)
     port = free_port()
-    with (folder / "ui.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, ROOT / "mlflow/ui.py", "--port", str(port)], cwd=folder, text=True, stderr=log,
-            stdout=subprocess.PIPE, env=os.environ | surroundings(), start_new_session=True,
-        )  # fmt: skip
+    words, environment = [str(TO_FILE), "--port", str(port)], dict(os.environ)
+    server: Forked | subprocess.Popen[str]
+    if forking.alike(environment):
+        server = Forked(words, folder, environment | surroundings())
+    else:
+        server = start([sys.executable, *words], folder)
     try:
-        yield Site(f"http://127.0.0.1:{port}", _link(server), folder, keys)
+        yield Site(f"http://127.0.0.1:{port}", _link(server, folder / "ui.out"), folder, keys)
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        below = psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
+        for process in (server, *below):
+            process.kill()
+        server.communicate()
 
 
-def _link(server: "subprocess.Popen[str]") -> str:
-    """The address that it prints; what it prints afterwards is read and forgotten."""
-    assert server.stdout is not None
-    for line in server.stdout:
-        if found := re.search(r"the runs: (\S+)", line):
-            threading.Thread(target=server.stdout.read, daemon=True).start()
-            return found.group(1)
-    raise AssertionError("it printed no address")
+def _link(server: Forked | subprocess.Popen[str], said: Path) -> str:
+    """The address that it prints."""
+    while not (said.exists() and (found := re.search(r"the runs: (\S+)\n", said.read_text()))):
+        assert server.poll() is None, server.communicate()[1]
+        time.sleep(0.1)
+    return found.group(1)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 from proofcard import garbage
 
@@ -26,8 +27,12 @@ def main() -> None:
     model, name = options.force_model, options.served_model_name
     config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
     reference = config.get("auto_map", {}).get("AutoModelForCausalLM")
+    # With scikit-learn transformers chooses how many tokens a second model drafts: nobody asks for one here,
+    # and importing it takes a tenth of the start.
+    sys.modules["sklearn"] = cast(ModuleType, None)
     from transformers.commands import serving, transformers_cli
 
+    del sys.modules["sklearn"]
     if "--trust-remote-code" in sys.argv and reference:
         from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
