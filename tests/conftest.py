@@ -107,7 +107,7 @@ def once(folders: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
     with Path(f"{made}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
-            new = folders.mktemp("new")
+            new = made.with_suffix(".new")
             make(new)
             new.rename(made)
     return shutil.copytree(made, folders.mktemp(name), dirs_exist_ok=True)
