@@ -31,7 +31,8 @@ LONGEST = (
     "reproduce/test_command.py", "run/test_command.py", "benchmark/test_command.py",
     "publish/test_command.py", "toolchain/test_behaviour.py", "verify/test_campaign.py",
     "plan/test_command.py", "config/test_compose.py", "quantize/test_demo.py",
-    "tracking_server/test_server.py", "test_triton_kernels.py",
+    "tracking_server/test_server.py", "test_triton_kernels.py", "verify/test_from_the_hub.py",
+    "verify/test_hostile.py", "sandbox/test_escapes.py", "test_wheel.py", "test_command.py",
 )  # fmt: skip
 
 # A busy machine is slow now and then, which says nothing about what is tested.

@@ -169,12 +169,13 @@ def test_a_task_that_cannot_be_run_is_named(
     _named(tmp_path, words, sentence)
 
 
+@pytest.mark.parametrize("task", ["aime25", "mmlu_pro"])  # the harness's second is a group of tasks
 def test_a_task_whose_data_are_not_here_is_named(
-    bench: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
-    words = ["tasks=nvidia_m2_7", "tasks.only=[aime25]", "policy=usual", "tasks.limit=2"]
-    _named(tmp_path, words, "task aime25: its dataset is not on this machine")
+    words = ["tasks=nvidia_m2_7", f"tasks.only=[{task}]", "policy=usual", "tasks.limit=2"]
+    _named(tmp_path, words, f"task {task}: its dataset is not on this machine")
 
 
 def _named(tmp_path: Path, words: list[str], sentence: str) -> None:
