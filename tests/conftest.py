@@ -45,7 +45,7 @@ settings.load_profile("tests")
 def pytest_configure(config: pytest.Config) -> None:
     forking.begin()
     if config.option.tx and forking.alike(dict(os.environ)):
-        config.option.tx = [f"popen//python={forking.worker(config.args)}" for _ in config.option.tx]
+        config.option.tx = [f"popen//python={forking.worker(config.args)}"] * len(config.option.tx)
 
 
 def pytest_unconfigure() -> None:
